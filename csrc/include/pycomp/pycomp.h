@@ -1,0 +1,57 @@
+/* The public C interface of pycomp: plain pointers, int64_t sizes, a status code. No Python, no allocation, no output.
+ *
+ * Every kernel is a function `int pc_<name>(...)` that returns a pc_status; kernels.def documents each one.
+ * Bits: a result depends on the operands alone, never on threads, level, alignment or the caller's floating-point mode.
+ * Threads: every function may be called from any number of threads at once.
+ */
+#ifndef PYCOMP_PYCOMP_H
+#define PYCOMP_PYCOMP_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define PC_API __declspec(dllexport)
+#else
+#define PC_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* <cdef> The Python binding reads the declarations from here to </cdef>. */
+typedef enum {
+  PC_OK = 0,
+  PC_EINVAL = 1, /* a size is negative, or a leading dimension is below the width */
+  PC_EISA = 2,   /* no such instruction-set level, or this CPU or operating system lacks it */
+  PC_ENAN = 3    /* an operand holds NaN where the kernel has no meaning for it */
+} pc_status;
+
+/* Applied to each output of a fused product. relu(NaN) is NaN, relu(-0) is +0. */
+typedef enum { PC_IDENTITY = 0, PC_RELU = 1 } pc_activation;
+
+PC_API const char *pc_version(void);
+
+/* The instruction-set level in use: "generic", "avx2", ... Chosen at the first call, the highest that is supported. */
+PC_API const char *pc_level(void);
+/* Levels compiled into this library, lowest first: the i-th name, or NULL past the last one. */
+PC_API const char *pc_level_name(int i);
+/* 1 if this CPU and operating system can run the level of that name. */
+PC_API int pc_level_supported(const char *name);
+/* Forces a level; NULL chooses the highest again. PC_EISA if it is unknown or unsupported. */
+PC_API int pc_set_level(const char *name);
+
+/* Upper limit of threads a call may use; 0 follows OpenMP (OMP_NUM_THREADS, omp_set_num_threads). */
+PC_API int pc_get_num_threads(void);
+PC_API void pc_set_num_threads(int n);
+PC_API int pc_has_openmp(void);
+/* </cdef> */
+
+#define PC_KERNEL(name, parameters, arguments) PC_API int pc_##name parameters;
+#include "pycomp/kernels.def"
+#undef PC_KERNEL
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,72 @@
+/* What the CPU and the operating system support, and the floating-point mode. */
+#include "table.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <xmmintrin.h>
+
+/* XCR0: which register states the operating system saves; without it a wide register is lost at a task switch. */
+static uint64_t saved_states(void) {
+  uint32_t lo, hi;
+  __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+  return (uint64_t)hi << 32 | lo;
+}
+
+static int bit(uint32_t word, int i) { return (int)(word >> i & 1u); }
+
+unsigned pc_cpu_features(void) {
+  uint32_t a, b, c, d, a1 = 0, b1, c1, d1;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  const int osxsave = bit(c, 27), fma = bit(c, 12), f16c = bit(c, 29);
+  if (!osxsave || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+  if (a >= 1) __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
+  const uint64_t states = saved_states();
+  const int ymm = (states & 0x06) == 0x06, zmm = (states & 0xe6) == 0xe6;
+  unsigned found = 0;
+  if (ymm && fma && f16c && bit(b, 5)) found |= PC_CPU_AVX2;
+  if (ymm && bit(a1, 4)) found |= PC_CPU_AVXVNNI;
+  if (zmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31)) found |= PC_CPU_AVX512;
+  if (zmm && bit(c, 11)) found |= PC_CPU_AVX512VNNI;
+  return found;
+}
+
+enum { FTZ_DAZ_ROUNDING = 0xe040 }; /* MXCSR bits 15, 14-13 and 6 */
+
+/* Writing MXCSR stalls the pipeline, and its usual value needs no change. */
+unsigned pc_fp_enter(void) {
+  const unsigned saved = _mm_getcsr();
+  if (saved & FTZ_DAZ_ROUNDING) _mm_setcsr(saved & ~(unsigned)FTZ_DAZ_ROUNDING);
+  return saved;
+}
+
+void pc_fp_leave(unsigned saved) {
+  if (saved & FTZ_DAZ_ROUNDING) _mm_setcsr(saved);
+}
+
+#elif defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+enum { HWCAP_ASIMDDP_BIT = 20 };
+unsigned pc_cpu_features(void) { return getauxval(AT_HWCAP) >> HWCAP_ASIMDDP_BIT & 1 ? PC_CPU_DOTPROD : 0; }
+#else
+unsigned pc_cpu_features(void) { return PC_CPU_DOTPROD; } /* every 64-bit Apple CPU since the A13 */
+#endif
+
+enum { FLUSH_ROUNDING = 0x01c80000 }; /* FPCR: FZ, RMode, FZ16 */
+
+unsigned pc_fp_enter(void) {
+  uint64_t saved;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+  if (saved & FLUSH_ROUNDING) __asm__ volatile("msr fpcr, %0" : : "r"(saved & ~(uint64_t)FLUSH_ROUNDING));
+  return (unsigned)saved;
+}
+
+void pc_fp_leave(unsigned saved) {
+  if (saved & FLUSH_ROUNDING) __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)saved));
+}
+
+#else
+unsigned pc_cpu_features(void) { return 0; }
+unsigned pc_fp_enter(void) { return 0; }
+void pc_fp_leave(unsigned saved) { (void)saved; }
+#endif

@@ -1,0 +1,39 @@
+/* What the runtime and the kernels share. */
+#ifndef PC_TABLE_H
+#define PC_TABLE_H
+
+#include <stdint.h>
+
+#include "pycomp/pycomp.h"
+
+/* One level's kernels. */
+typedef struct {
+#define PC_KERNEL(name, parameters, arguments) int (*name) parameters;
+#include "pycomp/kernels.def"
+#undef PC_KERNEL
+} pc_table;
+
+/* CPU features as the operating system lets us use them, and what each level needs of them. */
+enum {
+  PC_CPU_AVX2 = 1,       /* AVX2, FMA, F16C */
+  PC_CPU_AVXVNNI = 2,
+  PC_CPU_AVX512 = 4,     /* F, BW, DQ, VL */
+  PC_CPU_AVX512VNNI = 8,
+  PC_CPU_DOTPROD = 16,   /* AArch64 */
+  PC_NEEDS_generic = 0,
+  PC_NEEDS_avx2 = PC_CPU_AVX2,
+  PC_NEEDS_avxvnni = PC_CPU_AVX2 | PC_CPU_AVXVNNI,
+  PC_NEEDS_avx512 = PC_CPU_AVX2 | PC_CPU_AVX512,
+  PC_NEEDS_avx512vnni = PC_CPU_AVX2 | PC_CPU_AVX512 | PC_CPU_AVX512VNNI,
+  PC_NEEDS_neon = PC_CPU_DOTPROD
+};
+unsigned pc_cpu_features(void);
+
+/* The contract assumes round-to-nearest and denormals kept, whatever the caller has set. */
+unsigned pc_fp_enter(void);
+void pc_fp_leave(unsigned saved);
+
+/* Runs run(begin, end, context) over [0, n), cut at multiples of grain, on at most n/grain threads. */
+void pc_for(int64_t n, int64_t grain, void (*run)(int64_t begin, int64_t end, const void *context), const void *context);
+
+#endif

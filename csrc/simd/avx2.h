@@ -1,0 +1,146 @@
+/* The vocabulary on AVX2, FMA and F16C (AVX-VNNI where the level has it): two ymm registers. Definitions: scalar.h. */
+#include <immintrin.h>
+
+/* 16 registers: 12 accumulators, two halves of a weight vector, one or two broadcasts. */
+#define PC_TILE_ROWS 6
+#define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
+
+typedef struct { __m256 a, b; } vf16;
+typedef struct { __m256i a, b; } vi16;
+typedef struct { __m256i a, b; } vm16; /* all bits of a lane, or none */
+typedef struct { __m256d a, b, c, d; } vd16;
+
+#define PC_BOTH(type, op, x, y) return (type){op((x).a, (y).a), op((x).b, (y).b)}
+
+/* -- memory */
+PC_INLINE vm16 vm_first(int64_t n) {
+  const __m256i count = _mm256_set1_epi32(n > 16 ? 16 : (int32_t)n);
+  return (vm16){_mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+                _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15))};
+}
+PC_INLINE vf16 vf_load(const float *p) { return (vf16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+PC_INLINE vf16 vf_load_n(const float *p, int64_t n) { const vm16 m = vm_first(n); return (vf16){_mm256_maskload_ps(p, m.a), _mm256_maskload_ps(p + 8, m.b)}; }
+PC_INLINE void vf_store(float *p, vf16 a) { _mm256_storeu_ps(p, a.a); _mm256_storeu_ps(p + 8, a.b); }
+PC_INLINE void vf_store_n(float *p, int64_t n, vf16 a) { const vm16 m = vm_first(n); _mm256_maskstore_ps(p, m.a, a.a); _mm256_maskstore_ps(p + 8, m.b, a.b); }
+PC_INLINE vi16 vi_load(const void *p) { return (vi16){_mm256_loadu_si256(p), _mm256_loadu_si256((const __m256i *)p + 1)}; }
+PC_INLINE vi16 vi_load_n(const int32_t *p, int64_t n) { const vm16 m = vm_first(n); return (vi16){_mm256_maskload_epi32(p, m.a), _mm256_maskload_epi32(p + 8, m.b)}; }
+PC_INLINE void vi_store(void *p, vi16 a) { _mm256_storeu_si256(p, a.a); _mm256_storeu_si256((__m256i *)p + 1, a.b); }
+PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { const vm16 m = vm_first(n); _mm256_maskstore_epi32(p, m.a, a.a); _mm256_maskstore_epi32(p + 8, m.b, a.b); }
+PC_INLINE __m128i pc_low_bytes(__m256i a) { /* the low byte of 8 lanes, in the low 8 bytes */
+  const __m256i low = _mm256_shuffle_epi8(a, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+                                                             -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1));
+  return _mm_or_si128(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+}
+PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
+  const __m128i bytes = _mm_unpacklo_epi64(pc_low_bytes(a.a), pc_low_bytes(a.b));
+  if (n >= 16) { _mm_storeu_si128(p, bytes); return; }
+  uint8_t all[16];
+  _mm_storeu_si128((__m128i *)all, bytes);
+  __builtin_memcpy(p, all, (size_t)n);
+}
+PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return (vi16){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
+PC_INLINE vi16 vi_load_s8(const int8_t *p) { return (vi16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
+
+/* -- constants */
+PC_INLINE vf16 vf_set1(float x) { const __m256 v = _mm256_set1_ps(x); return (vf16){v, v}; }
+PC_INLINE vf16 vf_zero(void) { return vf_set1(0.0f); }
+PC_INLINE vi16 vi_set1(int32_t x) { const __m256i v = _mm256_set1_epi32(x); return (vi16){v, v}; }
+PC_INLINE vi16 vi_zero(void) { return vi_set1(0); }
+PC_INLINE vi16 vi_set1_bytes(const void *p) { int32_t x; __builtin_memcpy(&x, p, 4); return vi_set1(x); }
+
+/* -- float arithmetic */
+PC_INLINE vf16 vf_add(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_add_ps, a, b); }
+PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_sub_ps, a, b); }
+PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_mul_ps, a, b); }
+PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_div_ps, a, b); }
+PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { return (vf16){_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)}; }
+PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { return (vf16){_mm256_fnmadd_ps(a.a, b.a, c.a), _mm256_fnmadd_ps(a.b, b.b, c.b)}; }
+PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_max_ps, a, b); }
+PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_min_ps, a, b); }
+PC_INLINE vf16 vf_abs(vf16 a) { const vf16 sign = vf_set1(-0.0f); PC_BOTH(vf16, _mm256_andnot_ps, sign, a); }
+PC_INLINE vf16 vf_rint(vf16 a) { enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }; return (vf16){_mm256_round_ps(a.a, NEAREST), _mm256_round_ps(a.b, NEAREST)}; }
+/* 2^n in two factors, each a normal number: the first product is exact, the second rounds once. */
+PC_INLINE __m256 pc_power2(__m256i n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
+PC_INLINE __m256 pc_scale2(__m256 x, __m256 n) {
+  const __m256i all = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(all, 1);
+  return _mm256_mul_ps(_mm256_mul_ps(x, pc_power2(half)), pc_power2(_mm256_sub_epi32(all, half)));
+}
+PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_BOTH(vf16, pc_scale2, x, n); }
+
+/* -- comparison and choice */
+#define PC_COMPARE(x, y, how) return (vm16){_mm256_castps_si256(_mm256_cmp_ps((x).a, (y).a, how)), _mm256_castps_si256(_mm256_cmp_ps((x).b, (y).b, how))}
+PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { PC_COMPARE(a, b, _CMP_LT_OQ); }
+PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { PC_COMPARE(a, b, _CMP_EQ_OQ); }
+PC_INLINE vm16 vf_isnan(vf16 a) { PC_COMPARE(a, a, _CMP_UNORD_Q); }
+PC_INLINE vf16 vf_select(vm16 m, vf16 a, vf16 b) { return (vf16){_mm256_blendv_ps(b.a, a.a, _mm256_castsi256_ps(m.a)), _mm256_blendv_ps(b.b, a.b, _mm256_castsi256_ps(m.b))}; }
+PC_INLINE vm16 vi_eq(vi16 a, vi16 b) { PC_BOTH(vm16, _mm256_cmpeq_epi32, a, b); }
+PC_INLINE vm16 vi_gt(vi16 a, vi16 b) { PC_BOTH(vm16, _mm256_cmpgt_epi32, a, b); }
+PC_INLINE vi16 vi_select(vm16 m, vi16 a, vi16 b) { return (vi16){_mm256_blendv_epi8(b.a, a.a, m.a), _mm256_blendv_epi8(b.b, a.b, m.b)}; }
+PC_INLINE vm16 vm_and(vm16 a, vm16 b) { PC_BOTH(vm16, _mm256_and_si256, a, b); }
+PC_INLINE vm16 vm_or(vm16 a, vm16 b) { PC_BOTH(vm16, _mm256_or_si256, a, b); }
+PC_INLINE uint32_t vm_bits(vm16 m) {
+  return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(m.a)) | (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(m.b)) << 8;
+}
+
+/* -- int32 arithmetic */
+PC_INLINE vi16 vi_add(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_add_epi32, a, b); }
+PC_INLINE vi16 vi_sub(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_sub_epi32, a, b); }
+PC_INLINE vi16 vi_mul(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_mullo_epi32, a, b); }
+PC_INLINE vi16 vi_max(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_max_epi32, a, b); }
+PC_INLINE vi16 vi_min(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_min_epi32, a, b); }
+PC_INLINE vi16 vi_and(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_and_si256, a, b); }
+PC_INLINE vi16 vi_or(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_or_si256, a, b); }
+PC_INLINE vi16 vi_xor(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_xor_si256, a, b); }
+PC_INLINE vi16 vi_shl(vi16 a, int n) { const __m128i c = _mm_cvtsi32_si128(n); return (vi16){_mm256_sll_epi32(a.a, c), _mm256_sll_epi32(a.b, c)}; }
+PC_INLINE vi16 vi_shr(vi16 a, int n) { const __m128i c = _mm_cvtsi32_si128(n); return (vi16){_mm256_srl_epi32(a.a, c), _mm256_srl_epi32(a.b, c)}; }
+#ifdef __AVXVNNI__
+/* Assembly: around the intrinsic GCC 12 copies and spills the accumulators. */
+PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
+  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(u), "x"(s));
+  return acc;
+}
+#else
+/* u = 2*(u>>1) + (u&1): with u>>1 <= 127 a pair of products is at most 2*127*128 = 32512 and cannot saturate. */
+PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
+  const __m256i high = _mm256_and_si256(_mm256_srli_epi16(u, 1), _mm256_set1_epi8(0x7f));
+  const __m256i low = _mm256_and_si256(u, _mm256_set1_epi8(1));
+  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(high, s), _mm256_set1_epi16(2)));
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(low, s), _mm256_set1_epi16(1)));
+}
+#endif
+PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { return (vi16){pc_dot_u8s8(acc.a, u.a, s.a), pc_dot_u8s8(acc.b, u.b, s.b)}; }
+
+/* -- conversion */
+PC_INLINE vf16 vf_from_vi(vi16 a) { return (vf16){_mm256_cvtepi32_ps(a.a), _mm256_cvtepi32_ps(a.b)}; }
+PC_INLINE vi16 vi_from_vf(vf16 a) { return (vi16){_mm256_cvtps_epi32(a.a), _mm256_cvtps_epi32(a.b)}; }
+PC_INLINE vi16 vi_from_bits(vf16 a) { return (vi16){_mm256_castps_si256(a.a), _mm256_castps_si256(a.b)}; }
+PC_INLINE vf16 vf_from_bits(vi16 a) { return (vf16){_mm256_castsi256_ps(a.a), _mm256_castsi256_ps(a.b)}; }
+
+/* -- one row to one number */
+#define PC_QUARTERS(op, h) op(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1))
+#define PC_FOLD4(op, q)                          \
+  q = op(q, _mm_movehl_ps(q, q));                \
+  return _mm_cvtss_f32(op(q, _mm_shuffle_ps(q, q, 1)))
+PC_INLINE float vf_fold_add(vf16 a) { const __m256 h = _mm256_add_ps(a.a, a.b); __m128 q = PC_QUARTERS(_mm_add_ps, h); PC_FOLD4(_mm_add_ps, q); }
+PC_INLINE float vf_fold_max(vf16 a) { const __m256 h = _mm256_max_ps(a.a, a.b); __m128 q = PC_QUARTERS(_mm_max_ps, h); PC_FOLD4(_mm_max_ps, q); }
+PC_INLINE float vf_fold_min(vf16 a) { const __m256 h = _mm256_min_ps(a.a, a.b); __m128 q = PC_QUARTERS(_mm_min_ps, h); PC_FOLD4(_mm_min_ps, q); }
+PC_INLINE int32_t vi_fold_add(vi16 a) {
+  const __m256i h = _mm256_add_epi32(a.a, a.b);
+  __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+  q = _mm_add_epi32(q, _mm_unpackhi_epi64(q, q));
+  return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 1)));
+}
+
+/* -- double */
+PC_INLINE vd16 vd_zero(void) { const __m256d z = _mm256_setzero_pd(); return (vd16){z, z, z, z}; }
+PC_INLINE __m256d pc_low_pd(__m256 x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
+PC_INLINE __m256d pc_high_pd(__m256 x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
+PC_INLINE vd16 vd_add_vf(vd16 s, vf16 x) {
+  return (vd16){_mm256_add_pd(s.a, pc_low_pd(x.a)), _mm256_add_pd(s.b, pc_high_pd(x.a)),
+                _mm256_add_pd(s.c, pc_low_pd(x.b)), _mm256_add_pd(s.d, pc_high_pd(x.b))};
+}
+PC_INLINE double vd_fold_add(vd16 s) {
+  const __m256d h = _mm256_add_pd(_mm256_add_pd(s.a, s.c), _mm256_add_pd(s.b, s.d));
+  const __m128d q = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
+}

@@ -1,0 +1,114 @@
+/* The vocabulary on AVX-512 (F, BW, DQ, VL; VNNI where the level has it): one zmm register. Definitions: scalar.h. */
+#include <immintrin.h>
+
+/* Zen and Intel retire one or two fma of 64 bytes a cycle: 24 accumulators hide their latency and leave room for operands. */
+#define PC_TILE_ROWS 8
+#define PC_TILE_VECTORS(rows) ((rows) <= 2 ? 8 : (rows) <= 4 ? 6 : 3)
+
+typedef __m512 vf16;
+typedef __m512i vi16;
+typedef __mmask16 vm16;
+typedef struct { __m512d lo, hi; } vd16;
+
+/* -- memory */
+PC_INLINE vm16 vm_first(int64_t n) { return (vm16)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
+PC_INLINE vf16 vf_load(const float *p) { return _mm512_loadu_ps(p); }
+PC_INLINE vf16 vf_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(vm_first(n), p); }
+PC_INLINE void vf_store(float *p, vf16 a) { _mm512_storeu_ps(p, a); }
+PC_INLINE void vf_store_n(float *p, int64_t n, vf16 a) { _mm512_mask_storeu_ps(p, vm_first(n), a); }
+PC_INLINE vi16 vi_load(const void *p) { return _mm512_loadu_si512(p); }
+PC_INLINE vi16 vi_load_n(const int32_t *p, int64_t n) { return _mm512_maskz_loadu_epi32(vm_first(n), p); }
+PC_INLINE void vi_store(void *p, vi16 a) { _mm512_storeu_si512(p, a); }
+PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { _mm512_mask_storeu_epi32(p, vm_first(n), a); }
+PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(a)); }
+PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+PC_INLINE vi16 vi_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+
+/* -- constants */
+PC_INLINE vf16 vf_set1(float x) { return _mm512_set1_ps(x); }
+PC_INLINE vf16 vf_zero(void) { return _mm512_setzero_ps(); }
+PC_INLINE vi16 vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+PC_INLINE vi16 vi_zero(void) { return _mm512_setzero_si512(); }
+PC_INLINE vi16 vi_set1_bytes(const void *p) { int32_t x; __builtin_memcpy(&x, p, 4); return _mm512_set1_epi32(x); }
+
+/* -- float arithmetic */
+PC_INLINE vf16 vf_add(vf16 a, vf16 b) { return _mm512_add_ps(a, b); }
+PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { return _mm512_sub_ps(a, b); }
+PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { return _mm512_mul_ps(a, b); }
+PC_INLINE vf16 vf_div(vf16 a, vf16 b) { return _mm512_div_ps(a, b); }
+PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { return _mm512_fmadd_ps(a, b, c); }
+PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { return _mm512_fnmadd_ps(a, b, c); }
+PC_INLINE vf16 vf_max(vf16 a, vf16 b) { return _mm512_max_ps(a, b); }
+PC_INLINE vf16 vf_min(vf16 a, vf16 b) { return _mm512_min_ps(a, b); }
+PC_INLINE vf16 vf_abs(vf16 a) { return _mm512_abs_ps(a); }
+PC_INLINE vf16 vf_rint(vf16 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { return _mm512_scalef_ps(x, n); }
+
+/* -- comparison and choice */
+PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+PC_INLINE vm16 vf_isnan(vf16 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+PC_INLINE vf16 vf_select(vm16 m, vf16 a, vf16 b) { return _mm512_mask_mov_ps(b, m, a); }
+PC_INLINE vm16 vi_eq(vi16 a, vi16 b) { return _mm512_cmpeq_epi32_mask(a, b); }
+PC_INLINE vm16 vi_gt(vi16 a, vi16 b) { return _mm512_cmpgt_epi32_mask(a, b); }
+PC_INLINE vi16 vi_select(vm16 m, vi16 a, vi16 b) { return _mm512_mask_mov_epi32(b, m, a); }
+PC_INLINE vm16 vm_and(vm16 a, vm16 b) { return (vm16)(a & b); }
+PC_INLINE vm16 vm_or(vm16 a, vm16 b) { return (vm16)(a | b); }
+PC_INLINE uint32_t vm_bits(vm16 m) { return m; }
+
+/* -- int32 arithmetic */
+PC_INLINE vi16 vi_add(vi16 a, vi16 b) { return _mm512_add_epi32(a, b); }
+PC_INLINE vi16 vi_sub(vi16 a, vi16 b) { return _mm512_sub_epi32(a, b); }
+PC_INLINE vi16 vi_mul(vi16 a, vi16 b) { return _mm512_mullo_epi32(a, b); }
+PC_INLINE vi16 vi_max(vi16 a, vi16 b) { return _mm512_max_epi32(a, b); }
+PC_INLINE vi16 vi_min(vi16 a, vi16 b) { return _mm512_min_epi32(a, b); }
+PC_INLINE vi16 vi_and(vi16 a, vi16 b) { return _mm512_and_si512(a, b); }
+PC_INLINE vi16 vi_or(vi16 a, vi16 b) { return _mm512_or_si512(a, b); }
+PC_INLINE vi16 vi_xor(vi16 a, vi16 b) { return _mm512_xor_si512(a, b); }
+PC_INLINE vi16 vi_shl(vi16 a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n)); }
+PC_INLINE vi16 vi_shr(vi16 a, int n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n)); }
+#ifdef __AVX512VNNI__
+/* Assembly: around the intrinsic GCC 12 copies and spills the accumulators, at half the speed. */
+PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
+  return acc;
+}
+#else
+/* u = 2*(u>>1) + (u&1): with u>>1 <= 127 a pair of products is at most 2*127*128 = 32512 and cannot saturate. */
+PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
+  const __m512i high = _mm512_and_si512(_mm512_srli_epi16(u, 1), _mm512_set1_epi8(0x7f));
+  const __m512i low = _mm512_and_si512(u, _mm512_set1_epi8(1));
+  acc = _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(high, s), _mm512_set1_epi16(2)));
+  return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(low, s), _mm512_set1_epi16(1)));
+}
+#endif
+
+/* -- conversion */
+PC_INLINE vf16 vf_from_vi(vi16 a) { return _mm512_cvtepi32_ps(a); }
+PC_INLINE vi16 vi_from_vf(vf16 a) { return _mm512_cvtps_epi32(a); }
+PC_INLINE vi16 vi_from_bits(vf16 a) { return _mm512_castps_si512(a); }
+PC_INLINE vf16 vf_from_bits(vi16 a) { return _mm512_castsi512_ps(a); }
+
+/* -- one row to one number */
+#define PC_HALVES(op, a) op(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1))
+#define PC_QUARTERS(op, h) op(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1))
+#define PC_FOLD4(op, q)                          \
+  q = op(q, _mm_movehl_ps(q, q));                \
+  return _mm_cvtss_f32(op(q, _mm_shuffle_ps(q, q, 1)))
+PC_INLINE float vf_fold_add(vf16 a) { const __m256 h = PC_HALVES(_mm256_add_ps, a); __m128 q = PC_QUARTERS(_mm_add_ps, h); PC_FOLD4(_mm_add_ps, q); }
+PC_INLINE float vf_fold_max(vf16 a) { const __m256 h = PC_HALVES(_mm256_max_ps, a); __m128 q = PC_QUARTERS(_mm_max_ps, h); PC_FOLD4(_mm_max_ps, q); }
+PC_INLINE float vf_fold_min(vf16 a) { const __m256 h = PC_HALVES(_mm256_min_ps, a); __m128 q = PC_QUARTERS(_mm_min_ps, h); PC_FOLD4(_mm_min_ps, q); }
+PC_INLINE int32_t vi_fold_add(vi16 a) { return _mm512_reduce_add_epi32(a); }
+
+/* -- double */
+PC_INLINE vd16 vd_zero(void) { return (vd16){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+PC_INLINE vd16 vd_add_vf(vd16 a, vf16 b) {
+  return (vd16){_mm512_add_pd(a.lo, _mm512_cvtps_pd(_mm512_castps512_ps256(b))),
+                _mm512_add_pd(a.hi, _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)))};
+}
+PC_INLINE double vd_fold_add(vd16 a) {
+  const __m512d e = _mm512_add_pd(a.lo, a.hi);
+  const __m256d h = _mm256_add_pd(_mm512_castpd512_pd256(e), _mm512_extractf64x4_pd(e, 1));
+  const __m128d q = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
+}

@@ -1,0 +1,143 @@
+/* The vocabulary on AArch64 NEON with dotprod: four q registers. Definitions: scalar.h. */
+#include <arm_neon.h>
+#include <string.h>
+
+/* 32 registers: 24 accumulators, one weight vector in four, four lanes of broadcasts. */
+#define PC_TILE_ROWS 6
+#define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
+
+typedef struct { float32x4_t q[4]; } vf16;
+typedef struct { int32x4_t q[4]; } vi16;
+typedef struct { uint32x4_t q[4]; } vm16; /* all bits of a lane, or none */
+typedef struct { float64x2_t d[8]; } vd16;
+
+#define PC_EACH(type, expression)                  \
+  type r;                                          \
+  for (int i = 0; i < 4; i++) r.q[i] = expression; \
+  return r
+
+/* -- memory */
+PC_INLINE vf16 vf_load(const float *p) { PC_EACH(vf16, vld1q_f32(p + 4 * i)); }
+PC_INLINE vf16 vf_load_n(const float *p, int64_t n) { float all[16] = {0}; memcpy(all, p, (size_t)(n < 16 ? n : 16) * 4); return vf_load(all); }
+PC_INLINE void vf_store(float *p, vf16 a) { for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, a.q[i]); }
+PC_INLINE void vf_store_n(float *p, int64_t n, vf16 a) { float all[16]; vf_store(all, a); memcpy(p, all, (size_t)(n < 16 ? n : 16) * 4); }
+PC_INLINE vi16 vi_load(const void *p) { PC_EACH(vi16, vreinterpretq_s32_u8(vld1q_u8((const uint8_t *)p + 16 * i))); }
+PC_INLINE vi16 vi_load_n(const int32_t *p, int64_t n) { int32_t all[16] = {0}; memcpy(all, p, (size_t)(n < 16 ? n : 16) * 4); return vi_load(all); }
+PC_INLINE void vi_store(void *p, vi16 a) { for (int i = 0; i < 4; i++) vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_s32(a.q[i])); }
+PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { int32_t all[16]; vi_store(all, a); memcpy(p, all, (size_t)(n < 16 ? n : 16) * 4); }
+PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
+  const int16x8_t low = vcombine_s16(vmovn_s32(a.q[0]), vmovn_s32(a.q[1])), high = vcombine_s16(vmovn_s32(a.q[2]), vmovn_s32(a.q[3]));
+  int8_t all[16];
+  vst1q_s8(all, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+  memcpy(p, all, (size_t)(n < 16 ? n : 16));
+}
+PC_INLINE vi16 vi_load_u8(const uint8_t *p) {
+  const uint8x16_t b = vld1q_u8(p);
+  const uint16x8_t low = vmovl_u8(vget_low_u8(b)), high = vmovl_u8(vget_high_u8(b));
+  return (vi16){{vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(low))), vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(low))),
+                 vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(high))), vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(high)))}};
+}
+PC_INLINE vi16 vi_load_s8(const int8_t *p) {
+  const int8x16_t b = vld1q_s8(p);
+  const int16x8_t low = vmovl_s8(vget_low_s8(b)), high = vmovl_s8(vget_high_s8(b));
+  return (vi16){{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)), vmovl_s16(vget_low_s16(high)), vmovl_s16(vget_high_s16(high))}};
+}
+
+/* -- constants */
+PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, vdupq_n_f32(x)); }
+PC_INLINE vf16 vf_zero(void) { return vf_set1(0.0f); }
+PC_INLINE vi16 vi_set1(int32_t x) { PC_EACH(vi16, vdupq_n_s32(x)); }
+PC_INLINE vi16 vi_zero(void) { return vi_set1(0); }
+PC_INLINE vi16 vi_set1_bytes(const void *p) { int32_t x; memcpy(&x, p, 4); return vi_set1(x); }
+
+/* -- float arithmetic */
+PC_INLINE vf16 vf_add(vf16 a, vf16 b) { PC_EACH(vf16, vaddq_f32(a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { PC_EACH(vf16, vsubq_f32(a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_EACH(vf16, vmulq_f32(a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_EACH(vf16, vdivq_f32(a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, vfmsq_f32(c.q[i], a.q[i], b.q[i])); }
+/* A compare and a choice: FMAX would return NaN where the definition returns b. */
+PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_abs(vf16 a) { PC_EACH(vf16, vabsq_f32(a.q[i])); }
+PC_INLINE vf16 vf_rint(vf16 a) { PC_EACH(vf16, vrndnq_f32(a.q[i])); }
+/* 2^n in two factors, each a normal number: the first product is exact, the second rounds once. */
+PC_INLINE float32x4_t pc_power2(int32x4_t n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23)); }
+PC_INLINE float32x4_t pc_scale2(float32x4_t x, float32x4_t n) {
+  const int32x4_t all = vcvtnq_s32_f32(n), half = vshrq_n_s32(all, 1);
+  return vmulq_f32(vmulq_f32(x, pc_power2(half)), pc_power2(vsubq_s32(all, half)));
+}
+PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_EACH(vf16, pc_scale2(x.q[i], n.q[i])); }
+
+/* -- comparison and choice */
+PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { PC_EACH(vm16, vcltq_f32(a.q[i], b.q[i])); }
+PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { PC_EACH(vm16, vceqq_f32(a.q[i], b.q[i])); }
+PC_INLINE vm16 vf_isnan(vf16 a) { PC_EACH(vm16, vmvnq_u32(vceqq_f32(a.q[i], a.q[i]))); }
+PC_INLINE vf16 vf_select(vm16 m, vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(m.q[i], a.q[i], b.q[i])); }
+PC_INLINE vm16 vi_eq(vi16 a, vi16 b) { PC_EACH(vm16, vceqq_s32(a.q[i], b.q[i])); }
+PC_INLINE vm16 vi_gt(vi16 a, vi16 b) { PC_EACH(vm16, vcgtq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_select(vm16 m, vi16 a, vi16 b) { PC_EACH(vi16, vbslq_s32(m.q[i], a.q[i], b.q[i])); }
+PC_INLINE vm16 vm_and(vm16 a, vm16 b) { PC_EACH(vm16, vandq_u32(a.q[i], b.q[i])); }
+PC_INLINE vm16 vm_or(vm16 a, vm16 b) { PC_EACH(vm16, vorrq_u32(a.q[i], b.q[i])); }
+PC_INLINE vm16 vm_first(int64_t n) {
+  const int32x4_t iota = {0, 1, 2, 3}, count = vdupq_n_s32(n > 16 ? 16 : (int32_t)n);
+  PC_EACH(vm16, vcgtq_s32(count, vaddq_s32(iota, vdupq_n_s32(4 * i))));
+}
+PC_INLINE uint32_t vm_bits(vm16 m) {
+  const uint32x4_t weight = {1, 2, 4, 8};
+  uint32_t r = 0;
+  for (int i = 0; i < 4; i++) r |= vaddvq_u32(vandq_u32(m.q[i], weight)) << (4 * i);
+  return r;
+}
+
+/* -- int32 arithmetic */
+PC_INLINE vi16 vi_add(vi16 a, vi16 b) { PC_EACH(vi16, vaddq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_sub(vi16 a, vi16 b) { PC_EACH(vi16, vsubq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_mul(vi16 a, vi16 b) { PC_EACH(vi16, vmulq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_max(vi16 a, vi16 b) { PC_EACH(vi16, vmaxq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_min(vi16 a, vi16 b) { PC_EACH(vi16, vminq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_and(vi16 a, vi16 b) { PC_EACH(vi16, vandq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_or(vi16 a, vi16 b) { PC_EACH(vi16, vorrq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_xor(vi16 a, vi16 b) { PC_EACH(vi16, veorq_s32(a.q[i], b.q[i])); }
+PC_INLINE vi16 vi_shl(vi16 a, int n) { PC_EACH(vi16, vshlq_s32(a.q[i], vdupq_n_s32(n))); }
+PC_INLINE vi16 vi_shr(vi16 a, int n) { PC_EACH(vi16, vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a.q[i]), vdupq_n_s32(-n)))); }
+/* u*s = (u-128)*s + 64*s + 64*s: sdot takes signed bytes on both sides. */
+PC_INLINE int32x4_t pc_dot_u8s8(int32x4_t acc, int32x4_t u, int32x4_t s) {
+  const int8x16_t w = vreinterpretq_s8_s32(s), half = vdupq_n_s8(64);
+  acc = vdotq_s32(acc, vreinterpretq_s8_u8(veorq_u8(vreinterpretq_u8_s32(u), vdupq_n_u8(0x80))), w);
+  return vdotq_s32(vdotq_s32(acc, w, half), w, half);
+}
+PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { PC_EACH(vi16, pc_dot_u8s8(acc.q[i], u.q[i], s.q[i])); }
+
+/* -- conversion */
+PC_INLINE vf16 vf_from_vi(vi16 a) { PC_EACH(vf16, vcvtq_f32_s32(a.q[i])); }
+PC_INLINE vi16 vi_from_vf(vf16 a) { PC_EACH(vi16, vcvtnq_s32_f32(a.q[i])); }
+PC_INLINE vi16 vi_from_bits(vf16 a) { PC_EACH(vi16, vreinterpretq_s32_f32(a.q[i])); }
+PC_INLINE vf16 vf_from_bits(vi16 a) { PC_EACH(vf16, vreinterpretq_f32_s32(a.q[i])); }
+
+/* -- one row to one number */
+PC_INLINE float32x4_t pc_max4(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+PC_INLINE float32x4_t pc_min4(float32x4_t a, float32x4_t b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+#define PC_FOLD(op, a)                                                       \
+  float32x4_t q = op(op((a).q[0], (a).q[2]), op((a).q[1], (a).q[3]));        \
+  q = op(q, vextq_f32(q, q, 2));                                             \
+  return vgetq_lane_f32(op(q, vextq_f32(q, q, 1)), 0)
+PC_INLINE float vf_fold_add(vf16 a) { PC_FOLD(vaddq_f32, a); }
+PC_INLINE float vf_fold_max(vf16 a) { PC_FOLD(pc_max4, a); }
+PC_INLINE float vf_fold_min(vf16 a) { PC_FOLD(pc_min4, a); }
+PC_INLINE int32_t vi_fold_add(vi16 a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.q[0], a.q[2]), vaddq_s32(a.q[1], a.q[3]))); }
+
+/* -- double */
+PC_INLINE vd16 vd_zero(void) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vdupq_n_f64(0.0); return r; }
+PC_INLINE vd16 vd_add_vf(vd16 a, vf16 b) {
+  for (int i = 0; i < 4; i++) {
+    a.d[2 * i] = vaddq_f64(a.d[2 * i], vcvt_f64_f32(vget_low_f32(b.q[i])));
+    a.d[2 * i + 1] = vaddq_f64(a.d[2 * i + 1], vcvt_high_f64_f32(b.q[i]));
+  }
+  return a;
+}
+PC_INLINE double vd_fold_add(vd16 a) {
+  for (int h = 4; h; h /= 2) for (int i = 0; i < h; i++) a.d[i] = vaddq_f64(a.d[i], a.d[i + h]);
+  return vgetq_lane_f64(a.d[0], 0) + vgetq_lane_f64(a.d[0], 1);
+}

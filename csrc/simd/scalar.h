@@ -1,0 +1,105 @@
+/* The vocabulary in plain C: the definition of every operation. Slow; correct everywhere.
+ * fmaf is hardware where the C library finds it and correctly rounded software elsewhere. */
+#include <math.h>
+#include <string.h>
+
+#define PC_TILE_ROWS 4
+#define PC_TILE_VECTORS(rows) 1
+
+typedef struct { float v[16]; } vf16;
+typedef struct { int32_t v[16]; } vi16;
+typedef struct { uint8_t v[16]; } vm16; /* 0 or 1 */
+typedef struct { double v[16]; } vd16;
+
+#define PC_EACH(type, expression)                  \
+  type r;                                          \
+  for (int i = 0; i < 16; i++) r.v[i] = expression; \
+  return r
+#define PC_WRAP(expression) (int32_t)(uint32_t)(expression)
+
+/* -- memory */
+PC_INLINE vf16 vf_load(const float *p) { PC_EACH(vf16, p[i]); }
+PC_INLINE vf16 vf_load_n(const float *p, int64_t n) { PC_EACH(vf16, i < n ? p[i] : 0.0f); }
+PC_INLINE void vf_store(float *p, vf16 a) { memcpy(p, a.v, sizeof a.v); }
+PC_INLINE void vf_store_n(float *p, int64_t n, vf16 a) { memcpy(p, a.v, (size_t)n * 4); }
+PC_INLINE vi16 vi_load(const void *p) { vi16 r; memcpy(r.v, p, sizeof r.v); return r; }
+PC_INLINE vi16 vi_load_n(const int32_t *p, int64_t n) { PC_EACH(vi16, i < n ? p[i] : 0); }
+PC_INLINE void vi_store(void *p, vi16 a) { memcpy(p, a.v, sizeof a.v); }
+PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { memcpy(p, a.v, (size_t)n * 4); }
+/* the low byte of each lane, and bytes widened to lanes */
+PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { for (int i = 0; i < n; i++) ((uint8_t *)p)[i] = (uint8_t)a.v[i]; }
+PC_INLINE vi16 vi_load_u8(const uint8_t *p) { PC_EACH(vi16, p[i]); }
+PC_INLINE vi16 vi_load_s8(const int8_t *p) { PC_EACH(vi16, p[i]); }
+
+/* -- constants */
+PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, x); }
+PC_INLINE vf16 vf_zero(void) { return vf_set1(0.0f); }
+PC_INLINE vi16 vi_set1(int32_t x) { PC_EACH(vi16, x); }
+PC_INLINE vi16 vi_zero(void) { return vi_set1(0); }
+PC_INLINE vi16 vi_set1_bytes(const void *p) { int32_t x; memcpy(&x, p, 4); return vi_set1(x); } /* the 4 bytes at p in every lane */
+
+/* -- float arithmetic, one rounding each */
+PC_INLINE vf16 vf_add(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] + b.v[i]); }
+PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] - b.v[i]); }
+PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] * b.v[i]); }
+PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] / b.v[i]); }
+PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(a.v[i], b.v[i], c.v[i])); }   /*  a*b + c */
+PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(-a.v[i], b.v[i], c.v[i])); } /* -a*b + c */
+PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */
+PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] < b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */
+PC_INLINE vf16 vf_abs(vf16 a) { PC_EACH(vf16, fabsf(a.v[i])); }
+PC_INLINE vf16 vf_rint(vf16 a) { PC_EACH(vf16, rintf(a.v[i])); } /* half to even */
+/* x * 2^n in one rounding; n integral, |n| <= 160; x NaN, 0, or 2^-20 <= |x| <= 2^20 */
+PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_EACH(vf16, x.v[i] == x.v[i] ? ldexpf(x.v[i], (int)n.v[i]) : x.v[i]); }
+
+/* -- comparison and choice; NaN compares false */
+PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { PC_EACH(vm16, a.v[i] < b.v[i]); }
+PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { PC_EACH(vm16, a.v[i] == b.v[i]); }
+PC_INLINE vm16 vf_isnan(vf16 a) { PC_EACH(vm16, a.v[i] != a.v[i]); }
+PC_INLINE vf16 vf_select(vm16 m, vf16 a, vf16 b) { PC_EACH(vf16, m.v[i] ? a.v[i] : b.v[i]); }
+PC_INLINE vm16 vi_eq(vi16 a, vi16 b) { PC_EACH(vm16, a.v[i] == b.v[i]); }
+PC_INLINE vm16 vi_gt(vi16 a, vi16 b) { PC_EACH(vm16, a.v[i] > b.v[i]); }
+PC_INLINE vi16 vi_select(vm16 m, vi16 a, vi16 b) { PC_EACH(vi16, m.v[i] ? a.v[i] : b.v[i]); }
+PC_INLINE vm16 vm_and(vm16 a, vm16 b) { PC_EACH(vm16, a.v[i] & b.v[i]); }
+PC_INLINE vm16 vm_or(vm16 a, vm16 b) { PC_EACH(vm16, a.v[i] | b.v[i]); }
+PC_INLINE vm16 vm_first(int64_t n) { PC_EACH(vm16, i < n); }
+PC_INLINE uint32_t vm_bits(vm16 m) { uint32_t r = 0; for (int i = 0; i < 16; i++) r |= (uint32_t)m.v[i] << i; return r; }
+
+/* -- int32 arithmetic, modulo 2^32 */
+PC_INLINE vi16 vi_add(vi16 a, vi16 b) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] + (uint32_t)b.v[i])); }
+PC_INLINE vi16 vi_sub(vi16 a, vi16 b) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] - (uint32_t)b.v[i])); }
+PC_INLINE vi16 vi_mul(vi16 a, vi16 b) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] * (uint32_t)b.v[i])); }
+PC_INLINE vi16 vi_max(vi16 a, vi16 b) { PC_EACH(vi16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
+PC_INLINE vi16 vi_min(vi16 a, vi16 b) { PC_EACH(vi16, a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }
+PC_INLINE vi16 vi_and(vi16 a, vi16 b) { PC_EACH(vi16, a.v[i] & b.v[i]); }
+PC_INLINE vi16 vi_or(vi16 a, vi16 b) { PC_EACH(vi16, a.v[i] | b.v[i]); }
+PC_INLINE vi16 vi_xor(vi16 a, vi16 b) { PC_EACH(vi16, a.v[i] ^ b.v[i]); }
+PC_INLINE vi16 vi_shl(vi16 a, int n) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] << n)); }
+PC_INLINE vi16 vi_shr(vi16 a, int n) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] >> n)); } /* zeros come in */
+/* acc + sum of the lane's 4 products u8 * s8, exact modulo 2^32: never the saturating 16-bit form */
+PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
+  uint8_t ub[64]; int8_t sb[64];
+  memcpy(ub, u.v, 64); memcpy(sb, s.v, 64);
+  for (int i = 0; i < 64; i++) acc.v[i / 4] = PC_WRAP((uint32_t)acc.v[i / 4] + (uint32_t)(ub[i] * sb[i]));
+  return acc;
+}
+
+/* -- conversion */
+PC_INLINE vf16 vf_from_vi(vi16 a) { PC_EACH(vf16, (float)a.v[i]); }           /* half to even */
+PC_INLINE vi16 vi_from_vf(vf16 a) { PC_EACH(vi16, (int32_t)rintf(a.v[i])); }  /* half to even; |a| < 2^31, not NaN */
+PC_INLINE vi16 vi_from_bits(vf16 a) { vi16 r; memcpy(r.v, a.v, 64); return r; }
+PC_INLINE vf16 vf_from_bits(vi16 a) { vf16 r; memcpy(r.v, a.v, 64); return r; }
+
+/* -- one row to one number: j <- j op (j+8), then 4, 2, 1 */
+#define PC_FOLD(type, a, op)                                             \
+  for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) { type x = (a).v[i], y = (a).v[i + h]; (a).v[i] = op; } \
+  return (a).v[0]
+PC_INLINE float vf_fold_add(vf16 a) { PC_FOLD(float, a, x + y); }
+PC_INLINE float vf_fold_max(vf16 a) { PC_FOLD(float, a, x > y ? x : y); }
+PC_INLINE float vf_fold_min(vf16 a) { PC_FOLD(float, a, x < y ? x : y); }
+PC_INLINE int32_t vi_fold_add(vi16 a) { PC_FOLD(int32_t, a, PC_WRAP((uint32_t)x + (uint32_t)y)); }
+
+/* -- double, for sums that must not lose what float32 lanes hold */
+PC_INLINE vd16 vd_zero(void) { PC_EACH(vd16, 0.0); }
+PC_INLINE vd16 vd_add_vf(vd16 a, vf16 b) { PC_EACH(vd16, a.v[i] + (double)b.v[i]); }
+PC_INLINE double vd_fold_add(vd16 a) { PC_FOLD(double, a, x + y); }

@@ -1,0 +1,151 @@
+"""The table of all kernels. Everything else is checked against it or made from it.
+
+An implementation of a kernel, on any backend, is a function of the operands below in this order: inputs and scalars,
+then outputs, which it fills. Sizes are read off the operands' shapes. The C function takes the sizes first and, where
+an operand has explicit strides, these after its pointer; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from .reference import dense
+
+DTYPES = {
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "i8": np.dtype(np.int8),
+    "u8": np.dtype(np.uint8),
+    "i32": np.dtype(np.int32),
+    "i64": np.dtype(np.int64),
+    "bool": np.dtype(np.bool_),
+}
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One argument: an array (``shape`` names its sizes) or a scalar (``shape`` is None)."""
+
+    name: str
+    dtype: str
+    shape: tuple[str, ...] | None
+    kind: Literal["in", "opt", "out", "scalar"]
+    strides: int = 0
+    """Explicit strides: 0, C-contiguous; 1, rows may be apart (a leading dimension); 2, any."""
+
+
+def _shape(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def In(name: str, dtype: str, shape: str, strides: int = 0) -> Operand:  # noqa: N802
+    return Operand(name, dtype, _shape(shape), "in", strides)
+
+
+def Opt(name: str, dtype: str, shape: str) -> Operand:  # noqa: N802
+    """An input that may be None."""
+    return Operand(name, dtype, _shape(shape), "opt")
+
+
+def Out(name: str, dtype: str, shape: str, strides: int = 0) -> Operand:  # noqa: N802
+    return Operand(name, dtype, _shape(shape), "out", strides)
+
+
+def Scalar(name: str, dtype: str) -> Operand:  # noqa: N802
+    return Operand(name, dtype, None, "scalar")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    name: str
+    family: str
+    """Where it lives: kernels/reference/<family>.py, kernels/jit/<family>.py, tests/<family>/."""
+    sizes: tuple[str, ...]
+    operands: tuple[Operand, ...]
+    reference: Callable[..., None]
+    bound: Callable[..., Any]
+    """Allowed |error| of each output (an array, or a tuple of them), from the operands and the reference's outputs."""
+    sample: Callable[..., tuple[Any, ...]]
+    """Operands (inputs and scalars) from a random generator and the sizes."""
+    flops: Callable[..., float]
+    bytes: Callable[..., float]
+    edges: dict[str, tuple[int, ...]]
+    """Sizes at which an implementation may go wrong: 0, 1, and around every tile."""
+    shapes: tuple[tuple[str, dict[str, int]], ...]
+    """Sizes worth timing, each with its reason."""
+    chain: Callable[..., None] | None = None
+    """The promised chain of float32 operations, literally."""
+    invariant: tuple[str, ...] = ("threads", "batch", "alignment", "level", "backend")
+    batch: str | None = "m"
+    """The size along which a row alone equals the row in a batch."""
+
+    @property
+    def inputs(self) -> tuple[Operand, ...]:
+        return tuple(o for o in self.operands if o.kind != "out")
+
+    @property
+    def outputs(self) -> tuple[Operand, ...]:
+        return tuple(o for o in self.operands if o.kind == "out")
+
+
+LINEAR_SHAPES = (
+    ("one row, weights in L3", {"m": 1, "k": 768, "n": 3072}),
+    ("a few rows", {"m": 4, "k": 768, "n": 3072}),
+    ("a small batch", {"m": 16, "k": 768, "n": 3072}),
+    ("BERT-base feed-forward", {"m": 128, "k": 768, "n": 3072}),
+    ("the same, a long sequence", {"m": 512, "k": 768, "n": 3072}),
+    ("one row, weights in memory", {"m": 1, "k": 4096, "n": 4096}),
+    ("decoding four sequences of a 7B model", {"m": 4, "k": 4096, "n": 4096}),
+    ("decoding sixteen", {"m": 16, "k": 4096, "n": 4096}),
+    ("a prompt; the rows' stride is a power of two", {"m": 128, "k": 4096, "n": 4096}),
+    ("square, fits L2 by blocks", {"m": 1024, "k": 1024, "n": 1024}),
+)
+LINEAR_EDGES = {
+    "m": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17),
+    "k": (0, 1, 2, 3, 15, 16, 17, 64, 513, 1100),
+    "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 130, 250),
+}
+
+_ALL = (
+    Kernel(
+        name="gemm_f32",
+        family="dense",
+        sizes=("m", "k", "n"),
+        operands=(
+            In("x", "f32", "m,k", strides=1),
+            In("w", "f32", "ceil16(n),k,16"),
+            Opt("bias", "f32", "n"),
+            Scalar("activation", "i32"),
+            Out("y", "f32", "m,n", strides=1),
+        ),
+        reference=dense.gemm_f32,
+        bound=dense.gemm_f32_bound,
+        chain=dense.gemm_f32_chain,
+        sample=dense.gemm_f32_sample,
+        flops=lambda m, k, n: 2 * m * k * n,
+        bytes=lambda m, k, n: 4 * (m * k + k * n + m * n),
+        edges=LINEAR_EDGES,
+        shapes=LINEAR_SHAPES,
+    ),
+    Kernel(
+        name="pack_f32",
+        family="dense",
+        sizes=("k", "n"),
+        operands=(In("w", "f32", "k,n", strides=2), Out("packed", "f32", "ceil16(n),k,16")),
+        reference=dense.pack_f32,
+        bound=dense.pack_f32_bound,
+        chain=dense.pack_f32,
+        sample=dense.pack_f32_sample,
+        flops=lambda k, n: 0,
+        bytes=lambda k, n: 8 * k * n,
+        edges={"k": (0, 1, 15, 16, 17, 33), "n": (0, 1, 15, 16, 17, 47, 49)},
+        shapes=(("a 7B model's square", {"k": 4096, "n": 4096}),),
+        batch=None,
+    ),
+)
+
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in _ALL}

@@ -1,0 +1,121 @@
+"""Picks the implementation of each kernel; the only module that knows there are several.
+
+``dispatch.gemm_f32(x, w, bias, activation, y)``: every kernel of the contract is an attribute, resolved at its first
+use. ``PYCOMP_BACKEND`` or :func:`set_backend` forces one backend; then a kernel that it lacks is an error. Otherwise
+the first of native, jit, reference that has the kernel runs, and a message on the logger ``pycomp`` says so where it
+is not the first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from .contract import KERNELS
+
+BACKENDS = ("native", "jit", "reference")
+last: tuple[str, str, str | None] | None = None
+"""Kernel, backend and instruction-set level of the latest call, in whichever thread."""
+
+_forced: str | None = None
+_log = logging.getLogger("pycomp")
+
+
+def _module(backend: str) -> Any:
+    if backend == "native":
+        from . import native as module
+    elif backend == "jit":
+        from . import jit as module  # type: ignore[no-redef]
+    else:
+        from .reference import backend as module  # type: ignore[no-redef]
+    return module
+
+
+def missing(backend: str) -> str | None:
+    """Why a backend cannot run here; None if it can."""
+    return _module(backend).missing()
+
+
+def set_backend(name: str | None) -> None:
+    """Force a backend (``native``, ``jit`` or ``reference``); None restores the automatic choice.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend, or it cannot run here: the message says why and lists the choices.
+    """
+    global _forced
+    if name is not None:
+        if name not in BACKENDS:
+            raise ValueError(f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
+        if reason := missing(name):
+            usable = [b for b in BACKENDS if missing(b) is None]
+            raise ValueError(f"backend {name!r} is not available ({reason}); available: {', '.join(usable)}")
+    _forced = name
+    _forget()
+
+
+def set_level(name: str | None) -> None:
+    """Force an instruction-set level of the native backend; None chooses the highest."""
+    _module("native").set_level(name)
+    _forget()
+
+
+def _forget() -> None:
+    """Resolve every kernel again at its next use."""
+    for kernel in KERNELS:
+        globals().pop(kernel, None)
+
+
+def implementations(kernel: str) -> dict[str, Callable[..., None]]:
+    """Backend -> function, of the backends that can run here and have the kernel."""
+    found = {b: _module(b).implementation(kernel) for b in BACKENDS if missing(b) is None}
+    return {b: f for b, f in found.items() if f is not None}
+
+
+def chosen(kernel: str) -> tuple[str, Callable[..., None]]:
+    """The backend that runs a kernel, and its function."""
+    if _forced is not None:
+        function = _module(_forced).implementation(kernel)
+        if function is None:
+            raise NotImplementedError(f"backend {_forced!r} has no {kernel}; it is implemented on "
+                                      f"{', '.join(implementations(kernel))}")
+        return _forced, function
+    reasons = []
+    for backend in BACKENDS:
+        reason = missing(backend)
+        function = None if reason else _module(backend).implementation(kernel)
+        if function is not None:
+            if reasons:
+                _log.warning("%s runs on the %s backend: %s", kernel, backend, "; ".join(reasons))
+            return backend, function
+        reasons.append(f"{backend}: {reason or 'not implemented'}")
+    raise NotImplementedError(f"no backend has {kernel}: {'; '.join(reasons)}")
+
+
+def _noting(kernel: str) -> Callable[..., None]:
+    backend, function = chosen(kernel)
+    record = (kernel, backend, _module("native").level() if backend == "native" else None)
+
+    def call(*operands: Any) -> None:
+        global last
+        last = record
+        function(*operands)
+
+    return call
+
+
+def __getattr__(name: str) -> Callable[..., None]:
+    if name not in KERNELS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    function = globals()[name] = _noting(name)
+    return function
+
+
+if os.environ.get("PYCOMP_BACKEND"):
+    try:
+        set_backend(os.environ["PYCOMP_BACKEND"])
+    except ValueError as error:
+        raise ValueError(f"PYCOMP_BACKEND: {error}") from None

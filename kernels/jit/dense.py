@@ -1,0 +1,40 @@
+"""Dense float32 products: the chains of csrc/kernels/gemm.c."""
+
+import numpy as np
+from numba import njit
+
+from .arithmetic import FAST, fma
+
+
+@njit(**FAST)
+def activate(v, activation):  # type: ignore[no-untyped-def]
+    if activation == 1 and v <= 0:
+        return np.float32(0)
+    return v
+
+
+@njit(**FAST)
+def pack_f32(w, packed):  # type: ignore[no-untyped-def]
+    k, n = w.shape
+    for s in range(packed.shape[0]):
+        for l in range(k):
+            for j in range(16):
+                packed[s, l, j] = w[l, 16 * s + j] if 16 * s + j < n else np.float32(0)
+
+
+@njit(**FAST)
+def gemm_f32(x, w, bias, activation, y):  # type: ignore[no-untyped-def]
+    m, n = y.shape
+    acc = np.empty(16, np.float32)
+    for i in range(m):
+        for s in range(w.shape[0]):
+            acc[:] = 0
+            for l in range(x.shape[1]):
+                a = x[i, l]
+                for j in range(16):
+                    acc[j] = fma(a, w[s, l, j], acc[j])
+            for j in range(min(16, n - 16 * s)):
+                v = acc[j]
+                if bias is not None:
+                    v += bias[16 * s + j]
+                y[i, 16 * s + j] = activate(v, activation)

@@ -1,0 +1,149 @@
+"""The binding to the C core: arrays become pointers, a status becomes an exception, and nothing else.
+
+Only validated arrays reach it: ``from_buffer`` does not look at the dtype. One function a kernel is written from the
+contract, with flat arguments and no loop over operands, since a loop would cost more than a small kernel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..contract import DTYPES, KERNELS, Kernel, Operand
+
+try:
+    from ._core import ffi, lib
+except ImportError as error:
+    ffi = lib = None
+    _missing: str | None = f"the C core was not built ({error})"
+else:
+    _missing = None
+
+_CTYPES = {"f32": "float", "f64": "double", "i8": "int8_t", "u8": "uint8_t", "i32": "int32_t", "i64": "int64_t",
+           "bool": "uint8_t"}
+
+
+def missing() -> str | None:
+    return _missing
+
+
+def level() -> str:
+    return _text(lib.pc_level())
+
+
+def levels() -> dict[str, bool]:
+    """Every level compiled in, lowest first, and whether this machine can run it."""
+    names = []
+    while pointer := lib.pc_level_name(len(names)):
+        names.append(_text(pointer))
+    return {name: bool(lib.pc_level_supported(name.encode())) for name in names}
+
+
+def set_level(name: str | None) -> None:
+    """Force an instruction-set level; None chooses the highest.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown or this machine lacks it; the message lists the choices.
+    """
+    if lib.pc_set_level(ffi.NULL if name is None else name.encode()) != lib.PC_OK:
+        known = levels()
+        problem = "is not supported by this machine" if name in known else "is unknown"
+        raise ValueError(f"instruction-set level {name!r} {problem}; choose one of "
+                         f"{', '.join(n for n, usable in known.items() if usable)}")
+
+
+_names: dict[Any, str] = {}
+
+
+def _text(pointer: Any) -> str:
+    """The string at a static pointer, decoded once."""
+    try:
+        return _names[pointer]
+    except KeyError:
+        return _names.setdefault(pointer, ffi.string(pointer).decode())
+
+
+def fail(kernel: str, status: int) -> None:
+    if status == lib.PC_ENAN:
+        raise ValueError(f"{kernel}: an operand holds NaN")
+    raise ValueError(f"{kernel}: the C core refused the sizes (status {status})")
+
+
+def apart(ctype: Any, a: np.ndarray) -> tuple[Any, int, int]:
+    """Pointer and strides in elements of an array that is not contiguous; the caller keeps it alive."""
+    return ffi.cast(ctype, a.ctypes.data), *(s // a.itemsize for s in a.strides)
+
+
+def _size(kernel: Kernel, symbol: str) -> str:
+    """Where a size is read: ``x.shape[1]``."""
+    for operand in kernel.operands:
+        if operand.kind in ("in", "out") and operand.shape and symbol in operand.shape:
+            return f"{operand.name}.shape[{operand.shape.index(symbol)}]"
+    raise LookupError(f"{kernel.name}: no operand has the size {symbol}")
+
+
+def _pass(operand: Operand) -> tuple[list[str], list[str]]:
+    """Statements that make an operand's C arguments, and the arguments."""
+    name, ctype = operand.name, f"{operand.dtype}_"
+    writable = ", True" if operand.kind == "out" else ""
+    buffer = f"from_buffer({ctype}, {name}{writable})"
+    if operand.shape is None:
+        return [], [name]
+    if operand.kind == "opt":
+        return [], [f"NULL if {name} is None else {buffer}"]
+    if not operand.strides:
+        return [], [buffer]
+    columns = operand.shape[1]
+    contiguous = f"{name}_p, {name}_s, {name}_t = {buffer}, {columns}, 1"
+    strided = f"{name}_p, {name}_s, {name}_t = apart({ctype}p, {name})"
+    lines = [f"if {name}.flags.c_contiguous: {contiguous}", f"else: {strided}"]
+    return lines, [f"{name}_p", f"{name}_s", f"{name}_t"][: 1 + operand.strides]
+
+
+def source(kernel: Kernel) -> str:
+    """The text of a kernel's binding."""
+    lines = [f"{symbol} = {_size(kernel, symbol)}" for symbol in kernel.sizes]
+    arguments = list(kernel.sizes)
+    for operand in kernel.operands:
+        before, passed = _pass(operand)
+        lines += before
+        arguments += passed
+    lines += [f"status = function({', '.join(arguments)})", "if status:", f"    fail({kernel.name!r}, status)"]
+    return f"def {kernel.name}({', '.join(o.name for o in kernel.operands)}):\n" + "".join(f"    {s}\n" for s in lines)
+
+
+def implementation(name: str) -> Callable[..., None] | None:
+    function = getattr(lib, f"pc_{name}", None)
+    if function is None:
+        return None
+    scope: dict[str, Any] = {"function": function, "from_buffer": ffi.from_buffer, "NULL": ffi.NULL, "fail": fail,
+                             "apart": apart}
+    for dtype in DTYPES:
+        scope[f"{dtype}_"] = ffi.typeof(f"{_CTYPES[dtype]}[]")
+        scope[f"{dtype}_p"] = ffi.typeof(f"{_CTYPES[dtype]} *")
+    exec(source(KERNELS[name]), scope)
+    return scope[name]  # type: ignore[no-any-return]
+
+
+def _from_environment() -> None:
+    """PYCOMP_ISA and PYCOMP_NUM_THREADS; the C core itself reads no environment."""
+    wanted = os.environ.get("PYCOMP_ISA")
+    if wanted:
+        try:
+            set_level(wanted)
+        except ValueError as error:
+            raise ValueError(f"PYCOMP_ISA: {error}") from None
+    threads = os.environ.get("PYCOMP_NUM_THREADS")
+    if threads:
+        if not threads.isdecimal() or not 1 <= int(threads) <= 4096:
+            raise ValueError(f"PYCOMP_NUM_THREADS is {threads!r}, expected an integer from 1 to 4096")
+        lib.pc_set_num_threads(int(threads))
+
+
+if lib is not None:
+    _from_environment()

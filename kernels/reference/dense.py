@@ -1,0 +1,65 @@
+"""Dense float32 products."""
+
+import numpy as np
+
+from .arithmetic import TINY, U, fma, gamma
+
+LANES = 16
+
+
+def activate(y, activation):
+    """0: y; 1: max(y, 0), NaN stays NaN and -0 becomes +0."""
+    return np.where(y <= 0, 0.0, y) if activation == 1 else y
+
+
+def unpack(w, n):
+    """[slices, k, 16] -> [k, n]."""
+    return w.transpose(1, 0, 2).reshape(w.shape[1], -1)[:, :n]
+
+
+def pack_f32(w, packed):
+    """packed[s, l, j] = w[l, 16*s + j], zero past the last column."""
+    packed[...] = 0
+    for column in range(w.shape[1]):
+        packed[column // LANES, :, column % LANES] = w[:, column]
+
+
+def pack_f32_bound(w, packed):
+    return np.zeros(packed.shape)
+
+
+def pack_f32_sample(rng, k, n):
+    return (rng.standard_normal((k, n)).astype(np.float32),)
+
+
+def gemm_f32(x, w, bias, activation, y):
+    """y[i, j] = activation(Σ_l x[i, l]·w[l, j] + bias[j])."""
+    product = x.astype(np.float64) @ unpack(w, y.shape[1]).astype(np.float64)
+    y[...] = activate(product + (0.0 if bias is None else bias), activation)
+
+
+def gemm_f32_bound(x, w, bias, activation, y):
+    """γ(k)·Σ|x||w| for the chain, U·|sum + bias| for the bias: an activation of slope at most 1 adds nothing."""
+    k, n = x.shape[1], y.shape[1]
+    magnitude = np.abs(x.astype(np.float64)) @ np.abs(unpack(w, n).astype(np.float64))
+    chain = gamma(k) * magnitude + k * TINY
+    return chain if bias is None else chain + U * (magnitude * (1 + gamma(k)) + np.abs(bias)) + TINY
+
+
+def gemm_f32_chain(x, w, bias, activation, y):
+    """The three-line rule: one fma chain, l ascending, from +0; then the bias; then the activation."""
+    w = unpack(w, y.shape[1])
+    y[...] = 0
+    for l in range(x.shape[1]):
+        y[...] = fma(x[:, l, None], w[None, l, :], y)
+    if bias is not None:
+        y += bias
+    y[...] = activate(y, activation)
+
+
+def gemm_f32_sample(rng, m, k, n):
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    w = np.zeros((-(-n // LANES), k, LANES), np.float32)
+    pack_f32(rng.standard_normal((k, n)).astype(np.float32), w)
+    bias = rng.standard_normal(n).astype(np.float32) if rng.random() < 0.7 else None
+    return x, w, bias, int(rng.integers(2))

@@ -1,0 +1,121 @@
+"""What the package runs on: backends, instruction-set level, threads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from pycomp.kernels import dispatch, native
+from pycomp.kernels.contract import KERNELS
+
+from ._version import __version__
+
+
+def info(*, last: bool = False) -> dict[str, Any]:
+    """What pycomp runs on here, or what the latest call ran on.
+
+    Parameters
+    ----------
+    last : bool
+        Return only which implementation the latest call used.
+
+    Returns
+    -------
+    dict
+        ``version``; ``backends``, each with None or the reason why it cannot run; ``isa``, the instruction-set level
+        in use; ``isa_levels``, each with whether this machine can run it; ``threads``; ``openmp``; ``kernels``, each
+        with the backends that have it. With ``last=True``: ``kernel``, ``backend`` and ``isa``, each None before the
+        first call.
+
+    Examples
+    --------
+    >>> import numpy as np, pycomp
+    >>> _ = pycomp.dense.matmul(np.ones((2, 3), np.float32), np.ones((3, 4), np.float32))
+    >>> pycomp.info(last=True)["kernel"]
+    'gemm_f32'
+    """
+    if last:
+        kernel, backend, level = dispatch.last or (None, None, None)
+        return {"kernel": kernel, "backend": backend, "isa": level}
+    native_here = native.missing() is None
+    return {
+        "version": __version__,
+        "backends": {backend: dispatch.missing(backend) for backend in dispatch.BACKENDS},
+        "isa": native.level() if native_here else None,
+        "isa_levels": native.levels() if native_here else {},
+        "threads": get_num_threads(),
+        "openmp": bool(native.lib.pc_has_openmp()) if native_here else False,
+        "kernels": {kernel: list(dispatch.implementations(kernel)) for kernel in KERNELS},
+    }
+
+
+def set_backend(name: str | None) -> None:
+    """Force the backend of every later call: ``"native"``, ``"jit"`` or ``"reference"``; None chooses by itself.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend or it cannot run here; the message lists the choices.
+    """
+    dispatch.set_backend(name)
+
+
+def set_isa(name: str | None) -> None:
+    """Force the instruction-set level of the native backend, such as ``"avx2"``; None chooses the highest.
+
+    Results do not depend on it. ``PYCOMP_ISA`` does the same at start.
+
+    Raises
+    ------
+    ValueError
+        If the level is unknown or this machine lacks it; the message lists the choices.
+    """
+    if reason := native.missing():
+        raise ValueError(f"instruction-set level {name!r} cannot be chosen: {reason}")
+    dispatch.set_level(name)
+
+
+def get_num_threads() -> int:
+    """The number of threads that a call may use."""
+    return int(native.lib.pc_get_num_threads()) if native.missing() is None else 1
+
+
+def set_num_threads(n: int | None) -> None:
+    """Let later calls use at most ``n`` threads; None follows OpenMP (``OMP_NUM_THREADS``, threadpoolctl).
+
+    Results do not depend on it, and small problems use fewer. ``PYCOMP_NUM_THREADS`` does the same at start.
+
+    Raises
+    ------
+    TypeError
+        If ``n`` is not an integer.
+    ValueError
+        If ``n`` is below 1 or above 4096.
+    """
+    if n is not None:
+        if isinstance(n, bool) or not isinstance(n, int):
+            raise TypeError(f"n is {n!r}, expected an integer or None")
+        if not 1 <= n <= 4096:
+            raise ValueError(f"n is {n}, expected 1 to 4096")
+    if native.missing() is None:
+        native.lib.pc_set_num_threads(n or 0)
+
+
+@contextlib.contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Use at most ``n`` threads inside a ``with`` block, in the whole process.
+
+    Examples
+    --------
+    >>> import pycomp
+    >>> with pycomp.threads(1):
+    ...     pycomp.get_num_threads()
+    1
+    """
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)

@@ -1,0 +1,122 @@
+"""The border: every check that public functions share. Messages name the argument, what was given, what was expected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOAT32 = np.dtype(np.float32)
+ACTIVATIONS: dict[str | None, int] = {None: 0, "identity": 0, "relu": 1}
+
+
+def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...]) -> NDArray[Any]:
+    """``a`` as an ndarray of exactly this dtype, native byte order, and dimension; never a copy."""
+    if type(a) is not np.ndarray:
+        a = _plain(a, name, dtype)
+    if a.dtype != dtype or not a.dtype.isnative:
+        order = "" if a.dtype.isnative else " (byte-swapped)"
+        raise TypeError(f"{name} has dtype {a.dtype.name}{order}, expected {dtype.name}; "
+                        f"convert it with {name}.astype(np.{dtype.name})")
+    if a.ndim != ndim if isinstance(ndim, int) else a.ndim not in ndim:
+        raise ValueError(f"{name} has {a.ndim} dimensions {a.shape}, expected {ndim}")
+    return a  # type: ignore[no-any-return]
+
+
+def _plain(a: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if isinstance(a, (np.ma.MaskedArray, np.matrix)):
+        raise TypeError(f"{name} is a {type(a).__name__}, expected a plain array of {dtype.name}")
+    if isinstance(a, np.ndarray):
+        return a.view(np.ndarray)
+    if hasattr(a, "__array__") or hasattr(a, "__dlpack__"):
+        return np.asarray(a)
+    raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {dtype.name}")
+
+
+def contiguous(a: NDArray[Any]) -> NDArray[Any]:
+    """``a`` in C order and aligned, copied if it must be."""
+    return np.require(a, requirements=("C", "A"))
+
+
+def rows(a: NDArray[Any]) -> NDArray[Any]:
+    """``a`` with contiguous, aligned rows at any distance ahead; copied if it must be."""
+    if a.flags.c_contiguous and a.flags.aligned:
+        return a
+    apart, step = a.strides
+    if step == a.itemsize and apart % step == 0 and apart >= a.shape[1] * step and a.flags.aligned:
+        return a
+    return np.require(a, requirements=("C", "A"))
+
+
+def result(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[NDArray[Any] | None, ...] = ()
+) -> NDArray[Any]:
+    """A new array, or ``out`` if it can take the result: dtype, shape, writable, contiguous rows, apart from inputs."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if type(out) is not np.ndarray:
+        raise TypeError(f"out is a {type(out).__name__}, expected a numpy array")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise TypeError(f"out has dtype {out.dtype.str}, expected {dtype.str}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, expected {shape}")
+    flags = out.flags
+    if not flags.writeable:
+        raise ValueError("out is read-only")
+    if not (flags.c_contiguous and flags.aligned) and rows(out) is not out:
+        raise ValueError(f"out has strides {out.strides}, expected contiguous, aligned rows")
+    for a in overlap:
+        if a is not None and np.may_share_memory(out, a):
+            raise ValueError("out overlaps an input")
+    return out
+
+
+def optional_vector(a: Any, name: str, length: int, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any] | None:
+    """None, or a contiguous vector of this length."""
+    if a is None:
+        return None
+    a = as_array(a, name, dtype, 1)
+    if a.shape[0] != length:
+        raise ValueError(f"{name} has {a.shape[0]} elements, expected {length}")
+    return a if a.flags.c_contiguous and a.flags.aligned else contiguous(a)
+
+
+def activation_code(activation: Any) -> int:
+    try:
+        return ACTIVATIONS[activation]
+    except (KeyError, TypeError):
+        raise ValueError(f"activation is {activation!r}, expected one of {', '.join(map(repr, ACTIVATIONS))}") from None
+
+
+def positive(value: Any, name: str) -> float:
+    """A finite number above zero."""
+    number = real(value, name)
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"{name} is {value!r}, expected a finite number above 0")
+    return number
+
+
+def fraction(value: Any, name: str) -> float:
+    """A number in [0, 1]."""
+    number = real(value, name)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} is {value!r}, expected a number from 0 to 1")
+    return number
+
+
+def real(value: Any, name: str) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}, expected a number")
+    return float(value)
+
+
+def integer(value: Any, name: str, low: int, high: int | None = None) -> int:
+    """An integer of at least ``low`` and, if given, at most ``high``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
+    if value < low or (high is not None and value > high):
+        limit = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} is {value}, expected {limit}")
+    return int(value)

@@ -1,0 +1,197 @@
+"""Dense float32 products with the same bits whatever the batch, the threads and the machine.
+
+Each output is one chain, ``acc = fma(x[k], w[k], acc)`` for k ascending from +0, then the bias, then the activation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp.kernels import dispatch
+
+from ._validate import FLOAT32, activation_code, as_array, optional_vector, result, rows
+
+__all__ = ["PackedMatrix", "linear", "matmul", "pack"]
+
+LANES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMatrix:
+    """A weight matrix laid out for :func:`linear`; made by :func:`pack`.
+
+    Attributes
+    ----------
+    data : array of float32, shape (ceil(N / 16), K, 16)
+        ``data[s, k, j]`` is the weight from input k to output ``16*s + j``; zero past the last output. The layout does
+        not depend on the machine.
+    out_features : int
+        N.
+    """
+
+    data: NDArray[np.float32]
+    out_features: int
+
+    def __post_init__(self) -> None:
+        as_array(self.data, "data", FLOAT32, 3)
+        slices = -(-self.out_features // LANES)
+        if self.data.shape[0] != slices or self.data.shape[2] != LANES or not self.data.flags.c_contiguous:
+            raise ValueError(f"data has shape {self.data.shape}, expected ({slices}, K, {LANES}) in C order")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(out_features, in_features)``, as the matrix that was packed."""
+        return self.out_features, self.data.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    def unpack(self) -> NDArray[np.float32]:
+        """The weights again, shape (out_features, in_features)."""
+        columns = self.data.transpose(0, 2, 1).reshape(-1, self.data.shape[1])
+        return np.ascontiguousarray(columns[: self.out_features])
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An uninitialised array that starts on a cache line, as packed weights should."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    buffer = np.empty(size + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def pack(w: Any) -> PackedMatrix:
+    """Lay out weights once, for many calls of :func:`linear`.
+
+    Parameters
+    ----------
+    w : array of float32, shape (N, K)
+        Weights as frameworks store them: one row an output. Any strides.
+
+    Returns
+    -------
+    PackedMatrix
+
+    Raises
+    ------
+    TypeError
+        If ``w`` is not a float32 array.
+    ValueError
+        If ``w`` does not have two dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> packed = pack(np.eye(3, dtype=np.float32))
+    >>> packed.data.shape, packed.shape
+    ((1, 3, 16), (3, 3))
+    """
+    return _pack_columns(as_array(w, "w", FLOAT32, 2).T)
+
+
+def _pack_columns(w: NDArray[np.float32]) -> PackedMatrix:
+    k, n = w.shape
+    if not w.flags.aligned:
+        w = w.copy()
+    data = aligned((-(-n // LANES), k, LANES), FLOAT32)
+    dispatch.pack_f32(w, data)
+    return PackedMatrix(data, n)
+
+
+def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, out: Any = None) -> NDArray[np.float32]:
+    """Product of rows with a weight matrix: ``y = activation(x @ w.T + bias)``.
+
+    Parameters
+    ----------
+    x : array of float32, shape (M, K)
+        Rows may be any distance apart; other strides cost a copy.
+    w : PackedMatrix or array of float32, shape (N, K)
+        An array is packed on every call: :func:`pack` it once where it is used again.
+    bias : array of float32, shape (N,), optional
+    activation : None, "identity" or "relu"
+        ``relu(NaN)`` is NaN, ``relu(-0)`` is +0.
+    out : array of float32, shape (M, N), optional
+        Takes the result; may not overlap an input.
+
+    Returns
+    -------
+    array of float32, shape (M, N)
+
+    Raises
+    ------
+    TypeError
+        If an array is not float32 in native byte order.
+    ValueError
+        If shapes do not fit, the activation is unknown, or ``out`` cannot take the result.
+
+    Notes
+    -----
+    Bound: ``|y - exact| <= γ(K)·Σ|x||w| + u·|y|`` with ``u = 2⁻²⁴`` and ``γ(n) = n·u/(1 - n·u)`` (Higham, *Accuracy and
+    Stability of Numerical Algorithms*, 2002, §3.1). Row i of a batch has the bits of row i alone. K = 0 gives
+    ``activation(bias)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1, 2]], np.float32)
+    >>> w = np.array([[3, 4], [-5, -6]], np.float32)
+    >>> linear(x, w, activation="relu")
+    array([[11.,  0.]], dtype=float32)
+    """
+    if type(w) is not PackedMatrix:
+        w = pack(w)
+    x = rows(as_array(x, "x", FLOAT32, 2))
+    data = w.data
+    n = w.out_features
+    if x.shape[1] != data.shape[1]:
+        raise ValueError(f"x has {x.shape[1]} columns, w has {data.shape[1]}")
+    bias = optional_vector(bias, "bias", n)
+    code = activation_code(activation)
+    y = result(out, (x.shape[0], n), FLOAT32, (x, data, bias))
+    dispatch.gemm_f32(x, data, bias, code, y)
+    return y
+
+
+def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
+    """Matrix product ``a @ b`` by the chain of :func:`linear`.
+
+    Parameters
+    ----------
+    a : array of float32, shape (M, K)
+    b : array of float32, shape (K, N)
+        Any strides, so ``b.T`` costs nothing extra.
+    out : array of float32, shape (M, N), optional
+
+    Returns
+    -------
+    array of float32, shape (M, N)
+
+    Raises
+    ------
+    TypeError
+        If an array is not float32 in native byte order.
+    ValueError
+        If shapes do not fit or ``out`` cannot take the result.
+
+    Notes
+    -----
+    Bound as for :func:`linear`. Workspace: ``b`` packed, N rounded up to 16.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> matmul(np.array([[1, 2]], np.float32), np.array([[3], [4]], np.float32))
+    array([[11.]], dtype=float32)
+    """
+    a = rows(as_array(a, "a", FLOAT32, 2))
+    b = as_array(b, "b", FLOAT32, 2)
+    if a.shape[1] != b.shape[0]:
+        raise ValueError(f"a has {a.shape[1]} columns, b has {b.shape[0]} rows")
+    y = result(out, (a.shape[0], b.shape[1]), FLOAT32, (a, b))
+    dispatch.gemm_f32(a, _pack_columns(b).data, None, 0, y)
+    return y

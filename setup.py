@@ -1,0 +1,109 @@
+"""Build of the C core: every file of csrc/kernels is compiled once per instruction-set level.
+
+Everything declarative is in pyproject.toml and csrc/levels.json; this file holds only what a table cannot say.
+
+Environment variables:
+    PYCOMP_REQUIRE_NATIVE  a failed build of the core is an error, instead of a package that runs on Numba
+    PYCOMP_NO_OPENMP       build a core that runs on one thread
+    PYCOMP_ARCH            the target architecture, where it is not the build host's
+"""
+
+import json
+import os
+import platform
+import re
+import sys
+import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+# Relative on purpose: setuptools refuses absolute source paths in an sdist.
+CSRC = Path("csrc")
+COMMON = ["-O3", "-std=c11", "-fvisibility=hidden", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
+          "-fno-trapping-math", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion"]
+VERSION = re.search(r'^version = "(.+)"$', Path("pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
+
+
+def levels() -> list[dict]:
+    """The target's rows of csrc/levels.json, lowest first."""
+    table = json.loads((CSRC / "levels.json").read_text(encoding="utf-8"))
+    # The target, not the build host: cross builds set these.
+    arch = os.environ.get("PYCOMP_ARCH") or os.environ.get("_PYTHON_HOST_PLATFORM") or platform.machine()
+    if re.search(r"x86_64|amd64", arch, re.I):
+        return table["x86_64"]
+    if re.search(r"aarch64|arm64", arch, re.I):
+        return table["aarch64"]
+    return table["other"]
+
+
+class BuildCore(build_ext):
+    """build_ext that adds the per-level objects to the extension's link line."""
+
+    def build_extension(self, ext):
+        try:
+            self.build_core(ext)
+        except Exception as error:
+            if os.environ.get("PYCOMP_REQUIRE_NATIVE"):
+                raise
+            print(f"\npycomp: THE C CORE WAS NOT BUILT ({error}).\n"
+                  "pycomp: the package installs and runs on Numba (pip install 'pycomp[jit]'), slower.\n"
+                  "pycomp: for the C core, install a C compiler (GCC or clang) and reinstall; "
+                  "PYCOMP_REQUIRE_NATIVE=1 shows the error in full.\n", file=sys.stderr)
+            ext.optional = True
+            ext._built_objects = []
+            self.extensions.remove(ext)
+
+    def build_core(self, ext):
+        openmp = self.openmp_flags()
+        include = [str(CSRC / "include"), str(CSRC / "simd"), str(CSRC / "runtime")]
+        names = "".join(f"X({level['name']})" for level in levels())
+        macros = [("PC_LEVELS", names), ("PC_VERSION", f'"{VERSION}"')]
+        work = [("runtime", source, macros, openmp) for source in sorted(CSRC.glob("runtime/*.c"))]
+        for level in levels():
+            defines = [("PC_LEVEL", level["name"]), ("PC_SIMD", level["simd"])]
+            work += [(level["name"], source, defines, openmp + level["flags"]) for source in sorted(CSRC.glob("kernels/*.c"))]
+
+        def compile_one(item):
+            # One folder a level, or the levels would overwrite each other's objects.
+            group, source, defines, flags = item
+            return self.compiler.compile([str(source)], output_dir=os.path.join(self.build_temp, group),
+                                         include_dirs=include, macros=defines, extra_preargs=COMMON + flags,
+                                         depends=[str(h) for h in CSRC.rglob("*.[hd]*")])
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = [o for group in pool.map(compile_one, work) for o in group]
+        ext.extra_objects = [*(ext.extra_objects or []), *objects]
+        ext.extra_link_args = [*(ext.extra_link_args or []), *openmp]
+        ext.depends = [*ext.depends, *map(str, CSRC.rglob("*.*"))]
+        super().build_extension(ext)
+
+    def openmp_flags(self):
+        if os.environ.get("PYCOMP_NO_OPENMP"):
+            return []
+        flags = ["-fopenmp"]
+        with tempfile.TemporaryDirectory() as folder:
+            probe = Path(folder, "probe.c")
+            probe.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+            try:
+                objects = self.compiler.compile([str(probe)], output_dir=folder, extra_preargs=flags)
+                self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=flags)
+            except Exception:
+                self.announce("pycomp: no OpenMP; building a core that runs on one thread", level=3)
+                return []
+        return flags
+
+
+setup(
+    packages=[*find_packages(include=["pycomp", "pycomp.*"]),
+              "pycomp.kernels", *("pycomp.kernels." + p for p in find_packages("kernels"))],
+    package_dir={"pycomp": "pycomp", "pycomp.kernels": "kernels"},
+    package_data={"pycomp": ["py.typed"], "pycomp.kernels": ["py.typed"], "pycomp.kernels.native": ["*.pyi"]},
+    cffi_modules=["kernels/native/build_native.py:ffibuilder"],
+    cmdclass={"build_ext": BuildCore},
+    # The stable ABI does not exist for free-threaded builds before 3.15.
+    options={"bdist_wheel": {"py_limited_api": False if sysconfig.get_config_var("Py_GIL_DISABLED") else "cp310"}},
+)
