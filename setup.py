@@ -65,7 +65,8 @@ class BuildCore(build_ext):
         work = [("runtime", source, macros, openmp) for source in sorted(CSRC.glob("runtime/*.c"))]
         for level in levels():
             defines = [("PC_LEVEL", level["name"]), ("PC_SIMD", level["simd"])]
-            work += [(level["name"], source, defines, openmp + level["flags"]) for source in sorted(CSRC.glob("kernels/*.c"))]
+            work += [(level["name"], source, defines, openmp + level["flags"])
+                     for source in sorted(CSRC.glob("kernels/*.c"))]
 
         def compile_one(item):
             # One folder a level, or the levels would overwrite each other's objects.

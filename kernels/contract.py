@@ -8,7 +8,7 @@ an operand has explicit strides, these after its pointer; a test compares the tw
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np

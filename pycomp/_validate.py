@@ -1,4 +1,4 @@
-"""The border: every check that public functions share. Messages name the argument, what was given, what was expected."""
+"""The border: checks that public functions share. Messages say which argument, what was given, what was expected."""
 
 from __future__ import annotations
 

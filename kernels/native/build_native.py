@@ -17,7 +17,8 @@ def kernels() -> dict[str, str]:
 def declarations() -> str:
     header = (INCLUDE / "pycomp.h").read_text(encoding="utf-8")
     fixed = header.partition("/* <cdef>")[2].partition("*/")[2].partition("/* </cdef> */")[0]
-    return fixed.replace("PC_API ", "") + "".join(f"int pc_{name}{parameters};\n" for name, parameters in kernels().items())
+    table = "".join(f"int pc_{name}{parameters};\n" for name, parameters in kernels().items())
+    return fixed.replace("PC_API ", "") + table
 
 
 ffibuilder = FFI()

@@ -14,7 +14,7 @@ def activate(y, activation):
 
 def unpack(w, n):
     """[slices, k, 16] -> [k, n]."""
-    return w.transpose(1, 0, 2).reshape(w.shape[1], -1)[:, :n]
+    return w.transpose(1, 0, 2).reshape(w.shape[1], w.shape[0] * LANES)[:, :n]
 
 
 def pack_f32(w, packed):
@@ -58,8 +58,12 @@ def gemm_f32_chain(x, w, bias, activation, y):
 
 
 def gemm_f32_sample(rng, m, k, n):
-    x = rng.standard_normal((m, k)).astype(np.float32)
+    """Operands of one magnitude, or of magnitudes from 2⁻³⁰ to 2³⁰."""
+    spread = 30 * int(rng.integers(2))
+
+    def draw(*shape):
+        return np.ldexp(rng.standard_normal(shape), rng.integers(-spread, spread + 1, shape)).astype(np.float32)
+
     w = np.zeros((-(-n // LANES), k, LANES), np.float32)
-    pack_f32(rng.standard_normal((k, n)).astype(np.float32), w)
-    bias = rng.standard_normal(n).astype(np.float32) if rng.random() < 0.7 else None
-    return x, w, bias, int(rng.integers(2))
+    pack_f32(draw(k, n), w)
+    return draw(m, k), w, draw(n) if rng.random() < 0.7 else None, int(rng.integers(2))

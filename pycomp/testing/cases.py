@@ -1,0 +1,110 @@
+"""Operands to try a kernel on, made from its contract."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp.kernels.contract import DTYPES, KERNELS, Kernel, Operand
+
+_FUNCTIONS: dict[str, Any] = {
+    "__builtins__": {},
+    "ceil16": lambda n: -(-n // 16),
+    "ceil4": lambda n: -(-n // 4),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Operands of one call. ``repr`` is the line that makes it again."""
+
+    kernel: Kernel
+    given: dict[str, int]
+    seed: int
+    inputs: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return f"make_case({self.kernel.name!r}, {self.given}, seed={self.seed})"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Every size of the contract, also those that the operands decide (a count of stored entries)."""
+        found = dict(self.given)
+        for operand, value in zip(self.kernel.inputs, self.inputs, strict=True):
+            if operand.shape and value is not None:
+                found.update({s: value.shape[i] for i, s in enumerate(operand.shape) if s in self.kernel.sizes})
+        return found
+
+    def outputs(self, dtype: str | None = None, fill: float = 77) -> tuple[NDArray[Any], ...]:
+        """Output arrays, filled with something that no kernel would leave there by chance."""
+        sizes = self.sizes
+        arrays = []
+        for operand in self.kernel.outputs:
+            assert operand.shape is not None
+            kind = DTYPES[operand.dtype] if dtype is None or operand.dtype[0] != "f" else DTYPES[dtype]
+            shape = tuple(int(eval(s, _FUNCTIONS, sizes)) for s in operand.shape)
+            arrays.append(np.full(shape, fill, kind))
+        return tuple(arrays)
+
+    def run(self, function: Callable[..., None]) -> tuple[NDArray[Any], ...]:
+        """The outputs that an implementation of the kernel fills."""
+        outputs = self.outputs()
+        function(*self.inputs, *outputs)
+        return outputs
+
+    def reference(self) -> tuple[NDArray[Any], ...]:
+        outputs = self.outputs("f64")
+        self.kernel.reference(*self.inputs, *outputs)
+        return outputs
+
+    def bound(self, reference: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
+        bounds = self.kernel.bound(*self.inputs, *reference)
+        return bounds if isinstance(bounds, tuple) else (bounds,)
+
+    def rows(self, rows: slice) -> Case:
+        """The same call for some of its batch alone."""
+        symbol = self.kernel.batch
+        assert symbol is not None
+        inputs = tuple(_take(o, v, symbol, rows) for o, v in zip(self.kernel.inputs, self.inputs, strict=True))
+        count = len(range(*rows.indices(self.sizes[symbol])))
+        return Case(self.kernel, {**self.given, symbol: count}, self.seed, inputs)
+
+    def moved(self, move: Callable[[NDArray[Any]], NDArray[Any]]) -> Case:
+        """The same call with every array input somewhere else in memory."""
+        inputs = tuple(move(v) if isinstance(v, np.ndarray) else v for v in self.inputs)
+        return Case(self.kernel, self.given, self.seed, inputs)
+
+
+def _take(operand: Operand, value: Any, symbol: str, rows: slice) -> Any:
+    if value is None or not operand.shape or symbol not in operand.shape:
+        return value
+    axis = operand.shape.index(symbol)
+    return value[(slice(None),) * axis + (rows,)]
+
+
+def make_case(kernel: str | Kernel, sizes: dict[str, int], seed: int = 0) -> Case:
+    """One call of a kernel: its contract's sample operands for these sizes."""
+    entry = KERNELS[kernel] if isinstance(kernel, str) else kernel
+    return Case(entry, dict(sizes), seed, tuple(entry.sample(np.random.default_rng(seed), **sizes)))
+
+
+def edge_sizes(kernel: str | Kernel, limit: int = 60) -> Iterator[dict[str, int]]:
+    """Sizes at which the kernel may go wrong: each edge alone, then a fixed choice of ``limit`` mixtures."""
+    entry = KERNELS[kernel] if isinstance(kernel, str) else kernel
+    middle = {symbol: edges[len(edges) // 2] for symbol, edges in entry.edges.items()}
+    for symbol, edges in entry.edges.items():
+        yield from ({**middle, symbol: edge} for edge in edges)
+    choose = random.Random(entry.name)
+    for _ in range(limit):
+        yield {symbol: choose.choice(edges) for symbol, edges in entry.edges.items()}
+
+
+def cases(kernel: str | Kernel, limit: int = 60) -> Iterator[Case]:
+    """A case for each of :func:`edge_sizes`, each with its own seed."""
+    for seed, sizes in enumerate(edge_sizes(kernel, limit)):
+        yield make_case(kernel, sizes, seed)

@@ -1,0 +1,228 @@
+"""What every kernel of the contract must keep, on every backend and instruction-set level."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycomp.kernels import dispatch, jit, native
+from pycomp.kernels.contract import KERNELS
+
+import pycomp
+from pycomp.testing import assert_within_bound, cases, conformance, edge_sizes, make_case
+
+ROOT = Path(__file__).resolve().parents[1]
+LEVELS = native.levels() if native.missing() is None else {}
+IMPLEMENTATIONS = [("native", level) for level in LEVELS] + [("jit", None)]
+each_kernel = pytest.mark.parametrize("kernel", KERNELS)
+each_implementation = pytest.mark.parametrize(("backend", "level"), IMPLEMENTATIONS, ids=lambda v: str(v or "numba"))
+
+
+@pytest.fixture
+def function(kernel, backend, level):
+    """The implementation under test; afterwards the call must have run on the backend and level it was meant for."""
+    if reason := dispatch.missing(backend):
+        pytest.skip(reason)
+    if level is not None and not LEVELS[level]:
+        pytest.skip(f"this CPU lacks {level}")
+    pycomp.set_isa(level)
+    yield dispatch.implementations(kernel)[backend]
+    if backend == "native":
+        assert native.level() == level
+    pycomp.set_isa(None)
+
+
+def base(case):
+    """What every implementation must reproduce: the promised chain where one is stated, else one thread of C."""
+    if case.kernel.chain is not None:
+        return case.run(case.kernel.chain)
+    with pycomp.threads(1):
+        return case.run(dispatch.implementations(case.kernel.name)["native"])
+
+
+def same_bits(got, expected):
+    """Equal bits, any NaN being equal to any other: which NaN is not promised."""
+    return all(
+        y.shape == e.shape and y.dtype == e.dtype
+        and bool(((y.view(f"u{y.itemsize}") == e.view(f"u{y.itemsize}")) | ((y != y) & (e != e))).all())
+        for y, e in zip(got, expected, strict=True)
+    )
+
+
+def nudged(a, count):
+    """A copy that starts ``count`` elements past a cache line."""
+    buffer = np.zeros(a.nbytes + 256, np.uint8)
+    start = -buffer.ctypes.data % 64 + count * a.itemsize
+    moved = buffer[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    moved[...] = a
+    return moved
+
+
+def set_apart(a, gap):
+    """A copy of a matrix whose rows lie further apart."""
+    wide = np.full((a.shape[0], a.shape[1] + gap), 99, a.dtype)
+    wide[:, : a.shape[1]] = a
+    return wide[:, : a.shape[1]]
+
+
+@each_kernel
+def test_every_kernel_is_declared_and_implemented_everywhere(kernel):
+    assert set(dispatch.implementations(kernel)) == {b for b in dispatch.BACKENDS if dispatch.missing(b) is None}
+
+
+def test_kernels_def_declares_what_the_contract_says():
+    text = re.sub(r"/\*.*?\*/", "", (ROOT / "csrc/include/pycomp/kernels.def").read_text(), flags=re.S)
+    declared = dict(re.findall(r"PC_KERNEL\((\w+), \(([^)]*)\), \([^)]*\)\)", text))
+    names = {"f32": "float", "f64": "double", "i8": "int8_t", "u8": "uint8_t", "i32": "int32_t", "i64": "int64_t",
+             "bool": "uint8_t"}
+    expected = {}
+    for kernel in KERNELS.values():
+        parameters = [f"int64_t {s}" for s in kernel.sizes]
+        for o in kernel.operands:
+            ctype = names[o.dtype]
+            if o.shape is None:
+                parameters.append(f"{ctype} {o.name}")
+                continue
+            parameters.append(f"{'' if o.kind == 'out' else 'const '}{ctype} *{o.name}")
+            strides = [[], [f"ld{o.name}"], [f"{o.name}_row", f"{o.name}_column"]][o.strides]
+            parameters += [f"int64_t {stride}" for stride in strides]
+        expected[kernel.name] = ", ".join(parameters)
+    assert declared == expected
+
+
+@each_implementation
+@each_kernel
+def test_errors_stay_within_the_stated_bound_at_every_edge_size(kernel, backend, level, function):
+    slow = level == "generic"
+    conformance(kernel, function, limit=15 if slow else 60)
+
+
+@each_kernel
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_errors_stay_within_the_stated_bound_on_any_sizes(kernel, data):
+    sizes = {s: data.draw(st.integers(0, min(max(edges), 200)), s) for s, edges in KERNELS[kernel].edges.items()}
+    case = make_case(kernel, sizes, data.draw(st.integers(0, 2**32), "seed"))
+    got, reference = case.run(getattr(dispatch, kernel)), case.reference()
+    for y, exact, bound in zip(got, reference, case.bound(reference), strict=True):
+        assert_within_bound(y, exact, bound, repr(case))
+
+
+@each_implementation
+@each_kernel
+def test_bits_are_those_of_the_chain(kernel, backend, level, function):
+    for case in cases(kernel, 10):
+        assert same_bits(case.run(function), base(case)), case
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@each_kernel
+def test_bits_do_not_depend_on_threads(kernel, threads):
+    function = dispatch.implementations(kernel)["native"]
+    entry = KERNELS[kernel]
+    for case in [*cases(kernel, 10), make_case(entry, {s: 3 * max(e) for s, e in entry.edges.items()})]:
+        with pycomp.threads(1):
+            alone = case.run(function)
+        with pycomp.threads(threads):
+            assert same_bits(case.run(function), alone), case
+
+
+@each_implementation
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if KERNELS[k].batch])
+def test_a_row_alone_equals_the_row_in_a_batch(kernel, backend, level, function):
+    entry = KERNELS[kernel]
+    for seed, sizes in enumerate(edge_sizes(kernel, 4)):
+        case = make_case(kernel, {**sizes, entry.batch: max(7, sizes[entry.batch])}, seed)
+        whole = case.run(function)
+        for piece in (slice(0, 1), slice(3, 5), slice(2, None)):
+            alone = case.rows(piece).run(function)
+            for operand, y, part in zip(entry.outputs, whole, alone, strict=True):
+                axis = operand.shape.index(entry.batch)
+                assert same_bits((part,), (y[(slice(None),) * axis + (piece,)].copy(),)), (case, piece)
+
+
+@each_implementation
+@each_kernel
+def test_bits_do_not_depend_on_alignment_or_strides(kernel, backend, level, function):
+    for case in list(cases(kernel, 5)):
+        expected = case.run(function)
+        for count in (1, 3):
+            moved = case.moved(lambda a, count=count: nudged(a, count))
+            assert same_bits(moved.run(function), expected), case
+        strided = [set_apart(v, 5) if o.strides and isinstance(v, np.ndarray) else v
+                   for o, v in zip(case.kernel.inputs, case.inputs, strict=True)]
+        outputs = [set_apart(y, 3) if o.strides else y
+                   for o, y in zip(case.kernel.outputs, case.outputs(), strict=True)]
+        function(*strided, *outputs)
+        assert same_bits([np.ascontiguousarray(y) for y in outputs], expected), case
+        for o, y in zip(case.kernel.outputs, outputs, strict=True):
+            if o.strides and y.base is not None:
+                assert (y.base[:, y.shape[1] :] == 99).all(), f"{case}: {o.name} was written past its rows"
+
+
+@each_kernel
+def test_c_refuses_sizes_that_would_be_unsafe(kernel):
+    entry, lib, ffi = KERNELS[kernel], native.lib, native.ffi
+    for bad in range(len(entry.sizes)):
+        arguments = [-1 if i == bad else 0 for i in range(len(entry.sizes))]
+        for o in entry.operands:
+            arguments += [0] if o.shape is None else [ffi.NULL] + [0] * o.strides
+        assert getattr(lib, f"pc_{kernel}")(*arguments) == lib.PC_EINVAL, entry.sizes[bad]
+
+
+@each_kernel
+def test_c_refuses_rows_that_would_overlap(kernel):
+    entry, lib, ffi = KERNELS[kernel], native.lib, native.ffi
+    for bad in (o for o in entry.operands if o.strides == 1):
+        arguments = [4] * len(entry.sizes)
+        for o in entry.operands:
+            arguments += [0] if o.shape is None else [ffi.NULL] + [3 if o is bad else 4] * o.strides
+        assert getattr(lib, f"pc_{kernel}")(*arguments) == lib.PC_EINVAL, bad.name
+
+
+def wrong_element(function):
+    def broken(*operands):
+        function(*operands)
+        y = operands[-1]
+        if y.size:
+            y.flat[y.size - 1] = ~y.flat[y.size - 1] if y.dtype.kind in "biu" else 1.5 * y.flat[y.size - 1] + 1e-3
+
+    return broken
+
+
+def changed_input(function):
+    def broken(*operands):
+        function(*operands)
+        for a in operands[:-1]:
+            if isinstance(a, np.ndarray) and a.size:
+                a.flat[0] = ~a.flat[0] if a.dtype.kind in "biu" else a.flat[0] + 1
+                return
+
+    return broken
+
+
+def nothing_done(function):
+    return lambda *operands: None
+
+
+@pytest.mark.parametrize("breaking", [wrong_element, changed_input, nothing_done])
+@each_kernel
+def test_a_broken_kernel_is_caught(kernel, breaking):
+    with pytest.raises(AssertionError, match="make_case"):
+        conformance(kernel, breaking(dispatch.implementations(kernel)["native"]), limit=0)
+
+
+@pytest.mark.skipif(bool(jit.missing()), reason="Numba is not installed")
+@each_kernel
+def test_forced_backend_is_the_one_that_runs(kernel):
+    case = next(iter(cases(kernel, 0)))
+    for backend in dispatch.BACKENDS:
+        try:
+            pycomp.set_backend(backend)
+            case.run(getattr(dispatch, kernel))
+            assert pycomp.info(last=True) == {
+                "kernel": kernel, "backend": backend, "isa": native.level() if backend == "native" else None}
+        finally:
+            pycomp.set_backend(None)
