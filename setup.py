@@ -4,6 +4,7 @@ Everything declarative is in pyproject.toml and csrc/levels.json; this file hold
 
 Environment variables:
     PYCOMP_REQUIRE_NATIVE  a failed build of the core is an error, instead of a package that runs on Numba
+    PYCOMP_WERROR          compiler warnings are errors
     PYCOMP_NO_OPENMP       build a core that runs on one thread
     PYCOMP_ARCH            the target architecture, where it is not the build host's
 """
@@ -24,7 +25,10 @@ from setuptools.command.build_ext import build_ext
 # Relative on purpose: setuptools refuses absolute source paths in an sdist.
 CSRC = Path("csrc")
 COMMON = ["-O3", "-std=c11", "-fvisibility=hidden", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
-          "-fno-trapping-math", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion"]
+          "-fno-trapping-math", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion",
+          *(["-Werror"] if os.environ.get("PYCOMP_WERROR") else [])]
+# Linking under a user's -ffast-math or -Ofast would add code that flushes denormals in the whole process.
+LINK = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations", "-lm"]
 VERSION = re.search(r'^version = "(.+)"$', Path("pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
 
 
@@ -49,13 +53,14 @@ class BuildCore(build_ext):
         except Exception as error:
             if os.environ.get("PYCOMP_REQUIRE_NATIVE"):
                 raise
-            print(f"\npycomp: THE C CORE WAS NOT BUILT ({error}).\n"
+            print(f"\npycomp: THE C CORE WAS NOT BUILT (...{str(error)[-160:]}).\n"
                   "pycomp: the package installs and runs on Numba (pip install 'pycomp[jit]'), slower.\n"
                   "pycomp: for the C core, install a C compiler (GCC or clang) and reinstall; "
                   "PYCOMP_REQUIRE_NATIVE=1 shows the error in full.\n", file=sys.stderr)
-            ext.optional = True
-            ext._built_objects = []
             self.extensions.remove(ext)
+            # What is left is plain Python: the wheel must not be tagged as if it held the core.
+            if wheel := self.distribution.get_command_obj("bdist_wheel", create=False):
+                wheel.root_is_pure = True
 
     def build_core(self, ext):
         openmp = self.openmp_flags()
@@ -78,7 +83,7 @@ class BuildCore(build_ext):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = [o for group in pool.map(compile_one, work) for o in group]
         ext.extra_objects = [*(ext.extra_objects or []), *objects]
-        ext.extra_link_args = [*(ext.extra_link_args or []), *openmp]
+        ext.extra_link_args = [*(ext.extra_link_args or []), *openmp, *LINK]
         ext.depends = [*ext.depends, *map(str, CSRC.rglob("*.*"))]
         super().build_extension(ext)
 
@@ -99,10 +104,10 @@ class BuildCore(build_ext):
 
 
 setup(
-    packages=[*find_packages(include=["pycomp", "pycomp.*"]),
+    packages=[*find_packages(include=["pycomp", "pycomp.*"]), "pycomp.include",
               "pycomp.kernels", *("pycomp.kernels." + p for p in find_packages("kernels"))],
-    package_dir={"pycomp": "pycomp", "pycomp.kernels": "kernels"},
-    package_data={"pycomp": ["py.typed"], "pycomp.kernels": ["py.typed"], "pycomp.kernels.native": ["*.pyi"]},
+    package_dir={"pycomp": "pycomp", "pycomp.include": "csrc/include", "pycomp.kernels": "kernels"},
+    package_data={"pycomp": ["py.typed"], "pycomp.include": ["pycomp/*"], "pycomp.kernels.native": ["*.pyi"]},
     cffi_modules=["kernels/native/build_native.py:ffibuilder"],
     cmdclass={"build_ext": BuildCore},
     # The stable ABI does not exist for free-threaded builds before 3.15.

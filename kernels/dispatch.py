@@ -2,8 +2,8 @@
 
 ``dispatch.gemm_f32(x, w, bias, activation, y)``: every kernel of the contract is an attribute, resolved at its first
 use. ``PYCOMP_BACKEND`` or :func:`set_backend` forces one backend; then a kernel that it lacks is an error. Otherwise
-the first of native, jit, reference that has the kernel runs, and a message on the logger ``pycomp`` says so where it
-is not the first.
+the first of native, jit, reference that has the kernel runs, and a warning on the logger ``pycomp`` says so, once,
+where it is not the first.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ last: tuple[str, str, str | None] | None = None
 """Kernel, backend and instruction-set level of the latest call, in whichever thread."""
 
 _forced: str | None = None
+_told: set[str] = set()
 _log = logging.getLogger("pycomp")
 
 
@@ -35,7 +36,7 @@ def _module(backend: str) -> Any:
 
 def missing(backend: str) -> str | None:
     """Why a backend cannot run here; None if it can."""
-    return _module(backend).missing()
+    return _module(backend).missing()  # type: ignore[no-any-return]
 
 
 def set_backend(name: str | None) -> None:
@@ -83,16 +84,23 @@ def chosen(kernel: str) -> tuple[str, Callable[..., None]]:
             raise NotImplementedError(f"backend {_forced!r} has no {kernel}; it is implemented on "
                                       f"{', '.join(implementations(kernel))}")
         return _forced, function
-    reasons = []
+    reasons: list[str] = []
     for backend in BACKENDS:
         reason = missing(backend)
         function = None if reason else _module(backend).implementation(kernel)
         if function is not None:
             if reasons:
-                _log.warning("%s runs on the %s backend: %s", kernel, backend, "; ".join(reasons))
+                _tell(f"pycomp runs on the {backend} backend: {'; '.join(reasons)}")
             return backend, function
-        reasons.append(f"{backend}: {reason or 'not implemented'}")
+        reasons.append(f"{backend}: {reason or f'{kernel} is not implemented'}")
     raise NotImplementedError(f"no backend has {kernel}: {'; '.join(reasons)}")
+
+
+def _tell(message: str) -> None:
+    """A warning, the first time."""
+    if message not in _told:
+        _told.add(message)
+        _log.warning(message)
 
 
 def _noting(kernel: str) -> Callable[..., None]:

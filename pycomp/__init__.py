@@ -15,6 +15,8 @@ __all__ = [
     "compare",
     "dense",
     "distillation",
+    "get_include",
+    "get_library",
     "get_num_threads",
     "info",
     "pruning",
@@ -28,7 +30,9 @@ __all__ = [
 ]
 
 _SUBMODULES = frozenset({"compare", "dense", "distillation", "kernels", "pruning", "quantization", "sparse", "testing"})
-_RUNTIME = frozenset({"get_num_threads", "info", "set_backend", "set_isa", "set_num_threads", "threads"})
+_RUNTIME = frozenset(
+    {"get_include", "get_library", "get_num_threads", "info", "set_backend", "set_isa", "set_num_threads", "threads"}
+)
 
 if importlib.util.find_spec("pycomp.kernels") is None:
     raise ImportError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pycomp.kernels import dispatch, native
@@ -71,8 +73,6 @@ def set_isa(name: str | None) -> None:
     ValueError
         If the level is unknown or this machine lacks it; the message lists the choices.
     """
-    if reason := native.missing():
-        raise ValueError(f"instruction-set level {name!r} cannot be chosen: {reason}")
     dispatch.set_level(name)
 
 
@@ -119,3 +119,26 @@ def threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         set_num_threads(before)
+
+
+def get_include() -> str:
+    """The folder to give to a C compiler (``-I``) for ``#include "pycomp/pycomp.h"``."""
+    package = Path(native.__file__).parents[2]  # pycomp, or the source tree of an editable installation
+    return next(str(folder) for folder in (package / "include", package / "csrc" / "include") if folder.is_dir())
+
+
+def get_library() -> str:
+    """The file that holds the C core, for a C program to link; it needs no Python to run.
+
+    ``cc program.c -I$(python -c 'import pycomp; print(pycomp.get_include())')
+    $(python -c 'import pycomp; print(pycomp.get_library())')``
+
+    Raises
+    ------
+    FileNotFoundError
+        If the core was not built.
+    """
+    spec = importlib.util.find_spec("pycomp.kernels.native._core")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(native.missing())
+    return spec.origin

@@ -12,10 +12,10 @@ root = Path(__file__).resolve().parents[1]
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != root]  # the installed package, not the source tree
 
 import numpy as np  # noqa: E402
-from pycomp.kernels import dispatch, native  # noqa: E402
-from pycomp.kernels.contract import KERNELS  # noqa: E402
 
 import pycomp  # noqa: E402
+from pycomp.kernels import dispatch, native  # noqa: E402
+from pycomp.kernels.contract import KERNELS  # noqa: E402
 from pycomp.testing import make_case  # noqa: E402
 
 THREADS, BATCHES, OFFSETS = (1, 2, 3), (1, 7, 64), (0, 1, 3)

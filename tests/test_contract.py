@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycomp.kernels import dispatch, jit, native
-from pycomp.kernels.contract import KERNELS
 
 import pycomp
+from pycomp.kernels import dispatch, jit, native
+from pycomp.kernels.contract import KERNELS
 from pycomp.testing import assert_within_bound, cases, conformance, edge_sizes, make_case
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,11 +14,15 @@ import numpy as np
 
 from ..contract import DTYPES, KERNELS, Kernel, Operand
 
+ffi: Any
+lib: Any
 try:
     from ._core import ffi, lib
 except ImportError as error:
     ffi = lib = None
-    _missing: str | None = f"the C core was not built ({error})"
+    _missing: str | None = f"the C core does not load ({error})"
+    if isinstance(error, ModuleNotFoundError):
+        _missing = "the C core was not built; install a C compiler and install pycomp again, `pip install -v` shows why"
 else:
     _missing = None
 
@@ -36,7 +40,7 @@ def level() -> str:
 
 def levels() -> dict[str, bool]:
     """Every level compiled in, lowest first, and whether this machine can run it."""
-    names = []
+    names: list[str] = []
     while pointer := lib.pc_level_name(len(names)):
         names.append(_text(pointer))
     return {name: bool(lib.pc_level_supported(name.encode())) for name in names}
@@ -50,6 +54,10 @@ def set_level(name: str | None) -> None:
     ValueError
         If it is unknown or this machine lacks it; the message lists the choices.
     """
+    if lib is None:
+        if name is not None:
+            raise ValueError(f"instruction-set level {name!r} cannot be chosen: {_missing}")
+        return
     if lib.pc_set_level(ffi.NULL if name is None else name.encode()) != lib.PC_OK:
         known = levels()
         problem = "is not supported by this machine" if name in known else "is unknown"
@@ -142,8 +150,8 @@ def _from_environment() -> None:
     if threads:
         if not threads.isdecimal() or not 1 <= int(threads) <= 4096:
             raise ValueError(f"PYCOMP_NUM_THREADS is {threads!r}, expected an integer from 1 to 4096")
-        lib.pc_set_num_threads(int(threads))
+        if lib is not None:
+            lib.pc_set_num_threads(int(threads))
 
 
-if lib is not None:
-    _from_environment()
+_from_environment()

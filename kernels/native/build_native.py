@@ -21,6 +21,15 @@ def declarations() -> str:
     return fixed.replace("PC_API ", "") + table
 
 
+# What the binding takes from Python is weak, so that a C program can link the module without Python.
+PYTHON = ("PyArg_UnpackTuple", "PyErr_Format", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
+          "PyExc_TypeError", "PyFloat_AsDouble", "PyFloat_FromDouble", "PyImport_ImportModule", "PyLong_FromLong",
+          "PyLong_FromLongLong", "PyLong_FromVoidPtr", "PyObject_CallMethod", "PyObject_Free", "PyObject_Malloc",
+          "_Py_Dealloc", "_Py_NoneStruct")
+WEAK = "#ifdef __ELF__\n" + "".join(f"#pragma weak {name}\n" for name in PYTHON) + "#endif\n"
+
 ffibuilder = FFI()
 ffibuilder.cdef(declarations())
-ffibuilder.set_source("pycomp.kernels.native._core", '#include "pycomp/pycomp.h"', include_dirs=["csrc/include"])
+ffibuilder.set_source(
+    "pycomp.kernels.native._core", WEAK + '#include "pycomp/pycomp.h"\n', include_dirs=["csrc/include"]
+)
