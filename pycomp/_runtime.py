@@ -98,8 +98,7 @@ def set_num_threads(n: int | None) -> None:
             raise TypeError(f"n is {n!r}, expected an integer or None")
         if not 1 <= n <= 4096:
             raise ValueError(f"n is {n}, expected 1 to 4096")
-    if native.missing() is None:
-        native.lib.pc_set_num_threads(n or 0)
+    native.set_num_threads(n or 0)
 
 
 @contextlib.contextmanager
@@ -113,12 +112,12 @@ def threads(n: int | None) -> Iterator[None]:
     ...     pycomp.get_num_threads()
     1
     """
-    before = get_num_threads()
+    before = native.requested_threads
     set_num_threads(n)
     try:
         yield
     finally:
-        set_num_threads(before)
+        native.set_num_threads(before)
 
 
 def get_include() -> str:

@@ -65,6 +65,17 @@ def set_level(name: str | None) -> None:
                          f"{', '.join(n for n, usable in known.items() if usable)}")
 
 
+requested_threads = 0
+"""The limit that was asked for; 0 follows OpenMP."""
+
+
+def set_num_threads(n: int) -> None:
+    global requested_threads
+    requested_threads = n
+    if lib is not None:
+        lib.pc_set_num_threads(n)
+
+
 _names: dict[Any, str] = {}
 
 
@@ -150,8 +161,7 @@ def _from_environment() -> None:
     if threads:
         if not threads.isdecimal() or not 1 <= int(threads) <= 4096:
             raise ValueError(f"PYCOMP_NUM_THREADS is {threads!r}, expected an integer from 1 to 4096")
-        if lib is not None:
-            lib.pc_set_num_threads(int(threads))
+        set_num_threads(int(threads))
 
 
 _from_environment()

@@ -1,0 +1,46 @@
+"""What importing costs, and what it says where it cannot go on."""
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = ["pycomp", "pycomp.dense", "pycomp.sparse", "pycomp.quantization", "pycomp.pruning", "pycomp.distillation"]
+
+
+def python(code, *options):
+    return subprocess.run([sys.executable, *options, "-c", code], text=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_import_takes_less_than_30_ms_beyond_numpy(module):
+    code = (f"import numpy, time; start = time.process_time(); import {module}; "
+            "print(time.process_time() - start)")
+    assert statistics.median(float(python(code).stdout) for _ in range(5)) < 0.030
+
+
+def test_import_and_a_call_load_no_optional_package():
+    code = (f"import sys, numpy as np, {', '.join(MODULES)}\n"
+            "pycomp.dense.matmul(np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)); pycomp.get_num_threads()\n"
+            "print(*{'numba', 'cffi', 'pycparser', 'scipy', 'sklearn', 'matplotlib', 'rich'} & set(sys.modules))")
+    assert python(code).stdout.split() == []
+
+
+def test_import_from_the_source_tree_says_what_to_do():
+    run = python(f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pycomp", "-I", "-S")
+    assert run.stderr.splitlines()[-1].startswith("ImportError: pycomp was found in a source tree, not installed")
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'pycomp' has no attribute 'nonsense'"):
+        __import__("pycomp").nonsense  # noqa: B018
+
+
+def test_every_public_name_exists():
+    import pycomp
+
+    for name in pycomp.__all__:
+        assert getattr(pycomp, name) is not None
