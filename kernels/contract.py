@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .reference import dense
+from .reference import dense, sparse
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32),
@@ -110,6 +110,20 @@ LINEAR_EDGES = {
     "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 130, 250),
 }
 
+SPARSE_SHAPES = tuple(
+    (f"{what}, {zeros} % zeros", {"m": m, "k": size, "n": size, "nnz": size * size * (100 - zeros) // 100})
+    for what, m, size in (("one row, a 7B model's square", 1, 4096), ("sixteen rows", 16, 4096),
+                          ("a prompt", 128, 4096), ("BERT-base square, in cache", 128, 768))
+    for zeros in (50, 80, 90, 95)
+)
+_CSR = (
+    In("data", "f32", "nnz"),
+    In("indices", "i32", "nnz"),
+    In("indptr", "i64", "n+1"),
+    Opt("bias", "f32", "n"),
+    Scalar("activation", "i32"),
+)
+
 _ALL = (
     Kernel(
         name="gemm_f32",
@@ -144,6 +158,42 @@ _ALL = (
         bytes=lambda k, n: 8 * k * n,
         edges={"k": (0, 1, 15, 16, 17, 33), "n": (0, 1, 15, 16, 17, 47, 49)},
         shapes=(("a 7B model's square", {"k": 4096, "n": 4096}),),
+        batch=None,
+    ),
+    Kernel(
+        name="spmm_csr_f32",
+        family="sparse",
+        sizes=("m", "k", "n", "nnz"),
+        operands=(In("x", "f32", "ceil16(m),k,16"), *_CSR, Out("y", "f32", "m,n", strides=2)),
+        reference=sparse.spmm_csr_f32,
+        bound=sparse.spmm_csr_f32_bound,
+        chain=sparse.spmm_csr_f32_chain,
+        sample=sparse.spmm_csr_f32_sample,
+        flops=lambda m, k, n, nnz: 2 * m * nnz,
+        bytes=lambda m, k, n, nnz: 4 * (m * k + m * n) + 8 * nnz + 8 * n,
+        edges={
+            "m": (0, 1, 15, 16, 17, 33, 64, 65, 81),
+            "k": (0, 1, 2, 17, 95, 96, 97, 193, 385),
+            "n": (0, 1, 2, 3, 15, 17, 127, 129),
+        },
+        shapes=tuple(shape for shape in SPARSE_SHAPES if shape[1]["m"] > 1),
+        batch=None,
+    ),
+    Kernel(
+        name="spmv_csr_f32",
+        family="sparse",
+        sizes=("k", "n", "nnz"),
+        operands=(In("x", "f32", "k"), *_CSR, Out("y", "f32", "n")),
+        reference=sparse.spmv_csr_f32,
+        bound=sparse.spmv_csr_f32_bound,
+        chain=sparse.spmv_csr_f32_chain,
+        sample=sparse.spmv_csr_f32_sample,
+        flops=lambda k, n, nnz: 2 * nnz,
+        bytes=lambda k, n, nnz: 4 * (k + n) + 8 * nnz + 8 * n,
+        edges={"k": (0, 1, 2, 16, 17, 300), "n": (0, 1, 2, 3, 4, 5, 8, 9, 130)},
+        shapes=tuple(
+            (why, {s: sizes[s] for s in ("k", "n", "nnz")}) for why, sizes in SPARSE_SHAPES if sizes["m"] == 1
+        ),
         batch=None,
     ),
 )

@@ -73,6 +73,14 @@ def result(
     return out
 
 
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An uninitialised array that starts on a cache line, as packed weights should."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    buffer = np.empty(size + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
 def optional_vector(a: Any, name: str, length: int, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any] | None:
     """None, or a contiguous vector of this length."""
     if a is None:

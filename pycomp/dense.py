@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from ._validate import FLOAT32, activation_code, as_array, optional_vector, result, rows
+from ._validate import FLOAT32, activation_code, aligned, as_array, optional_vector, result, rows
 
 __all__ = ["PackedMatrix", "linear", "matmul", "pack"]
 
@@ -55,14 +55,6 @@ class PackedMatrix:
         """The weights again, shape (out_features, in_features)."""
         columns = self.data.transpose(0, 2, 1).reshape(-1, self.data.shape[1])
         return np.ascontiguousarray(columns[: self.out_features])
-
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An uninitialised array that starts on a cache line, as packed weights should."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    buffer = np.empty(size + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + size].view(dtype).reshape(shape)
 
 
 def pack(w: Any) -> PackedMatrix:

@@ -20,4 +20,7 @@
 #define PC_INLINE static inline __attribute__((always_inline))
 
 #include PC_QUOTE(PC_SIMD.h)
+
+/* max(a, 0); NaN stays NaN, -0 becomes +0 */
+PC_INLINE vf16 vf_relu(vf16 a) { return vf_select(vf_isnan(a), a, vf_max(a, vf_zero())); }
 #endif

@@ -3,14 +3,7 @@
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, fma
-
-
-@njit(**FAST)
-def activate(v, activation):  # type: ignore[no-untyped-def]
-    if activation == 1 and v <= 0:
-        return np.float32(0)
-    return v
+from .arithmetic import FAST, activate, fma
 
 
 @njit(**FAST)

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+LANES = 16
+"""Of every vector."""
+
 U = 2.0**-24
 """Unit roundoff of float32."""
 
@@ -31,3 +34,13 @@ def fma(a, b, c):
         moved = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
         odd = np.where(np.isfinite(total) & (error != 0) & even, moved, total)
         return odd.astype(np.float32)
+
+
+def activate(y, activation):
+    """0: y; 1: max(y, 0), NaN stays NaN and -0 becomes +0."""
+    return np.where(y <= 0, 0.0, y) if activation == 1 else y
+
+
+def unpack(w, n):
+    """The matrix that pack_f32 laid out: [slices, k, 16] -> [k, n]."""
+    return w.transpose(1, 0, 2).reshape(w.shape[1], w.shape[0] * LANES)[:, :n]

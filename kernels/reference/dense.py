@@ -2,19 +2,7 @@
 
 import numpy as np
 
-from .arithmetic import TINY, U, fma, gamma
-
-LANES = 16
-
-
-def activate(y, activation):
-    """0: y; 1: max(y, 0), NaN stays NaN and -0 becomes +0."""
-    return np.where(y <= 0, 0.0, y) if activation == 1 else y
-
-
-def unpack(w, n):
-    """[slices, k, 16] -> [k, n]."""
-    return w.transpose(1, 0, 2).reshape(w.shape[1], w.shape[0] * LANES)[:, :n]
+from .arithmetic import LANES, TINY, U, activate, fma, gamma, unpack
 
 
 def pack_f32(w, packed):

@@ -1,0 +1,221 @@
+/* y[i,j] = activation(sum over the stored entries p of row j, in order, of x[i, indices[p]] * data[p] + bias[j]): one fma
+ * chain an output, the chain of gemm_f32 without the zeros. Lanes go across i, threads across j, so that every level,
+ * thread count and batch gives the same bits.
+ * Limit: one load of x for each fma, from L1 in blocks of columns; at few entries a row, the branch that ends a row.
+ *
+ * Threads share the rows of the matrix by stored entries. A thread takes a group of rows and runs it down blocks of
+ * columns, whose part of x stays in L1; between blocks the chains wait on the stack: storing and reloading a float is
+ * exact. */
+#include <math.h>
+#include <string.h>
+
+#include "table.h"
+#include "vocabulary.h"
+
+enum {
+  LANES = 16,
+  WIDEST = PC_TILE_VECTORS(1) < 4 ? PC_TILE_VECTORS(1) : 4,
+  NEAR = 6144,     /* floats of x in a block: 24 KB of L1 */
+  WAITING = 8192,  /* floats of unfinished chains: 32 KB of stack, read and written in order */
+  ROWS = WAITING / LANES,
+  SHORT = 6,       /* entries of a row in a block below which the ends of rows cost more than L1 gains */
+  GRAIN = 1 << 15  /* multiply-adds that pay for waking a thread */
+};
+
+typedef struct {
+  int64_t m, k, n;
+  const float *x, *data;
+  const int32_t *indices;
+  const int64_t *indptr;
+  const float *bias;
+  int32_t activation;
+  float *y;
+  int64_t y_row, y_column;
+} job;
+
+/* Advances the chains of one row by its entries from p on whose column is below stop; returns the first one left. */
+PC_INLINE int64_t tile(int vectors, const job *j, const float *x, int64_t p, int64_t end, int64_t stop, float *chains,
+                       int first) {
+  const int64_t slice = LANES * j->k;
+  vf16 acc[WIDEST];
+#pragma GCC unroll 4
+  for (int t = 0; t < vectors; t++) acc[t] = first ? vf_zero() : vf_load(chains + LANES * t);
+  for (; p < end && j->indices[p] < stop; p++) {
+    const float *row = x + LANES * (int64_t)j->indices[p];
+    const vf16 w = vf_set1(j->data[p]);
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) acc[t] = vf_fma(vf_load(row + t * slice), w, acc[t]);
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < vectors; t++) vf_store(chains + LANES * t, acc[t]);
+  return p;
+}
+
+/* One block of columns, the ones below stop, for `rows` rows; at[] is where each row's next entry is. */
+PC_INLINE void down(int vectors, const job *j, const float *x, int64_t row0, int64_t rows, int64_t stop, int64_t *at,
+                    float *chains, int first) {
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t end = j->indptr[row0 + r + 1];
+    at[r] = tile(vectors, j, x, at[r], end, stop, chains + r * vectors * LANES, first);
+  }
+}
+
+static void run_down(int vectors, const job *j, const float *x, int64_t row0, int64_t rows, int64_t stop, int64_t *at,
+                     float *chains, int first) {
+#define SHAPE(v) case v: if ((v) <= WIDEST) down(v, j, x, row0, rows, stop, at, chains, first); break;
+  switch (vectors) { SHAPE(1) SHAPE(2) SHAPE(3) SHAPE(4) }
+}
+
+/* y = activation(chain + bias) for finished rows, from chains [rows][width] to y at any strides. */
+static void finish(const job *j, int64_t i0, int64_t row0, int64_t rows, int64_t width, float *chains) {
+  const int64_t lanes = j->m - i0 < width ? j->m - i0 : width;
+  float *y = j->y + i0 * j->y_row + row0 * j->y_column;
+  if (j->bias || j->activation)
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t c = r * width; c < (r + 1) * width; c += LANES) {
+        vf16 v = vf_load(chains + c);
+        if (j->bias) v = vf_add(v, vf_set1(j->bias[row0 + r]));
+        if (j->activation == PC_RELU) v = vf_relu(v);
+        vf_store(chains + c, v);
+      }
+  if (j->y_row == 1)
+    for (int64_t r = 0; r < rows; r++) memcpy(y + r * j->y_column, chains + r * width, (size_t)lanes * sizeof(float));
+  else
+    for (int64_t i = 0; i < lanes; i++)
+      for (int64_t r = 0; r < rows; r++) y[i * j->y_row + r * j->y_column] = chains[r * width + i];
+}
+
+/* A group of rows against `vectors` slices of x. */
+static void group(const job *j, int vectors, int64_t slice, int64_t row0, int64_t rows) {
+  float chains[WAITING];
+  int64_t at[ROWS];
+  const int64_t width = LANES * vectors, entries = j->indptr[row0 + rows] - j->indptr[row0];
+  int64_t block = NEAR / width;
+  if (entries * block < rows * j->k * SHORT) block = j->k;
+  memcpy(at, j->indptr + row0, (size_t)rows * sizeof *at);
+  int64_t stop = 0;
+  do {
+    const int first = stop == 0;
+    stop = j->k - stop < block ? j->k : stop + block;
+    run_down(vectors, j, j->x + slice * LANES * j->k, row0, rows, stop, at, chains, first);
+  } while (stop < j->k);
+  finish(j, slice * LANES, row0, rows, width, chains);
+}
+
+/* The work up to row i is indptr[i] + i: an entry and a row count alike. */
+static int64_t row_at(const job *j, int64_t work) {
+  int64_t low = 0, high = j->n;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (j->indptr[middle] + middle < work) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+static void run_rows(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  const int64_t slices = (j->m + LANES - 1) / LANES, panels = (slices + WIDEST - 1) / WIDEST;
+  const int64_t widest = (slices + panels - 1) / panels, last = row_at(j, end);
+  int64_t rows;
+  for (int64_t row = row_at(j, begin); row < last; row += rows) {
+    rows = WAITING / (widest * LANES);
+    if (rows > last - row) rows = last - row;
+    for (int64_t p = 0; p < panels; p++) {
+      const int64_t slice = slices * p / panels;
+      group(j, (int)(slices * (p + 1) / panels - slice), slice, row, rows);
+    }
+  }
+}
+
+/* The rows of a job are cut at its entries; a matrix whose ends do not fit its entries is refused. */
+static int run_job(const job *j, int64_t nnz, void (*run)(int64_t, int64_t, const void *)) {
+  if (j->m == 0 || j->n == 0) return PC_OK;
+  if (j->indptr[0] != 0 || j->indptr[j->n] != nnz) return PC_EINVAL;
+  pc_for(nnz + j->n, 1 + GRAIN / j->m, run, j);
+  return PC_OK;
+}
+
+int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *x, const float *data,
+                        const int32_t *indices, const int64_t *indptr, const float *bias, int32_t activation, float *y,
+                        int64_t y_row, int64_t y_column) {
+  if (m < 0 || k < 0 || n < 0 || nnz < 0 || activation < PC_IDENTITY || activation > PC_RELU) return PC_EINVAL;
+  const job j = {m, k, n, x, data, indices, indptr, bias, activation, y, y_row, y_column};
+  return run_job(&j, nnz, run_rows);
+}
+
+/* -- one row of x: each output is one chain of scalars, so several rows of the matrix are in flight. Limit: memory, 8
+ * bytes an entry. */
+
+enum { FLIGHT = 4 }; /* the latency of an fma, in cycles */
+
+typedef struct {
+  int64_t row, at, left; /* at: its next entry */
+  float chain;
+} slot;
+
+static void put(const job *j, int64_t row, float chain) {
+  if (j->bias) chain += j->bias[row];
+  j->y[row] = j->activation == PC_RELU && chain <= 0.0f ? 0.0f : chain;
+}
+
+/* Fills a slot with the next row that has entries; 0 if there is none before row `last`. */
+static int take(const job *j, slot *s, int64_t *next, int64_t last) {
+  while (*next < last) {
+    const int64_t row = (*next)++, at = j->indptr[row], left = j->indptr[row + 1] - at;
+    *s = (slot){row, at, left, 0.0f};
+    if (left) return 1;
+    put(j, row, 0.0f);
+  }
+  return 0;
+}
+
+/* Advances the chains by as many entries as the shortest has left. */
+PC_INLINE void advance(const job *j, slot *s, int slots) {
+  int64_t steps = s->left;
+  const float *x = j->x, *data[FLIGHT];
+  const int32_t *indices[FLIGHT];
+  float chain[FLIGHT];
+  for (int r = 0; r < slots; r++) {
+    if (s[r].left < steps) steps = s[r].left;
+    data[r] = j->data + s[r].at;
+    indices[r] = j->indices + s[r].at;
+    chain[r] = s[r].chain;
+  }
+  for (int64_t q = 0; q < steps; q++)
+#pragma GCC unroll 4
+    for (int r = 0; r < slots; r++) chain[r] = fmaf(x[indices[r][q]], data[r][q], chain[r]);
+  for (int r = 0; r < slots; r++) {
+    s[r].at += steps;
+    s[r].left -= steps;
+    s[r].chain = chain[r];
+  }
+}
+
+static void run_row(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  const int64_t last = row_at(j, end);
+  int64_t next = row_at(j, begin);
+  slot s[FLIGHT];
+  int full = 0;
+  while (full < FLIGHT && take(j, s + full, &next, last)) full++;
+  while (full == FLIGHT) {
+    advance(j, s, FLIGHT);
+    for (int r = 0; r < full; r++)
+      if (s[r].left == 0) {
+        put(j, s[r].row, s[r].chain);
+        if (!take(j, s + r, &next, last)) s[r--] = s[--full];
+      }
+  }
+  while (full--) {
+    advance(j, s + full, 1);
+    put(j, s[full].row, s[full].chain);
+  }
+}
+
+int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const float *data, const int32_t *indices,
+                        const int64_t *indptr, const float *bias, int32_t activation, float *y) {
+  if (k < 0 || n < 0 || nnz < 0 || activation < PC_IDENTITY || activation > PC_RELU) return PC_EINVAL;
+  const job j = {1, k, n, x, data, indices, indptr, bias, activation, y, n, 1};
+  return run_job(&j, nnz, run_row);
+}
