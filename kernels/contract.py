@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .reference import dense, sparse
+from .reference import dense, pruning, sparse
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32),
@@ -195,6 +195,56 @@ _ALL = (
             (why, {s: sizes[s] for s in ("k", "n", "nnz")}) for why, sizes in SPARSE_SHAPES if sizes["m"] == 1
         ),
         batch=None,
+    ),
+    Kernel(
+        name="topk_mask_f32",
+        family="pruning",
+        sizes=("n",),
+        operands=(In("scores", "f32", "n"), Scalar("magnitude", "i32"), Scalar("k", "i64"), Out("mask", "bool", "n")),
+        reference=pruning.topk_mask_f32,
+        bound=pruning.exact,
+        sample=pruning.topk_mask_f32_sample,
+        flops=lambda n: 0,
+        bytes=lambda n: 13 * n,
+        edges={"n": (0, 1, 2, 15, 16, 17, 33, 4095, 4096, 16385, 70001)},
+        shapes=(("an MLP matrix of a 7B model", {"n": 4096 * 11008}), ("BERT-base feed-forward", {"n": 768 * 3072})),
+        batch=None,
+    ),
+    Kernel(
+        name="nm_mask_f32",
+        family="pruning",
+        sizes=("g", "m"),
+        operands=(
+            In("scores", "f32", "g,m"),
+            Scalar("magnitude", "i32"),
+            Scalar("keep", "i32"),
+            Out("mask", "bool", "g,m"),
+        ),
+        reference=pruning.nm_mask_f32,
+        bound=pruning.exact,
+        sample=pruning.nm_mask_f32_sample,
+        flops=lambda g, m: 0,
+        bytes=lambda g, m: 5 * g * m,
+        edges={"g": (0, 1, 2, 3, 4, 5, 9, 17), "m": (0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 32, 64, 65, 100)},
+        shapes=(("2:4 of an MLP matrix of a 7B model", {"g": 4096 * 2752, "m": 4}),
+                ("4:8 of the same", {"g": 4096 * 1376, "m": 8})),
+        batch="g",
+    ),
+    Kernel(
+        name="block_sum_f32",
+        family="pruning",
+        sizes=("r", "h", "c", "w"),
+        operands=(In("scores", "f32", "r,h,c,w"), Scalar("of", "i32"), Out("sums", "f32", "r,c")),
+        reference=pruning.block_sum_f32,
+        bound=pruning.block_sum_f32_bound,
+        chain=pruning.block_sum_f32_chain,
+        sample=pruning.block_sum_f32_sample,
+        flops=lambda r, h, c, w: r * h * c * w,
+        bytes=lambda r, h, c, w: 4 * (r * h * c * w + r * c),
+        edges={"r": (0, 1, 3), "h": (0, 1, 2, 16, 33), "c": (0, 1, 2, 5), "w": (0, 1, 3, 4, 15, 16, 17, 48, 1030)},
+        shapes=(("16x16 blocks of an MLP matrix of a 7B model", {"r": 256, "h": 16, "c": 688, "w": 16}),
+                ("its rows", {"r": 4096, "h": 1, "c": 1, "w": 11008})),
+        batch="r",
     ),
 )
 

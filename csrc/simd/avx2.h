@@ -110,6 +110,11 @@ PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
 #endif
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { return (vi16){pc_dot_u8s8(acc.a, u.a, s.a), pc_dot_u8s8(acc.b, u.b, s.b)}; }
 
+/* -- lanes moved */
+PC_INLINE vi16 vi_turn4(vi16 a) { return (vi16){_mm256_shuffle_epi32(a.a, 0x39), _mm256_shuffle_epi32(a.b, 0x39)}; }
+PC_INLINE vi16 vi_swap4(vi16 a) { return (vi16){_mm256_permute2x128_si256(a.a, a.a, 1), _mm256_permute2x128_si256(a.b, a.b, 1)}; }
+PC_INLINE vi16 vi_swap8(vi16 a) { return (vi16){a.b, a.a}; }
+
 /* -- conversion */
 PC_INLINE vf16 vf_from_vi(vi16 a) { return (vf16){_mm256_cvtepi32_ps(a.a), _mm256_cvtepi32_ps(a.b)}; }
 PC_INLINE vi16 vi_from_vf(vf16 a) { return (vi16){_mm256_cvtps_epi32(a.a), _mm256_cvtps_epi32(a.b)}; }

@@ -83,6 +83,11 @@ PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
 }
 #endif
 
+/* -- lanes moved */
+PC_INLINE vi16 vi_turn4(vi16 a) { return _mm512_shuffle_epi32(a, 0x39); }
+PC_INLINE vi16 vi_swap4(vi16 a) { return _mm512_shuffle_i32x4(a, a, 0xb1); }
+PC_INLINE vi16 vi_swap8(vi16 a) { return _mm512_shuffle_i32x4(a, a, 0x4e); }
+
 /* -- conversion */
 PC_INLINE vf16 vf_from_vi(vi16 a) { return _mm512_cvtepi32_ps(a); }
 PC_INLINE vi16 vi_from_vf(vf16 a) { return _mm512_cvtps_epi32(a); }

@@ -110,6 +110,11 @@ PC_INLINE int32x4_t pc_dot_u8s8(int32x4_t acc, int32x4_t u, int32x4_t s) {
 }
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { PC_EACH(vi16, pc_dot_u8s8(acc.q[i], u.q[i], s.q[i])); }
 
+/* -- lanes moved */
+PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, vextq_s32(a.q[i], a.q[i], 1)); }
+PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.q[i ^ 1]); }
+PC_INLINE vi16 vi_swap8(vi16 a) { PC_EACH(vi16, a.q[i ^ 2]); }
+
 /* -- conversion */
 PC_INLINE vf16 vf_from_vi(vi16 a) { PC_EACH(vf16, vcvtq_f32_s32(a.q[i])); }
 PC_INLINE vi16 vi_from_vf(vf16 a) { PC_EACH(vi16, vcvtnq_s32_f32(a.q[i])); }

@@ -84,6 +84,11 @@ PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
   return acc;
 }
 
+/* -- lanes moved: each four turned by one (0 takes 1, 3 takes 0), neighbouring fours or eights exchanged */
+PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, a.v[(i & ~3) | ((i + 1) & 3)]); }
+PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.v[i ^ 4]); }
+PC_INLINE vi16 vi_swap8(vi16 a) { PC_EACH(vi16, a.v[i ^ 8]); }
+
 /* -- conversion */
 PC_INLINE vf16 vf_from_vi(vi16 a) { PC_EACH(vf16, (float)a.v[i]); }           /* half to even */
 PC_INLINE vi16 vi_from_vf(vf16 a) { PC_EACH(vi16, (int32_t)rintf(a.v[i])); }  /* half to even; |a| < 2^31, not NaN */
