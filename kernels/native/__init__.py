@@ -90,6 +90,8 @@ def _text(pointer: Any) -> str:
 def fail(kernel: str, status: int) -> None:
     if status == lib.PC_ENAN:
         raise ValueError(f"{kernel}: an operand holds NaN")
+    if status == lib.PC_EOVERFLOW:
+        raise OverflowError(f"{kernel}: a result is outside int32")
     raise ValueError(f"{kernel}: the C core refused the sizes (status {status})")
 
 

@@ -24,7 +24,8 @@ typedef enum {
   PC_OK = 0,
   PC_EINVAL = 1, /* a size is negative, or a leading dimension is below the width */
   PC_EISA = 2,   /* no such instruction-set level, or this CPU or operating system lacks it */
-  PC_ENAN = 3    /* an operand holds NaN where the kernel has no meaning for it */
+  PC_ENAN = 3,   /* an operand holds NaN where the kernel has no meaning for it */
+  PC_EOVERFLOW = 4 /* an exact result does not fit its type */
 } pc_status;
 
 /* Applied to each output of a fused product. relu(NaN) is NaN, relu(-0) is +0. */

@@ -1,0 +1,182 @@
+"""8-bit codes: the definitions of csrc/kernels/{quantize,gemm_int8}.c."""
+
+import numpy as np
+from numba import njit
+
+from .arithmetic import FAST, fma
+from .dense import activate
+
+SMALLEST = np.float32(2.0**-126)
+BLOCK = 4096
+"""Groups of 4 products, each at most 255*255, that an int32 can sum."""
+
+
+@njit(**FAST)
+def pack_s8(w, packed, sums):  # type: ignore[no-untyped-def]
+    k, n = w.shape
+    packed[:] = 0
+    for j in range(n):
+        total = np.int64(0)
+        for l in range(k):
+            packed[j // 16, l // 4, j % 16, l % 4] = w[l, j]
+            total += w[l, j]
+        sums[j] = total
+
+
+@njit(**FAST)
+def _sums(row, w, w_zero, out):  # type: ignore[no-untyped-def]
+    """out[j] = Σ_l row[l]·(w[l, j] - w_zero[j]) for a slice of columns: w [groups, 16, 4]."""
+    out[:] = 0
+    part = np.empty(16, np.int32)
+    for start in range(0, w.shape[0], BLOCK):
+        part[:] = 0
+        for g in range(start, min(start + BLOCK, w.shape[0])):
+            for j in range(16):
+                z = w_zero[j]
+                part[j] += (
+                    row[4 * g] * (w[g, j, 0] - z)
+                    + row[4 * g + 1] * (w[g, j, 1] - z)
+                    + row[4 * g + 2] * (w[g, j, 2] - z)
+                    + row[4 * g + 3] * (w[g, j, 3] - z)
+                )
+        for j in range(16):
+            out[j] += part[j]
+
+
+@njit(**FAST)
+def _row(x, i, x_zero, row):  # type: ignore[no-untyped-def]
+    """row[l] = x[i, l] - x_zero[i]; past the end it stays 0, so the padding of w counts for nothing."""
+    z = np.int32(0)
+    if x_zero is not None:
+        z = x_zero[i]
+    for l in range(x.shape[1]):
+        row[l] = np.int32(x[i, l]) - z
+
+
+@njit(**FAST)
+def _zeros(w_zero, slices):  # type: ignore[no-untyped-def]
+    """The zero points of w, padded to whole slices."""
+    padded = np.zeros((slices, 16), np.int32)
+    if w_zero is not None:
+        for j in range(w_zero.shape[0]):
+            padded[j // 16, j % 16] = w_zero[j]
+    return padded
+
+
+@njit(**FAST)
+def gemm_u8s8(x, w, sums, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
+    zeros = _zeros(w_zero, w.shape[0])
+    row, total = np.zeros(4 * w.shape[1], np.int32), np.empty(16, np.int64)
+    for i in range(y.shape[0]):
+        _row(x, i, x_zero, row)
+        for s in range(w.shape[0]):
+            _sums(row, w[s], zeros[s], total)
+            for j in range(min(16, y.shape[1] - 16 * s)):
+                if total[j] < -(2**31) or total[j] >= 2**31:
+                    raise OverflowError("a result is outside int32")
+                y[i, 16 * s + j] = total[j]
+
+
+@njit(**FAST)
+def gemm_u8s8_f32(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):  # type: ignore[no-untyped-def]
+    zeros = _zeros(w_zero, w.shape[0])
+    row, total = np.zeros(4 * w.shape[1], np.int32), np.empty(16, np.int64)
+    for i in range(y.shape[0]):
+        _row(x, i, x_zero, row)
+        for s in range(w.shape[0]):
+            _sums(row, w[s], zeros[s], total)
+            for j in range(16 * s, min(16 * s + 16, y.shape[1])):
+                t = total[j - 16 * s]
+                if t < -(2**31) or t >= 2**31:
+                    raise OverflowError("a result is outside int32")
+                b = np.float32(0)
+                if bias is not None:
+                    b = bias[j]
+                y[i, j] = activate(fma(np.float32(t), x_scale[i] * w_scale[j], b), activation)
+
+
+gemm_s8s8 = gemm_u8s8
+gemm_s8s8_f32 = gemm_u8s8_f32
+
+
+@njit(**FAST)
+def _range(x):  # type: ignore[no-untyped-def]
+    """Smallest and largest of the row and 0, and whether all are finite."""
+    lo, hi, finite = np.float32(0), np.float32(0), True
+    for l in range(x.shape[0]):
+        v = x[l]
+        lo = v if v < lo else lo
+        hi = v if v > hi else hi
+        finite &= abs(v) < np.float32(np.inf)
+    return lo, hi, finite
+
+
+@njit(**FAST)
+def quantize_rows_s8(x, codes, scale):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        lo, hi, finite = _range(x[i])
+        if not finite:
+            scale[i] = np.float32(np.nan)
+            codes[i] = 0
+            continue
+        s = np.float32(1)
+        if hi > lo:
+            s = max(max(hi, -lo) / np.float32(127), SMALLEST)
+        scale[i] = s
+        for l in range(x.shape[1]):
+            codes[i, l] = np.int32(np.rint(x[i, l] / s))
+
+
+@njit(**FAST)
+def quantize_rows_u8(x, codes, scale, zero):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        lo, hi, finite = _range(x[i])
+        zero[i] = 0
+        if not finite:
+            scale[i] = np.float32(np.nan)
+            codes[i] = 0
+            continue
+        s = np.float32(1)
+        if hi > lo:
+            s = max((np.float32(0.5) * hi - np.float32(0.5) * lo) / np.float32(127.5), SMALLEST)
+        z = np.int32(np.rint(-lo / s))
+        scale[i], zero[i] = s, z
+        for l in range(x.shape[1]):
+            codes[i, l] = min(np.int32(np.rint(x[i, l] / s)) + z, 255)
+
+
+@njit(**FAST)
+def _quantize(x, scale, zero, low, high, codes):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        z = np.int32(0)
+        if zero is not None:
+            z = zero[i]
+        for l in range(x.shape[1]):
+            q = x[i, l] / scale[i]
+            if q != q:
+                raise ValueError("an operand holds NaN")
+            q = min(max(q, np.float32(-512)), np.float32(512))
+            codes[i, l] = min(max(np.int32(np.rint(q)) + z, low), high)
+
+
+@njit(**FAST)
+def quantize_s8(x, scale, zero, codes):  # type: ignore[no-untyped-def]
+    _quantize(x, scale, zero, -128, 127, codes)
+
+
+@njit(**FAST)
+def quantize_u8(x, scale, zero, codes):  # type: ignore[no-untyped-def]
+    _quantize(x, scale, zero, 0, 255, codes)
+
+
+@njit(**FAST)
+def dequantize_s8(codes, scale, zero, y):  # type: ignore[no-untyped-def]
+    for i in range(codes.shape[0]):
+        z = np.int32(0)
+        if zero is not None:
+            z = zero[i]
+        for l in range(codes.shape[1]):
+            y[i, l] = np.float32(np.int32(codes[i, l]) - z) * scale[i]
+
+
+dequantize_u8 = dequantize_s8

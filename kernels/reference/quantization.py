@@ -1,0 +1,230 @@
+"""8-bit codes: choosing scales, quantizing, and products of codes."""
+
+import numpy as np
+
+from .arithmetic import TINY, U, fma
+from .dense import LANES, activate
+
+GROUP = 4
+SMALLEST = np.float32(2.0**-126)
+"""Smallest scale: the smallest normal float32."""
+
+
+def packed_shape(k, n):
+    return -(-n // LANES), -(-k // GROUP), LANES, GROUP
+
+
+def unpack(w, k, n):
+    """[slices, groups, 16, 4] -> int64 [k, n]."""
+    return w.transpose(1, 3, 0, 2).reshape(w.shape[1] * GROUP, w.shape[0] * LANES)[:k, :n].astype(np.int64)
+
+
+# -- packing
+def pack_s8(w, packed, sums):
+    """packed[s, g, j, i] = w[4*g + i, 16*s + j], zero past the last row and column; sums over each column."""
+    packed[...] = 0
+    for l in range(w.shape[0]):
+        for column in range(w.shape[1]):
+            packed[column // LANES, l // GROUP, column % LANES, l % GROUP] = w[l, column]
+    sums[...] = w.sum(axis=0, dtype=np.int64)
+
+
+def pack_s8_bound(w, packed, sums):
+    return np.zeros(packed.shape), np.zeros(sums.shape)
+
+
+def pack_s8_sample(rng, k, n):
+    return (rng.integers(-128, 128, (k, n), dtype=np.int8),)
+
+
+# -- exact products
+def product(x, w, x_zero, w_zero, n):
+    """Σ_l (x[i, l] - x_zero[i])·(w[l, j] - w_zero[j]) in int64; OverflowError outside int32."""
+    x, w = x.astype(np.int64), unpack(w, x.shape[1], n)
+    y = (x if x_zero is None else x - x_zero[:, None]) @ (w if w_zero is None else w - w_zero)
+    if y.size and max(y.max(), -1 - y.min()) >= 2**31:
+        raise OverflowError("a result is outside int32")
+    return y
+
+
+def gemm_u8s8(x, w, sums, x_zero, w_zero, y):
+    y[...] = product(x, w, x_zero, w_zero, y.shape[1])
+
+
+def gemm_u8s8_bound(x, w, sums, x_zero, w_zero, y):
+    return np.zeros(y.shape)
+
+
+def weights_sample(rng, k, n):
+    """Packed codes, their sums, and zero points or None. Every fourth time all are extremes."""
+    values = (-128, 127) if rng.random() < 0.25 else range(-128, 128)
+    w = rng.choice(np.array(values, np.int8), (k, n))
+    packed, sums = np.zeros(packed_shape(k, n), np.int8), np.zeros(n, np.int32)
+    pack_s8(w, packed, sums)
+    return packed, sums, rng.integers(-128, 128, n, dtype=np.int32) if rng.random() < 0.5 else None
+
+
+def _gemm_sample(dtype):
+    limits = np.iinfo(dtype)
+
+    def sample(rng, m, k, n):
+        values = np.array((limits.min, limits.max), dtype)
+        extreme = rng.random() < 0.25
+        x = rng.choice(values, (m, k)) if extreme else rng.integers(limits.min, limits.max + 1, (m, k), dtype)
+        x_zero = rng.integers(limits.min, limits.max + 1, m, np.int32) if rng.random() < 0.5 else None
+        w, sums, w_zero = weights_sample(rng, k, n)
+        return x, w, sums, x_zero, w_zero
+
+    return sample
+
+
+gemm_u8s8_sample = _gemm_sample(np.uint8)
+gemm_s8s8, gemm_s8s8_bound, gemm_s8s8_sample = gemm_u8s8, gemm_u8s8_bound, _gemm_sample(np.int8)
+
+
+# -- products with the epilogue to float
+def gemm_u8s8_f32(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):
+    """activation(sum·x_scale[i]·w_scale[j] + bias[j])."""
+    t = product(x, w, x_zero, w_zero, y.shape[1])
+    s = x_scale[:, None].astype(np.float64) * w_scale.astype(np.float64)
+    y[...] = activate(t * s + (0.0 if bias is None else bias), activation)
+
+
+def gemm_u8s8_f32_bound(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):
+    """Roundings of the sum, of the product of the scales, and of the fma."""
+    t = np.abs(product(x, w, x_zero, w_zero, y.shape[1]))
+    s = x_scale[:, None].astype(np.float64) * w_scale.astype(np.float64)
+    return 3 * U * t * s + U * np.abs(y) + (t + 1) * TINY
+
+
+def gemm_u8s8_f32_chain(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):
+    """t = float(sum), s = x_scale·w_scale, activation(fma(t, s, bias)); no bias is +0."""
+    t = product(x, w, x_zero, w_zero, y.shape[1]).astype(np.float32)
+    s = x_scale[:, None] * w_scale
+    y[...] = activate(fma(t, s, np.float32(0) if bias is None else bias), activation)
+
+
+def _gemm_f32_sample(dtype):
+    integers = _gemm_sample(dtype)
+
+    def sample(rng, m, k, n):
+        x, w, sums, x_zero, w_zero = integers(rng, m, k, n)
+        x_scale, w_scale = (rng.uniform(0.001, 1, size).astype(np.float32) for size in (m, n))
+        bias = rng.standard_normal(n).astype(np.float32) if rng.random() < 0.7 else None
+        return x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, int(rng.integers(2))
+
+    return sample
+
+
+gemm_u8s8_f32_sample, gemm_s8s8_f32_sample = _gemm_f32_sample(np.uint8), _gemm_f32_sample(np.int8)
+gemm_s8s8_f32, gemm_s8s8_f32_bound, gemm_s8s8_f32_chain = gemm_u8s8_f32, gemm_u8s8_f32_bound, gemm_u8s8_f32_chain
+
+
+# -- dynamic quantization of rows
+def _finite_rows(x):
+    """x with zeros in place of rows that hold NaN or infinity, and which rows these are."""
+    bad = ~np.isfinite(x).all(axis=1)
+    return np.where(bad[:, None], x.dtype.type(0), x), bad
+
+
+def quantize_rows_s8(x, codes, scale):
+    """scale = max(max|x|/127, 2^-126), codes = rint(x/scale); zero row: scale 1; NaN or infinity: scale NaN, codes 0."""
+    x, bad = _finite_rows(x if scale.dtype == np.float32 else x.astype(np.float64))
+    largest = np.abs(x).max(axis=1, initial=0)
+    scale[...] = np.where(largest > 0, np.maximum(largest / x.dtype.type(127), SMALLEST), 1)
+    codes[...] = np.rint(x / scale[:, None])
+    scale[bad] = np.nan
+
+
+def quantize_rows_s8_bound(x, codes, scale):
+    """A code may differ by one where the rounded scale moves a quotient over a tie."""
+    return np.ones(codes.shape), U * scale + TINY
+
+
+def quantize_rows_u8(x, codes, scale, zero):
+    """scale = max((hi/2 - lo/2)/127.5, 2^-126) over the row and 0, zero = rint(-lo/scale), codes = rint(x/scale) + zero."""
+    x, bad = _finite_rows(x if scale.dtype == np.float32 else x.astype(np.float64))
+    kind = x.dtype.type
+    lo, hi = x.min(axis=1, initial=0), x.max(axis=1, initial=0)
+    spread = np.maximum((kind(0.5) * hi - kind(0.5) * lo) / kind(127.5), SMALLEST)
+    scale[...] = np.where(hi > lo, spread, 1)
+    zero[...] = np.rint(-lo / scale)
+    codes[...] = np.minimum(np.rint(x / scale[:, None]) + zero[:, None], 255)
+    scale[bad] = np.nan
+
+
+def quantize_rows_u8_bound(x, codes, scale, zero):
+    """As for signed codes; the zero point may move by one as well."""
+    return np.full(codes.shape, 2.0), 3 * U * scale + TINY, np.ones(zero.shape)
+
+
+def quantize_rows_sample(rng, m, k):
+    x = rng.standard_normal((m, k)) * 10.0 ** rng.integers(-6, 6, (m, 1))
+    if m > 1 and rng.random() < 0.5:
+        x[rng.integers(m)] = 0
+    return (x.astype(np.float32),)
+
+
+# -- given scales
+def _quantize(x, scale, zero, codes):
+    limits = np.iinfo(codes.dtype)
+    with np.errstate(over="ignore"):
+        q = np.rint(x / scale[:, None]) + (0 if zero is None else zero[:, None])
+    codes[...] = np.clip(q, limits.min, limits.max)
+
+
+def quantize_s8(x, scale, zero, codes):
+    """saturate(rint(x/scale) + zero); NaN is an error."""
+    if np.isnan(x).any():
+        raise ValueError("an operand holds NaN")
+    _quantize(x.astype(np.float64), scale, zero, codes)
+
+
+def quantize_s8_bound(x, scale, zero, codes):
+    """The quotient is rounded to float32 first, which may cross a tie."""
+    return np.ones(codes.shape)
+
+
+def quantize_s8_chain(x, scale, zero, codes):
+    _quantize(x, scale, zero, codes)
+
+
+def _quantize_sample(low, high):
+    def sample(rng, m, k):
+        x = (rng.standard_normal((m, k)) * 50).astype(np.float32)
+        zero = rng.integers(low, high + 1, m, np.int32) if rng.random() < 0.5 else None
+        return x, rng.uniform(0.1, 1, m).astype(np.float32), zero
+
+    return sample
+
+
+quantize_s8_sample, quantize_u8_sample = _quantize_sample(-128, 127), _quantize_sample(0, 255)
+quantize_u8, quantize_u8_bound, quantize_u8_chain = quantize_s8, quantize_s8_bound, quantize_s8_chain
+
+
+def dequantize_s8(codes, scale, zero, y):
+    """(codes - zero)·scale."""
+    y[...] = (codes.astype(np.int64) - (0 if zero is None else zero[:, None])) * scale[:, None].astype(np.float64)
+
+
+def dequantize_s8_bound(codes, scale, zero, y):
+    return U * np.abs(y) + TINY
+
+
+def dequantize_s8_chain(codes, scale, zero, y):
+    y[...] = (codes.astype(np.int32) - (0 if zero is None else zero[:, None])).astype(np.float32) * scale[:, None]
+
+
+def _dequantize_sample(dtype):
+    limits = np.iinfo(dtype)
+
+    def sample(rng, m, k):
+        codes = rng.integers(limits.min, limits.max + 1, (m, k), dtype)
+        zero = rng.integers(limits.min, limits.max + 1, m, np.int32) if rng.random() < 0.5 else None
+        return codes, rng.uniform(0.001, 1, m).astype(np.float32), zero
+
+    return sample
+
+
+dequantize_s8_sample, dequantize_u8_sample = _dequantize_sample(np.int8), _dequantize_sample(np.uint8)
+dequantize_u8, dequantize_u8_bound, dequantize_u8_chain = dequantize_s8, dequantize_s8_bound, dequantize_s8_chain
