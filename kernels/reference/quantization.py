@@ -128,7 +128,7 @@ def _finite_rows(x):
 
 
 def quantize_rows_s8(x, codes, scale):
-    """scale = max(max|x|/127, 2^-126), codes = rint(x/scale); zero row: scale 1; NaN or infinity: scale NaN, codes 0."""
+    """scale = max(max|x|/127, 2^-126), codes = rint(x/scale); a zero row: scale 1; not finite: scale NaN, codes 0."""
     x, bad = _finite_rows(x if scale.dtype == np.float32 else x.astype(np.float64))
     largest = np.abs(x).max(axis=1, initial=0)
     scale[...] = np.where(largest > 0, np.maximum(largest / x.dtype.type(127), SMALLEST), 1)
@@ -142,7 +142,7 @@ def quantize_rows_s8_bound(x, codes, scale):
 
 
 def quantize_rows_u8(x, codes, scale, zero):
-    """scale = max((hi/2 - lo/2)/127.5, 2^-126) over the row and 0, zero = rint(-lo/scale), codes = rint(x/scale) + zero."""
+    """lo, hi: range of the row and 0; scale = max((hi/2 - lo/2)/127.5, 2^-126); zero = rint(-lo/scale)."""
     x, bad = _finite_rows(x if scale.dtype == np.float32 else x.astype(np.float64))
     kind = x.dtype.type
     lo, hi = x.min(axis=1, initial=0), x.max(axis=1, initial=0)

@@ -1,1 +1,22 @@
+"""8-bit codes: quantize, multiply exactly, run a quantized layer.
 
+``code = saturate(rint(x / scale) + zero_point)``, ``x ≈ (code - zero_point)·scale``. Products of codes are exact
+integers on every machine; the float epilogue is one fixed chain, so results do not depend on batch or threads.
+"""
+
+from .linear import Linear
+from .observer import MinMax
+from .product import PackedInt8Matrix, matmul_int8, pack
+from .tensor import QuantizedTensor, dequantize, quantize, quantize_rows
+
+__all__ = [
+    "Linear",
+    "MinMax",
+    "PackedInt8Matrix",
+    "QuantizedTensor",
+    "dequantize",
+    "matmul_int8",
+    "pack",
+    "quantize",
+    "quantize_rows",
+]

@@ -1,0 +1,133 @@
+"""A layer with 8-bit weights and 8-bit activations, float32 in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._validate import FLOAT32, activation_code, as_array, optional_vector, result, rows
+from pycomp.kernels import dispatch
+
+from .product import PackedInt8Matrix, pack
+from .tensor import INT8, QuantizedTensor, as_scale, as_zero_point, code_dtype, quantize
+
+
+class Linear:
+    """``y = activation(x @ W.T + bias)`` with weights and activations as 8-bit codes (W8A8).
+
+    Parameters
+    ----------
+    weight : array of float32, QuantizedTensor or PackedInt8Matrix, shape (N, K)
+        Floats are quantized symmetrically, one scale an output.
+    bias : array of float32, shape (N,), optional
+    activation : None, "identity" or "relu"
+    input_scale : number, optional
+        Static quantization of x by this scale, as :class:`MinMax` finds it; None: dynamic, each row over its own range.
+    input_zero_point : integer, optional
+        Zero point of static codes; None is the middle of the range.
+    input_dtype : "int8" or "uint8"
+        Dtype of static codes. Dynamic ones are uint8.
+
+    Attributes
+    ----------
+    weight : PackedInt8Matrix
+    bias : array of float32 or None
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If weights hold NaN or infinity, a scale is not finite and above 0, a zero point is out of range, or shapes do
+        not fit.
+
+    Notes
+    -----
+    With codes a, scale sx and zero point za of a row, and w, sw, zw of an output:
+    ``y = activation(fma(float(Σ (a - za)(w - zw)), sx·sw, bias))``, the sum exact, no bias being +0. Relative to the
+    quantized operands the error is at most ``3u·|sum·sx·sw| + u·|y|``, ``u = 2⁻²⁴``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = Linear(np.array([[127, 0], [0, -127]], np.float32), activation="relu")
+    >>> layer(np.array([[255, 51]], np.float32))
+    array([[32385.,     0.]], dtype=float32)
+    """
+
+    __slots__ = ("_activation", "_dtype", "_scale", "_zero", "bias", "weight")
+
+    def __init__(
+        self,
+        weight: Any,
+        bias: Any = None,
+        *,
+        activation: str | None = None,
+        input_scale: Any = None,
+        input_zero_point: Any = None,
+        input_dtype: str = "int8",
+    ) -> None:
+        if not isinstance(weight, PackedInt8Matrix):
+            if not isinstance(weight, QuantizedTensor):
+                weight = quantize(as_array(weight, "weight", FLOAT32, 2), axis=0)
+            weight = pack(weight)
+        self.weight: PackedInt8Matrix = weight
+        self.bias: NDArray[np.float32] | None = optional_vector(bias, "bias", weight.out_features)
+        self._activation = activation_code(activation)
+        self._dtype = code_dtype(input_dtype, "input_dtype")
+        self._scale: NDArray[np.float32] | None = None
+        if input_scale is not None:
+            middle = 0 if self._dtype == INT8 else 128
+            zero = middle if input_zero_point is None else input_zero_point
+            self._scale = as_scale(input_scale, "input_scale", None)
+            self._zero = as_zero_point(zero, "input_zero_point", None, self._dtype)
+        elif input_zero_point is not None:
+            raise ValueError("input_zero_point is given without input_scale")
+
+    def __call__(self, x: Any, *, out: Any = None) -> NDArray[np.float32]:
+        """Run the layer.
+
+        Parameters
+        ----------
+        x : array of float32, shape (M, K)
+        out : array of float32, shape (M, N), optional
+
+        Returns
+        -------
+        array of float32, shape (M, N)
+
+        Raises
+        ------
+        TypeError
+            If ``x`` is not float32.
+        ValueError
+            If shapes do not fit, ``out`` cannot take the result, or, with static codes, x holds NaN.
+        OverflowError
+            If an exact sum of products is outside int32, which takes K above 33025.
+
+        Notes
+        -----
+        Dynamic: a row that holds NaN or infinity has NaN outputs, other rows are not affected. Static: infinity and
+        what else is out of range saturates. Workspace: codes of x, a byte an element, and 8 bytes a row.
+        """
+        w = self.weight
+        x = rows(as_array(x, "x", FLOAT32, 2))
+        if x.shape[1] != w.in_features:
+            raise ValueError(f"x has {x.shape[1]} columns, weight has {w.in_features}")
+        m = x.shape[0]
+        y = result(out, (m, w.out_features), FLOAT32, (x, w.data, w.column_sums, w.scale, w.zero_point, self.bias))
+        if self._scale is None:
+            codes: NDArray[Any] = np.empty(x.shape, np.uint8)
+            scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
+            dispatch.quantize_rows_u8(x, codes, scale, zero)
+        else:
+            codes, scale, zero = np.empty(x.shape, self._dtype), np.full(m, self._scale), np.full(m, self._zero)
+            try:
+                (dispatch.quantize_s8 if self._dtype == INT8 else dispatch.quantize_u8)(x, scale, zero, codes)
+            except ValueError:
+                raise ValueError("x holds NaN, which static codes cannot express") from None
+        kernel = dispatch.gemm_s8s8_f32 if codes.dtype == INT8 else dispatch.gemm_u8s8_f32
+        kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, self._activation, y)
+        return y

@@ -1,0 +1,187 @@
+"""Quantize and dequantize: definition, special values, bad input."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pycomp.quantization import MinMax, QuantizedTensor, dequantize, quantize, quantize_rows
+
+FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
+matrices = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=FINITE)
+arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=6), elements=FINITE)
+
+
+@given(arrays, st.booleans(), st.sampled_from(["int8", "uint8"]), st.data())
+def test_values_return_within_half_a_step(x, symmetric, dtype, data):
+    axis = data.draw(st.none() | st.integers(-x.ndim, x.ndim - 1))
+    q = quantize(x, axis=axis, symmetric=symmetric, dtype=dtype)
+    scale = q.scale if axis is None else q.scale.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+    assert q.data.dtype == dtype
+    assert q.data.shape == x.shape
+    half = scale.astype(np.float64) * (0.5 if symmetric else 1.0) * (1 + 2.0**-14)
+    assert (np.abs(q.dequantize().astype(np.float64) - x) <= half).all()
+
+
+@given(matrices)
+def test_channels_are_independent_and_axes_are_alike(x):
+    q = quantize(x, axis=0)
+    columns = quantize(np.ascontiguousarray(x.T), axis=1)
+    assert columns.data.T.tobytes() == q.data.tobytes()
+    assert columns.scale.tobytes() == q.scale.tobytes()
+    for row, data, scale in zip(x, q.data, q.scale, strict=True):
+        alone = quantize(row)
+        assert alone.data.tobytes() == data.tobytes()
+        assert alone.scale == scale
+
+
+@given(matrices, st.booleans())
+def test_given_scale_repeats_the_chosen_one(x, symmetric):
+    chosen = quantize(x, axis=0, symmetric=symmetric)
+    again = quantize(x, axis=0, scale=chosen.scale, zero_point=chosen.zero_point)
+    assert again.data.tobytes() == chosen.data.tobytes()
+
+
+def test_halves_go_to_even_after_a_true_division():
+    x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 7], np.float32)
+    assert quantize(x, scale=1.0).data.tolist() == [0, 2, 2, 0, -2, 7]
+    # 21/3 is exact, 21·float32(1/3) is not
+    x = np.arange(-300, 300, dtype=np.float32) * np.float32(1.5)
+    expected = np.clip(np.rint(x / np.float32(3)), -128, 127)
+    assert (quantize(x, scale=3).data == expected).all()
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [("int8", -128, 127), ("uint8", 0, 255)])
+def test_infinity_and_large_values_saturate(dtype, low, high):
+    x = np.array([-np.inf, -3e38, 3e38, np.inf], np.float32)
+    for zero in (low, high):
+        q = quantize(x, scale=2.0**-126, zero_point=zero, dtype=dtype)
+        assert q.data.tolist() == [low, low, high, high]
+
+
+def test_extreme_magnitudes_keep_a_finite_scale():
+    huge = np.float32(3.4e38)
+    for symmetric in (True, False):
+        q = quantize(np.array([-huge, huge], np.float32), symmetric=symmetric)
+        assert np.isfinite(q.scale)
+        tiny = quantize(np.array([2.0**-149, -(2.0**-149)], np.float32), symmetric=symmetric)
+        assert tiny.scale == np.float32(2.0**-126)
+        zeros = quantize(np.zeros(3, np.float32), symmetric=symmetric)
+        assert zeros.scale == 1
+        assert zeros.dequantize().tobytes() == bytes(12)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_row_that_is_not_finite_gets_scale_nan_and_zero_codes(symmetric, bad):
+    for column in (0, 15, 16, 36):
+        x = np.ones((3, 37), np.float32)
+        x[1, column] = bad
+        codes, scale, zero = quantize_rows(x, symmetric=symmetric)
+        assert np.isnan(scale).tolist() == [False, True, False]
+        assert not codes[1].any()
+        assert zero.tolist() == [0, 0, 0]
+        assert (codes[[0, 2]] == (127 if symmetric else 255)).all()
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), ()])
+def test_empty_arrays_quantize(shape):
+    q = quantize(np.zeros(shape, np.float32), axis=0 if len(shape) > 1 else None)
+    assert q.dequantize().shape == shape
+
+
+def test_input_is_not_changed_and_strides_do_not_matter():
+    x = np.random.default_rng(0).standard_normal((20, 30)).astype(np.float32)
+    before = x.tobytes()
+    for view in (x[::2, ::3], x.T, x[::-1], x[:, 3:17]):
+        for axis in (None, 0, 1):
+            assert quantize(view, axis=axis).data.tobytes() == quantize(view.copy(), axis=axis).data.tobytes()
+        assert quantize_rows(view)[0].tobytes() == quantize_rows(view.copy())[0].tobytes()
+    assert x.tobytes() == before
+
+
+X = np.ones((2, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: quantize(X.astype(np.float64)), TypeError, "x has dtype float64"),
+        (lambda: quantize(X.astype(">f4")), TypeError, "byte-swapped"),
+        (lambda: quantize(np.ma.masked_array(X)), TypeError, "MaskedArray"),
+        (lambda: quantize([[1.0]]), TypeError, "x is a list"),
+        (lambda: quantize(X * np.float32(np.nan)), ValueError, "x holds NaN"),
+        (lambda: quantize(X * np.float32(np.nan), scale=1.0), ValueError, "x holds NaN"),
+        (lambda: quantize(X * np.float32(np.inf)), ValueError, "x holds infinity"),
+        (lambda: quantize(X, scale=0.0), ValueError, "scale holds 0.0"),
+        (lambda: quantize(X, scale=-1), ValueError, "scale holds -1.0"),
+        (lambda: quantize(X, scale=np.nan), ValueError, "scale holds nan"),
+        (lambda: quantize(X, scale=np.inf), ValueError, "scale holds inf"),
+        (lambda: quantize(X, scale=1e-60), ValueError, "scale holds 0.0"),
+        (lambda: quantize(X, scale=True), TypeError, "scale"),
+        (lambda: quantize(X, scale=np.ones(2)), TypeError, "scale has dtype float64"),
+        (lambda: quantize(X, scale=np.ones(2, np.float32)), ValueError, "scale has shape"),
+        (lambda: quantize(X, axis=1, scale=np.ones(2, np.float32)), ValueError, "scale has shape"),
+        (lambda: quantize(X, scale=1.0, zero_point=128), ValueError, "zero_point holds 128"),
+        (lambda: quantize(X, scale=1.0, zero_point=-1, dtype="uint8"), ValueError, "zero_point holds -1"),
+        (lambda: quantize(X, scale=1.0, zero_point=0.5), TypeError, "zero_point is 0.5"),
+        (lambda: quantize(X, zero_point=3), ValueError, "without scale"),
+        (lambda: quantize(X, axis=2), ValueError, "axis is 2"),
+        (lambda: quantize(X, axis=0.0), TypeError, "axis is 0.0"),
+        (lambda: quantize(X, dtype="int16"), ValueError, "dtype is 'int16'"),
+        (lambda: quantize_rows(X[0]), ValueError, "x has 1 dimensions"),
+        (lambda: dequantize(X), TypeError, "expected a QuantizedTensor"),
+        (lambda: QuantizedTensor(X, X[0, 0], np.int32(0)), TypeError, "data"),
+        (lambda: _tensor(scale=np.float32(0)), ValueError, "scale holds 0.0"),
+        (lambda: _tensor(scale=np.ones(2, np.float32)), ValueError, "scale"),
+        (lambda: _tensor(zero_point=np.array(300, np.int32)), ValueError, "zero_point holds 300"),
+        (lambda: _tensor(bits=4), ValueError, "bits is 4"),
+        (lambda: _tensor(axis=5), ValueError, "axis is 5"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _tensor(**changes):
+    fields = {"data": np.zeros((2, 3), np.int8), "scale": np.ones((), np.float32), "zero_point": np.zeros((), np.int32)}
+    fields.update(changes)
+    fields["scale"] = np.asarray(fields["scale"])
+    return QuantizedTensor(**fields)
+
+
+@given(st.lists(matrices, min_size=1, max_size=5), st.randoms())
+def test_observer_does_not_depend_on_split_or_order(parts, random):
+    whole = MinMax()
+    for part in parts:
+        whole.update(part)
+    random.shuffle(parts)
+    merged = MinMax()
+    for part in parts:
+        one = MinMax()
+        one.update(part)
+        merged.merge(one)
+    assert (merged.min, merged.max) == (whole.min, whole.max)
+    values = np.concatenate([part.ravel() for part in parts])
+    for symmetric in (True, False):
+        for dtype in ("int8", "uint8"):
+            q = quantize(values, symmetric=symmetric, dtype=dtype)
+            assert merged.scale_and_zero_point(symmetric=symmetric, dtype=dtype) == (float(q.scale), int(q.zero_point))
+
+
+def test_observer_refuses_nothing_seen_and_values_that_are_not_finite():
+    seen = MinMax()
+    seen.update(np.zeros((0, 3), np.float32))
+    with pytest.raises(ValueError, match="no values were seen"):
+        seen.scale_and_zero_point()
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            seen.update(np.array([1, bad], np.float32))
+    with pytest.raises(TypeError, match="float64"):
+        seen.update(np.ones(3))
+    with pytest.raises(TypeError, match="MinMax"):
+        seen.merge(3)
