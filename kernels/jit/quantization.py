@@ -44,33 +44,13 @@ def _sums(row, w, w_zero, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def _row(x, i, x_zero, row):  # type: ignore[no-untyped-def]
-    """row[l] = x[i, l] - x_zero[i]; past the end it stays 0, so the padding of w counts for nothing."""
-    z = np.int32(0)
-    if x_zero is not None:
-        z = x_zero[i]
-    for l in range(x.shape[1]):
-        row[l] = np.int32(x[i, l]) - z
-
-
-@njit(**FAST)
-def _zeros(w_zero, slices):  # type: ignore[no-untyped-def]
-    """The zero points of w, padded to whole slices."""
-    padded = np.zeros((slices, 16), np.int32)
-    if w_zero is not None:
-        for j in range(w_zero.shape[0]):
-            padded[j // 16, j % 16] = w_zero[j]
-    return padded
-
-
-@njit(**FAST)
-def gemm_u8s8(x, w, sums, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
-    zeros = _zeros(w_zero, w.shape[0])
+def _gemm(x, x_zero, w, w_zero, y):  # type: ignore[no-untyped-def]
     row, total = np.zeros(4 * w.shape[1], np.int32), np.empty(16, np.int64)
     for i in range(y.shape[0]):
-        _row(x, i, x_zero, row)
+        for l in range(x.shape[1]):  # past the end the row stays 0, so the padding of w counts for nothing
+            row[l] = np.int32(x[i, l]) - x_zero[i]
         for s in range(w.shape[0]):
-            _sums(row, w[s], zeros[s], total)
+            _sums(row, w[s], w_zero[s], total)
             for j in range(min(16, y.shape[1] - 16 * s)):
                 if total[j] < -(2**31) or total[j] >= 2**31:
                     raise OverflowError("a result is outside int32")
@@ -78,21 +58,29 @@ def gemm_u8s8(x, w, sums, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def gemm_u8s8_f32(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):  # type: ignore[no-untyped-def]
-    zeros = _zeros(w_zero, w.shape[0])
-    row, total = np.zeros(4 * w.shape[1], np.int32), np.empty(16, np.int64)
+def _epilogue(sums, x_scale, w_scale, bias, activation, y):  # type: ignore[no-untyped-def]
     for i in range(y.shape[0]):
-        _row(x, i, x_zero, row)
-        for s in range(w.shape[0]):
-            _sums(row, w[s], zeros[s], total)
-            for j in range(16 * s, min(16 * s + 16, y.shape[1])):
-                t = total[j - 16 * s]
-                if t < -(2**31) or t >= 2**31:
-                    raise OverflowError("a result is outside int32")
-                b = np.float32(0)
-                if bias is not None:
-                    b = bias[j]
-                y[i, j] = activate(fma(np.float32(t), x_scale[i] * w_scale[j], b), activation)
+        for j in range(y.shape[1]):
+            y[i, j] = activate(fma(np.float32(sums[i, j]), x_scale[i] * w_scale[j], bias[j]), activation)
+
+
+def _zeros(w_zero, w):  # type: ignore[no-untyped-def]
+    """The zero points of w by slices of 16; None is 0."""
+    padded = np.zeros((w.shape[0], 16), np.int32)
+    if w_zero is not None:
+        padded.reshape(-1)[: w_zero.shape[0]] = w_zero
+    return padded
+
+
+def gemm_u8s8(x, w, sums, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
+    # None becomes zeros here: each combination of types would be compiled on its own.
+    _gemm(x, np.zeros(x.shape[0], np.int32) if x_zero is None else x_zero, w, _zeros(w_zero, w), y)
+
+
+def gemm_u8s8_f32(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):  # type: ignore[no-untyped-def]
+    product = np.empty(y.shape, np.int32)
+    gemm_u8s8(x, w, sums, x_zero, w_zero, product)
+    _epilogue(product, x_scale, w_scale, np.zeros(y.shape[1], np.float32) if bias is None else bias, activation, y)
 
 
 gemm_s8s8 = gemm_u8s8

@@ -22,10 +22,10 @@ def unpack(w, k, n):
 # -- packing
 def pack_s8(w, packed, sums):
     """packed[s, g, j, i] = w[4*g + i, 16*s + j], zero past the last row and column; sums over each column."""
-    packed[...] = 0
-    for l in range(w.shape[0]):
-        for column in range(w.shape[1]):
-            packed[column // LANES, l // GROUP, column % LANES, l % GROUP] = w[l, column]
+    slices, groups = packed.shape[:2]
+    padded = np.zeros((groups * GROUP, slices * LANES), np.int8)
+    padded[: w.shape[0], : w.shape[1]] = w
+    packed[...] = padded.reshape(groups, GROUP, slices, LANES).transpose(2, 0, 3, 1)
     sums[...] = w.sum(axis=0, dtype=np.int64)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycomp.kernels import dispatch, native
 
 import pycomp
+from pycomp.kernels import dispatch, native
 from pycomp.quantization import Linear, MinMax, matmul_int8, pack, quantize, quantize_rows
 
 DTYPES = st.sampled_from([np.int8, np.uint8])
