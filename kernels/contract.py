@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .reference import dense, pruning, quantization, sparse
+from .reference import dense, distillation, pruning, quantization, sparse
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32),
@@ -133,6 +133,23 @@ ROW_SHAPES = (
     ("one row", {"m": 1, "k": 4096}),
     ("a prompt", {"m": 128, "k": 4096}),
     ("a 7B model's feed-forward, in memory", {"m": 4096, "k": 11008}),
+)
+LOGITS_SHAPES = (
+    ("ImageNet's classes", {"m": 256, "n": 1000}),
+    ("a vocabulary of 32 000", {"m": 64, "n": 32000}),
+    ("a vocabulary of 128 256", {"m": 16, "n": 128256}),
+)
+LOGITS_EDGES = {
+    "m": (0, 1, 2, 3, 9, 17),
+    "n": (0, 1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 100, 1023, 1024, 1025, 1040, 2100),
+}
+DISTILLATION_OPERANDS = (
+    In("student", "f32", "m,n", strides=1),
+    In("teacher", "f32", "m,n", strides=1),
+    Opt("labels", "i64", "m"),
+    Scalar("temperature", "f64"),
+    Scalar("soft", "f64"),
+    Scalar("hard", "f64"),
 )
 
 _ALL = (
@@ -466,6 +483,74 @@ _ALL = (
         bytes=lambda m, k: 5 * m * k,
         edges=ROW_EDGES,
         shapes=ROW_SHAPES,
+    ),
+    *(
+        Kernel(
+            name=name,
+            family="distillation",
+            sizes=("n",),
+            operands=(In("x", "f32", "n"), Out("y", "f32", "n")),
+            reference=getattr(distillation, name),
+            bound=getattr(distillation, f"{name}_bound"),
+            sample=getattr(distillation, f"{name}_sample"),
+            flops=lambda n: 20 * n,
+            bytes=lambda n: 8 * n,
+            edges={"n": (0, 1, 2, 15, 16, 17, 31, 32, 33, 1000)},
+            shapes=(("a feed-forward layer's activations", {"n": 128 * 3072}),),
+            batch="n",
+        )
+        for name in ("exp_f32", "log_f32")
+    ),
+    *(
+        Kernel(
+            name=name,
+            family="distillation",
+            sizes=("m", "n"),
+            operands=(
+                In("x", "f32", "m,n", strides=1),
+                Scalar("temperature", "f64"),
+                Out("y", "f32", "m,n", strides=1),
+            ),
+            reference=getattr(distillation, name),
+            bound=getattr(distillation, f"{name}_bound"),
+            sample=getattr(distillation, f"{name}_sample"),
+            flops=lambda m, n: 30 * m * n,
+            bytes=lambda m, n: 8 * m * n,
+            edges=LOGITS_EDGES,
+            shapes=LOGITS_SHAPES,
+        )
+        for name in ("softmax_f32", "log_softmax_f32")
+    ),
+    Kernel(
+        name="kd_loss_f32",
+        family="distillation",
+        sizes=("m", "n"),
+        operands=(*DISTILLATION_OPERANDS, Out("loss", "f64", "m")),
+        reference=distillation.kd_loss_f32,
+        bound=distillation.kd_loss_f32_bound,
+        sample=distillation.kd_loss_f32_sample,
+        flops=lambda m, n: 140 * m * n,
+        bytes=lambda m, n: 8 * m * n,
+        edges=LOGITS_EDGES,
+        shapes=LOGITS_SHAPES,
+    ),
+    Kernel(
+        name="kd_loss_grad_f32",
+        family="distillation",
+        sizes=("m", "n"),
+        operands=(
+            *DISTILLATION_OPERANDS,
+            Scalar("scale", "f64"),
+            Out("loss", "f64", "m"),
+            Out("grad", "f32", "m,n", strides=1),
+        ),
+        reference=distillation.kd_loss_grad_f32,
+        bound=distillation.kd_loss_grad_f32_bound,
+        sample=distillation.kd_loss_grad_f32_sample,
+        flops=lambda m, n: 120 * m * n,
+        bytes=lambda m, n: 12 * m * n,
+        edges=LOGITS_EDGES,
+        shapes=LOGITS_SHAPES,
     ),
 )
 

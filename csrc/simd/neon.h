@@ -146,3 +146,15 @@ PC_INLINE double vd_fold_add(vd16 a) {
   for (int h = 4; h; h /= 2) for (int i = 0; i < h; i++) a.d[i] = vaddq_f64(a.d[i], a.d[i + h]);
   return vgetq_lane_f64(a.d[0], 0) + vgetq_lane_f64(a.d[0], 1);
 }
+PC_INLINE vd16 vd_set1(double x) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vdupq_n_f64(x); return r; }
+PC_INLINE vd16 vd_from_vf(vf16 a) {
+  vd16 r;
+  for (int i = 0; i < 4; i++) {
+    r.d[2 * i] = vcvt_f64_f32(vget_low_f32(a.q[i]));
+    r.d[2 * i + 1] = vcvt_high_f64_f32(a.q[i]);
+  }
+  return r;
+}
+PC_INLINE vf16 vf_from_vd(vd16 a) { PC_EACH(vf16, vcvt_high_f32_f64(vcvt_f32_f64(a.d[2 * i]), a.d[2 * i + 1])); }
+PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vsubq_f64(a.d[i], b.d[i]); return r; }
+PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vfmaq_f64(c.d[i], a.d[i], b.d[i]); return r; }

@@ -108,3 +108,8 @@ PC_INLINE int32_t vi_fold_add(vi16 a) { PC_FOLD(int32_t, a, PC_WRAP((uint32_t)x 
 PC_INLINE vd16 vd_zero(void) { PC_EACH(vd16, 0.0); }
 PC_INLINE vd16 vd_add_vf(vd16 a, vf16 b) { PC_EACH(vd16, a.v[i] + (double)b.v[i]); }
 PC_INLINE double vd_fold_add(vd16 a) { PC_FOLD(double, a, x + y); }
+PC_INLINE vd16 vd_set1(double x) { PC_EACH(vd16, x); }
+PC_INLINE vd16 vd_from_vf(vf16 a) { PC_EACH(vd16, (double)a.v[i]); }
+PC_INLINE vf16 vf_from_vd(vd16 a) { PC_EACH(vf16, (float)a.v[i]); } /* half to even */
+PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] - b.v[i]); }
+PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { PC_EACH(vd16, fma(a.v[i], b.v[i], c.v[i])); }

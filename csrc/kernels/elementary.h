@@ -1,0 +1,64 @@
+/* exp and log, written once on the vocabulary, for any kernel that needs them: within 1 ulp of the exact value on every
+ * float (all 2^32 are tried by tests/distillation/test_elementary.py), subnormals, zeros, infinities and NaN included.
+ * Coefficients: minimax for the relative error of the result, each rounded to float and the rest refitted. */
+#ifndef PC_ELEMENTARY_H
+#define PC_ELEMENTARY_H
+
+#include <math.h>
+
+#include "vocabulary.h"
+
+/* 2^(h - d), |h| <= 160 and |d| <= 1/64. h and d together are one argument of more than 24 bits: exp has to scale x by
+ * an irrational, and the rounding of a single product would show in the result. */
+PC_INLINE vf16 vf_exp2(vf16 h, vf16 d) {
+  const vf16 n = vf_rint(h);
+  const vf16 f = vf_sub(vf_sub(h, n), d);
+  vf16 q = vf_set1(0x1.417810p-13f);
+  q = vf_fma(q, f, vf_set1(0x1.5f0950p-10f));
+  q = vf_fma(q, f, vf_set1(0x1.3b2dd4p-7f));
+  q = vf_fma(q, f, vf_set1(0x1.c6af7ap-5f));
+  q = vf_fma(q, f, vf_set1(0x1.ebfbdcp-3f));
+  q = vf_fma(q, f, vf_set1(0x1.62e430p-1f));
+  return vf_scale2(vf_fma(q, f, vf_set1(1.0f)), n);
+}
+
+/* log2(e) in two floats */
+#define PC_LOG2E 0x1.715476p+0f
+#define PC_LOG2E_LOW 0x1.4ae0cp-26f
+
+/* e^x. Clamped where the result is 0 or infinite; the operand order keeps NaN. */
+PC_INLINE vf16 vf_exp(vf16 x) {
+  x = vf_min(vf_set1(89.0f), vf_max(vf_set1(-104.0f), x));
+  const vf16 h = vf_mul(x, vf_set1(PC_LOG2E));
+  return vf_exp2(h, vf_fnma(x, vf_set1(PC_LOG2E_LOW), vf_fnma(x, vf_set1(PC_LOG2E), h)));
+}
+
+/* log(2): 16 bits, and the rest */
+#define PC_LOG2_HIGH 0x1.62e4p-1f
+#define PC_LOG2_LOW 0x1.7f7d1cp-20f
+
+/* log(x) = k log 2 + log(1 + f), x = 2^k (1 + f), 1 + f in [sqrt 1/2, sqrt 2): f is exact, and so is k times the high
+ * part of log 2. */
+PC_INLINE vf16 vf_log(vf16 x) {
+  const vf16 zero = vf_zero(), infinity = vf_set1(INFINITY);
+  const vm16 small = vf_lt(x, vf_set1(0x1p-126f));
+  const vi16 bits = vi_from_bits(vf_select(small, vf_mul(x, vf_set1(0x1p23f)), x));
+  const vi16 above = vi_sub(bits, vi_set1(0x3f3504f3)); /* of sqrt 1/2 */
+  const vi16 exponent = vi_sub(vi_shr(vi_add(above, vi_set1(0x40000000)), 23), vi_set1(0x80));
+  const vf16 k = vf_sub(vf_from_vi(exponent), vf_select(small, vf_set1(23.0f), zero));
+  const vf16 f = vf_sub(vf_from_bits(vi_sub(bits, vi_shl(exponent, 23))), vf_set1(1.0f));
+  vf16 p = vf_set1(-0x1.38d1e2p-4f);
+  p = vf_fma(p, f, vf_set1(0x1.05620cp-3f));
+  p = vf_fma(p, f, vf_set1(-0x1.0d8266p-3f));
+  p = vf_fma(p, f, vf_set1(0x1.22d8d8p-3f));
+  p = vf_fma(p, f, vf_set1(-0x1.547282p-3f));
+  p = vf_fma(p, f, vf_set1(0x1.99a01ep-3f));
+  p = vf_fma(p, f, vf_set1(-0x1.000226p-2f));
+  p = vf_fma(p, f, vf_set1(0x1.555554p-2f));
+  const vf16 ff = vf_mul(f, f);
+  vf16 r = vf_fma(vf_mul(ff, f), p, vf_fma(k, vf_set1(PC_LOG2_LOW), vf_mul(ff, vf_set1(-0.5f))));
+  r = vf_fma(k, vf_set1(PC_LOG2_HIGH), vf_add(f, r));
+  r = vf_select(vf_eq(x, zero), vf_set1(-INFINITY), vf_select(vf_lt(x, zero), vf_set1(NAN), r));
+  return vf_select(vf_lt(x, infinity), r, vf_mul(x, infinity)); /* infinity, or NaN */
+}
+#endif

@@ -1,0 +1,195 @@
+"""exp, log, softmax and the distillation loss: the chains of csrc/kernels/softmax.h and distill.c."""
+
+import numpy as np
+from numba import njit
+
+from .arithmetic import FAST, fma
+from .elementary import exp2, exp_f32, larger, log64, log_f32, smaller
+
+__all__ = ["exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_f32", "softmax_f32"]
+
+f32, f64 = np.float32, np.float64
+LANES, BLOCK = 16, 1024
+INFINITY, NAN, ZERO, HALF = f32(np.inf), f32(np.nan), f32(0), f32(0.5)
+LOWEST, MOST = f32(-160), f32(2.0**-6)
+SMALLEST, LARGEST = float(np.finfo(f32).tiny), float(np.finfo(f32).max)
+LOG2E = float.fromhex("0x1.71547652b82fep+0")
+BEND = tuple(f32(float.fromhex(c)) for c in (
+    "0x1.fffffep-2", "-0x1.555354p-3", "0x1.5556d6p-5", "-0x1.13182ep-7", "0x1.6cd0d0p-10"))
+FINITE, EMPTY, UNKNOWN = 0, 1, 2
+
+
+@njit(**FAST)
+def fold(lanes):  # type: ignore[no-untyped-def]
+    """j <- j + (j+8), then 4, 2, 1."""
+    half = LANES // 2
+    while half:
+        for j in range(half):
+            lanes[j] += lanes[j + half]
+        half //= 2
+    return lanes[0]
+
+
+@njit(**FAST)
+def row_max(x):  # type: ignore[no-untyped-def]
+    top = -INFINITY
+    for v in x:
+        top = larger(v, top)
+    return top
+
+
+@njit(**FAST)
+def has_nan(x):  # type: ignore[no-untyped-def]
+    return np.isnan(x).any()
+
+
+@njit(**FAST)
+def classify(x, top):  # type: ignore[no-untyped-def]
+    if top == INFINITY:
+        return UNKNOWN
+    if top > -INFINITY:
+        return FINITE
+    return UNKNOWN if has_nan(x) else EMPTY
+
+
+@njit(**FAST)
+def scales(temperature):  # type: ignore[no-untyped-def]
+    """log2(e)/T in two floats."""
+    kept = min(max(LOG2E / temperature, SMALLEST), LARGEST)
+    c = f32(kept)
+    return c, f32(kept - f64(c))
+
+
+@njit(**FAST)
+def term(x, top, c, c_low):  # type: ignore[no-untyped-def]
+    """e^((x - top)/T)."""
+    z = x - top
+    back = z - x
+    z_low = (x - (z - back)) - (top + back)
+    h = larger(LOWEST, z * c)
+    d = fma(-z_low, c, fma(-z, c_low, fma(-z, c, h)))
+    return exp2(h, smaller(d, MOST))
+
+
+@njit(**FAST)
+def sum_terms(x, top, temperature):  # type: ignore[no-untyped-def]
+    c, c_low = scales(temperature)
+    lanes = np.zeros(LANES)
+    for i in range(len(x)):
+        lanes[i % LANES] += f64(term(x[i], top, c, c_low))
+    return fold(lanes)
+
+
+@njit(**FAST)
+def softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
+    c, c_low = scales(temperature)
+    for i in range(x.shape[0]):
+        row = x[i]
+        top = row_max(row)
+        kind = classify(row, top)
+        if kind != FINITE:
+            y[i] = ZERO if kind == EMPTY else NAN
+            continue
+        inverse = 1.0 / sum_terms(row, top, temperature)
+        r = f32(inverse)
+        r_low = f32(inverse - f64(r))
+        for j in range(len(row)):
+            e = term(row[j], top, c, c_low)
+            y[i, j] = fma(e, r, e * r_low)
+
+
+@njit(**FAST)
+def log_softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
+    inverse = 1.0 / temperature
+    for i in range(x.shape[0]):
+        row = x[i]
+        top = row_max(row)
+        kind = classify(row, top)
+        if kind != FINITE:
+            y[i] = -INFINITY if kind == EMPTY else NAN
+            continue
+        log_sum = log64(sum_terms(row, top, temperature))
+        for j in range(len(row)):
+            y[i, j] = f32(fma(f64(row[j]) - f64(top), inverse, -log_sum))
+
+
+@njit(**FAST)
+def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-untyped-def]
+    sum_s, sum_t = sum_terms(s, top_s, temperature), sum_terms(t, top_t, temperature)
+    c, c_low = scales(temperature)
+    inverse = 1.0 / temperature
+    shift = log64(sum_t / sum_s)
+    rs, rt = f32(1.0 / sum_s), f32(1.0 / sum_t)
+    kl, drift = np.zeros(LANES), np.zeros(LANES)
+    kl_lanes, drift_lanes = np.zeros(LANES, f32), np.zeros(LANES, f32)
+    for block in range(0, len(s), BLOCK):
+        kl_lanes[:], drift_lanes[:] = ZERO, ZERO
+        for i in range(block, min(block + BLOCK, len(s))):
+            q = term(s[i], top_s, c, c_low) * rs
+            p = term(t[i], top_t, c, c_low) * rt
+            d = f32(fma((f64(t[i]) - f64(top_t)) - (f64(s[i]) - f64(top_s)), inverse, -shift))
+            excess = q - p
+            if abs(d) < HALF:
+                g = fma(BEND[4], d, BEND[3])
+                g = fma(g, d, BEND[2])
+                g = fma(g, d, BEND[1])
+                bend = d * d * fma(g, d, BEND[0])
+                kl_lanes[i % LANES] += p * bend
+                drift_lanes[i % LANES] += p * (bend - d)
+            else:
+                kl_lanes[i % LANES] += (p if p == ZERO else p * d) + excess
+                drift_lanes[i % LANES] += excess
+            if grad is not None:
+                grad[i] = step * excess
+        for j in range(LANES):
+            kl[j] += f64(kl_lanes[j])
+            drift[j] += f64(drift_lanes[j])
+    b = fold(drift)
+    total = fold(kl) - b * b * (0.5 - b * (1.0 / 3.0))
+    return 0.0 if total < 0.0 else total
+
+
+@njit(**FAST)
+def cross_entropy(s, top, label, step, grad):  # type: ignore[no-untyped-def]
+    total = sum_terms(s, top, 1.0)
+    if grad is not None:
+        c, c_low = scales(1.0)
+        r = f32(step / total)
+        for i in range(len(s)):
+            grad[i] = fma(term(s[i], top, c, c_low), r, grad[i])
+        grad[label] -= f32(step)
+    return log64(total) + (f64(top) - f64(s[label]))
+
+
+@njit(**FAST)
+def loss_of_row(s, t, labels, row, temperature, soft, hard, scale, grad):  # type: ignore[no-untyped-def]
+    top_s, top_t = row_max(s), row_max(t)
+    kind_s, kind_t = classify(s, top_s), classify(t, top_t)
+    empty = kind_s == EMPTY or kind_t == EMPTY
+    if kind_s == UNKNOWN or kind_t == UNKNOWN or (empty and (has_nan(s) or has_nan(t))):
+        if grad is not None:
+            grad[:] = NAN
+        return np.nan
+    loss = 0.0
+    if empty:
+        if grad is not None:
+            grad[:] = ZERO
+    else:
+        step = f32(scale * soft / temperature)
+        kl = divergence(s, t, top_s, top_t, temperature, step, grad)
+        loss = 0.0 if soft == 0.0 and kl == np.inf else soft * kl
+    if labels is not None and hard != 0.0 and kind_s == FINITE:
+        loss += hard * cross_entropy(s, top_s, labels[row], scale * hard, grad)
+    return loss
+
+
+@njit(**FAST)
+def kd_loss_f32(student, teacher, labels, temperature, soft, hard, loss):  # type: ignore[no-untyped-def]
+    for i in range(len(loss)):
+        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature, soft, hard, 0.0, None)
+
+
+@njit(**FAST)
+def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, scale, loss, grad):  # type: ignore[no-untyped-def]
+    for i in range(len(loss)):
+        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature, soft, hard, scale, grad[i])

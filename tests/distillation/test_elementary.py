@@ -1,0 +1,72 @@
+"""exp and log on every float32: their own code is only as good as its worst input."""
+
+import numpy as np
+import pytest
+
+import pycomp
+from pycomp.kernels import dispatch, native
+from pycomp.kernels.reference import distillation as reference
+
+CHUNK = 1 << 22
+FUNCTIONS = ("exp_f32", "log_f32")
+
+
+def every(step, start=0):
+    """All float32 whose bits are start, start + step, ..., in chunks."""
+    for first in range(start, 1 << 32, step * CHUNK):
+        yield np.arange(first, min(first + step * CHUNK, 1 << 32), step, dtype=np.uint32).view(np.float32)
+
+
+def worst_ulp(name, x):
+    y, exact = np.empty_like(x), np.empty(x.shape)
+    getattr(dispatch, name)(x, y)
+    getattr(reference, name)(x, exact)
+    finite = np.isfinite(exact)
+    assert (np.isnan(y) == np.isnan(exact)).all()
+    assert (y[np.isinf(exact)] == exact[np.isinf(exact)]).all()
+    return float((np.abs(y[finite] - exact[finite]) / reference.ulp(exact[finite])).max(initial=0.0))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_error_is_at_most_one_ulp_on_a_sample(name):
+    assert max(worst_ulp(name, x) for x in every(1021)) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_error_is_at_most_one_ulp_on_every_float(name):
+    assert max(worst_ulp(name, x) for x in every(1)) <= 1
+
+
+@pytest.mark.parametrize("backend", ["jit", *native.levels()] if native.missing() is None else ["jit"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_bits_are_equal_on_every_level_and_on_numba(name, backend):
+    if backend != "jit" and not native.levels()[backend]:
+        pytest.skip(f"this CPU lacks {backend}")
+    x = np.concatenate(list(every(8191, start=3)))
+    expected, got = np.empty_like(x), np.empty_like(x)
+    dispatch.implementations(name)["native"](x, expected)
+    if backend == "jit":
+        dispatch.implementations(name)["jit"](x, got)
+    else:
+        pycomp.set_isa(backend)
+        try:
+            dispatch.implementations(name)["native"](x, got)
+        finally:
+            pycomp.set_isa(None)
+    assert (got.view(np.uint32) == expected.view(np.uint32))[~np.isnan(x) & (np.isnan(got) <= np.isnan(expected))].all()
+    assert (np.isnan(got) == np.isnan(expected)).all()
+
+
+@pytest.mark.parametrize(("name", "x", "y"), [
+    ("exp_f32", 0.0, 1.0), ("exp_f32", -0.0, 1.0), ("exp_f32", np.inf, np.inf), ("exp_f32", -np.inf, 0.0),
+    ("exp_f32", 88.72283, 3.4027985e38), ("exp_f32", 88.73, np.inf),
+    ("exp_f32", -103.9, 1e-45), ("exp_f32", -104.0, 0.0),
+    ("log_f32", 1.0, 0.0), ("log_f32", 0.0, -np.inf), ("log_f32", -0.0, -np.inf), ("log_f32", np.inf, np.inf),
+    ("log_f32", -1.0, np.nan), ("log_f32", -np.inf, np.nan), ("log_f32", 1e-45, -103.27893),
+])
+def test_special_values(name, x, y):
+    got = np.empty(1, np.float32)
+    getattr(dispatch, name)(np.array([x], np.float32), got)
+    np.testing.assert_array_equal(got, np.array([y], np.float32))
+    assert not np.signbit(got[0]) or y < 0 or y != y

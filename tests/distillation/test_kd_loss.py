@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pycomp
+from pycomp.distillation import kd_loss, softmax
+from pycomp.kernels.reference import distillation as reference
+from pycomp.testing import assert_within_bound
+
+INF = np.inf
+U = 2.0**-24
+
+
+def logits(seed, rows, classes, scale=3.0):
+    return (np.random.default_rng(seed).standard_normal((rows, classes)) * scale).astype(np.float32)
+
+
+def exact_kl(student, teacher, temperature):
+    """KL in extended precision, from the definition."""
+    def log_p(x):
+        z = x.astype(np.longdouble) / np.longdouble(temperature)
+        z -= z.max(1, keepdims=True)
+        return z - np.log(np.exp(z).sum(1, keepdims=True))
+    p, q = log_p(teacher), log_p(student)
+    return (np.exp(p) * (p - q)).sum(1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), classes=st.integers(2, 3000), nudge=st.floats(-6, 1.5),
+       shift=st.sampled_from([0, 10, -300]), temperature=st.sampled_from([0.1, 1.0, 2.0, 4.0, 20.0, 100.0]))
+def test_the_loss_keeps_its_meaning_near_the_optimum(seed, classes, nudge, shift, temperature):
+    student = logits(seed, 2, classes)
+    teacher = (student + logits(seed + 1, 2, classes, 10.0**nudge) + shift).astype(np.float32)
+    loss = kd_loss(student, teacher, temperature=temperature, reduction="none")
+    true = temperature**2 * exact_kl(student, teacher, temperature)
+    assert (loss >= 0).all()
+    assert_within_bound(loss, true.astype(np.float64), 2.0**-14 * np.maximum(true.astype(np.float64), 1e-9))
+
+
+@given(seed=st.integers(0, 2**32), classes=st.integers(1, 200), temperature=st.sampled_from([0.01, 1.0, 4.0]))
+def test_equal_logits_give_no_loss_and_no_gradient(seed, classes, temperature):
+    x = logits(seed, 3, classes)
+    loss, grad = kd_loss(x, x.copy(), temperature=temperature, return_grad=True)
+    assert loss == 0
+    assert not grad.any()
+
+
+@given(seed=st.integers(0, 2**32), classes=st.integers(1, 60), temperature=st.sampled_from([0.5, 1.0, 3.0]),
+       alpha=st.sampled_from([0.0, 0.3, 1.0]), labelled=st.booleans(), scale_by_t2=st.booleans(),
+       reduction=st.sampled_from(["none", "sum", "batchmean"]))
+def test_loss_and_gradient_are_those_of_the_formula(seed, classes, temperature, alpha, labelled, scale_by_t2,
+                                                         reduction):
+    rows = 5
+    s, t = logits(seed, rows, classes), logits(seed + 1, rows, classes)
+    labels = np.random.default_rng(seed).integers(0, classes, rows) if labelled else None
+    loss, grad = kd_loss(s, t, labels=labels, temperature=temperature, alpha=alpha, reduction=reduction,
+                         scale_by_t2=scale_by_t2, return_grad=True)
+
+    def probabilities(x, T):
+        e = np.exp((x - x.max(1, keepdims=True)).astype(np.float64) / T)
+        return e / e.sum(1, keepdims=True)
+
+    p, q, q1 = probabilities(t, temperature), probabilities(s, temperature), probabilities(s, 1.0)
+    weight = (temperature**2 if scale_by_t2 else 1.0) * (alpha if labelled else 1.0)
+    each = weight * (p * np.log(p / q)).sum(1)
+    slope = weight / temperature * (q - p)
+    if labelled:
+        onehot = np.eye(classes)[labels]
+        each += (1 - alpha) * -np.log((q1 * onehot).sum(1))
+        slope += (1 - alpha) * (q1 - onehot)
+    divide = rows if reduction == "batchmean" else 1
+    expected = each if reduction == "none" else each.sum() / divide
+    np.testing.assert_allclose(loss, expected, rtol=2.0**-14, atol=1e-6)
+    bound = 8 * U * (weight / temperature + (1 - alpha) * labelled) / divide
+    assert_within_bound(grad, slope / divide, bound)
+    assert loss == kd_loss(s, t, labels=labels, temperature=temperature, alpha=alpha, reduction=reduction,
+                           scale_by_t2=scale_by_t2) if reduction != "none" else True
+
+
+@given(seed=st.integers(0, 2**32), rows=st.integers(1, 40))
+def test_the_total_is_the_lane_sum_of_the_rows(seed, rows):
+    s, t = logits(seed, rows, 5), logits(seed + 1, rows, 5)
+    each = kd_loss(s, t, reduction="none")
+    lanes = [0.0] * 16
+    for i, value in enumerate(each):
+        lanes[i % 16] += float(value)
+    half = 8
+    while half:
+        for j in range(half):
+            lanes[j] += lanes[j + half]
+        half //= 2
+    assert kd_loss(s, t, reduction="sum") == lanes[0]
+
+
+def test_gradient_tends_to_logit_matching_at_high_temperature():
+    """T²·dKL/ds -> (s - t - mean)/V as T grows (Hinton et al. 2015, eq. 4)."""
+    s, t = logits(0, 1, 50), logits(1, 1, 50)
+    _, grad = kd_loss(s, t, temperature=1e3, return_grad=True)
+    matching = ((s - s.mean()) - (t - t.mean())) / 50
+    assert np.abs(grad - matching).max() < 1e-3
+
+
+def test_what_both_mask_counts_for_nothing():
+    s, t = logits(0, 4, 40), logits(1, 4, 40)
+    ms, mt = s.copy(), t.copy()
+    ms[:, ::2] = mt[:, ::2] = -INF
+    loss, grad = kd_loss(ms, mt, temperature=2.0, return_grad=True)
+    assert not grad[:, ::2].any()
+    expected = kd_loss(s[:, 1::2].copy(), t[:, 1::2].copy(), temperature=2.0)
+    assert loss == pytest.approx(expected, rel=2.0**-14)
+    assert np.isfinite(grad).all()
+
+
+def test_rows_masked_on_either_side_count_for_nothing():
+    s, t = logits(0, 3, 20), logits(1, 3, 20)
+    s[0], t[1] = -INF, -INF
+    loss, grad = kd_loss(s, t, reduction="none", return_grad=True)
+    assert loss[0] == loss[1] == 0 < loss[2]
+    assert not grad[:2].any()
+    labelled, grad = kd_loss(s, t, labels=np.zeros(3, np.int64), alpha=0.0, reduction="none", return_grad=True)
+    assert labelled[0] == 0 < labelled[1]
+    assert not grad[0].any()
+    assert grad[1].any()
+    for side in ("student", "teacher"):
+        with pytest.raises(ValueError, match=f"{side} has a row"):
+            kd_loss(*((s, np.zeros_like(t)) if side == "student" else (np.zeros_like(s), t)), on_empty="raise")
+
+
+def test_the_teacher_may_mask_more_but_not_less():
+    s, t = logits(0, 1, 20), logits(1, 1, 20)
+    t[0, 3] = -INF
+    assert 0 < kd_loss(s, t) < INF
+    assert kd_loss(t, s) == INF
+
+
+@pytest.mark.parametrize("bad", [INF, np.nan])
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("labels", [None, np.zeros(2, np.int64)])
+def test_nan_or_infinity_gives_nan_for_its_row(bad, side, labels):
+    x = [logits(0, 2, 33), logits(1, 2, 33)]
+    x[side][0, 32] = bad
+    loss, grad = kd_loss(*x, labels=labels, reduction="none", return_grad=True)
+    assert np.isnan(loss).tolist() == [True, False]
+    assert np.isnan(grad).all(axis=1).tolist() == [True, False]
+    assert np.isfinite(grad[1]).all()
+    with pytest.raises(ValueError, match=r"NaN or \+inf"):
+        kd_loss(*x, check_finite=True)
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"temperature": 0.0}, ValueError, "temperature"), ({"temperature": np.nan}, ValueError, "temperature"),
+    ({"temperature": "2"}, TypeError, "temperature"), ({"alpha": 1.5}, ValueError, "alpha"),
+    ({"reduction": "mean"}, ValueError, "reduction is 'mean', expected one of 'batchmean', 'sum', 'none'"),
+    ({"on_empty": "x"}, ValueError, "on_empty"),
+    ({"labels": np.array([0, 4])}, ValueError, "labels has values from 0 to 4"),
+    ({"labels": np.array([0, -1])}, ValueError, "labels has values from -1 to 0"),
+    ({"labels": np.array([0])}, ValueError, "labels has 1 elements, expected 2"),
+    ({"labels": np.array([0, 1], np.int32)}, TypeError, "labels has dtype int32"),
+    ({"teacher": np.zeros((2, 5), np.float32)}, ValueError, "teacher has"),
+    ({"teacher": np.zeros((2, 4))}, TypeError, "teacher has dtype float64"),
+    ({"student": np.zeros(4, np.float32)}, ValueError, "student has 1 dimensions"),
+])
+def test_bad_input_is_refused(options, error, message):
+    call = {"student": np.zeros((2, 4), np.float32), "teacher": np.zeros((2, 4), np.float32), **options}
+    with pytest.raises(error, match=message):
+        kd_loss(call.pop("student"), call.pop("teacher"), **call)
+
+
+def test_empty_batches_and_empty_rows_give_zero():
+    loss, grad = kd_loss(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), return_grad=True)
+    assert loss == 0
+    assert grad.shape == (0, 4)
+    assert kd_loss(np.zeros((3, 0), np.float32), np.zeros((3, 0), np.float32)) == 0
+
+
+def test_the_softmax_of_the_student_moves_along_the_gradient():
+    s, t = logits(0, 8, 30), logits(1, 8, 30)
+    before, grad = kd_loss(s, t, return_grad=True)
+    assert kd_loss(s - np.float32(0.5) * grad, t) < before
+
+
+def test_the_loss_takes_no_memory_beyond_the_gradient():
+    import tracemalloc
+    s, t = logits(0, 64, 4096), logits(1, 64, 4096)
+    kd_loss(s, t, return_grad=True)
+    tracemalloc.start()
+    try:
+        kd_loss(s, t, return_grad=True)
+        assert tracemalloc.get_traced_memory()[1] < s.nbytes + 20_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_bits_do_not_depend_on_threads():
+    s, t, labels = logits(0, 37, 1000), logits(1, 37, 1000), np.arange(37) % 10
+    results = []
+    for count in (1, 2, 3):
+        with pycomp.threads(count):
+            loss, grad = kd_loss(s, t, labels=labels, temperature=4.0, return_grad=True)
+            results.append((loss, grad.tobytes(), softmax(s).tobytes()))
+    assert results[0] == results[1] == results[2]
+
+
+def test_reference_agrees_with_extended_precision():
+    s = logits(0, 4, 500)
+    for nudge in (1e-4, 1e-3, 1.0):
+        t = (s + logits(1, 4, 500, nudge)).astype(np.float32)
+        true = exact_kl(s, t, 4.0)
+        assert (np.abs(reference.divergence(s, t, 4.0) / true - 1) < 1e-5).all()
