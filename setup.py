@@ -24,9 +24,8 @@ from setuptools.command.build_ext import build_ext
 
 # Relative on purpose: setuptools refuses absolute source paths in an sdist.
 CSRC = Path("csrc")
-COMMON = ["-O3", "-std=c11", "-fvisibility=hidden", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
-          "-fno-trapping-math", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion",
-          *(["-Werror"] if os.environ.get("PYCOMP_WERROR") else [])]
+FLAGS = json.loads((CSRC / "levels.json").read_text(encoding="utf-8"))
+COMMON = [*FLAGS["common"], *(["-Werror"] if os.environ.get("PYCOMP_WERROR") else [])]
 # Linking under a user's -ffast-math or -Ofast would add code that flushes denormals in the whole process.
 LINK = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations", "-lm"]
 VERSION = re.search(r'^version = "(.+)"$', Path("pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
@@ -34,14 +33,13 @@ VERSION = re.search(r'^version = "(.+)"$', Path("pyproject.toml").read_text(enco
 
 def levels() -> list[dict]:
     """The target's rows of csrc/levels.json, lowest first."""
-    table = json.loads((CSRC / "levels.json").read_text(encoding="utf-8"))
     # The target, not the build host: cross builds set these.
     arch = os.environ.get("PYCOMP_ARCH") or os.environ.get("_PYTHON_HOST_PLATFORM") or platform.machine()
     if re.search(r"x86_64|amd64", arch, re.I):
-        return table["x86_64"]
+        return FLAGS["x86_64"]
     if re.search(r"aarch64|arm64", arch, re.I):
-        return table["aarch64"]
-    return table["other"]
+        return FLAGS["aarch64"]
+    return FLAGS["other"]
 
 
 class BuildCore(build_ext):

@@ -1,0 +1,134 @@
+/* Every operation of the vocabulary on vectors from memory: a, b and c are 64 bytes each, n is a count or a shift.
+ * A library for the levels of this machine; with PROBE_MAIN a program for an emulated one, which answers records. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vocabulary.h"
+
+typedef void probe_function(const char *a, const char *b, const char *c, int64_t n, char *out);
+
+#define PROBE(op, statement)                                                                    \
+  static void probe_##op(const char *a, const char *b, const char *c, int64_t n, char *out) {   \
+    (void)a, (void)b, (void)c, (void)n;                                                         \
+    statement;                                                                                  \
+  }
+#define F(p) vf_load((const float *)(p))
+#define I(p) vi_load(p)
+#define MASK(p) vi_gt(vi_load(p), vi_zero())
+#define FLOAT(op, value) PROBE(op, vf_store((float *)out, value))
+#define INT(op, value) PROBE(op, vi_store(out, value))
+#define BITS(op, value) PROBE(op, const uint32_t r = vm_bits(value); memcpy(out, &r, 4))
+#define ONE(op, type, value) PROBE(op, const type r = value; memcpy(out, &r, sizeof r))
+#define READ(type, p) (*(const type *)(const void *)(p))
+
+/* One line an operation: how it is made to write at most 64 bytes. */
+#define OPERATIONS(FLOAT, INT, BITS, ONE, PROBE)                                       \
+  FLOAT(vf_load, vf_load((const float *)a))                                            \
+  FLOAT(vf_load_n, vf_load_n((const float *)a, n))                                     \
+  PROBE(vf_store, vf_store((float *)out, F(a)))                                        \
+  PROBE(vf_store_n, vf_store_n((float *)out, n, F(a)))                                 \
+  INT(vi_load, vi_load(a))                                                             \
+  INT(vi_load_n, vi_load_n((const int32_t *)a, n))                                     \
+  PROBE(vi_store, vi_store(out, I(a)))                                                 \
+  PROBE(vi_store_n, vi_store_n((int32_t *)out, n, I(a)))                               \
+  PROBE(vi_store_bytes_n, vi_store_bytes_n(out, n, I(a)))                              \
+  INT(vi_load_u8, vi_load_u8((const uint8_t *)a))                                      \
+  INT(vi_load_s8, vi_load_s8((const int8_t *)a))                                       \
+  FLOAT(vf_set1, vf_set1(READ(float, a)))                                              \
+  FLOAT(vf_zero, vf_zero())                                                            \
+  INT(vi_set1, vi_set1(READ(int32_t, a)))                                              \
+  INT(vi_zero, vi_zero())                                                              \
+  INT(vi_set1_bytes, vi_set1_bytes(a))                                                 \
+  FLOAT(vf_add, vf_add(F(a), F(b)))                                                    \
+  FLOAT(vf_sub, vf_sub(F(a), F(b)))                                                    \
+  FLOAT(vf_mul, vf_mul(F(a), F(b)))                                                    \
+  FLOAT(vf_div, vf_div(F(a), F(b)))                                                    \
+  FLOAT(vf_fma, vf_fma(F(a), F(b), F(c)))                                              \
+  FLOAT(vf_fnma, vf_fnma(F(a), F(b), F(c)))                                            \
+  FLOAT(vf_max, vf_max(F(a), F(b)))                                                    \
+  FLOAT(vf_min, vf_min(F(a), F(b)))                                                    \
+  FLOAT(vf_abs, vf_abs(F(a)))                                                          \
+  FLOAT(vf_rint, vf_rint(F(a)))                                                        \
+  FLOAT(vf_scale2, vf_scale2(F(a), F(b)))                                              \
+  BITS(vf_lt, vf_lt(F(a), F(b)))                                                       \
+  BITS(vf_eq, vf_eq(F(a), F(b)))                                                       \
+  BITS(vf_isnan, vf_isnan(F(a)))                                                       \
+  FLOAT(vf_select, vf_select(MASK(c), F(a), F(b)))                                     \
+  BITS(vi_eq, vi_eq(I(a), I(b)))                                                       \
+  BITS(vi_gt, vi_gt(I(a), I(b)))                                                       \
+  INT(vi_select, vi_select(MASK(c), I(a), I(b)))                                       \
+  BITS(vm_and, vm_and(MASK(a), MASK(b)))                                               \
+  BITS(vm_or, vm_or(MASK(a), MASK(b)))                                                 \
+  BITS(vm_first, vm_first(n))                                                          \
+  BITS(vm_bits, MASK(a))                                                               \
+  INT(vi_add, vi_add(I(a), I(b)))                                                      \
+  INT(vi_sub, vi_sub(I(a), I(b)))                                                      \
+  INT(vi_mul, vi_mul(I(a), I(b)))                                                      \
+  INT(vi_max, vi_max(I(a), I(b)))                                                      \
+  INT(vi_min, vi_min(I(a), I(b)))                                                      \
+  INT(vi_and, vi_and(I(a), I(b)))                                                      \
+  INT(vi_or, vi_or(I(a), I(b)))                                                        \
+  INT(vi_xor, vi_xor(I(a), I(b)))                                                      \
+  INT(vi_shl, vi_shl(I(a), (int)n))                                                    \
+  INT(vi_shr, vi_shr(I(a), (int)n))                                                    \
+  INT(vi_dot_u8s8, vi_dot_u8s8(I(a), I(b), I(c)))                                      \
+  INT(vi_turn4, vi_turn4(I(a)))                                                        \
+  INT(vi_swap4, vi_swap4(I(a)))                                                        \
+  INT(vi_swap8, vi_swap8(I(a)))                                                        \
+  FLOAT(vf_from_vi, vf_from_vi(I(a)))                                                  \
+  INT(vi_from_vf, vi_from_vf(F(a)))                                                    \
+  INT(vi_from_bits, vi_from_bits(F(a)))                                                \
+  FLOAT(vf_from_bits, vf_from_bits(I(a)))                                              \
+  ONE(vf_fold_add, float, vf_fold_add(F(a)))                                           \
+  ONE(vf_fold_max, float, vf_fold_max(F(a)))                                           \
+  ONE(vf_fold_min, float, vf_fold_min(F(a)))                                           \
+  ONE(vi_fold_add, int32_t, vi_fold_add(I(a)))                                         \
+  ONE(vd_zero, double, vd_fold_add(vd_zero()))                                         \
+  ONE(vd_add_vf, double, vd_fold_add(vd_add_vf(vd_zero(), F(a))))                      \
+  ONE(vd_fold_add, double, vd_fold_add(vd_add_vf(vd_add_vf(vd_zero(), F(a)), F(b))))
+
+OPERATIONS(FLOAT, INT, BITS, ONE, PROBE)
+
+#define ENTRY(op, ...) {#op, probe_##op},
+static const struct {
+  const char *name;
+  probe_function *function;
+} TABLE[] = {OPERATIONS(ENTRY, ENTRY, ENTRY, ENTRY, ENTRY)};
+
+#if defined(PROBE_MAIN)
+#define VISIBLE static
+#else
+#define VISIBLE __attribute__((visibility("default"))) extern
+VISIBLE int probe(const char *name, int64_t count, const char *a, const char *b, const char *c, int64_t n, char *out);
+#endif
+
+/* Runs an operation on `count` vectors; -1 if there is none of that name. */
+VISIBLE int probe(const char *name, int64_t count, const char *a, const char *b, const char *c, int64_t n, char *out) {
+  for (size_t i = 0; i < sizeof TABLE / sizeof *TABLE; i++)
+    if (strcmp(TABLE[i].name, name) == 0) {
+      for (int64_t v = 0; v < count; v++) TABLE[i].function(a + 64 * v, b + 64 * v, c + 64 * v, n, out + 64 * v);
+      return 0;
+    }
+  return -1;
+}
+
+#ifdef PROBE_MAIN
+/* A record: the name in 24 bytes, n, count, then a, b, c; the answer: count vectors, which begin as zero. */
+int main(void) {
+  char name[24];
+  int64_t size[2];
+  while (fread(name, sizeof name, 1, stdin) == 1) {
+    if (fread(size, sizeof size, 1, stdin) != 1) return 1;
+    const size_t bytes = (size_t)size[1] * 64;
+    char *in = malloc(3 * bytes), *out = calloc(bytes, 1);
+    if (!in || !out || fread(in, 1, 3 * bytes, stdin) != 3 * bytes) return 2;
+    if (probe(name, size[1], in, in + bytes, in + 2 * bytes, size[0], out)) return 3;
+    if (fwrite(out, 1, bytes, stdout) != bytes) return 4;
+    free(in);
+    free(out);
+  }
+  return 0;
+}
+#endif
