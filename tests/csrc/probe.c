@@ -1,4 +1,5 @@
-/* Every operation of the vocabulary on vectors from memory: a, b and c are 64 bytes each, n is a count or a shift.
+/* Every operation of the vocabulary on vectors from memory: a, b and c are 128 bytes each, of which
+ * operations on 16 lanes of 4 bytes take the first half; n is a count or a shift.
  * A library for the levels of this machine; with PROBE_MAIN a program for an emulated one, which answers records. */
 #include <stdint.h>
 #include <stdio.h>
@@ -14,17 +15,21 @@ typedef void probe_function(const char *a, const char *b, const char *c, int64_t
     (void)a, (void)b, (void)c, (void)n;                                                         \
     statement;                                                                                  \
   }
+PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return r; } /* every level has lanes in order */
+
 #define F(p) vf_load((const float *)(p))
 #define I(p) vi_load(p)
+#define D(p) doubles(p)
 #define MASK(p) vi_gt(vi_load(p), vi_zero())
 #define FLOAT(op, value) PROBE(op, vf_store((float *)out, value))
 #define INT(op, value) PROBE(op, vi_store(out, value))
 #define BITS(op, value) PROBE(op, const uint32_t r = vm_bits(value); memcpy(out, &r, 4))
 #define ONE(op, type, value) PROBE(op, const type r = value; memcpy(out, &r, sizeof r))
+#define DOUBLE(op, value) PROBE(op, const vd16 r = value; memcpy(out, &r, sizeof r))
 #define READ(type, p) (*(const type *)(const void *)(p))
 
-/* One line an operation: how it is made to write at most 64 bytes. */
-#define OPERATIONS(FLOAT, INT, BITS, ONE, PROBE)                                       \
+/* One line an operation: how it is made to write at most 128 bytes. */
+#define OPERATIONS(FLOAT, INT, DOUBLE, BITS, ONE, PROBE)                               \
   FLOAT(vf_load, vf_load((const float *)a))                                            \
   FLOAT(vf_load_n, vf_load_n((const float *)a, n))                                     \
   PROBE(vf_store, vf_store((float *)out, F(a)))                                        \
@@ -85,17 +90,22 @@ typedef void probe_function(const char *a, const char *b, const char *c, int64_t
   ONE(vf_fold_max, float, vf_fold_max(F(a)))                                           \
   ONE(vf_fold_min, float, vf_fold_min(F(a)))                                           \
   ONE(vi_fold_add, int32_t, vi_fold_add(I(a)))                                         \
-  ONE(vd_zero, double, vd_fold_add(vd_zero()))                                         \
-  ONE(vd_add_vf, double, vd_fold_add(vd_add_vf(vd_zero(), F(a))))                      \
-  ONE(vd_fold_add, double, vd_fold_add(vd_add_vf(vd_add_vf(vd_zero(), F(a)), F(b))))
+  DOUBLE(vd_zero, vd_zero())                                                           \
+  DOUBLE(vd_set1, vd_set1(READ(double, a)))                                            \
+  DOUBLE(vd_add_vf, vd_add_vf(D(a), F(b)))                                             \
+  DOUBLE(vd_sub, vd_sub(D(a), D(b)))                                                   \
+  DOUBLE(vd_fma, vd_fma(D(a), D(b), D(c)))                                             \
+  DOUBLE(vd_from_vf, vd_from_vf(F(a)))                                                 \
+  FLOAT(vf_from_vd, vf_from_vd(D(a)))                                                  \
+  ONE(vd_fold_add, double, vd_fold_add(D(a)))
 
-OPERATIONS(FLOAT, INT, BITS, ONE, PROBE)
+OPERATIONS(FLOAT, INT, DOUBLE, BITS, ONE, PROBE)
 
 #define ENTRY(op, ...) {#op, probe_##op},
 static const struct {
   const char *name;
   probe_function *function;
-} TABLE[] = {OPERATIONS(ENTRY, ENTRY, ENTRY, ENTRY, ENTRY)};
+} TABLE[] = {OPERATIONS(ENTRY, ENTRY, ENTRY, ENTRY, ENTRY, ENTRY)};
 
 #if defined(PROBE_MAIN)
 #define VISIBLE static
@@ -108,7 +118,7 @@ VISIBLE int probe(const char *name, int64_t count, const char *a, const char *b,
 VISIBLE int probe(const char *name, int64_t count, const char *a, const char *b, const char *c, int64_t n, char *out) {
   for (size_t i = 0; i < sizeof TABLE / sizeof *TABLE; i++)
     if (strcmp(TABLE[i].name, name) == 0) {
-      for (int64_t v = 0; v < count; v++) TABLE[i].function(a + 64 * v, b + 64 * v, c + 64 * v, n, out + 64 * v);
+      for (int64_t v = 0; v < count; v++) TABLE[i].function(a + 128 * v, b + 128 * v, c + 128 * v, n, out + 128 * v);
       return 0;
     }
   return -1;
@@ -121,7 +131,7 @@ int main(void) {
   int64_t size[2];
   while (fread(name, sizeof name, 1, stdin) == 1) {
     if (fread(size, sizeof size, 1, stdin) != 1) return 1;
-    const size_t bytes = (size_t)size[1] * 64;
+    const size_t bytes = (size_t)size[1] * 128;
     char *in = malloc(3 * bytes), *out = calloc(bytes, 1);
     if (!in || !out || fread(in, 1, 3 * bytes, stdin) != 3 * bytes) return 2;
     if (probe(name, size[1], in, in + bytes, in + 2 * bytes, size[0], out)) return 3;

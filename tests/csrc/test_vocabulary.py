@@ -21,14 +21,18 @@ LEVELS = native.levels() if native.missing() is None else {}
 SPECIAL_FLOATS = np.array([
     0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, -1.5, 2.5, 0.49999997, 8388607.5, -8388608.0, 16777216.0, 1e-45, -1e-45,
     1.1754942e-38, 1.1754944e-38, 3.4028235e38, -3.4028235e38, 1 + 2**-23, 1e-20, np.inf, -np.inf, np.nan], np.float32)
-SPECIAL_INTS = np.array([0, 1, -1, 2, 127, 128, 255, 256, -128, 32767, 65536, 16777217, 2**31 - 1, -(2**31), -(2**31) + 1,
-                         0x7F80FF01, 0x55555555], np.int32)
+SPECIAL_DOUBLES = np.array([  # halfway between floats, at every range of them
+    0.0, -0.0, 1.0, -1.0, 1 + 2**-24, 1 + 3 * 2**-24, -1 - 2**-24 - 2**-52, 2.0**-150, 1.5 * 2.0**-149,
+    -(2.0**-126) + 2.0**-150, 3.4028235677973366e38, 3.4028235677973362e38, 1e300, 5e-324, np.inf, -np.inf, np.nan])
+SPECIAL_INTS = np.array([0, 1, -1, 2, 127, 128, 255, 256, -128, 32767, 65536, 16777217, 2**31 - 1, -(2**31),
+                         -(2**31) + 1, 0x7F80FF01, 0x55555555], np.int32)
 SPECIAL_BYTES = np.array([0, 1, 2, 64, 127, 128, 129, 254, 255], np.uint8)
 
 
 def operations(header):
     """Names in order; the two ways of one operation, chosen by the preprocessor, count once."""
-    return list(dict.fromkeys(re.findall(r"^PC_INLINE +\w+ +(v[fimd]_\w+)\(", (SIMD / f"{header}.h").read_text(), re.M)))
+    text = (SIMD / f"{header}.h").read_text()
+    return list(dict.fromkeys(re.findall(r"^PC_INLINE +\w+ +(v[fimd]_\w+)\(", text, re.M)))
 
 
 OPERATIONS = operations("scalar")
@@ -43,7 +47,7 @@ def combined(special, arity, random):
 
 
 def lanes_of(op):
-    """Three operands, each (vectors, 16) of 4 bytes, on which the operation has a meaning."""
+    """Three operands, each of shape (vectors, 16), on which the operation has a meaning."""
     rng = np.random.default_rng(0)
     bits = [rng.integers(0, 2**32, 4096, dtype=np.uint32).view(np.int32) for _ in range(3)]
     floats = combined(SPECIAL_FLOATS, 2, [b.view(np.float32) for b in bits[:2]])
@@ -61,21 +65,31 @@ def lanes_of(op):
         n = np.repeat(np.arange(-160, 161), 16).astype(np.float32)
         return x.reshape(-1, 16), n.reshape(-1, 16), x.reshape(-1, 16)
     if op == "vi_from_vf":
-        x = np.concatenate([np.arange(-4096, 4096) / 2, rng.uniform(-(2**31), 2**31 - 200, 8192), [-(2.0**31), 2**31 - 128]])
+        x = [*np.arange(-4096, 4096) / 2, *rng.uniform(-(2**31), 2**31 - 200, 8192), -(2.0**31), 2**31 - 128]
         x = np.resize(x, 1025 * 16).astype(np.float32).reshape(-1, 16)
         return x, x, x
-    if op.startswith(("vf_fold", "vd_")):  # every order of adding shows
+    if op in ("vd_set1", "vd_sub", "vd_fma", "vf_from_vd"):
+        near = [rng.standard_normal(4096) * 2.0 ** rng.integers(-155, 130, 4096) for _ in range(3)]
+        return combined(SPECIAL_DOUBLES, 3, near)
+    if op == "vd_add_vf":
+        doubles, _ = combined(SPECIAL_DOUBLES, 2, [rng.standard_normal(4096)] * 2)
+        return doubles, np.resize(floats[0], doubles.shape), doubles
+    if op == "vd_fold_add":
+        x = rng.standard_normal((512, 16)) * 10.0 ** rng.integers(-15, 15, (512, 16))
+        return x, x, x
+    if op.startswith("vf_fold"):  # every order of adding shows
         x = (rng.standard_normal(16384) * 10.0 ** rng.integers(-6, 7, 16384)).astype(np.float32).reshape(-1, 16)
         if op in ("vf_fold_max", "vf_fold_min"):
             x = np.concatenate([x, rng.choice(SPECIAL_FLOATS[:-1], (1024, 16))])
-        return x, x[::-1].copy(), x
+        return x, x, x
     if op in ("vf_select", "vi_select"):
         values = floats if op == "vf_select" else ints
         return *values, rng.integers(-1, 2, values[0].shape).astype(np.int32)
     if op in ("vm_and", "vm_or", "vm_bits"):
         return [rng.integers(-1, 2, (512, 16)).astype(np.int32) for _ in range(3)]
-    takes_floats = op.startswith("vf_") and op not in ("vf_from_vi", "vf_from_bits") or op == "vi_from_bits"
-    return *(floats if takes_floats else ints), (floats if takes_floats else ints)[0]
+    if op in ("vi_from_bits", "vd_from_vf") or (op.startswith("vf_") and op not in ("vf_from_vi", "vf_from_bits")):
+        return *floats, floats[0]
+    return *ints, ints[0]
 
 
 def counts_of(op):
@@ -84,8 +98,17 @@ def counts_of(op):
     return range(18) if op == "vm_first" else range(17) if op in COUNTED else (0,)
 
 
+def vectors(a):
+    """One vector a row of 128 bytes."""
+    rows = np.zeros((len(a), 128), np.uint8)
+    rows[:, : a.shape[1] * a.itemsize] = np.ascontiguousarray(a).view(np.uint8)
+    return rows
+
+
 def comparable(op, out):
     """Output bits; of floats, every NaN as the same one, since which NaN is not promised."""
+    if out.dtype != np.uint8:
+        out = vectors(out)
     kind = np.float64 if op.startswith("vd_") else np.float32 if op.startswith("vf_") else np.uint32
     out = out.copy().view(kind)
     if op not in ("vf_lt", "vf_eq", "vf_isnan") and kind is not np.uint32:
@@ -99,7 +122,8 @@ class Probe:
         self.function = ctypes.CDLL(str(path)).probe
 
     def __call__(self, op, operands, n=0):
-        out = np.zeros(operands[0].shape, np.int32)
+        operands = [vectors(a) for a in operands]
+        out = np.zeros(operands[0].shape, np.uint8)
         self.raw(op, len(out), *(a.ctypes.data for a in operands), n, out.ctypes.data)
         return comparable(op, out)
 
@@ -139,7 +163,7 @@ def test_every_operation_is_probed(op):
 @each_level
 @pytest.mark.parametrize("op", OPERATIONS)
 def test_lanes_have_the_bits_of_the_definition(op, level, probe, probe_of):
-    operands = [np.ascontiguousarray(a) for a in lanes_of(op)]
+    operands = lanes_of(op)
     for n in counts_of(op):
         assert probe(op, operands, n) == probe_of("generic")(op, operands, n), (op, n)
 
@@ -147,13 +171,14 @@ def test_lanes_have_the_bits_of_the_definition(op, level, probe, probe_of):
 def test_definitions_are_those_of_numpy(probe_of):
     """The definition itself, where NumPy has the operation."""
     probe = probe_of("generic")
-    for op, function in {"vf_add": np.add, "vf_sub": np.subtract, "vf_mul": np.multiply, "vf_div": np.divide,
-                         "vi_and": np.bitwise_and, "vi_or": np.bitwise_or, "vi_xor": np.bitwise_xor, "vi_add": np.add,
-                         "vi_sub": np.subtract, "vi_mul": np.multiply, "vi_max": np.maximum, "vi_min": np.minimum}.items():
-        operands = [np.ascontiguousarray(a) for a in lanes_of(op)]
+    same = {"vf_add": np.add, "vf_sub": np.subtract, "vf_mul": np.multiply, "vf_div": np.divide, "vi_add": np.add,
+            "vi_sub": np.subtract, "vi_mul": np.multiply, "vi_max": np.maximum, "vi_min": np.minimum,
+            "vi_and": np.bitwise_and, "vi_or": np.bitwise_or, "vi_xor": np.bitwise_xor, "vd_sub": np.subtract}
+    for op, function in same.items():
+        operands = lanes_of(op)
         with np.errstate(all="ignore"):
             assert probe(op, operands) == comparable(op, function(*operands[:2])), op
-    a, _, _ = operands = [np.ascontiguousarray(x) for x in lanes_of("vf_rint")]
+    a, _, _ = operands = lanes_of("vf_rint")
     with np.errstate(all="ignore"):
         assert probe("vf_rint", operands) == comparable("vf_rint", np.rint(a))
     acc, u, s = operands = lanes_of("vi_dot_u8s8")
@@ -187,9 +212,9 @@ def test_counted_operations_touch_nothing_past_the_count(op, level, probe, guard
         edge = guarded - n * size
         if "load" in op:
             ctypes.memmove(edge, given.ctypes.data, n * size)
-            out = np.full(16, 99, np.int32)
+            out = np.full(32, 99, np.int32)
             probe.raw(op, 1, edge, 0, 0, n, out.ctypes.data)
-            assert out.tolist() == [*range(1, n + 1), *[0] * (16 - n)]
+            assert out[:16].tolist() == [*range(1, n + 1), *[0] * (16 - n)]
         else:
             ctypes.memset(guarded - PAGE, 0xAB, PAGE)
             probe.raw(op, 1, given.ctypes.data, 0, 0, n, edge)
@@ -215,14 +240,13 @@ def test_lanes_on_an_emulated_cpu_have_the_bits_of_this_one(machine, cpu, level,
                            level=core.levels(machine)[level], compiler=compiler)
     given, expected = [], []
     for op in OPERATIONS:
-        operands = [np.ascontiguousarray(a) for a in lanes_of(op)]
+        operands = lanes_of(op)
         for n in counts_of(op):
             header = struct.pack("=24sqq", op.encode(), n, len(operands[0]))
-            given.append(header + b"".join(a.tobytes() for a in operands))
-            expected.append((op, n, operands[0].shape, probe_of("generic")(op, operands, n)))
-    answer = np.frombuffer(emulated(program, machine, cpu, b"".join(given)), np.int32)
-    for op, n, shape, bits in expected:
-        size = shape[0] * 16
-        assert comparable(op, answer[:size].reshape(shape)) == bits, (op, n)
-        answer = answer[size:]
-    assert answer.size == 0
+            given.append(header + b"".join(vectors(a).tobytes() for a in operands))
+            expected.append((op, n, len(operands[0]), probe_of("generic")(op, operands, n)))
+    answer = np.frombuffer(emulated(program, machine, cpu, b"".join(given)), np.uint8).reshape(-1, 128)
+    for op, n, count, bits in expected:
+        assert comparable(op, answer[:count]) == bits, (op, n)
+        answer = answer[count:]
+    assert len(answer) == 0
