@@ -1,0 +1,210 @@
+"""The CSR matrix: what it refuses, what it keeps, what it can be made from."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycomp.sparse import CSRMatrix
+
+
+def arrays(data=(1, 2, 3, 4), indices=(0, 2, 1, 3), indptr=(0, 2, 2, 4)):
+    return np.array(data, np.float32), np.array(indices, np.int32), np.array(indptr, np.int64)
+
+
+def random_dense(seed, n, k, density):
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random((n, k)) < density, rng.standard_normal((n, k)), 0).astype(np.float32)
+
+
+denses = st.builds(random_dense, st.integers(0, 2**32), st.integers(0, 20), st.integers(0, 20),
+                   st.sampled_from([0, 0.1, 0.5, 1]))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"indptr": (1, 2, 2, 4)}, r"indptr\[0\] is 1, expected 0"),
+    ({"indptr": (-1, 2, 2, 4)}, r"indptr\[0\] is -1, expected 0"),
+    ({"indptr": (0, 2, 2, 3)}, r"indptr\[3\] is 3, expected the number of entries 4"),
+    ({"indptr": (0, 2, 2, 9)}, r"indptr\[3\] is 9, expected the number of entries 4"),
+    ({"indptr": (0, 3, 2, 4)}, r"indptr decreases at position 2: 2 after 3"),
+    ({"indptr": (0, 9, 9, 4)}, r"indptr decreases at position 3: 4 after 9"),
+    ({"indptr": (0, 2**63 - 1, -(2**63), 4)}, r"indptr decreases at position 2"),
+    ({"indptr": (0, 2, 4)}, r"indptr has 3 elements, expected 4 for 3 rows"),
+    ({"indptr": ()}, r"indptr has 0 elements, expected 4 for 3 rows"),
+    ({"indices": (0, 2, 1)}, r"indices has 3 elements, data has 4"),
+    ({"indices": (0, 5, 1, 3)}, r"indices\[1\] in row 0 is 5, expected 0 to 4"),
+    ({"indices": (0, 2, 1, 2**31 - 1)}, r"indices\[3\] in row 2 is 2147483647, expected 0 to 4"),
+    ({"indices": (0, 2, -1, 3)}, r"indices\[2\] in row 2 is -1, expected 0 to 4"),
+    ({"indices": (2, 0, 1, 3)}, r"row 0 is not sorted: indices\[1\] is 0 after 2"),
+    ({"indices": (0, 2, 3, 1)}, r"row 2 is not sorted: indices\[3\] is 1 after 3"),
+    ({"indices": (0, 2, 3, 3)}, r"row 2 has column 3 twice, at indices\[2\] and indices\[3\]"),
+])
+def test_malformed_structure_is_refused_with_its_place(changes, message):
+    with pytest.raises(ValueError, match=message):
+        CSRMatrix(*arrays(**changes), (3, 5))
+
+
+@pytest.mark.parametrize("shape", [(-1, 5), (3, -5), (3, 2**31)])
+def test_impossible_sizes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"shape\[[01]\] is"):
+        CSRMatrix(*arrays(), shape)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 5, 1), [3, 5], 3, (3, 5.0), (True, 5), ("3", 5)])
+def test_a_shape_that_is_not_two_integers_is_refused(shape):
+    with pytest.raises(TypeError, match="shape"):
+        CSRMatrix(*arrays(), shape)
+
+
+@pytest.mark.parametrize(("position", "name"), [(0, "data"), (1, "indices"), (2, "indptr")])
+def test_wrong_arrays_are_refused_by_name(position, name):
+    good = arrays()
+    swapped = good[position].astype(good[position].dtype.newbyteorder())
+    for bad in (good[position].astype(np.float64), swapped, good[position].tolist(), None,
+                np.ma.masked_array(good[position])):
+        with pytest.raises(TypeError, match=name):
+            CSRMatrix(*good[:position], bad, *good[position + 1 :], (3, 5))
+    with pytest.raises(ValueError, match=f"{name} has 2 dimensions"):
+        CSRMatrix(*good[:position], good[position][None], *good[position + 1 :], (3, 5))
+
+
+def test_rows_may_begin_with_a_smaller_column_than_the_row_before_ended_with():
+    a = CSRMatrix(*arrays(data=(1, 2, 3), indices=(4, 0, 0), indptr=(0, 0, 1, 2, 2, 3, 3)), (6, 5))
+    assert np.argwhere(a.to_dense()).tolist() == [[1, 4], [2, 0], [4, 0]]
+
+
+def test_later_writes_to_the_given_arrays_change_nothing():
+    given_arrays = arrays()
+    a = CSRMatrix(*given_arrays, (3, 5))
+    before = a.to_dense()
+    for array in given_arrays:
+        array[:] = 99
+    assert a.to_dense().tobytes() == before.tobytes()
+
+
+def test_a_view_of_a_writable_array_is_copied_though_it_is_read_only():
+    data, indices, indptr = arrays()
+    view = indices[:]
+    view.flags.writeable = False
+    a = CSRMatrix(data, view, indptr, (3, 5))
+    indices[0] = 1000
+    assert a.indices[0] == 0
+
+
+def test_arrays_that_nobody_can_write_are_taken_without_a_copy():
+    given_arrays = arrays()
+    for array in given_arrays:
+        array.flags.writeable = False
+    a = CSRMatrix(*given_arrays, (3, 5))
+    assert (a.data, a.indices, a.indptr) == given_arrays
+
+
+def test_the_matrix_is_read_only():
+    a = CSRMatrix(*arrays(), (3, 5))
+    for array in (a.data, a.indices, a.indptr):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    with pytest.raises(AttributeError):
+        a.data = a.data
+
+
+def test_strided_and_unaligned_arrays_are_accepted():
+    data, indices, indptr = arrays()
+    unaligned = np.zeros(indptr.nbytes + 1, np.uint8)[1:].view(np.int64)
+    unaligned[:] = indptr
+    a = CSRMatrix(np.repeat(data, 2)[::2], np.repeat(indices, 3)[::3], unaligned, (3, 5))
+    assert a.to_dense().tobytes() == CSRMatrix(data, indices, indptr, (3, 5)).to_dense().tobytes()
+
+
+@pytest.mark.parametrize("remake", [copy.copy, copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_copies_and_pickles_are_frozen_too(remake):
+    a = remake(CSRMatrix(*arrays(), (3, 5)))
+    assert a.to_dense().sum() == 10
+    assert not a.indices.flags.writeable
+
+
+@given(denses)
+def test_dense_round_trip_keeps_every_entry(w):
+    a = CSRMatrix.from_dense(w)
+    assert a.to_dense().tobytes() == w.tobytes()
+    assert a.shape == w.shape
+    assert a.nnz == np.count_nonzero(w)
+    assert a.nbytes == 8 * a.nnz + 8 * (w.shape[0] + 1)
+    assert a.sparsity == pytest.approx(1 - a.nnz / w.size if w.size else 0)
+
+
+@given(denses)
+def test_any_memory_order_of_the_dense_matrix_gives_the_same_entries(w):
+    expected = CSRMatrix.from_dense(w)
+    for other in (np.asfortranarray(w), np.repeat(w, 2, axis=1)[:, ::2], w[::-1, ::-1].copy()[::-1, ::-1]):
+        assert CSRMatrix.from_dense(other).indices.tobytes() == expected.indices.tobytes()
+        assert CSRMatrix.from_dense(other).data.tobytes() == expected.data.tobytes()
+
+
+def test_from_dense_keeps_nan_and_drops_both_zeros():
+    a = CSRMatrix.from_dense(np.array([[0.0, -0.0, np.nan, np.inf, 1e-45]], np.float32))
+    assert a.indices.tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("w", [np.zeros((2, 2)), np.zeros((2, 2), np.float16), np.zeros((2, 2), np.int32), [[1.0]]])
+def test_from_dense_refuses_what_is_not_float32(w):
+    with pytest.raises(TypeError, match="w "):
+        CSRMatrix.from_dense(w)
+
+
+def test_numpy_does_not_take_the_matrix_for_an_object():
+    a = CSRMatrix(*arrays(), (3, 5))
+    with pytest.raises(TypeError):
+        np.ones((2, 3), np.float32) @ a
+
+
+def test_repr_is_short():
+    assert repr(CSRMatrix(*arrays(), (3, 5))) == "CSRMatrix(shape=(3, 5), nnz=4)"
+
+
+@given(denses, st.sampled_from(["csr", "csc", "coo", "bsr", "lil", "dok"]))
+def test_scipy_round_trip(w, layout):
+    sparse = pytest.importorskip("scipy.sparse")
+    if 0 in w.shape and layout == "bsr":
+        return
+    given_matrix = sparse.coo_array(w).asformat(layout)
+    a = CSRMatrix.from_scipy(given_matrix)
+    assert a.to_dense().tobytes() == w.tobytes()
+    back = a.to_scipy()
+    assert back.toarray().tobytes() == w.tobytes()
+    assert back.data.flags.writeable
+    assert not np.may_share_memory(back.data, a.data)
+
+
+def test_from_scipy_sorts_and_sums_without_changing_its_argument():
+    sparse = pytest.importorskip("scipy.sparse")
+    data, indices, indptr = np.array([1, 2, 4], np.float32), np.array([2, 0, 2], np.int32), np.array([0, 3])
+    for flags in (True, False):
+        given_matrix = sparse.csr_array((data.copy(), indices.copy(), indptr.copy()), shape=(1, 3))
+        given_matrix.has_sorted_indices = given_matrix.has_canonical_format = flags  # also when they are wrong
+        assert CSRMatrix.from_scipy(given_matrix).to_dense().tolist() == [[2, 0, 5]]
+        assert given_matrix.data.tolist() == [1, 2, 4]
+        assert given_matrix.indices.tolist() == [2, 0, 2]
+
+
+def test_from_scipy_ignores_spare_room_behind_the_entries():
+    sparse = pytest.importorskip("scipy.sparse")
+    given_matrix = sparse.csr_array((np.ones(4, np.float32), np.array([0, 1, 7, 7]), np.array([0, 1, 2])), shape=(2, 2))
+    assert CSRMatrix.from_scipy(given_matrix).to_dense().tolist() == [[1, 0], [0, 1]]
+
+
+def test_from_scipy_refuses_other_things():
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match="a has dtype float64, expected float32"):
+        CSRMatrix.from_scipy(sparse.eye_array(3))
+    with pytest.raises(TypeError, match="a is a ndarray, expected a SciPy sparse array"):
+        CSRMatrix.from_scipy(np.eye(3, dtype=np.float32))
+    with pytest.raises(ValueError, match="a has 1 dimensions"):
+        CSRMatrix.from_scipy(sparse.coo_array(np.ones(3, np.float32)))
+    broken = sparse.csr_array(np.ones((2, 2), np.float32))
+    broken.indices[0] = 9
+    with pytest.raises(ValueError, match="indices"):
+        CSRMatrix.from_scipy(broken)

@@ -1,0 +1,220 @@
+"""linear and matmul: the dense product's bits, special values, bad input."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pycomp
+from pycomp import dense
+from pycomp.kernels import native
+from pycomp.sparse import CSRMatrix, linear, matmul
+
+
+def problem(seed, m, k, n, density):
+    """x, w with rows of unequal length around the density, bias."""
+    rng = np.random.default_rng(seed)
+    kept = rng.random((n, k)) < rng.choice([0, density, density, 1], size=(n, 1), p=[0.1, 0.4, 0.4, 0.1])
+    w = np.where(kept, rng.standard_normal((n, k)), 0).astype(np.float32)
+    return rng.standard_normal((m, k)).astype(np.float32), w, rng.standard_normal(n).astype(np.float32)
+
+
+problems = st.builds(problem, st.integers(0, 2**32), st.integers(0, 150), st.integers(0, 500), st.integers(0, 150),
+                     st.sampled_from([0, 0.01, 0.1, 0.5]))
+activations = st.sampled_from([None, "relu"])
+
+
+@settings(deadline=None)
+@given(problems, activations, st.booleans())
+def test_linear_equals_the_dense_product_bit_for_bit(case, activation, with_bias):
+    x, w, bias = case
+    bias = bias if with_bias else None
+    got = linear(x, CSRMatrix.from_dense(w), bias, activation=activation)
+    assert got.tobytes() == dense.linear(x, w, bias, activation=activation).tobytes()
+
+
+@settings(deadline=None)
+@given(problems)
+def test_matmul_equals_the_dense_product_bit_for_bit(case):
+    x, w, _ = case
+    b = np.ascontiguousarray(x.T)
+    a = CSRMatrix.from_dense(w)
+    expected = dense.matmul(w, b).tobytes()
+    assert matmul(a, b).tobytes() == expected
+    assert matmul(a, x.T).tobytes() == expected
+    assert (a @ b).tobytes() == expected
+
+
+@settings(deadline=None)
+@given(problems, st.data())
+def test_a_row_alone_equals_the_row_in_a_batch(case, data):
+    x, w, bias = case
+    if not len(x):
+        return
+    a = CSRMatrix.from_dense(w)
+    whole = linear(x, a, bias)
+    i = data.draw(st.integers(0, len(x) - 1))
+    count = data.draw(st.integers(1, len(x) - i))
+    assert linear(x[i : i + 1], a, bias).tobytes() == whole[i : i + 1].tobytes()
+    assert linear(x[i : i + count], a, bias).tobytes() == whole[i : i + count].tobytes()
+
+
+@settings(deadline=None)
+@given(problems, st.data())
+def test_some_outputs_alone_equal_the_same_columns_of_all(case, data):
+    x, w, bias = case
+    begin = data.draw(st.integers(0, len(w)))
+    end = data.draw(st.integers(begin, len(w)))
+    whole = linear(x, CSRMatrix.from_dense(w), bias)
+    alone = linear(x, CSRMatrix.from_dense(w[begin:end]), bias[begin:end])
+    assert alone.tobytes() == whole[:, begin:end].tobytes()
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 300, 2100), (3, 800, 1100), (40, 500, 600), (64, 1300, 300),
+                                       (300, 40, 20)])
+@pytest.mark.parametrize("density", [0.02, 0.3])
+def test_rows_beyond_one_group_and_one_block_keep_the_dense_bits(m, k, n, density):
+    x, w, bias = problem(1, m, k, n, density)
+    assert linear(x, CSRMatrix.from_dense(w), bias).tobytes() == dense.linear(x, w, bias).tobytes()
+
+
+@pytest.mark.parametrize("m", [1, 5, 70])
+def test_heavy_rows_among_light_ones_keep_their_bits_on_any_threads(m):
+    rng = np.random.default_rng(0)
+    lengths = np.minimum(2000, (1 + rng.pareto(1.0, 500) * 5).astype(int))
+    lengths[[0, 250, 499]] = 2000
+    w = np.zeros((500, 2000), np.float32)
+    for row, length in zip(w, lengths, strict=True):
+        row[rng.choice(2000, length, replace=False)] = rng.standard_normal(length)
+    a, x = CSRMatrix.from_dense(w), rng.standard_normal((m, 2000)).astype(np.float32)
+    expected = dense.linear(x, w).tobytes()
+    for count in (1, 2, 3, 7):
+        with pycomp.threads(count):
+            assert linear(x, a).tobytes() == expected
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(0, 5, 4), (3, 0, 4), (3, 5, 0), (0, 0, 0), (1, 0, 4), (1, 5, 0), (0, 5, 0)])
+def test_empty_sizes_give_the_activation_of_the_bias(m, k, n):
+    a = CSRMatrix.from_dense(np.zeros((n, k), np.float32))
+    bias = np.linspace(-1, 1, n, dtype=np.float32)
+    y = linear(np.ones((m, k), np.float32), a, bias, activation="relu")
+    assert y.shape == (m, n)
+    assert y.dtype == np.float32
+    assert (y == np.maximum(bias, 0)).all()
+    assert matmul(a, np.ones((k, m), np.float32)).tolist() == np.zeros((n, m)).tolist()
+
+
+@pytest.mark.parametrize("m", [1, 2, 17])
+def test_a_matrix_without_entries_gives_plus_zero(m):
+    a = CSRMatrix.from_dense(np.zeros((5, 700), np.float32))
+    y = linear(np.full((m, 700), -1, np.float32), a)
+    assert not np.signbit(y).any()
+    assert not y.any()
+
+
+@pytest.mark.parametrize("m", [1, 2, 17])
+def test_a_zero_that_is_not_stored_contributes_nothing_and_a_stored_one_follows_ieee(m):
+    x = np.tile(np.array([np.nan, np.inf, 2], np.float32), (m, 1))
+    absent = CSRMatrix.from_dense(np.array([[0, 0, 3]], np.float32))
+    assert (linear(x, absent) == 6).all()
+    stored = CSRMatrix(np.array([0, 3], np.float32), np.array([1, 2], np.int32), np.array([0, 2]), (1, 3))
+    assert np.isnan(linear(x, stored)).all()
+
+
+@pytest.mark.parametrize("m", [1, 2, 17])
+def test_nan_and_infinity_pass_through_bias_and_activation(m):
+    w = np.array([[np.nan], [np.inf], [-np.inf], [1]], np.float32)
+    x = np.ones((m, 1), np.float32)
+    bias = np.array([0, 0, 0, np.nan], np.float32)
+    y = linear(x, CSRMatrix.from_dense(w), bias, activation="relu")
+    assert np.array_equal(y, np.tile(np.array([np.nan, np.inf, 0, np.nan], np.float32), (m, 1)), equal_nan=True)
+    minus_zero = linear(x, CSRMatrix.from_dense(np.array([[-1e-45]], np.float32)), activation="relu") * 0
+    assert not np.signbit(minus_zero).any()
+
+
+@pytest.mark.parametrize("m", [1, 2, 17])
+def test_denormals_are_kept(m):
+    a = CSRMatrix.from_dense(np.array([[1e-45]], np.float32))
+    assert (linear(np.ones((m, 1), np.float32), a) == np.float32(1e-45)).all()
+
+
+@settings(deadline=None)
+@given(problems)
+def test_inputs_stay_as_they_are(case):
+    x, w, bias = case
+    a = CSRMatrix.from_dense(w)
+    before = [v.tobytes() for v in (x, bias, a.data, a.indices, a.indptr)]
+    linear(x, a, bias, activation="relu")
+    matmul(a, x.T)
+    assert [v.tobytes() for v in (x, bias, a.data, a.indices, a.indptr)] == before
+
+
+@pytest.mark.parametrize("m", [1, 2, 20])
+def test_any_strides_of_the_dense_operand_and_of_out_give_the_same_bits(m):
+    x, w, bias = problem(2, m, 130, 70, 0.3)
+    a = CSRMatrix.from_dense(w)
+    expected = linear(x, a, bias)
+    field = np.zeros(x.shape, np.dtype([("tag", "u1"), ("value", "f4")]))["value"]
+    field[...] = x
+    for other in (np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], np.repeat(x, 3, axis=1)[:, ::3],
+                  x[::-1, ::-1].copy()[::-1, ::-1], np.broadcast_to(x[:1], x.shape)[:1], field):
+        assert linear(other, a, bias).tobytes() == expected[: len(other)].tobytes()
+        assert np.ascontiguousarray(matmul(a, other.T).T + bias).tobytes() == expected[: len(other)].tobytes()
+    wide = np.full((m, 90), 7, np.float32)
+    assert linear(x, a, bias, out=wide[:, 10:80]).tobytes() == expected.tobytes()
+    assert (wide[:, :10] == 7).all()
+    assert (wide[:, 80:] == 7).all()
+    wide = np.full((70, m + 3), 7, np.float32)
+    product = matmul(a, x.T, out=wide[:, 1 : m + 1])
+    assert np.may_share_memory(product, wide)
+    assert product.tobytes() == matmul(a, x.T).tobytes()
+    assert (wide[:, [0, m + 1, m + 2]] == 7).all()
+
+
+@pytest.fixture
+def small():
+    return problem(3, 4, 6, 5, 0.5)[0], CSRMatrix.from_dense(problem(3, 4, 6, 5, 0.5)[1])
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f2", "i4", "O", ">f4"])
+def test_other_dtypes_are_refused(small, dtype):
+    x, a = small
+    with pytest.raises(TypeError, match="x has dtype"):
+        linear(x.astype(dtype), a)
+    with pytest.raises(TypeError, match="b has dtype"):
+        matmul(a, x.T.astype(dtype))
+    with pytest.raises(TypeError, match="bias has dtype"):
+        linear(x, a, np.zeros(5, dtype))
+    with pytest.raises(TypeError, match="out has dtype"):
+        linear(x, a, out=np.zeros((4, 5), dtype))
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda x, a: linear(x[:, 1:], a), ValueError, "x has 5 columns, a has 6"),
+    (lambda x, a: linear(x[0], a), ValueError, "x has 1 dimensions"),
+    (lambda x, a: linear(x, a, np.zeros(6, np.float32)), ValueError, "bias has 6 elements, expected 5"),
+    (lambda x, a: linear(x, a, activation="gelu"), ValueError, "activation is 'gelu'"),
+    (lambda x, a: linear(x, a.to_dense()), TypeError, "a is a ndarray, expected a CSRMatrix"),
+    (lambda x, a: linear(x, a, out=np.zeros((5, 4), np.float32)), ValueError, "out has shape"),
+    (lambda x, a: linear(x, a, out=np.zeros((4, 10), np.float32)[:, ::2]), ValueError, "out has strides"),
+    (lambda x, a: linear(x, a, out=x[:, :5]), ValueError, "out overlaps an input"),
+    (lambda x, a: matmul(a, x), ValueError, "b has 4 rows, a has 6 columns"),
+    (lambda x, a: matmul(a.to_dense(), x.T), TypeError, "a is a ndarray, expected a CSRMatrix"),
+    (lambda x, a: matmul(a, a), TypeError, "b is a CSRMatrix"),
+    (lambda x, a: a @ x[0], ValueError, "b has 1 dimensions"),
+])
+def test_what_does_not_fit_is_refused(small, call, error, message):
+    with pytest.raises(error, match=message):
+        call(*small)
+
+
+@pytest.mark.skipif(native.missing() is not None, reason="the C core was not built")
+@pytest.mark.parametrize("ends", [(1, 2), (0, 3), (0, -1)])
+def test_c_refuses_an_indptr_that_does_not_span_the_entries(ends):
+    indptr = np.array(ends, np.int64)
+    two, columns = np.zeros(2, np.float32), np.array([0, 1], np.int32)
+    with pytest.raises(ValueError, match="refused"):
+        native.implementation("spmv_csr_f32")(two, two, columns, indptr, None, 0, np.zeros(1, np.float32))
+    with pytest.raises(ValueError, match="refused"):
+        native.implementation("spmm_csr_f32")(np.zeros((1, 2, 16), np.float32), two, columns, indptr, None, 0,
+                                              np.zeros((3, 1), np.float32))
