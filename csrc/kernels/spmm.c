@@ -14,13 +14,19 @@
 
 enum {
   LANES = 16,
-  WIDEST = PC_TILE_VECTORS(1) < 4 ? PC_TILE_VECTORS(1) : 4,
-  NEAR = 6144,     /* floats of x in a block: 24 KB of L1 */
-  WAITING = 8192,  /* floats of unfinished chains: 32 KB of stack, read and written in order */
+  CHAINS = PC_TILE_VECTORS(1),         /* vectors that the level's registers hold as chains in flight */
+  WIDEST = CHAINS < 4 ? CHAINS : 4,    /* vectors of one row in flight */
+  FLIGHT = 4,                          /* rows in flight: the latency of an fma, in cycles */
+  NEAR = 6 * 1024,                     /* floats of x in a block for L1: 24 KB */
+  FAR = 64 * 1024,                     /* floats of x in a block for L2: 256 KB */
+  DENSE = 16,                          /* entries of a row that pay for its visit to a block in L1 */
+  WAITING = 8 * 1024,                  /* floats of unfinished chains: 32 KB of stack, read and written in order */
   ROWS = WAITING / LANES,
-  SHORT = 6,       /* entries of a row in a block below which the ends of rows cost more than L1 gains */
-  GRAIN = 1 << 15  /* multiply-adds that pay for waking a thread */
+  GRAIN = 1 << 15                      /* multiply-adds that pay for waking a thread */
 };
+
+/* Rows of a tile of that many vectors. */
+#define HEIGHT(vectors) (CHAINS / (vectors) < FLIGHT ? CHAINS / (vectors) : FLIGHT)
 
 typedef struct {
   int64_t m, k, n;
@@ -33,36 +39,63 @@ typedef struct {
   int64_t y_row, y_column;
 } job;
 
-/* Advances the chains of one row by its entries from p on whose column is below stop; returns the first one left. */
-PC_INLINE int64_t tile(int vectors, const job *j, const float *x, int64_t p, int64_t end, int64_t stop, float *chains,
-                       int first) {
-  const int64_t slice = LANES * j->k;
-  vf16 acc[WIDEST];
-#pragma GCC unroll 4
-  for (int t = 0; t < vectors; t++) acc[t] = first ? vf_zero() : vf_load(chains + LANES * t);
-  for (; p < end && j->indices[p] < stop; p++) {
-    const float *row = x + LANES * (int64_t)j->indices[p];
-    const vf16 w = vf_set1(j->data[p]);
-#pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[t] = vf_fma(vf_load(row + t * slice), w, acc[t]);
+/* The first entry of a row, from p on, whose column is not below stop. */
+PC_INLINE int64_t find(const job *j, int64_t p, int64_t end, int64_t stop) {
+  if (stop >= j->k) return end;
+  const vi16 limit = vi_set1((int32_t)stop);
+  for (; p < end; p += LANES) {
+    const int64_t lanes = end - p < LANES ? end - p : LANES;
+    const uint32_t below = vm_bits(vi_gt(limit, vi_load_n(j->indices + p, lanes))) & ((1u << lanes) - 1);
+    if (below != 0xffff) return p + __builtin_popcount(below);
   }
+  return end;
+}
+
+/* acc += the entry p of a row */
+PC_INLINE void add(int vectors, const job *j, const float *x, int64_t p, vf16 *acc) {
+  const float *row = x + LANES * (int64_t)j->indices[p];
+  const vf16 w = vf_set1(j->data[p]);
 #pragma GCC unroll 4
-  for (int t = 0; t < vectors; t++) vf_store(chains + LANES * t, acc[t]);
-  return p;
+  for (int t = 0; t < vectors; t++) acc[t] = vf_fma(vf_load(row + t * LANES * j->k), w, acc[t]);
+}
+
+/* Advances the chains of `rows` rows by their entries from at[] on whose column is below stop. */
+PC_INLINE void tile(int rows, int vectors, const job *j, const float *x, const int64_t *indptr, int64_t stop,
+                    int64_t *at, float *chains, int first) {
+  vf16 acc[FLIGHT][WIDEST];
+  int64_t left[FLIGHT], common = INT64_MAX;
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) acc[r][t] = first ? vf_zero() : vf_load(chains + (r * vectors + t) * LANES);
+    left[r] = find(j, at[r], indptr[r + 1], stop) - at[r];
+    if (left[r] < common) common = left[r];
+  }
+  for (int64_t q = 0; q < common; q++)
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) add(vectors, j, x, at[r] + q, acc[r]);
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; r++) {
+    for (int64_t q = common; q < left[r]; q++) add(vectors, j, x, at[r] + q, acc[r]);
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) vf_store(chains + (r * vectors + t) * LANES, acc[r][t]);
+    at[r] += left[r];
+  }
 }
 
 /* One block of columns, the ones below stop, for `rows` rows; at[] is where each row's next entry is. */
-PC_INLINE void down(int vectors, const job *j, const float *x, int64_t row0, int64_t rows, int64_t stop, int64_t *at,
-                    float *chains, int first) {
-  for (int64_t r = 0; r < rows; r++) {
-    const int64_t end = j->indptr[row0 + r + 1];
-    at[r] = tile(vectors, j, x, at[r], end, stop, chains + r * vectors * LANES, first);
-  }
+PC_INLINE void down(int vectors, const job *j, const float *x, const int64_t *indptr, int64_t rows, int64_t stop,
+                    int64_t *at, float *chains, int first) {
+  const int high = HEIGHT(vectors);
+  const int64_t width = LANES * vectors;
+  int64_t r = 0;
+  for (; r + high <= rows; r += high) tile(high, vectors, j, x, indptr + r, stop, at + r, chains + r * width, first);
+  for (; r < rows; r++) tile(1, vectors, j, x, indptr + r, stop, at + r, chains + r * width, first);
 }
 
-static void run_down(int vectors, const job *j, const float *x, int64_t row0, int64_t rows, int64_t stop, int64_t *at,
-                     float *chains, int first) {
-#define SHAPE(v) case v: if ((v) <= WIDEST) down(v, j, x, row0, rows, stop, at, chains, first); break;
+static void run_down(int vectors, const job *j, const float *x, const int64_t *indptr, int64_t rows, int64_t stop,
+                     int64_t *at, float *chains, int first) {
+#define SHAPE(v) case v: if ((v) <= WIDEST) down(v, j, x, indptr, rows, stop, at, chains, first); break;
   switch (vectors) { SHAPE(1) SHAPE(2) SHAPE(3) SHAPE(4) }
 }
 
@@ -85,21 +118,26 @@ static void finish(const job *j, int64_t i0, int64_t row0, int64_t rows, int64_t
       for (int64_t r = 0; r < rows; r++) y[i * j->y_row + r * j->y_column] = chains[r * width + i];
 }
 
+/* Columns in a block. Few vectors a row use little of L1 and would visit many blocks: they get the larger ones. */
+static int64_t block_of(const job *j, int vectors, int64_t entries, int64_t rows) {
+  const int64_t near = NEAR / (LANES * vectors);
+  const int dense = entries * near >= DENSE * rows * j->k;
+  return dense && vectors > WIDEST / 2 ? near : FAR / (LANES * vectors);
+}
+
 /* A group of rows against `vectors` slices of x. */
-static void group(const job *j, int vectors, int64_t slice, int64_t row0, int64_t rows) {
+static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t rows) {
   float chains[WAITING];
-  int64_t at[ROWS];
-  const int64_t width = LANES * vectors, entries = j->indptr[row0 + rows] - j->indptr[row0];
-  int64_t block = NEAR / width;
-  if (entries * block < rows * j->k * SHORT) block = j->k;
-  memcpy(at, j->indptr + row0, (size_t)rows * sizeof *at);
-  int64_t stop = 0;
+  int64_t at[ROWS], stop = 0;
+  const int64_t *indptr = j->indptr + row;
+  const int64_t block = block_of(j, vectors, indptr[rows] - indptr[0], rows);
+  memcpy(at, indptr, (size_t)rows * sizeof *at);
   do {
     const int first = stop == 0;
     stop = j->k - stop < block ? j->k : stop + block;
-    run_down(vectors, j, j->x + slice * LANES * j->k, row0, rows, stop, at, chains, first);
+    run_down(vectors, j, j->x + slice * LANES * j->k, indptr, rows, stop, at, chains, first);
   } while (stop < j->k);
-  finish(j, slice * LANES, row0, rows, width, chains);
+  finish(j, slice * LANES, row, rows, LANES * vectors, chains);
 }
 
 /* The work up to row i is indptr[i] + i: an entry and a row count alike. */
@@ -121,7 +159,7 @@ static void run_rows(int64_t begin, int64_t end, const void *context) {
   for (int64_t row = row_at(j, begin); row < last; row += rows) {
     rows = WAITING / (widest * LANES);
     if (rows > last - row) rows = last - row;
-    for (int64_t p = 0; p < panels; p++) {
+    for (int64_t p = 0; p < panels; p++) { /* of equal width, give or take one slice */
       const int64_t slice = slices * p / panels;
       group(j, (int)(slices * (p + 1) / panels - slice), slice, row, rows);
     }
@@ -146,8 +184,6 @@ int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const floa
 
 /* -- one row of x: each output is one chain of scalars, so several rows of the matrix are in flight. Limit: memory, 8
  * bytes an entry. */
-
-enum { FLIGHT = 4 }; /* the latency of an fma, in cycles */
 
 typedef struct {
   int64_t row, at, left; /* at: its next entry */
