@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycomp.sparse import CSRMatrix
@@ -126,6 +126,7 @@ def test_copies_and_pickles_are_frozen_too(remake):
     assert not a.indices.flags.writeable
 
 
+@settings(deadline=None)
 @given(denses)
 def test_dense_round_trip_keeps_every_entry(w):
     a = CSRMatrix.from_dense(w)
@@ -136,6 +137,7 @@ def test_dense_round_trip_keeps_every_entry(w):
     assert a.sparsity == pytest.approx(1 - a.nnz / w.size if w.size else 0)
 
 
+@settings(deadline=None)
 @given(denses)
 def test_any_memory_order_of_the_dense_matrix_gives_the_same_entries(w):
     expected = CSRMatrix.from_dense(w)
@@ -165,6 +167,7 @@ def test_repr_is_short():
     assert repr(CSRMatrix(*arrays(), (3, 5))) == "CSRMatrix(shape=(3, 5), nnz=4)"
 
 
+@settings(deadline=None)
 @given(denses, st.sampled_from(["csr", "csc", "coo", "bsr", "lil", "dok"]))
 def test_scipy_round_trip(w, layout):
     sparse = pytest.importorskip("scipy.sparse")
