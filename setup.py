@@ -56,6 +56,10 @@ class BuildCore(build_ext):
                   "pycomp: for the C core, install a C compiler (GCC or clang) and reinstall; "
                   "PYCOMP_REQUIRE_NATIVE=1 shows the error in full.\n", file=sys.stderr)
             self.extensions.remove(ext)
+            # A core that an earlier build left behind must not pass for this one.
+            left = Path(self.get_ext_fullpath(ext.name))
+            for file in (left, Path("kernels/native", left.name)) if self.editable_mode else (left,):
+                file.unlink(missing_ok=True)
             # What is left is plain Python: the wheel must not be tagged as if it held the core.
             if wheel := self.distribution.get_command_obj("bdist_wheel", create=False):
                 wheel.root_is_pure = True
