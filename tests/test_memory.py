@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,7 @@ CASES = {
 def test_peak_memory_is_result_and_documented_workspace(name):
     operands, call, expected = CASES[name]
     done = subprocess.run([sys.executable, "-c", PROGRAM, operands, call], text=True, capture_output=True, timeout=120,
+                          cwd=Path(__file__).parent,  # not the root, whose pycomp/ is not the whole package
                           env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}, check=False)
     assert done.returncode == 0, done.stderr
     used = int(done.stdout)

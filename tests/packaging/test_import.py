@@ -12,7 +12,8 @@ MODULES = ["pycomp", "pycomp.dense", "pycomp.sparse", "pycomp.quantization", "py
 
 
 def python(code, *options):
-    return subprocess.run([sys.executable, *options, "-c", code], text=True, capture_output=True, timeout=120)
+    return subprocess.run([sys.executable, *options, "-c", code], text=True, capture_output=True, timeout=120,
+                          cwd=Path(__file__).parent)  # not the root, whose pycomp/ is not the whole package
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ needs_core = pytest.mark.skipif(bool(native.missing()), reason=str(native.missin
 
 def run(code, **environment):
     return subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=120,
+                          cwd=Path(__file__).parent,  # not the root, whose pycomp/ is not the whole package
                           env={**os.environ, **environment})
 
 
