@@ -83,7 +83,12 @@ class BuildCore(build_ext):
                                          depends=[str(h) for h in CSRC.rglob("*.[hd]*")])
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = [o for group in pool.map(compile_one, work) for o in group]
+            jobs = [pool.submit(compile_one, item) for item in work]
+            try:
+                objects = [o for job in jobs for o in job.result()]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
         ext.extra_objects = [*(ext.extra_objects or []), *objects]
         ext.extra_link_args = [*(ext.extra_link_args or []), *openmp, *LINK]
         ext.depends = [*ext.depends, *map(str, CSRC.rglob("*.*"))]

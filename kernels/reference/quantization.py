@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from .arithmetic import TINY, U, fma
-from .dense import LANES, activate
+from .arithmetic import LANES, TINY, U, activate, fma
 
 GROUP = 4
 SMALLEST = np.float32(2.0**-126)

@@ -230,15 +230,14 @@ def channel_mask(scores: Any, sparsity: float, *, axis: int = 0, norm: str = "su
 
 
 def _scores(a: Any, name: str = "scores") -> NDArray[np.float32]:
-    a = as_array(a, name, FLOAT32, tuple(range(65)))
-    if a.ndim == 0:
+    scores = as_array(a, name, FLOAT32, tuple(range(65)))
+    if scores.ndim == 0:
         raise ValueError(f"{name} has 0 dimensions, expected at least 1")
-    return a
+    return scores
 
 
 def _axis(axis: Any, scores: NDArray[np.float32]) -> int:
-    axis = integer(axis, "axis", -scores.ndim, scores.ndim - 1)
-    return axis % scores.ndim
+    return integer(axis, "axis", -scores.ndim, scores.ndim - 1) % scores.ndim
 
 
 def _kept(sparsity: Any, n: int) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, integer, result, rows
-from pycomp.dense import LANES, aligned
+from pycomp._validate import FLOAT32, aligned, as_array, integer, result, rows
+from pycomp.dense import LANES
 from pycomp.kernels import dispatch
 
 from .tensor import INT8, INT32, UINT8, QuantizedTensor, as_zero_point, check_scale, check_zero_point, codes
