@@ -16,11 +16,11 @@ def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...
     """``a`` as an ndarray of exactly this dtype, native byte order, and dimension; never a copy."""
     if type(a) is not np.ndarray:
         a = _plain(a, name, dtype)
-    if a.dtype != dtype or not a.dtype.isnative:
+    if a.dtype is not dtype and a.dtype != dtype:  # a byte-swapped dtype differs too
         order = "" if a.dtype.isnative else " (byte-swapped)"
         raise TypeError(f"{name} has dtype {a.dtype.name}{order}, expected {dtype.name}; "
                         f"convert it with {name}.astype(np.{dtype.name})")
-    if a.ndim != ndim if isinstance(ndim, int) else a.ndim not in ndim:
+    if a.ndim != ndim and (isinstance(ndim, int) or a.ndim not in ndim):
         raise ValueError(f"{name} has {a.ndim} dimensions {a.shape}, expected {ndim}")
     return a  # type: ignore[no-any-return]
 
@@ -42,10 +42,11 @@ def contiguous(a: NDArray[Any]) -> NDArray[Any]:
 
 def rows(a: NDArray[Any]) -> NDArray[Any]:
     """``a`` with contiguous, aligned rows at any distance ahead; copied if it must be."""
-    if a.flags.c_contiguous and a.flags.aligned:
+    flags = a.flags
+    if flags.c_contiguous and flags.aligned:
         return a
     apart, step = a.strides
-    if step == a.itemsize and apart % step == 0 and apart >= a.shape[1] * step and a.flags.aligned:
+    if step == a.itemsize and apart % step == 0 and apart >= a.shape[1] * step and flags.aligned:
         return a
     return np.require(a, requirements=("C", "A"))
 
@@ -58,7 +59,7 @@ def result(
         return np.empty(shape, dtype)
     if type(out) is not np.ndarray:
         raise TypeError(f"out is a {type(out).__name__}, expected a numpy array")
-    if out.dtype != dtype or not out.dtype.isnative:
+    if out.dtype is not dtype and out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype.str}, expected {dtype.str}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, expected {shape}")
@@ -68,9 +69,16 @@ def result(
     if not (flags.c_contiguous and flags.aligned) and rows(out) is not out:
         raise ValueError(f"out has strides {out.strides}, expected contiguous, aligned rows")
     for a in overlap:
-        if a is not None and np.may_share_memory(out, a):
+        if a is not None and not _owners_differ(out, a) and np.may_share_memory(out, a):
             raise ValueError("out overlaps an input")
     return out
+
+
+def _owners_differ(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays are views of, or are, two arrays that own their memory: a fifth of may_share_memory's cost."""
+    a = a if a.base is None else a.base
+    b = b if b.base is None else b.base
+    return a is not b and type(a) is type(b) is np.ndarray and a.flags.owndata and b.flags.owndata
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -97,6 +97,8 @@ def fail(kernel: str, status: int) -> None:
 
 def apart(ctype: Any, a: np.ndarray) -> tuple[Any, int, int]:
     """Pointer and strides in elements of an array that is not contiguous; the caller keeps it alive."""
+    if a.flags.c_contiguous:
+        raise  # noqa: PLE0704  # from_buffer had another reason to refuse it
     return ffi.cast(ctype, a.ctypes.data), *(s // a.itemsize for s in a.strides)
 
 
@@ -122,7 +124,7 @@ def _pass(operand: Operand) -> tuple[list[str], list[str]]:
     columns = operand.shape[1]
     contiguous = f"{name}_p, {name}_s, {name}_t = {buffer}, {columns}, 1"
     strided = f"{name}_p, {name}_s, {name}_t = apart({ctype}p, {name})"
-    lines = [f"if {name}.flags.c_contiguous: {contiguous}", f"else: {strided}"]
+    lines = [f"try: {contiguous}", f"except ValueError: {strided}"]
     return lines, [f"{name}_p", f"{name}_s", f"{name}_t"][: 1 + operand.strides]
 
 
