@@ -1,0 +1,126 @@
+"""Time kernels beside what a user would pick instead: ``python -m benchmarks [KERNEL ...] [--threads 1,2]``.
+
+Kernels and shapes come from the contract. Contenders are pycomp, at each instruction-set level asked for, and the peers
+of bench_<family>.py that are installed (``pip install 'pycomp[bench]'``). They take turns inside a round; the figure is
+the median over rounds, with its spread. The machine's limits are measured in the same run, and the processor time that
+others used meanwhile is shown: absolute figures mean nothing on another machine, ratios in one run do. Each number of
+threads runs in a process of its own, since other libraries fix theirs at start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+root = Path(__file__).resolve().parents[1]
+sys.path[:] = [str(root / "benchmarks"), *(p for p in sys.path if Path(p or ".").resolve() != root)]
+
+import limits  # noqa: E402
+from timing import Contender, foreign_load, interleave  # noqa: E402
+
+import pycomp  # noqa: E402
+from pycomp.kernels import dispatch  # noqa: E402
+from pycomp.kernels.contract import KERNELS, Kernel  # noqa: E402
+from pycomp.testing import Case, make_case  # noqa: E402
+
+CACHE_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they would slow NumPy down
+
+
+def ours(case: Case, level: str | None) -> Contender:
+    function, outputs = getattr(dispatch, case.kernel.name), case.outputs()
+
+    def run() -> None:
+        function(*case.inputs, *outputs)
+
+    return Contender("pycomp" + (f" {level}" if level else ""), run, level)
+
+
+def contenders(kernel: Kernel, sizes: dict[str, int], levels: list[str | None], peers: bool) -> list[Contender]:
+    case = make_case(kernel, {s: v for s, v in sizes.items() if s in kernel.edges or s == "nnz"})
+    found = [ours(case, level) for level in levels]
+    if peers:
+        try:
+            family = importlib.import_module(f"bench_{kernel.family}")
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("bench_"):
+                raise
+            return found
+        for name, make in family.PEERS.get(kernel.name, {}).items():
+            try:
+                found.append(Contender(name, make(case)))
+            except Exception as error:
+                print(f"    ({name}: {type(error).__name__}: {str(error).splitlines()[0][:100]})")
+    return found
+
+
+def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]]:
+    pycomp.set_num_threads(threads)
+    best = pycomp.info()["isa"]
+    levels: list[str | None] = options.levels.split(",") if options.levels else [None]
+    machine = limits.measure(threads)
+    known = ", ".join(f"{k} {v:.0f} {limits.UNITS[k]}" for k, v in machine.items())
+    print(f"\n{threads} thread(s), {best}; limits: {known or 'not measured, no C compiler'}")
+    rows = []
+    for name in options.kernels or KERNELS:
+        kernel = KERNELS[name]
+        for why, sizes in kernel.shapes:
+            if options.shapes and ",".join(map(str, sizes.values())) not in options.shapes:
+                continue
+            text = " ".join(f"{k}={v}" for k, v in sizes.items())
+            print(f"{name} {text} ({why})")
+            field = contenders(kernel, sizes, levels, not options.no_peers)
+            with foreign_load() as foreign:
+                times = interleave(field, options.rounds, options.seconds)
+            flops, moved = kernel.flops(**sizes), kernel.bytes(**sizes)
+            reference = times[0].median
+            for contender, time in zip(field, times, strict=True):
+                print(f"    {contender.name:28} {time.median * 1e6:12.1f} us  ±{time.spread * 100:4.1f} %"
+                      f" {flops / time.median / 1e9:9.1f} Gop/s {moved / time.median / 1e9:7.1f} GB/s"
+                      f"  pycomp is {time.median / reference:5.2f}x")
+                rows.append({"kernel": name, "sizes": sizes, "threads": threads, "contender": contender.name,
+                             "seconds": time.median, "spread": time.spread, "ratio": time.median / reference,
+                             "limits": machine, "foreign": foreign.cores})
+            if foreign.cores > 0.1:
+                print(f"    (others used {foreign.cores:.1f} cores meanwhile: repeat this on a quiet machine)")
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("kernels", nargs="*", help=f"of {', '.join(KERNELS)}")
+    parser.add_argument("--threads", default="1", help="numbers of threads, such as 1,2")
+    parser.add_argument("--levels", help="instruction-set levels to time pycomp at, such as avx2,avx512vnni")
+    parser.add_argument("--shapes", nargs="*", help="only these, as sizes joined by commas: 1,768,3072")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.02, help="for one contender in one round")
+    parser.add_argument("--json", type=Path, help="append one line a figure")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.kernels) - set(KERNELS):
+        parser.error(f"no such kernel: {', '.join(sorted(unknown))}; choose of {', '.join(KERNELS)}")
+    if options.child:
+        rows = measure(options, options.child)
+        if options.json:
+            with options.json.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+        return 0
+    for threads in options.threads.split(","):
+        environment = {k: v for k, v in os.environ.items() if k not in CACHE_SETTINGS}
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+        command = [sys.executable, "-m", "benchmarks", *sys.argv[1:], "--child", threads]
+        if code := subprocess.call(command, env=environment, cwd=root):
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

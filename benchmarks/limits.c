@@ -1,0 +1,96 @@
+/* What this machine can do at most: fma and 8-bit dot products in registers, reading from memory. One thread a call. */
+#define _POSIX_C_SOURCE 200809L
+#include <stdint.h>
+#include <time.h>
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { CHAINS = 16, WIDTH = 16 };
+typedef __m512 floats;
+typedef __m512i ints;
+#define FMA(a, x) _mm512_fmadd_ps(a, x, x)
+#define SET(v) _mm512_set1_ps(v)
+#define LOAD(p) _mm512_load_si512(p)
+#define XOR(a, b) _mm512_xor_si512(a, b)
+#elif defined(__AVX2__)
+enum { CHAINS = 12, WIDTH = 8 };
+typedef __m256 floats;
+typedef __m256i ints;
+#define FMA(a, x) _mm256_fmadd_ps(a, x, x)
+#define SET(v) _mm256_set1_ps(v)
+#define LOAD(p) _mm256_load_si256((const __m256i *)(p))
+#define XOR(a, b) _mm256_xor_si256(a, b)
+#endif
+
+/* Gop/s, two operations a multiply-add; 0 where this file knows no instruction for it. */
+double fma_limit(double seconds) {
+#if defined(__AVX2__)
+  floats a[CHAINS];
+  const floats x = SET(0.5f);
+  for (int i = 0; i < CHAINS; i++) a[i] = SET((float)i);
+  const double start = now();
+  double rounds = 0, took;
+  do {
+    for (int n = 0; n < 10000; n++) {
+#pragma GCC unroll 16
+      for (int i = 0; i < CHAINS; i++) a[i] = FMA(a[i], x);
+      __asm__ volatile("" : "+x"(a[0]));
+    }
+    rounds += 10000;
+  } while ((took = now() - start) < seconds);
+  for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : : "x"(a[i]));
+  return rounds * CHAINS * WIDTH * 2 / took * 1e-9;
+#else
+  (void)seconds;
+  return 0;
+#endif
+}
+
+double dot_limit(double seconds) {
+#if defined(__AVX512VNNI__)
+  __m512i a[16];
+  const __m512i x = _mm512_set1_epi8(1);
+  for (int i = 0; i < 16; i++) a[i] = _mm512_set1_epi32(i);
+  const double start = now();
+  double rounds = 0, took;
+  do {
+    for (int n = 0; n < 10000; n++) {
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; i++) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(a[i]) : "v"(x));
+    }
+    rounds += 10000;
+  } while ((took = now() - start) < seconds);
+  return rounds * 16 * 128 / took * 1e-9;
+#else
+  (void)seconds;
+  return 0;
+#endif
+}
+
+/* GB/s of reading `bytes` at p over and over. */
+double read_limit(const char *p, int64_t bytes, double seconds) {
+#if defined(__AVX2__)
+  ints s[4] = {LOAD(p), LOAD(p), LOAD(p), LOAD(p)};
+  const double start = now();
+  double total = 0, took;
+  do {
+    for (int64_t i = 0; i + 256 <= bytes; i += 4 * (int64_t)sizeof(ints))
+      for (int j = 0; j < 4; j++) s[j] = XOR(s[j], LOAD(p + i + j * (int64_t)sizeof(ints)));
+    total += (double)bytes;
+  } while ((took = now() - start) < seconds);
+  for (int j = 0; j < 4; j++) __asm__ volatile("" : : "x"(s[j]));
+  return total / took * 1e-9;
+#else
+  (void)p, (void)bytes, (void)seconds;
+  return 0;
+#endif
+}
