@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 FLOAT32 = np.dtype(np.float32)
@@ -14,7 +15,7 @@ ACTIVATIONS: dict[str | None, int] = {None: 0, "identity": 0, "relu": 1}
 
 def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...]) -> NDArray[Any]:
     """``a`` as an ndarray of exactly this dtype, native byte order, and dimension; never a copy."""
-    if type(a) is not np.ndarray:
+    if type(a) is not ndarray:
         a = _plain(a, name, dtype)
     if a.dtype is not dtype and a.dtype != dtype:  # a byte-swapped dtype differs too
         order = "" if a.dtype.isnative else " (byte-swapped)"
@@ -28,8 +29,8 @@ def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...
 def _plain(a: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     if isinstance(a, (np.ma.MaskedArray, np.matrix)):
         raise TypeError(f"{name} is a {type(a).__name__}, expected a plain array of {dtype.name}")
-    if isinstance(a, np.ndarray):
-        return a.view(np.ndarray)
+    if isinstance(a, ndarray):
+        return a.view(ndarray)
     if hasattr(a, "__array__") or hasattr(a, "__dlpack__"):
         return np.asarray(a)
     raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {dtype.name}")
@@ -57,7 +58,7 @@ def result(
     """A new array, or ``out`` if it can take the result: dtype, shape, writable, contiguous rows, apart from inputs."""
     if out is None:
         return np.empty(shape, dtype)
-    if type(out) is not np.ndarray:
+    if type(out) is not ndarray:
         raise TypeError(f"out is a {type(out).__name__}, expected a numpy array")
     if out.dtype is not dtype and out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype.str}, expected {dtype.str}")
@@ -68,17 +69,17 @@ def result(
         raise ValueError("out is read-only")
     if not (flags.c_contiguous and flags.aligned) and rows(out) is not out:
         raise ValueError(f"out has strides {out.strides}, expected contiguous, aligned rows")
+    owner = out if out.base is None else out.base
+    owned = type(owner) is ndarray and owner.flags.owndata
     for a in overlap:
-        if a is not None and not _owners_differ(out, a) and np.may_share_memory(out, a):
+        if a is None:
+            continue
+        other = a if a.base is None else a.base
+        # Two arrays that own their memory are apart, and so are their views: asking that is cheap.
+        known_apart = owned and other is not owner and type(other) is ndarray and other.flags.owndata
+        if not known_apart and np.may_share_memory(out, a):
             raise ValueError("out overlaps an input")
     return out
-
-
-def _owners_differ(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Whether two arrays are views of, or are, two arrays that own their memory: a fifth of may_share_memory's cost."""
-    a = a if a.base is None else a.base
-    b = b if b.base is None else b.base
-    return a is not b and type(a) is type(b) is np.ndarray and a.flags.owndata and b.flags.owndata
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
