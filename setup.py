@@ -114,7 +114,8 @@ setup(
     packages=[*find_packages(include=["pycomp", "pycomp.*"]), "pycomp.include",
               "pycomp.kernels", *("pycomp.kernels." + p for p in find_packages("kernels"))],
     package_dir={"pycomp": "pycomp", "pycomp.include": "csrc/include", "pycomp.kernels": "kernels"},
-    package_data={"pycomp": ["py.typed"], "pycomp.include": ["pycomp/*"], "pycomp.kernels.native": ["*.pyi"]},
+    package_data={"pycomp": ["py.typed"], "pycomp.compare": ["*.j2"], "pycomp.include": ["pycomp/*"],
+                  "pycomp.kernels.native": ["*.pyi"]},
     cffi_modules=["kernels/native/build_native.py:ffibuilder"],
     cmdclass={"build_ext": BuildCore},
     # The stable ABI does not exist for free-threaded builds before 3.15.

@@ -8,9 +8,11 @@ import importlib
 import importlib.util
 from typing import Any
 
+from ._errors import FormatError
 from ._version import __version__
 
 __all__ = [
+    "FormatError",
     "__version__",
     "compare",
     "dense",

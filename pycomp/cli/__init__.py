@@ -1,1 +1,42 @@
+"""The command line: arguments and printing, nothing else."""
 
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from pycomp import __version__
+
+from . import compare, info
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``pycomp ARGUMENTS``; the exit status: 0, 1 failed, 2 wrong arguments, 130 interrupted."""
+    try:
+        chosen = parser().parse_args(arguments)
+        status: int = chosen.run(chosen)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("pycomp: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"pycomp: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="pycomp", description="Compress neural networks and run them compressed.")
+    top.add_argument("--version", action="version", version=f"pycomp {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for command in (compare, info):
+        command.add(commands)
+    return top

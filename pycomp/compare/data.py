@@ -1,0 +1,114 @@
+"""The data that the methods are compared on: scikit-learn's digits, or Fashion-MNIST from IDX files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._errors import FormatError
+
+from .idx import read_idx
+
+CLASSES = 10
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+NAMES = ("digits", "fashion-mnist")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images as rows of float32 in [0, 1] with the number of their class, for training and held out."""
+
+    name: str
+    source: str
+    train_x: NDArray[np.float32]
+    train_y: NDArray[np.int64]
+    test_x: NDArray[np.float32]
+    test_y: NDArray[np.int64]
+
+    @property
+    def features(self) -> int:
+        return int(self.train_x.shape[1])
+
+    def head(self, train: int | None, test: int | None) -> Dataset:
+        """The first rows of each part; None keeps all."""
+        return Dataset(self.name, self.source, self.train_x[:train], self.train_y[:train],
+                       self.test_x[:test], self.test_y[:test])
+
+
+def load(name: str, folder: Path | None = None) -> Dataset:
+    """A data set by its name.
+
+    Parameters
+    ----------
+    name : "digits" or "fashion-mnist"
+    folder : Path, optional
+        Where Fashion-MNIST's four IDX files are; by default where Debian's package ``dataset-fashion-mnist`` puts them.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        If there is no such data set, or a folder is given for one that has no files.
+    FileNotFoundError
+        If a file is missing; the message says which and how to get it.
+    FormatError
+        If a file is damaged or the files do not belong together.
+    ImportError
+        If the digits are asked for and scikit-learn is not installed.
+    """
+    if name == "fashion-mnist":
+        return _fashion_mnist(folder or DEBIAN_FOLDER)
+    if name != "digits":
+        raise ValueError(f"data is {name!r}, expected one of {', '.join(NAMES)}")
+    if folder is not None:
+        raise ValueError("the digits come with scikit-learn: a data folder is for fashion-mnist")
+    return _digits()
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    pixels, classes = load_digits(return_X_y=True)
+    x = pixels.astype(np.float32) / np.float32(16)
+    y = classes.astype(np.int64)
+    # Every third image is held out: the writers follow each other in the file, so each is in both parts.
+    held_out = np.arange(len(x)) % 3 == 2
+    return Dataset("digits", "scikit-learn's digits (UCI, 8 x 8 pixels); every third image held out",
+                   x[~held_out], y[~held_out], x[held_out], y[held_out])
+
+
+def _fashion_mnist(folder: Path) -> Dataset:
+    train_x, train_y = _part(folder, "train")
+    test_x, test_y = _part(folder, "t10k")
+    if train_x.shape[1] != test_x.shape[1]:
+        raise FormatError(f"{folder}: images for training have {train_x.shape[1]} pixels, "
+                          f"held-out ones {test_x.shape[1]}")
+    return Dataset("fashion-mnist", "Fashion-MNIST (Zalando, 28 x 28 pixels), its own test images held out",
+                   train_x, train_y, test_x, test_y)
+
+
+def _part(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    images_path, labels_path = _find(folder, f"{part}-images-idx3-ubyte"), _find(folder, f"{part}-labels-idx1-ubyte")
+    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+    if len(images) != len(labels):
+        raise FormatError(f"{folder}: {len(images)} images in {images_path.name}, {len(labels)} labels in "
+                          f"{labels_path.name}")
+    if images.size == 0:
+        raise FormatError(f"{images_path}: holds no images")
+    if labels.max() >= CLASSES:
+        raise FormatError(f"{labels_path}: label {labels.max()} is not below {CLASSES}")
+    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255), labels.astype(np.int64)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{folder} has no {name}[.gz]: install Debian's package dataset-fashion-mnist "
+                            "or name the folder of the four IDX files")

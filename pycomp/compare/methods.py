@@ -1,0 +1,180 @@
+"""The methods compared: each function turns the teacher into one variant that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp import pruning, quantization
+
+from . import network, training
+from .data import CLASSES, Dataset
+from .network import Affine, Floats, Model, Network
+from .settings import Plan, Settings
+from .training import Constraint, Gradient
+
+# Gradual pruning reaches its sparsity at this part of the fine-tuning; the rest trains under the final mask.
+PRUNED_BY = 0.6
+# Steps between two masks on the way.
+MASK_EVERY = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A network made by one method. ``family`` groups it in the report; ``how`` says what was done and what runs it."""
+
+    name: str
+    family: str
+    how: str
+    network: Network
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What every method starts from."""
+
+    settings: Settings
+    data: Dataset
+    stage: Callable[[str], None] = lambda name: None
+    step: Callable[[], None] = lambda: None
+    by_labels: Gradient = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_labels", training.cross_entropy(self.data.train_y, CLASSES))
+
+    def train(
+        self, name: str, model: Model, plan: Plan, *,
+        gradient: Gradient | None = None, constraint: Constraint | None = None,
+    ) -> Model:
+        """A trained copy of ``model``. Batches come in an order fixed by the seed and the length of the training."""
+        self.stage(name)
+        rng = np.random.default_rng((self.settings.seed, plan.epochs))
+        return training.train(model, self.data.train_x, gradient or self.by_labels, plan, rng, constraint=constraint,
+                              epoch_done=self.step)
+
+    def initial(self, hidden: tuple[int, ...]) -> Model:
+        return training.initial((self.data.features, *hidden, CLASSES), np.random.default_rng(self.settings.seed))
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.4g} %"
+
+
+def variants(study: Study) -> Iterator[Variant]:
+    """Every variant, the float teacher first."""
+    settings = study.settings
+    teacher = study.train("teacher", study.initial(settings.hidden), settings.teacher_plan)
+    yield Variant("teacher", "baseline", "float32, as trained; dense.linear", network.dense_network(teacher))
+
+    pruned = {sparsity: unstructured(study, teacher, sparsity) for sparsity in settings.sparsities}
+    for sparsity, model in pruned.items():
+        yield Variant(f"pruned {percent(sparsity)}", "pruning",
+                      "smallest weights removed step by step, fine-tuned under the mask; CSR, sparse.linear",
+                      network.sparse_network(model))
+    yield Variant("pruned 2:4", "pruning", "2 of every 4 weights kept, fine-tuned under the mask; CSR, sparse.linear",
+                  network.sparse_network(two_of_four(study, teacher)))
+    slim = units_removed(study, teacher)
+    yield Variant(f"{percent(settings.removed_units)} of units removed", "pruning",
+                  "weakest units removed with their consumers' inputs, fine-tuned; smaller dense layers, dense.linear",
+                  network.dense_network(slim))
+
+    yield Variant("int8 dynamic", "quantization",
+                  "weights int8, inputs quantized row by row as they come; quantization.Linear",
+                  network.int8_network(teacher))
+    yield Variant("int8 static", "quantization",
+                  f"weights int8, input ranges fixed from {settings.calibration} training images; quantization.Linear",
+                  network.int8_network(teacher, ranges(study, teacher)))
+
+    alone, taught = students(study, teacher)
+    yield Variant("student alone", "distillation",
+                  f"a network of {'-'.join(map(str, settings.student))} hidden units trained on labels; dense.linear",
+                  network.dense_network(alone))
+    yield Variant("student distilled", "distillation",
+                  "the same student, start and batches, taught by kd_loss; dense.linear", network.dense_network(taught))
+
+    both = pruned[settings.combined_sparsity]
+    yield Variant(f"pruned {percent(settings.combined_sparsity)} + int8", "combination",
+                  "the pruned weights as int8 static; runs dense: the zeros shrink the file (zlib), not the time",
+                  network.int8_network(both, ranges(study, both)))
+    yield Variant("units removed + int8", "combination", "the smaller layers as int8 static; quantization.Linear",
+                  network.int8_network(slim, ranges(study, slim)))
+    yield Variant("distilled + int8", "combination", "the distilled student as int8 static; quantization.Linear",
+                  network.int8_network(taught, ranges(study, taught)))
+
+
+def unstructured(study: Study, teacher: Model, sparsity: float) -> Model:
+    """Weights of hidden layers removed by magnitude, more and more of them (Zhu and Gupta, 2017), while training."""
+    masks: list[NDArray[np.bool_]] = []
+
+    def constraint(step: int, steps: int, weights: list[Affine]) -> None:
+        last_change = max(1, int(PRUNED_BY * steps))
+        if step <= last_change and (step % MASK_EVERY == 0 or step == last_change):
+            now = pruning.cubic(step, last_change, sparsity)
+            masks[:] = [pruning.unstructured_mask(pruning.magnitude(a.weight), now) for a in weights[:-1]]
+        apply(masks, weights)
+
+    return study.train(f"pruning {percent(sparsity)}", teacher, study.settings.tune_plan, constraint=constraint)
+
+
+def two_of_four(study: Study, teacher: Model) -> Model:
+    """The two largest of every four weights along the inputs of hidden layers kept."""
+    masks = [pruning.nm_mask(pruning.magnitude(a.weight), 2, 4) for a in teacher[:-1]]
+    return study.train("pruning 2:4", teacher, study.settings.tune_plan,
+                       constraint=lambda step, steps, weights: apply(masks, weights))
+
+
+def apply(masks: list[NDArray[np.bool_]], weights: list[Affine]) -> None:
+    for mask, affine in zip(masks, weights[:-1], strict=True):
+        np.multiply(affine.weight, mask, out=affine.weight)
+
+
+def units_removed(study: Study, teacher: Model) -> Model:
+    slim = without_units(teacher, study.settings.removed_units)
+    return study.train("removing units", slim, study.settings.tune_plan)
+
+
+def without_units(model: Model, fraction: float) -> Model:
+    """Hidden units with the smallest incoming weights removed: their rows here, their columns in the next layer."""
+    layers = list(model)
+    for i in range(len(layers) - 1):
+        here, after = layers[i], layers[i + 1]
+        kept = pruning.channel_mask(pruning.magnitude(here.weight), fraction, axis=0)
+        layers[i] = Affine(here.weight[kept], here.bias[kept])
+        layers[i + 1] = Affine(np.ascontiguousarray(after.weight[:, kept]), after.bias)
+    return tuple(layers)
+
+
+def students(study: Study, teacher: Model) -> tuple[Model, Model]:
+    """The same small network trained on labels alone, and on labels and the teacher's logits."""
+    settings, data = study.settings, study.data
+    start = study.initial(settings.student)
+    teacher_logits = training.logits(teacher, data.train_x)
+    taught = training.distilling(data.train_y, teacher_logits, settings.temperature, settings.alpha)
+    return (study.train("student alone", start, settings.student_plan),
+            study.train("student distilled", start, settings.student_plan, gradient=taught))
+
+
+def ranges(study: Study, model: Model) -> list[quantization.MinMax]:
+    """The range of every layer's input over the calibration images."""
+    inputs = training.activations(model, study.data.train_x[: study.settings.calibration])[:-1]
+    observers = []
+    for values in inputs:
+        observer = quantization.MinMax()
+        observer.update(values)
+        observers.append(observer)
+    return observers
+
+
+def epochs(settings: Settings) -> int:
+    """All epochs of a comparison, for its progress bar."""
+    tuned = len(settings.sparsities) + 2
+    return (settings.teacher_plan.epochs + tuned * settings.tune_plan.epochs + 2 * settings.student_plan.epochs)
+
+
+def predictions(network: Network, x: Floats) -> NDArray[np.int64]:
+    """The class of the largest logit, the first if several are equal."""
+    classes: NDArray[np.int64] = np.argmax(network(x), axis=1)
+    return classes

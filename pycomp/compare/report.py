@@ -1,0 +1,135 @@
+"""The report as files: HTML that stands alone, JSON, PNG. Each appears whole or not at all."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pycomp
+
+from . import advice
+from .engine import Comparison, Row
+from .measure import Proportion
+from .plots import FAMILIES, draw
+
+
+@dataclass(frozen=True)
+class Report:
+    """A comparison with what a reader needs beside it: the goal, the machine, the command."""
+
+    comparison: Comparison
+    goal: str
+    command: str
+
+    def recommendations(self) -> list[advice.Recommendation]:
+        """For every goal, the asked one first."""
+        goals = sorted(advice.GOALS, key=lambda goal: goal != self.goal)
+        return [advice.recommend(self.comparison, goal) for goal in goals]
+
+    def results(self) -> dict[str, Any]:
+        """What does not depend on the machine or the moment."""
+        settings = json.loads(json.dumps(asdict(self.comparison.settings)))
+        return {"settings": settings, "data": self.comparison.data,
+                "variants": [_result(row) for row in self.comparison.rows]}
+
+    def timings(self) -> dict[str, Any]:
+        rows = {row.name: {f"batch {batch}": asdict(latency) for batch, latency in row.latency.items()}
+                for row in self.comparison.rows}
+        return {"variants": rows, "total_seconds": self.comparison.seconds}
+
+    def json(self) -> str:
+        """The whole report; ``results`` is the same on every run, the rest is about this one."""
+        whole = {"results": self.results(), "timings": self.timings(),
+                 "recommendations": [asdict(r) for r in self.recommendations()],
+                 "slower": advice.slower(self.comparison), "unsteady": advice.unsteady(self.comparison),
+                 "machine": machine(), "command": self.command}
+        return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+    def html(self, charts: dict[str, bytes]) -> str:
+        from jinja2 import Environment, StrictUndefined
+
+        source = resources.files(__package__).joinpath("template.html.j2").read_text("utf-8")
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        environment.filters.update(share=advice.share, size=advice.size, duration=advice.duration,
+                                   times=advice.times)
+        inlined = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in charts.items()}
+        return environment.from_string(source).render(
+            comparison=self.comparison, recommendations=self.recommendations(), charts=inlined, machine=machine(),
+            slower=advice.slower(self.comparison), unsteady=advice.unsteady(self.comparison),
+            command=self.command, version=pycomp.__version__,
+            colours={family: colour for family, (colour, _) in FAMILIES.items()})
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write all files into ``folder``; everything is made before the first is written."""
+        charts = draw(self.comparison)
+        contents = {"report.html": self.html(charts).encode(), "report.json": self.json().encode(), **charts}
+        return [write_atomically(folder / name, content) for name, content in contents.items()]
+
+
+def _result(row: Row) -> dict[str, Any]:
+    return {"name": row.name, "family": row.family, "how": row.how, "parameters": row.parameters,
+            "bytes": {"dense": row.dense_bytes, "stored": row.stored_bytes, "zlib": row.zlib_bytes},
+            "accuracy": _proportion(row.accuracy), "agreement": _proportion(row.agreement)}
+
+
+def _proportion(p: Proportion) -> dict[str, Any]:
+    return {"hits": p.hits, "total": p.total, "value": p.value, "interval_95": list(p.interval)}
+
+
+def machine() -> dict[str, str]:
+    """What timings depend on."""
+    info = pycomp.info()
+    backend = pycomp.info(last=True)["backend"] or "none"
+    return {
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
+        "threads": str(info["threads"]),
+        "backend": f"{backend}, level {info['isa']}" if backend == "native" else backend,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pycomp": pycomp.__version__,
+    }
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """The file appears under its name only when it is whole."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner's eyes only; a report is an ordinary file.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,86 @@
+"""Everything that can be chosen about a comparison, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one network is trained: stochastic gradient descent with momentum, the rate falling linearly to 0."""
+
+    epochs: int
+    rate: float
+    batch: int = 64
+    momentum: float = 0.9
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One comparison. The same settings give the same report, timings apart.
+
+    Attributes
+    ----------
+    hidden, student : tuple of int
+        Units of the hidden layers of the teacher and of the student.
+    teacher_plan, tune_plan, student_plan : Plan
+        Training of the teacher, fine-tuning after pruning, training of a student.
+    sparsities : tuple of float
+        Fractions of the hidden layers' weights removed one by one. The last layer, small and sensitive, stays dense.
+    combined_sparsity : float
+        The one of them that is also quantized.
+    removed_units : float
+        Fraction of every hidden layer's units removed whole.
+    temperature, alpha : float
+        Of the distillation loss; alpha is the weight of the teacher's word.
+    calibration : int
+        Training images that the static quantization sees.
+    train, test : int or None
+        Use only the first images of each part.
+    rounds : int
+        Timings of each network at each batch size.
+    """
+
+    data: str = "digits"
+    seed: int = 0
+    hidden: tuple[int, ...] = (768, 768)
+    student: tuple[int, ...] = (32,)
+    teacher_plan: Plan = Plan(epochs=60, rate=0.1)
+    tune_plan: Plan = Plan(epochs=30, rate=0.1)
+    student_plan: Plan = Plan(epochs=100, rate=0.1)
+    sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98)
+    combined_sparsity: float = 0.9
+    removed_units: float = 0.75
+    temperature: float = 4.0
+    alpha: float = 0.9
+    calibration: int = 512
+    train: int | None = None
+    test: int | None = None
+    batches: tuple[int, ...] = (1, 64)
+    rounds: int = 60
+
+
+DEFAULTS = {
+    "digits": Settings(),
+    "fashion-mnist": Settings(
+        data="fashion-mnist",
+        hidden=(512, 512),
+        student=(64,),
+        teacher_plan=Plan(epochs=6, rate=0.05, batch=128),
+        tune_plan=Plan(epochs=3, rate=0.05, batch=128),
+        student_plan=Plan(epochs=15, rate=0.1, batch=128),
+    ),
+}
+
+
+def settings_for(data: str, *, quick: bool = False, seed: int = 0) -> Settings:
+    """The settings of ``pycomp compare``: about a minute on two cores, a few seconds if ``quick``."""
+    chosen = replace(DEFAULTS[data], seed=seed)
+    if not quick:
+        return chosen
+    short = {"teacher_plan": 15, "tune_plan": 10, "student_plan": 30}
+    if data == "fashion-mnist":
+        short = {"teacher_plan": 6, "tune_plan": 3, "student_plan": 8}
+        chosen = replace(chosen, train=6000, test=2000)
+    plans = {name: replace(getattr(chosen, name), epochs=epochs) for name, epochs in short.items()}
+    return replace(chosen, hidden=(256, 256), sparsities=(0.9,), rounds=15, **plans)

@@ -1,0 +1,116 @@
+"""Training on pycomp's kernels, with the same bits on every machine.
+
+Only three kinds of arithmetic are used: pycomp's kernels, NumPy operations that IEEE 754 rounds exactly element by
+element (+ - * / and comparisons), and integers. A NumPy sum, product or transcendental function of floats would
+depend on the CPU; `tests/compare` compares whole reports over instruction sets, threads and backends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp import dense, distillation
+
+from .network import Affine, Floats, Model, activation_of
+from .settings import Plan
+
+Rows = NDArray[np.int64]
+Gradient = Callable[[Floats, Rows], Floats]
+"""(logits of a batch, its rows in the training set) -> gradient of the mean loss by the logits."""
+Constraint = Callable[[int, int, list[Affine]], None]
+"""(step, steps, weights): called after every step, changes the weights in place."""
+
+
+def initial(sizes: tuple[int, ...], rng: np.random.Generator) -> Model:
+    """Weights uniform in ±sqrt(6 / inputs) (He et al., 2015), biases 0."""
+    model = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        limit = np.float32(math.sqrt(6 / inputs))
+        weight = (rng.random((outputs, inputs), dtype=np.float32) * np.float32(2) - np.float32(1)) * limit
+        model.append(Affine(weight, np.zeros(outputs, np.float32)))
+    return tuple(model)
+
+
+def activations(model: Model, x: Floats) -> list[Floats]:
+    """The input, the output of every hidden layer, and the logits."""
+    values = [x]
+    for i, (weight, bias) in enumerate(model):
+        values.append(dense.linear(values[-1], weight, bias, activation=activation_of(i, len(model))))
+    return values
+
+
+def logits(model: Model, x: Floats) -> Floats:
+    return activations(model, x)[-1]
+
+
+def cross_entropy(labels: Rows, classes: int) -> Gradient:
+    """The gradient of the mean cross entropy: (softmax - one-hot) / batch."""
+    one_hot = (labels[:, None] == np.arange(classes)).astype(np.float32)
+
+    def gradient(outputs: Floats, rows: Rows) -> Floats:
+        by_logits: Floats = (distillation.softmax(outputs) - one_hot[rows]) / np.float32(len(rows))
+        return by_logits
+
+    return gradient
+
+
+def distilling(labels: Rows, teacher: Floats, temperature: float, alpha: float) -> Gradient:
+    """The gradient of ``kd_loss`` against the teacher's logits of the training set."""
+
+    def gradient(outputs: Floats, rows: Rows) -> Floats:
+        _, by_logits = distillation.kd_loss(outputs, teacher[rows], labels=labels[rows], temperature=temperature,
+                                            alpha=alpha, return_grad=True)
+        return by_logits
+
+    return gradient
+
+
+def backward(model: Model, values: list[Floats], by_output: Floats) -> list[Affine]:
+    """Gradients of all weights and biases, from the values of the forward pass."""
+    ones = np.ones((1, len(by_output)), np.float32)
+    gradients = []
+    for i in reversed(range(len(model))):
+        by_weight = dense.matmul(by_output.T, values[i])
+        gradients.append(Affine(by_weight, dense.matmul(ones, by_output)[0]))
+        if i > 0:
+            by_output = dense.matmul(by_output, model[i].weight) * (values[i] > 0)
+    return gradients[::-1]
+
+
+def train(
+    model: Model, x: Floats, gradient: Gradient, plan: Plan, rng: np.random.Generator, *,
+    constraint: Constraint | None = None, epoch_done: Callable[[], None] = lambda: None,
+) -> Model:
+    """A trained copy of ``model``. ``epoch_done`` is called after every epoch."""
+    weights = [Affine(a.weight.copy(), a.bias.copy()) for a in model]
+    velocity = [Affine(np.zeros_like(a.weight), np.zeros_like(a.bias)) for a in model]
+    batches = -(-len(x) // plan.batch)
+    steps = plan.epochs * batches
+    for epoch in range(plan.epochs):
+        order = rng.permutation(len(x))
+        for batch in range(batches):
+            rows = order[batch * plan.batch : (batch + 1) * plan.batch]
+            step = epoch * batches + batch
+            values = activations(tuple(weights), x[rows])
+            gradients = backward(tuple(weights), values, gradient(values[-1], rows))
+            rate = plan.rate * (steps - step) / steps
+            for kept, moving, new in zip(weights, velocity, gradients, strict=True):
+                descend(kept.weight, moving.weight, new.weight, rate, plan.momentum)
+                descend(kept.bias, moving.bias, new.bias, rate, plan.momentum)
+            if constraint is not None:
+                constraint(step, steps, weights)
+        epoch_done()
+    return tuple(weights)
+
+
+def descend(value: Floats, velocity: Floats, gradient: Floats, rate: float, momentum: float) -> None:
+    """One step, in place: velocity = momentum * velocity + gradient; value -= rate * velocity."""
+    velocity *= np.float32(momentum)
+    velocity += gradient
+    np.multiply(velocity, np.float32(rate), out=gradient)
+    value -= gradient

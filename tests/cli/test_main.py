@@ -1,0 +1,114 @@
+"""The command line, as a user runs it."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import pycomp
+from pycomp.cli import main
+
+COMMAND = [sys.executable, "-c", "import sys; from pycomp.cli import main; sys.exit(main())"]
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"pycomp {pycomp.__version__}\n"
+
+
+def test_info_lists_every_kernel(capsys):
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert all(kernel in text for kernel in pycomp.info()["kernels"])
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == pycomp.info()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["compres"], "invalid choice: 'compres'"),
+        (["compare", "--goal", "speed"], "--goal"),
+        (["compare", "--data", "mnist"], "--data"),
+        (["compare", "--seed", "-1"], "invalid seed"),
+        (["compare", "--seed", "one"], "invalid seed"),
+        (["compare", "--fast"], "--fast"),
+    ],
+)
+def test_wrong_arguments_exit_2_and_name_it(capsys, arguments, message):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def fails_with_one_line(capsys, arguments, *words):
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert all(word in captured.err for word in words)
+
+
+def test_output_that_cannot_be_written_is_refused_before_training(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    fails_with_one_line(capsys, ["compare", "--output", str(tmp_path / "file" / "report")], "cannot write into")
+    fails_with_one_line(capsys, ["compare", "--output", str(tmp_path / "file")], "cannot write into")
+
+
+def test_missing_data_is_one_line(capsys, tmp_path):
+    fails_with_one_line(capsys, ["compare", "--data", "fashion-mnist", "--data-dir", str(tmp_path)], "train-images")
+    fails_with_one_line(capsys, ["compare", "--data-dir", str(tmp_path)], "fashion-mnist")
+
+
+def test_missing_extras_are_one_line_that_says_how_to_get_them(capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "rich" else find(name, *more))
+    fails_with_one_line(capsys, ["compare"], "needs rich", "pip install 'pycomp[compare]'")
+
+
+def test_closed_pipe_is_silent():
+    process = subprocess.Popen([*COMMAND, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 1
+
+
+def test_quick_comparison_end_to_end(tmp_path):
+    folder = tmp_path / "report"
+    done = subprocess.run([*COMMAND, "compare", "--quick", "--goal", "latency", "--output", str(folder)],
+                          capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "For latency:" in done.stdout
+    assert sorted(os.listdir(folder)) == ["accuracy-latency.png", "accuracy-size.png", "report.html", "report.json"]
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    assert report["command"] == "pycomp compare --data digits --goal latency --seed 0 --quick"
+    variants = {v["name"]: v for v in report["results"]["variants"]}
+    teacher = variants["teacher"]
+    assert teacher["accuracy"]["value"] > 0.9
+    assert variants["int8 static"]["bytes"]["stored"] < teacher["bytes"]["stored"] / 3
+    assert variants["int8 static"]["agreement"]["value"] > 0.95
+    assert {v["family"] for v in variants.values()} == {"baseline", "pruning", "quantization", "distillation",
+                                                       "combination"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_interrupt_exits_130_with_one_line_and_no_file(tmp_path):
+    folder = tmp_path / "report"
+    process = subprocess.Popen([*COMMAND, "compare", "--output", str(folder)], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, b"", b"pycomp: interrupted\n")
+    assert os.listdir(folder) == []

@@ -1,0 +1,99 @@
+"""Recommendations, files and their atomic writing."""
+
+import dataclasses
+import json
+import os
+import re
+
+import pytest
+
+from pycomp.compare import GOALS, Comparison, Report, Row, Settings, recommend
+from pycomp.compare.advice import slower, unsteady
+from pycomp.compare.measure import Latency, Proportion, Spread
+from pycomp.compare.report import write_atomically
+
+
+def row(name, family, stored, hits, speedup, agreement=100):
+    latency = {b: Latency(Spread(1e-4 / s, 0.9e-4 / s, 1.2e-4 / s), Spread(s, 0.9 * s, 1.05 * s))
+               for b, s in zip((1, 64), speedup, strict=True)}
+    return Row(name, family, f"how {name}", 1000, 4000, stored, stored - 10, Proportion(hits, 1000),
+               Proportion(agreement, 100), latency)
+
+
+def comparison(*rows):
+    data = {"name": "digits", "source": "made <by> hand", "features": 64, "train": 10, "held_out": 1000}
+    return Comparison(Settings(), data, rows, 1.0)
+
+
+TEACHER = row("teacher", "baseline", 4000, 970, (1, 1))
+PRUNED = row("pruned", "pruning", 2000, 965, (1.5, 0.5))
+INT8 = row("int8", "quantization", 1000, 969, (2, 3))
+STUDENT = row("student", "distillation", 100, 900, (9, 9))
+ALL = comparison(TEACHER, PRUNED, INT8, STUDENT)
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_a_variant_that_loses_accuracy_is_not_recommended(goal):
+    assert recommend(ALL, goal).choice == "int8"
+
+
+def test_the_teacher_stays_where_nothing_keeps_its_accuracy():
+    advice = recommend(comparison(TEACHER, STUDENT), "size")
+    assert advice.choice == "teacher"
+    assert "No compressed variant keeps" in advice.reasons[0]
+
+
+def test_latency_advice_says_that_the_teacher_is_faster():
+    advice = recommend(comparison(TEACHER, row("slow", "pruning", 10, 970, (0.5, 0.7))), "latency")
+    assert "keep the teacher" in advice.reasons[0]
+    assert any("slower than the float baseline" in reason for reason in advice.reasons)
+
+
+def test_what_is_slower_than_dense_is_said_for_its_batch():
+    (sentence,) = slower(ALL)
+    assert "batch 64" in sentence
+    assert "pruned (0.5x)" in sentence
+    assert "student" not in sentence
+
+
+def test_a_busy_machine_is_said():
+    assert unsteady(ALL) == ()
+    shaky = {b: Latency(Spread(1e-4, 0.5e-4, 9e-4), Spread(1, 1, 1)) for b in (1, 64)}
+    first, _ = unsteady(comparison(dataclasses.replace(TEACHER, latency=shaky)))
+    assert "busy" in first
+    assert "50 µs to 900 µs" in first
+
+
+def test_files_are_whole_and_stand_alone(tmp_path):
+    files = Report(ALL, "latency", "pycomp compare --goal latency").write(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(f.name for f in files)
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:)', html) == []
+    assert html.index("For latency: int8") < html.index("For size: int8")
+    assert "made &lt;by&gt; hand" in html
+    for word in ("pycomp compare --goal latency", "Scope", "Acts on", "Purpose", "Examples", "Choose it when"):
+        assert word in html
+    assert (tmp_path / "accuracy-size.png").read_bytes().startswith(b"\x89PNG")
+    whole = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert [v["name"] for v in whole["results"]["variants"]] == ["teacher", "pruned", "int8", "student"]
+    assert whole["recommendations"][0]["goal"] == "latency"
+    assert "seconds" not in json.dumps(whole["results"])
+
+
+def test_interrupted_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = write_atomically(tmp_path / "a", b"old")
+
+    def interrupted(*names):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert os.listdir(tmp_path) == ["a"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_written_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").touch()
+    path = write_atomically(tmp_path / "a", b"")
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
