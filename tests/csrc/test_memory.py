@@ -1,0 +1,20 @@
+"""No kernel reads or writes past the arrays that it is given."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pycomp.kernels import native
+from pycomp.kernels.contract import KERNELS
+
+GUARDED = Path(__file__).with_name("guarded.py")
+
+
+@pytest.mark.skipif(bool(native.missing()), reason=str(native.missing()))
+@pytest.mark.skipif(sys.platform != "linux", reason="written for Linux")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernel_stays_inside_its_arrays(kernel):
+    done = subprocess.run([sys.executable, GUARDED, kernel], text=True, capture_output=True, timeout=120)
+    assert done.stdout.endswith("done\n"), f"{done.stdout[-400:]}exit status {done.returncode}\n{done.stderr[-2000:]}"
