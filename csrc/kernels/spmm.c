@@ -118,11 +118,12 @@ static void finish(const job *j, int64_t i0, int64_t row0, int64_t rows, int64_t
       for (int64_t r = 0; r < rows; r++) y[i * j->y_row + r * j->y_column] = chains[r * width + i];
 }
 
-/* Columns in a block. Few vectors a row use little of L1 and would visit many blocks: they get the larger ones. */
+/* Columns in a block: for L1 if a row has enough entries there, several vectors use each, and the entries of the group,
+ * which are then not read in order, stay in L2; else for L2. */
 static int64_t block_of(const job *j, int vectors, int64_t entries, int64_t rows) {
   const int64_t near = NEAR / (LANES * vectors);
   const int dense = entries * near >= DENSE * rows * j->k;
-  return dense && vectors > WIDEST / 2 ? near : FAR / (LANES * vectors);
+  return dense && vectors > WIDEST / 2 && entries <= FAR ? near : FAR / (LANES * vectors);
 }
 
 /* A group of rows against `vectors` slices of x. */
@@ -182,8 +183,14 @@ int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const floa
   return run_job(&j, nnz, run_rows);
 }
 
-/* -- one row of x: each output is one chain of scalars, so several rows of the matrix are in flight. Limit: memory, 8
- * bytes an entry. */
+/* -- one row of x: each output is one chain of scalars, so several rows of the matrix are in flight. A row that ends
+ * makes room for the next, and heavy rows stay in flight beside light ones. Limit: memory, 8 bytes an entry. */
+
+enum {
+  ALONE = 32,       /* entries that a row may have left when another ends: the two overlap by themselves */
+  AHEAD = 4 * 1024, /* entries to prefetch ahead of use: past the rows in flight, which the hardware follows itself */
+  CACHED = 1 << 17  /* entries that L2 holds, and that need no prefetching */
+};
 
 typedef struct {
   int64_t row, at, left; /* at: its next entry */
@@ -206,8 +213,8 @@ static int take(const job *j, slot *s, int64_t *next, int64_t last) {
   return 0;
 }
 
-/* Advances the chains by as many entries as the shortest has left. */
-PC_INLINE void advance(const job *j, slot *s, int slots) {
+/* Advances the chains by as many entries as the shortest has left, and prefetches every `stretch` entries. */
+PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
   int64_t steps = s->left;
   const float *x = j->x, *data[FLIGHT];
   const int32_t *indices[FLIGHT];
@@ -218,9 +225,17 @@ PC_INLINE void advance(const job *j, slot *s, int slots) {
     indices[r] = j->indices + s[r].at;
     chain[r] = s[r].chain;
   }
-  for (int64_t q = 0; q < steps; q++)
+  for (int64_t q = 0; q < steps;) {
+    const int64_t stop = steps - q < stretch ? steps : q + stretch;
 #pragma GCC unroll 4
-    for (int r = 0; r < slots; r++) chain[r] = fmaf(x[indices[r][q]], data[r][q], chain[r]);
+    for (int r = 0; r < slots; r++) {
+      __builtin_prefetch(data[r] + q + AHEAD);
+      __builtin_prefetch(indices[r] + q + AHEAD);
+    }
+    for (; q < stop; q++)
+#pragma GCC unroll 4
+      for (int r = 0; r < slots; r++) chain[r] = fmaf(x[indices[r][q]], data[r][q], chain[r]);
+  }
   for (int r = 0; r < slots; r++) {
     s[r].at += steps;
     s[r].left -= steps;
@@ -231,20 +246,22 @@ PC_INLINE void advance(const job *j, slot *s, int slots) {
 static void run_row(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t last = row_at(j, end);
+  const int64_t stretch = j->indptr[j->n] > CACHED ? LANES : INT64_MAX; /* a cache line */
   int64_t next = row_at(j, begin);
   slot s[FLIGHT];
   int full = 0;
   while (full < FLIGHT && take(j, s + full, &next, last)) full++;
   while (full == FLIGHT) {
-    advance(j, s, FLIGHT);
+    advance(j, s, FLIGHT, stretch);
     for (int r = 0; r < full; r++)
-      if (s[r].left == 0) {
+      if (s[r].left <= ALONE) {
+        advance(j, s + r, 1, stretch);
         put(j, s[r].row, s[r].chain);
         if (!take(j, s + r, &next, last)) s[r--] = s[--full];
       }
   }
   while (full--) {
-    advance(j, s + full, 1);
+    advance(j, s + full, 1, stretch);
     put(j, s[full].row, s[full].chain);
   }
 }
