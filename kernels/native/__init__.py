@@ -98,7 +98,7 @@ def fail(kernel: str, status: int) -> None:
 def apart(ctype: Any, a: np.ndarray) -> tuple[Any, int, int]:
     """Pointer and strides in elements of an array that is not contiguous; the caller keeps it alive."""
     if a.flags.c_contiguous:
-        raise  # noqa: PLE0704  # from_buffer had another reason to refuse it
+        raise  # from_buffer had another reason to refuse it
     return ffi.cast(ctype, a.ctypes.data), *(s // a.itemsize for s in a.strides)
 
 
