@@ -1,15 +1,46 @@
-/* The only file that knows OpenMP: the thread limit, work sharing, the workers' floating-point mode, fork. */
+/* The thread limit and the sharing of work. The limit follows OpenMP, so that OMP_NUM_THREADS and threadpoolctl work; the
+ * workers are our own. An OpenMP region ends when every thread of the team has passed through it: on a machine that others
+ * use too, the caller then spins until the kernel gives a worker its turn, and a call of 0.2 ms took 8. Here the caller
+ * works through the pieces like everybody else and waits only for pieces that a worker has begun. */
 #include "table.h"
 
 #ifdef _OPENMP
 #include <omp.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
 
+enum {
+  MOST = 256,            /* workers */
+  SHARES = 4,            /* pieces of work for each thread: what a late or slow one leaves, the others take */
+  SPIN = 4000,           /* looks for the next call before a worker sleeps, about 50 us */
+  STACK = 1 << 20        /* bytes; kernels keep panels of up to 0.1 MB on it */
+};
+
+/* One call's work. It lives here, not on the caller's stack: a late worker may look at it after the call. */
+static struct {
+  void (*run)(int64_t, int64_t, const void *);
+  const void *context;
+  int64_t n, grain, pieces;
+  int64_t shares, next; /* next: the first share that nobody has taken */
+  int places;           /* workers that may still join */
+  int busy;             /* workers that have joined and not left */
+  unsigned call;        /* changes with every call, so that a worker sees that there is a new one */
+} work;
+
+static pthread_mutex_t caller = PTHREAD_MUTEX_INITIALIZER; /* held for a call: the pool serves one at a time */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   /* of `work` but for `next` */
+static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, left = PTHREAD_COND_INITIALIZER;
+static int workers;
 static int limit;    /* 0: follow OpenMP */
 static int standard; /* OpenMP's own limit when this library was loaded */
-static int forked;   /* libgomp's workers do not survive fork: a child that used them would wait for ever */
 
-static void after_fork(void) { __atomic_store_n(&forked, 1, __ATOMIC_RELAXED); }
+/* The child of a fork has none of the workers, and locks that somebody may have held: it starts anew. */
+static void after_fork(void) {
+  caller = lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+  posted = left = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+  workers = work.places = work.busy = 0;
+}
 
 __attribute__((constructor)) static void install(void) {
   standard = omp_get_max_threads();
@@ -20,7 +51,6 @@ int pc_has_openmp(void) { return 1; }
 
 /* A limit that somebody lowers from outside (threadpoolctl) is kept even under a higher one of our own. */
 int pc_get_num_threads(void) {
-  if (__atomic_load_n(&forked, __ATOMIC_RELAXED)) return 1;
   const int wanted = __atomic_load_n(&limit, __ATOMIC_RELAXED), outside = omp_get_max_threads();
   if (!wanted || (outside < standard && outside < wanted)) return outside;
   return wanted;
@@ -28,23 +58,114 @@ int pc_get_num_threads(void) {
 
 void pc_set_num_threads(int n) { __atomic_store_n(&limit, n < 0 ? 0 : n, __ATOMIC_RELAXED); }
 
+static void pause_a_little(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/* Takes shares until none is left. */
+static void take_shares(void) {
+  for (;;) {
+    const int64_t s = __atomic_fetch_add(&work.next, 1, __ATOMIC_RELAXED);
+    if (s >= work.shares) return;
+    const int64_t begin = work.pieces * s / work.shares * work.grain, end = work.pieces * (s + 1) / work.shares * work.grain;
+    work.run(begin, end < work.n ? end : work.n, work.context);
+  }
+}
+
+/* Returns when there is another call than `seen`: looks for a while, then sleeps. */
+static void await_call(unsigned seen) {
+  for (int i = 0; i < SPIN; i++) {
+    if (__atomic_load_n(&work.call, __ATOMIC_RELAXED) != seen) return;
+    pause_a_little();
+  }
+  pthread_mutex_lock(&lock);
+  while (work.call == seen) pthread_cond_wait(&posted, &lock);
+  pthread_mutex_unlock(&lock);
+}
+
+/* Joins the present call, which *seen becomes; 0 if it has threads enough or has ended. */
+static int join(unsigned *seen) {
+  pthread_mutex_lock(&lock);
+  *seen = work.call;
+  const int welcome = work.places > 0;
+  work.places -= welcome;
+  __atomic_store_n(&work.busy, work.busy + welcome, __ATOMIC_RELAXED);
+  pthread_mutex_unlock(&lock);
+  return welcome;
+}
+
+static void leave(void) {
+  pthread_mutex_lock(&lock);
+  __atomic_store_n(&work.busy, work.busy - 1, __ATOMIC_RELAXED);
+  if (work.busy == 0) pthread_cond_signal(&left);
+  pthread_mutex_unlock(&lock);
+}
+
+static void *worker(void *unused) {
+  (void)unused;
+  pc_fp_enter(); /* a thread begins with the floating-point mode of the one that made it */
+  unsigned seen = 0;
+  for (;;) {
+    await_call(seen);
+    if (!join(&seen)) continue;
+    take_shares();
+    leave();
+  }
+  return NULL;
+}
+
+/* Makes workers up to `wanted`, as far as the system allows. Signals stay with the caller's own threads. */
+static void hire(int wanted) {
+  if (workers >= wanted) return;
+  sigset_t all, before;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, STACK);
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t made;
+  while (workers < wanted && workers < MOST && pthread_create(&made, &attributes, worker, NULL) == 0) workers++;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+}
+
 void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *), const void *context) {
   if (n <= 0) return;
   const int64_t pieces = (n - 1) / grain + 1;
-  int threads = pc_get_num_threads();
+  int threads = pieces > 1 ? pc_get_num_threads() : 1;
   if (threads > pieces) threads = (int)pieces;
-  if (threads <= 1) { /* a plain branch: a parallel region costs 0.4 us even when it runs one thread */
+  /* A plain branch for one thread; and where another thread is using the workers, each caller is a thread already. */
+  if (threads <= 1 || pthread_mutex_trylock(&caller) != 0) {
     run(0, n, context);
     return;
   }
-#pragma omp parallel num_threads(threads)
-  {
-    const unsigned saved = pc_fp_enter(); /* workers keep the mode of whoever made the pool */
-    const int64_t t = omp_get_thread_num(), all = omp_get_num_threads();
-    const int64_t begin = pieces * t / all * grain, end = pieces * (t + 1) / all * grain;
-    if (begin < end) run(begin, end < n ? end : n, context);
-    pc_fp_leave(saved);
-  }
+  hire(threads - 1);
+  pthread_mutex_lock(&lock);
+  work.run = run;
+  work.context = context;
+  work.n = n;
+  work.grain = grain;
+  work.pieces = pieces;
+  work.shares = (int64_t)threads * SHARES < pieces ? (int64_t)threads * SHARES : pieces;
+  work.next = 0;
+  work.places = threads - 1;
+  __atomic_store_n(&work.call, work.call + 1, __ATOMIC_RELAXED);
+  pthread_cond_broadcast(&posted);
+  pthread_mutex_unlock(&lock);
+
+  take_shares();
+
+  for (int i = 0; i < SPIN && __atomic_load_n(&work.busy, __ATOMIC_RELAXED); i++) pause_a_little();
+  pthread_mutex_lock(&lock);
+  work.places = 0;
+  while (work.busy) pthread_cond_wait(&left, &lock);
+  pthread_mutex_unlock(&lock);
+  pthread_mutex_unlock(&caller);
 }
 
 #else
