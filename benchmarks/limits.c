@@ -36,6 +36,7 @@ double fma_limit(double seconds) {
 #if defined(__AVX2__)
   floats a[CHAINS];
   const floats x = SET(0.5f);
+#pragma GCC unroll 16 /* all of them, or the array would live in memory */
   for (int i = 0; i < CHAINS; i++) a[i] = SET((float)i);
   const double start = now();
   double rounds = 0, took;
@@ -43,11 +44,12 @@ double fma_limit(double seconds) {
     for (int n = 0; n < 10000; n++) {
 #pragma GCC unroll 16
       for (int i = 0; i < CHAINS; i++) a[i] = FMA(a[i], x);
-      __asm__ volatile("" : "+x"(a[0]));
+      __asm__ volatile("" : "+v"(a[0]));
     }
     rounds += 10000;
   } while ((took = now() - start) < seconds);
-  for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : : "x"(a[i]));
+#pragma GCC unroll 16
+  for (int i = 0; i < CHAINS; i++) __asm__ volatile("" : : "v"(a[i]));
   return rounds * CHAINS * WIDTH * 2 / took * 1e-9;
 #else
   (void)seconds;
@@ -59,6 +61,7 @@ double dot_limit(double seconds) {
 #if defined(__AVX512VNNI__)
   __m512i a[16];
   const __m512i x = _mm512_set1_epi8(1);
+#pragma GCC unroll 16
   for (int i = 0; i < 16; i++) a[i] = _mm512_set1_epi32(i);
   const double start = now();
   double rounds = 0, took;
@@ -69,6 +72,8 @@ double dot_limit(double seconds) {
     }
     rounds += 10000;
   } while ((took = now() - start) < seconds);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) __asm__ volatile("" : : "v"(a[i]));
   return rounds * 16 * 128 / took * 1e-9;
 #else
   (void)seconds;
@@ -84,9 +89,11 @@ double read_limit(const char *p, int64_t bytes, double seconds) {
   double total = 0, took;
   do {
     for (int64_t i = 0; i + 256 <= bytes; i += 4 * (int64_t)sizeof(ints))
+#pragma GCC unroll 4
       for (int j = 0; j < 4; j++) s[j] = XOR(s[j], LOAD(p + i + j * (int64_t)sizeof(ints)));
     total += (double)bytes;
   } while ((took = now() - start) < seconds);
+#pragma GCC unroll 4
   for (int j = 0; j < 4; j++) __asm__ volatile("" : : "x"(s[j]));
   return total / took * 1e-9;
 #else
