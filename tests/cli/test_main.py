@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 import pycomp
 from pycomp.cli import main
 
+ELSEWHERE = Path(__file__).parent  # not the root, whose pycomp/ is not the whole package
 COMMAND = [sys.executable, "-c", "import sys; from pycomp.cli import main; sys.exit(main())"]
 
 
@@ -76,7 +78,8 @@ def test_missing_extras_are_one_line_that_says_how_to_get_them(capsys, monkeypat
 
 
 def test_closed_pipe_is_silent():
-    process = subprocess.Popen([*COMMAND, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*COMMAND, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               cwd=ELSEWHERE)
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 1
@@ -85,7 +88,7 @@ def test_closed_pipe_is_silent():
 def test_quick_comparison_end_to_end(tmp_path):
     folder = tmp_path / "report"
     done = subprocess.run([*COMMAND, "compare", "--quick", "--goal", "latency", "--output", str(folder)],
-                          capture_output=True, text=True, timeout=200)
+                          capture_output=True, text=True, timeout=200, cwd=ELSEWHERE)
     assert (done.returncode, done.stderr) == (0, "")
     assert "For latency:" in done.stdout
     assert sorted(os.listdir(folder)) == ["accuracy-latency.png", "accuracy-size.png", "report.html", "report.json"]
@@ -104,7 +107,7 @@ def test_quick_comparison_end_to_end(tmp_path):
 def test_interrupt_exits_130_with_one_line_and_no_file(tmp_path):
     folder = tmp_path / "report"
     process = subprocess.Popen([*COMMAND, "compare", "--output", str(folder)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
+                               stderr=subprocess.PIPE, cwd=ELSEWHERE)
     deadline = time.monotonic() + 60
     while not folder.exists() and time.monotonic() < deadline:
         time.sleep(0.02)

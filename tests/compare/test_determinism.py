@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ for variant in variants(Study(settings, data)):
 
 def output(**environment):
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300,
+                          cwd=Path(__file__).parent,  # not the root, whose pycomp/ is not the whole package
                           env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout
