@@ -106,8 +106,10 @@ def test_quick_comparison_end_to_end(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_interrupt_exits_130_with_one_line_and_no_file(tmp_path):
     folder = tmp_path / "report"
-    process = subprocess.Popen([*COMMAND, "compare", "--output", str(folder)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, cwd=ELSEWHERE)
+    # What a shell starts in the background ignores SIGINT, and so would the command under test.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    process = subprocess.Popen([sys.executable, "-c", heed + COMMAND[2], "compare", "--output", str(folder)],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ELSEWHERE)
     deadline = time.monotonic() + 60
     while not folder.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
