@@ -2,6 +2,7 @@
  * workers are our own. An OpenMP region ends when every thread of the team has passed through it: on a machine that others
  * use too, the caller then spins until the kernel gives a worker its turn, and a call of 0.2 ms took 8. Here the caller
  * works through the pieces like everybody else and waits only for pieces that a worker has begun. */
+#define _POSIX_C_SOURCE 200809L /* sigset_t under -std=c11 */
 #include "table.h"
 
 #ifdef _OPENMP
