@@ -33,7 +33,7 @@ typedef struct {
 /* The sum of a row's terms; the terms themselves go to `keep`, if given. */
 static double sum_terms(int64_t n, const float *x, pc_terms t, float *keep) {
   vd16 lanes = vd_zero();
-  for (int64_t i = 0; i < n; i += PC_LANES) {
+  for (int64_t i = 0; i < n; i += LANES) {
     const vf16 e = pc_term(pc_load_row(x + i, n - i), t);
     if (keep) pc_store_row(keep + i, n - i, e);
     lanes = vd_add_vf(lanes, e);
@@ -61,7 +61,7 @@ static double divergence(int64_t n, const float *s, const float *t, pc_terms stu
   for (int64_t block = 0; block < n; block += BLOCK) {
     const int64_t end = n - block < BLOCK ? n : block + BLOCK;
     vf16 kl_lanes = vf_zero(), drift_lanes = vf_zero();
-    for (int64_t i = block; i < end; i += PC_LANES) {
+    for (int64_t i = block; i < end; i += LANES) {
       const vf16 si = pc_load_row(s + i, n - i), ti = pc_load_row(t + i, n - i);
       const vf16 q = vf_mul(grad ? vf_load_n(grad + i, n - i) : pc_term(si, student), rs);
       const vf16 p = vf_mul(pc_term(ti, teacher), rt);
@@ -89,7 +89,7 @@ static double cross_entropy(const job *j, const float *s, float max, int64_t lab
   if (grad) {
     const double step = j->scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum));
-    for (int64_t i = 0; i < j->n; i += PC_LANES) {
+    for (int64_t i = 0; i < j->n; i += LANES) {
       const vf16 e = pc_term(pc_load_row(s + i, j->n - i), terms);
       pc_store_row(grad + i, j->n - i, vf_fma(e, r, pc_load_row(grad + i, j->n - i)));
     }

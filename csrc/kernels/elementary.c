@@ -3,7 +3,7 @@
 #include "elementary.h"
 #include "table.h"
 
-enum { LANES = 16, GRAIN = 1 << 14 /* elements that pay for waking a thread */ };
+enum { GRAIN = 1 << 14 /* elements that pay for waking a thread */ };
 
 typedef struct { const float *x; float *y; } job;
 

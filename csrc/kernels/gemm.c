@@ -11,7 +11,6 @@
 #include "vocabulary.h"
 
 enum {
-  LANES = 16,
   BLOCK = 512,                 /* l in a block: a panel is 17 KB, in L1 */
   STRIDE = BLOCK + 16,         /* of a panel: keeps its rows out of each other's cache sets */
   WIDEST = 8,                  /* vectors in the widest tile of any level */
@@ -95,7 +94,7 @@ static void finish(const job *j, int rows, int64_t width, int64_t column, float 
       const int64_t lanes = width - c < LANES ? width - c : LANES;
       vf16 v = vf_load_n(y + i * j->ldy + c, lanes);
       if (j->bias) v = vf_add(v, vf_load_n(j->bias + column + c, lanes));
-      if (j->activation == PC_RELU) v = vf_select(vf_isnan(v), v, vf_max(v, vf_zero()));
+      if (j->activation == PC_RELU) v = vf_relu(v);
       vf_store_n(y + i * j->ldy + c, lanes, v);
     }
 }

@@ -12,7 +12,6 @@
 #include "vocabulary.h"
 
 enum {
-  LANES = 16,
   GROUP = 4,                           /* l in one lane of a dot product */
   LINE = LANES * GROUP,                /* bytes of weights that one dot product takes */
   BLOCK = 2048,                        /* l in a block at full height: panel 17 KB (L1), weights of a cell 0.5 MB (L2) */
@@ -139,7 +138,7 @@ static void finish(const job *j, int rows, int64_t width, int64_t row, int64_t c
       }
       const vf16 s = vf_mul(vf_set1(j->x_scale[row + i]), vf_load_n(j->w_scale + at, lanes));
       vf16 f = vf_fma(vf_from_vi(v), s, j->bias ? vf_load_n(j->bias + at, lanes) : vf_zero());
-      if (j->activation == PC_RELU) f = vf_select(vf_isnan(f), f, vf_max(f, vf_zero()));
+      if (j->activation == PC_RELU) f = vf_relu(f);
       vi_store_n(to, lanes, vi_from_bits(f));
     }
   }

@@ -16,7 +16,6 @@
 #include "vocabulary.h"
 
 enum {
-  LANES = 16,
   BINS = 4096,         /* 32 KB of counts on each worker's stack */
   FEW_BINS = 256,      /* for arrays so short that clearing BINS would cost more than another pass */
   CHUNKS = 1024,       /* most chunks; their number depends on n alone, so ties fall the same way on any threads */

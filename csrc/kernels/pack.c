@@ -2,7 +2,7 @@
 #include "table.h"
 #include "vocabulary.h"
 
-enum { LANES = 16, GRAIN = 1 << 16 /* elements that pay for waking a thread */ };
+enum { GRAIN = 1 << 16 /* elements that pay for waking a thread */ };
 
 typedef struct {
   int64_t k, n;

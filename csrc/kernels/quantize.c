@@ -9,7 +9,6 @@
 #include "vocabulary.h"
 
 enum {
-  LANES = 16,
   GROUP = 4,
   CHUNK = 1 << 14,      /* elements of a row that make a unit of work */
   GRAIN = 1 << 15,      /* elements that pay for waking a thread */

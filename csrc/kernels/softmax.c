@@ -25,14 +25,14 @@ static void softmax_row(int64_t n, const float *x, double temperature, float *y)
   }
   const pc_terms terms = pc_terms_of(max, temperature);
   vd16 lanes = vd_zero();
-  for (int64_t i = 0; i < n; i += PC_LANES) {
+  for (int64_t i = 0; i < n; i += LANES) {
     const vf16 e = pc_term(pc_load_row(x + i, n - i), terms);
     pc_store_row(y + i, n - i, e);
     lanes = vd_add_vf(lanes, e);
   }
   const double inverse = 1.0 / vd_fold_add(lanes);
   const vf16 r = vf_set1((float)inverse), r_low = vf_set1((float)(inverse - (double)(float)inverse));
-  for (int64_t i = 0; i < n; i += PC_LANES) {
+  for (int64_t i = 0; i < n; i += LANES) {
     const vf16 e = pc_load_row(y + i, n - i);
     pc_store_row(y + i, n - i, vf_fma(e, r, vf_mul(e, r_low)));
   }
@@ -47,9 +47,9 @@ static void log_softmax_row(int64_t n, const float *x, double temperature, float
   }
   const pc_terms terms = pc_terms_of(max, temperature);
   vd16 lanes = vd_zero();
-  for (int64_t i = 0; i < n; i += PC_LANES) lanes = vd_add_vf(lanes, pc_term(pc_load_row(x + i, n - i), terms));
+  for (int64_t i = 0; i < n; i += LANES) lanes = vd_add_vf(lanes, pc_term(pc_load_row(x + i, n - i), terms));
   const vd16 log_sum = vd_set1(-pc_log(vd_fold_add(lanes))), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
-  for (int64_t i = 0; i < n; i += PC_LANES) {
+  for (int64_t i = 0; i < n; i += LANES) {
     const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), top);
     pc_store_row(y + i, n - i, vf_from_vd(vd_fma(z, inverse, log_sum)));
   }

@@ -12,21 +12,19 @@
 #include "elementary.h"
 #include "vocabulary.h"
 
-enum { PC_LANES = 16 };
-
 /* A whole vector, or the end of a row filled up with -inf, which adds nothing to a maximum or to a sum of terms. */
 PC_INLINE vf16 pc_load_row(const float *x, int64_t left) {
-  if (left >= PC_LANES) return vf_load(x);
+  if (left >= LANES) return vf_load(x);
   return vf_select(vm_first(left), vf_load_n(x, left), vf_set1(-INFINITY));
 }
 
 PC_INLINE void pc_store_row(float *y, int64_t left, vf16 v) {
-  if (left >= PC_LANES) vf_store(y, v);
+  if (left >= LANES) vf_store(y, v);
   else vf_store_n(y, left, v);
 }
 
 PC_INLINE void pc_fill_row(float *y, int64_t n, float value) {
-  for (int64_t i = 0; i < n; i += PC_LANES) pc_store_row(y + i, n - i, vf_set1(value));
+  for (int64_t i = 0; i < n; i += LANES) pc_store_row(y + i, n - i, vf_set1(value));
 }
 
 /* The largest element that is not NaN; -inf where there is none. Exact, so the order does not matter. */
@@ -35,9 +33,9 @@ PC_INLINE float pc_row_max(const float *x, int64_t n) {
   vf16 a[CHAINS];
   for (int c = 0; c < CHAINS; c++) a[c] = vf_set1(-INFINITY);
   int64_t i = 0;
-  for (; i + CHAINS * PC_LANES <= n; i += CHAINS * PC_LANES)
-    for (int c = 0; c < CHAINS; c++) a[c] = vf_max(vf_load(x + i + c * PC_LANES), a[c]);
-  for (; i < n; i += PC_LANES) a[0] = vf_max(pc_load_row(x + i, n - i), a[0]);
+  for (; i + CHAINS * LANES <= n; i += CHAINS * LANES)
+    for (int c = 0; c < CHAINS; c++) a[c] = vf_max(vf_load(x + i + c * LANES), a[c]);
+  for (; i < n; i += LANES) a[0] = vf_max(pc_load_row(x + i, n - i), a[0]);
   return vf_fold_max(vf_max(vf_max(a[0], a[1]), vf_max(a[2], a[3])));
 }
 

@@ -13,7 +13,6 @@
 #include "vocabulary.h"
 
 enum {
-  LANES = 16,
   CHAINS = PC_TILE_VECTORS(1),         /* vectors that the level's registers hold as chains in flight */
   WIDEST = CHAINS < 4 ? CHAINS : 4,    /* vectors of one row in flight */
   FLIGHT = 4,                          /* rows in flight: the latency of an fma, in cycles */

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+enum { LANES = 16 };
+
 #define PC_PASTE_(a, b) a##_##b
 #define PC_PASTE(a, b) PC_PASTE_(a, b)
 #define PC_QUOTE_(x) #x
