@@ -16,17 +16,9 @@ import numpy as np  # noqa: E402
 import pycomp  # noqa: E402
 from pycomp.kernels import dispatch, native  # noqa: E402
 from pycomp.kernels.contract import KERNELS  # noqa: E402
-from pycomp.testing import make_case  # noqa: E402
+from pycomp.testing import make_case, nudged  # noqa: E402
 
 THREADS, BATCHES, OFFSETS = (1, 2, 3), (1, 7, 64), (0, 1, 3)
-
-
-def shifted(a, elements):
-    buffer = np.zeros(a.nbytes + 128, np.uint8)
-    start = -buffer.ctypes.data % 64 + elements * a.itemsize
-    moved = buffer[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
-    moved[...] = a
-    return moved
 
 
 def digest(case, batch):
@@ -63,7 +55,7 @@ def check(kernel):
     for (label, backend, level, threads), offset in itertools.product(configurations(), OFFSETS):
         pycomp.set_backend(backend)
         pycomp.set_isa(level)
-        moved = case.moved(lambda a, offset=offset: shifted(a, offset))
+        moved = case.moved(lambda a, offset=offset: nudged(a, offset))
         for batch in BATCHES if entry.batch else (1,):
             with pycomp.threads(threads):
                 found.setdefault(digest(moved, batch), []).append(f"{label}, batch {batch}, offset {offset}")

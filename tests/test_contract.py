@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import pycomp
 from pycomp.kernels import dispatch, jit, native
 from pycomp.kernels.contract import KERNELS
-from pycomp.testing import assert_within_bound, cases, conformance, edge_sizes, make_case
+from pycomp.testing import assert_within_bound, cases, conformance, edge_sizes, make_case, nudged
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = native.levels() if native.missing() is None else {}
@@ -49,15 +49,6 @@ def same_bits(got, expected):
         and bool(((y.view(f"u{y.itemsize}") == e.view(f"u{y.itemsize}")) | ((y != y) & (e != e))).all())
         for y, e in zip(got, expected, strict=True)
     )
-
-
-def nudged(a, count):
-    """A copy that starts ``count`` elements past a cache line."""
-    buffer = np.zeros(a.nbytes + 256, np.uint8)
-    start = -buffer.ctypes.data % 64 + count * a.itemsize
-    moved = buffer[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
-    moved[...] = a
-    return moved
 
 
 def set_apart(a, gap):

@@ -4,7 +4,7 @@
 is made of.
 """
 
-from .cases import Case, cases, edge_sizes, make_case
+from .cases import Case, cases, edge_sizes, make_case, nudged
 from .conformance import conformance
 from .metrics import assert_within_bound, error_report, ulp_distance
 
@@ -16,5 +16,6 @@ __all__ = [
     "edge_sizes",
     "error_report",
     "make_case",
+    "nudged",
     "ulp_distance",
 ]

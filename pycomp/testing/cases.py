@@ -87,6 +87,15 @@ def _take(operand: Operand, value: Any, symbol: str, rows: slice) -> Any:
     return value[(slice(None),) * axis + (rows,)]
 
 
+def nudged(a: NDArray[Any], elements: int) -> NDArray[Any]:
+    """A copy of ``a`` that starts so many elements past a cache line."""
+    buffer = np.zeros(a.nbytes + elements * a.itemsize + 64, np.uint8)
+    start = -buffer.ctypes.data % 64 + elements * a.itemsize
+    moved = buffer[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    moved[...] = a
+    return moved
+
+
 def make_case(kernel: str | Kernel, sizes: dict[str, int], seed: int = 0) -> Case:
     """One call of a kernel: its contract's sample operands for these sizes."""
     entry = KERNELS[kernel] if isinstance(kernel, str) else kernel
