@@ -405,7 +405,12 @@ _ALL = (
             name=name,
             family="quantization",
             sizes=("m", "k"),
-            operands=(In("codes", code, "m,k"), In("scale", "f32", "m"), Opt("zero", "i32", "m"), Out("y", "f32", "m,k")),
+            operands=(
+                In("codes", code, "m,k"),
+                In("scale", "f32", "m"),
+                Opt("zero", "i32", "m"),
+                Out("y", "f32", "m,k"),
+            ),
             reference=getattr(quantization, name),
             bound=getattr(quantization, f"{name}_bound"),
             chain=getattr(quantization, f"{name}_chain"),
