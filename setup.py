@@ -67,10 +67,11 @@ class BuildCore(build_ext):
     def build_core(self, ext):
         openmp = self.openmp_flags()
         include = [str(CSRC / "include"), str(CSRC / "simd"), str(CSRC / "runtime")]
-        names = "".join(f"X({level['name']})" for level in levels())
+        built = [level for level in levels() if not level.get("optional") or self.accepts(level["flags"])]
+        names = "".join(f"X({level['name']})" for level in built)
         macros = [("PC_LEVELS", names), ("PC_VERSION", f'"{VERSION}"')]
         work = [("runtime", source, macros, openmp) for source in sorted(CSRC.glob("runtime/*.c"))]
-        for level in levels():
+        for level in built:
             defines = [("PC_LEVEL", level["name"]), ("PC_SIMD", level["simd"])]
             work += [(level["name"], source, defines, openmp + level["flags"])
                      for source in sorted(CSRC.glob("kernels/*.c"))]
@@ -98,16 +99,23 @@ class BuildCore(build_ext):
         if os.environ.get("PYCOMP_NO_OPENMP"):
             return []
         flags = ["-fopenmp"]
+        if self.accepts(flags, "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"):
+            return flags
+        self.announce("pycomp: no OpenMP; building a core that runs on one thread", level=3)
+        return []
+
+    def accepts(self, flags, program="int main(void) { return 0; }\n"):
+        """Whether the compiler takes these flags, and makes a program."""
         with tempfile.TemporaryDirectory() as folder:
             probe = Path(folder, "probe.c")
-            probe.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+            probe.write_text(program)
             try:
                 objects = self.compiler.compile([str(probe)], output_dir=folder, extra_preargs=flags)
                 self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=flags)
             except Exception:
-                self.announce("pycomp: no OpenMP; building a core that runs on one thread", level=3)
-                return []
-        return flags
+                self.announce(f"pycomp: the compiler does not take {' '.join(flags)}", level=3)
+                return False
+        return True
 
 
 setup(

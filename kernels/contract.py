@@ -16,6 +16,8 @@ import numpy as np
 from .reference import dense, distillation, pruning, quantization, sparse
 
 DTYPES: dict[str, np.dtype[Any]] = {
+    "f16": np.dtype(np.float16),
+    "bf16": np.dtype(np.uint16),  # the bits of a bfloat16, which NumPy lacks
     "f32": np.dtype(np.float32),
     "f64": np.dtype(np.float64),
     "i8": np.dtype(np.int8),
@@ -319,7 +321,7 @@ _ALL = (
     ),
     *(
         Kernel(
-            name=name,
+            name=f"gemm_{product}_{to}",
             family="quantization",
             sizes=("m", "k", "n"),
             operands=(
@@ -331,19 +333,22 @@ _ALL = (
                 In("w_scale", "f32", "n"),
                 Opt("w_zero", "i32", "n"),
                 Opt("bias", "f32", "n"),
+                Opt("residual", "f32", "m,n"),
                 Scalar("activation", "i32"),
-                Out("y", "f32", "m,n", strides=1),
+                *((Scalar("y_scale", "f32"), Scalar("y_zero", "i32")) if to in ("s8", "u8") else ()),
+                Out("y", result, "m,n", strides=1),
             ),
-            reference=getattr(quantization, name),
-            bound=getattr(quantization, f"{name}_bound"),
-            chain=getattr(quantization, f"{name}_chain"),
-            sample=getattr(quantization, f"{name}_sample"),
+            reference=getattr(quantization, f"gemm_to_{to}"),
+            bound=getattr(quantization, f"gemm_to_{to}_bound"),
+            chain=getattr(quantization, f"gemm_to_{to}_chain"),
+            sample=getattr(quantization, f"gemm_{product}_to_{to}_sample"),
             flops=lambda m, k, n: 2 * m * k * n,
-            bytes=lambda m, k, n: m * k + k * n + 4 * m * n,
+            bytes=lambda m, k, n, size=DTYPES[result].itemsize: m * k + k * n + size * m * n,
             edges=INT8_EDGES,
             shapes=LINEAR_SHAPES,
         )
-        for name, code in (("gemm_u8s8_f32", "u8"), ("gemm_s8s8_f32", "i8"))
+        for to, result in (("f32", "f32"), ("f16", "f16"), ("bf16", "bf16"), ("s8", "i8"), ("u8", "u8"))
+        for product, code in (("u8s8", "u8"), ("s8s8", "i8"))
     ),
     Kernel(
         name="quantize_rows_s8",

@@ -1,9 +1,29 @@
 /* What the CPU and the operating system support, and the floating-point mode. */
+#define _GNU_SOURCE /* syscall */
 #include "table.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <xmmintrin.h>
+
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Linux gives tiles to a process that asks for them (Documentation/arch/x86/xstate.rst). */
+static int tiles_permitted(void) {
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+  static int answer; /* 0: not asked yet; 1: yes; 2: no. Threads that race to ask get the same answer. */
+  int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
+  if (!known) {
+    known = syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 ? 1 : 2;
+    __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
+  }
+  return known == 1;
+}
+#else
+static int tiles_permitted(void) { return 0; }
+#endif
 
 /* XCR0: which register states the operating system saves; without it a wide register is lost at a task switch. */
 static uint64_t saved_states(void) {
@@ -27,6 +47,8 @@ unsigned pc_cpu_features(void) {
   if (ymm && bit(a1, 4)) found |= PC_CPU_AVXVNNI;
   if (zmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31)) found |= PC_CPU_AVX512;
   if (zmm && bit(c, 11)) found |= PC_CPU_AVX512VNNI;
+  const int tiles = (states & 0x60000) == 0x60000;
+  if (tiles && bit(d, 24) && bit(d, 25) && tiles_permitted()) found |= PC_CPU_AMX;
   return found;
 }
 

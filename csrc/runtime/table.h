@@ -19,12 +19,14 @@ enum {
   PC_CPU_AVXVNNI = 2,
   PC_CPU_AVX512 = 4,     /* F, BW, DQ, VL */
   PC_CPU_AVX512VNNI = 8,
-  PC_CPU_DOTPROD = 16,   /* AArch64 */
+  PC_CPU_AMX = 16,       /* int8 tiles */
+  PC_CPU_DOTPROD = 32,   /* AArch64 */
   PC_NEEDS_generic = 0,
   PC_NEEDS_avx2 = PC_CPU_AVX2,
   PC_NEEDS_avxvnni = PC_CPU_AVX2 | PC_CPU_AVXVNNI,
   PC_NEEDS_avx512 = PC_CPU_AVX2 | PC_CPU_AVX512,
   PC_NEEDS_avx512vnni = PC_CPU_AVX2 | PC_CPU_AVX512 | PC_CPU_AVX512VNNI,
+  PC_NEEDS_amx = PC_NEEDS_avx512vnni | PC_CPU_AMX,
   PC_NEEDS_neon = PC_CPU_DOTPROD
 };
 unsigned pc_cpu_features(void);

@@ -4,6 +4,13 @@
 /* 16 registers: 12 accumulators, two halves of a weight vector, one or two broadcasts. */
 #define PC_TILE_ROWS 6
 #define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
+#ifdef __AVXVNNI__
+#define PC_DOT_ROWS PC_TILE_ROWS
+#define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
+#else /* four registers an accumulator */
+#define PC_DOT_ROWS 3
+#define PC_DOT_VECTORS(rows) ((rows) == 1 ? 2 : 1)
+#endif
 
 typedef struct { __m256 a, b; } vf16;
 typedef struct { __m256i a, b; } vi16;
@@ -30,6 +37,20 @@ PC_INLINE __m128i pc_low_bytes(__m256i a) { /* the low byte of 8 lanes, in the l
   const __m256i low = _mm256_shuffle_epi8(a, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
                                                              -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1));
   return _mm_or_si128(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+}
+PC_INLINE void pc_store_n(void *p, int64_t size, __m256i a) { /* the first so many bytes */
+  if (size >= 32) { _mm256_storeu_si256(p, a); return; }
+  uint8_t all[32];
+  _mm256_storeu_si256((__m256i *)all, a);
+  __builtin_memcpy(p, all, (size_t)size);
+}
+PC_INLINE void vi_store_halves_n(void *p, int64_t n, vi16 a) {
+  const __m256i low = _mm256_set1_epi32(0xffff);
+  pc_store_n(p, 2 * n, _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_and_si256(a.a, low), _mm256_and_si256(a.b, low)), 0xd8));
+}
+PC_INLINE void vf_store_f16_n(uint16_t *p, int64_t n, vf16 a) {
+  enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+  pc_store_n(p, 2 * n, _mm256_set_m128i(_mm256_cvtps_ph(a.b, NEAREST), _mm256_cvtps_ph(a.a, NEAREST)));
 }
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
   const __m128i bytes = _mm_unpacklo_epi64(pc_low_bytes(a.a), pc_low_bytes(a.b));
@@ -109,6 +130,23 @@ PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
 }
 #endif
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { return (vi16){pc_dot_u8s8(acc.a, u.a, s.a), pc_dot_u8s8(acc.b, u.b, s.b)}; }
+
+#ifndef __AVXVNNI__
+/* Without a dot product of bytes both sides are widened to 16 bits, where a pair of products is exact: a quarter of a
+ * vector of weights is a part, and each lane's sum waits in two. */
+#define PC_DOT_WIDE
+#define PC_DOT_PARTS 4
+typedef int16_t pc_code;
+enum { PC_DOT_MOVE = 0 };
+typedef struct { __m256i part[4]; } dot16;
+typedef __m256i dot_w, dot_x;
+PC_INLINE dot16 dot_zero(void) { const __m256i z = _mm256_setzero_si256(); return (dot16){{z, z, z, z}}; }
+PC_INLINE dot_w dot_load(const int8_t *w, int part) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)w + part)); }
+PC_INLINE dot_x dot_set1(const pc_code *x) { int64_t v; __builtin_memcpy(&v, x, 8); return _mm256_set1_epi64x(v); }
+PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) { acc.part[part] = _mm256_add_epi32(acc.part[part], _mm256_madd_epi16(x, w)); return acc; }
+PC_INLINE __m256i pc_fold_pairs(__m256i a, __m256i b) { return _mm256_permute4x64_epi64(_mm256_hadd_epi32(a, b), 0xd8); }
+PC_INLINE vi16 dot_sum(dot16 acc) { return (vi16){pc_fold_pairs(acc.part[0], acc.part[1]), pc_fold_pairs(acc.part[2], acc.part[3])}; }
+#endif
 
 /* -- lanes moved */
 PC_INLINE vi16 vi_turn4(vi16 a) { return (vi16){_mm256_shuffle_epi32(a.a, 0x39), _mm256_shuffle_epi32(a.b, 0x39)}; }

@@ -4,6 +4,13 @@
 /* Zen and Intel retire one or two fma of 64 bytes a cycle: 24 accumulators hide their latency and leave room for operands. */
 #define PC_TILE_ROWS 8
 #define PC_TILE_VECTORS(rows) ((rows) <= 2 ? 8 : (rows) <= 4 ? 6 : 3)
+#ifdef __AVX512VNNI__
+#define PC_DOT_ROWS PC_TILE_ROWS
+#define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
+#else /* two registers an accumulator */
+#define PC_DOT_ROWS 6
+#define PC_DOT_VECTORS(rows) ((rows) <= 2 ? 4 : (rows) == 3 ? 3 : 2)
+#endif
 
 typedef __m512 vf16;
 typedef __m512i vi16;
@@ -20,6 +27,8 @@ PC_INLINE vi16 vi_load(const void *p) { return _mm512_loadu_si512(p); }
 PC_INLINE vi16 vi_load_n(const int32_t *p, int64_t n) { return _mm512_maskz_loadu_epi32(vm_first(n), p); }
 PC_INLINE void vi_store(void *p, vi16 a) { _mm512_storeu_si512(p, a); }
 PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { _mm512_mask_storeu_epi32(p, vm_first(n), a); }
+PC_INLINE void vi_store_halves_n(void *p, int64_t n, vi16 a) { _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtepi32_epi16(a)); }
+PC_INLINE void vf_store_f16_n(uint16_t *p, int64_t n, vf16 a) { _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(a)); }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
@@ -80,6 +89,25 @@ PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
   const __m512i low = _mm512_and_si512(u, _mm512_set1_epi8(1));
   acc = _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(high, s), _mm512_set1_epi16(2)));
   return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(low, s), _mm512_set1_epi16(1)));
+}
+#endif
+
+#ifndef __AVX512VNNI__
+/* Without a dot product of bytes both sides are widened to 16 bits, where a pair of products is exact: half a vector of
+ * weights is a part, and each lane's sum waits in two. */
+#define PC_DOT_WIDE
+#define PC_DOT_PARTS 2
+typedef int16_t pc_code;
+enum { PC_DOT_MOVE = 0 };
+typedef struct { __m512i part[2]; } dot16;
+typedef __m512i dot_w, dot_x;
+PC_INLINE dot16 dot_zero(void) { return (dot16){{_mm512_setzero_si512(), _mm512_setzero_si512()}}; }
+PC_INLINE dot_w dot_load(const int8_t *w, int part) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)w + part)); }
+PC_INLINE dot_x dot_set1(const pc_code *x) { int64_t v; __builtin_memcpy(&v, x, 8); return _mm512_set1_epi64(v); }
+PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) { acc.part[part] = _mm512_add_epi32(acc.part[part], _mm512_madd_epi16(x, w)); return acc; }
+PC_INLINE vi16 dot_sum(dot16 acc) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  return _mm512_add_epi32(_mm512_permutex2var_epi32(acc.part[0], even, acc.part[1]), _mm512_permutex2var_epi32(acc.part[0], odd, acc.part[1]));
 }
 #endif
 

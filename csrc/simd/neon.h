@@ -5,6 +5,8 @@
 /* 32 registers: 24 accumulators, one weight vector in four, four lanes of broadcasts. */
 #define PC_TILE_ROWS 6
 #define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
+#define PC_DOT_ROWS PC_TILE_ROWS
+#define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
 
 typedef struct { float32x4_t q[4]; } vf16;
 typedef struct { int32x4_t q[4]; } vi16;
@@ -25,6 +27,16 @@ PC_INLINE vi16 vi_load(const void *p) { PC_EACH(vi16, vreinterpretq_s32_u8(vld1q
 PC_INLINE vi16 vi_load_n(const int32_t *p, int64_t n) { int32_t all[16] = {0}; memcpy(all, p, (size_t)(n < 16 ? n : 16) * 4); return vi_load(all); }
 PC_INLINE void vi_store(void *p, vi16 a) { for (int i = 0; i < 4; i++) vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_s32(a.q[i])); }
 PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { int32_t all[16]; vi_store(all, a); memcpy(p, all, (size_t)(n < 16 ? n : 16) * 4); }
+PC_INLINE void vi_store_halves_n(void *p, int64_t n, vi16 a) {
+  int16_t all[16];
+  for (int i = 0; i < 4; i++) vst1_s16(all + 4 * i, vmovn_s32(a.q[i]));
+  memcpy(p, all, (size_t)(n < 16 ? n : 16) * 2);
+}
+PC_INLINE void vf_store_f16_n(uint16_t *p, int64_t n, vf16 a) {
+  uint16_t all[16];
+  for (int i = 0; i < 4; i++) vst1_u16(all + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(a.q[i])));
+  memcpy(p, all, (size_t)(n < 16 ? n : 16) * 2);
+}
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
   const int16x8_t low = vcombine_s16(vmovn_s32(a.q[0]), vmovn_s32(a.q[1])), high = vcombine_s16(vmovn_s32(a.q[2]), vmovn_s32(a.q[3]));
   int8_t all[16];

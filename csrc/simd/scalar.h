@@ -5,6 +5,8 @@
 
 #define PC_TILE_ROWS 4
 #define PC_TILE_VECTORS(rows) 1
+#define PC_DOT_ROWS PC_TILE_ROWS
+#define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
 
 typedef struct { float v[16]; } vf16;
 typedef struct { int32_t v[16]; } vi16;
@@ -26,6 +28,22 @@ PC_INLINE vi16 vi_load(const void *p) { vi16 r; memcpy(r.v, p, sizeof r.v); retu
 PC_INLINE vi16 vi_load_n(const int32_t *p, int64_t n) { PC_EACH(vi16, i < n ? p[i] : 0); }
 PC_INLINE void vi_store(void *p, vi16 a) { memcpy(p, a.v, sizeof a.v); }
 PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { memcpy(p, a.v, (size_t)n * 4); }
+/* the low 16 bits of each lane; each lane as a half-precision float, half to even */
+PC_INLINE void vi_store_halves_n(void *p, int64_t n, vi16 a) { for (int i = 0; i < n; i++) ((uint16_t *)p)[i] = (uint16_t)a.v[i]; }
+PC_INLINE uint16_t pc_half(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  const uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+  if (size > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (size >> 13 & 0x3ff)); /* NaN, quiet */
+  if (size >= 0x477ff000) return (uint16_t)(sign | 0x7c00);                       /* 65520 and above round to infinity */
+  if (size < 0x38800000) { /* subnormal: the last bit of 1/2 + |x| is that of a half, so the sum rounds as it must */
+    const float shifted = fabsf(x) + 0.5f;
+    memcpy(&bits, &shifted, 4);
+    return (uint16_t)(sign | (bits - 0x3f000000));
+  }
+  return (uint16_t)(sign | ((size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13));
+}
+PC_INLINE void vf_store_f16_n(uint16_t *p, int64_t n, vf16 a) { for (int i = 0; i < n; i++) p[i] = pc_half(a.v[i]); }
 /* the low byte of each lane, and bytes widened to lanes */
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { for (int i = 0; i < n; i++) ((uint8_t *)p)[i] = (uint8_t)a.v[i]; }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { PC_EACH(vi16, p[i]); }

@@ -23,6 +23,28 @@ enum { LANES = 16 };
 
 #include PC_QUOTE(PC_SIMD.h)
 
+/* -- sums of products of codes: the step that the 8-bit products are made of. x comes as pc_code, signed codes PC_DOT_MOVE
+ * above their value; w as 16 groups of 4 bytes. A level that multiplies bytes as they are needs no more than this: */
+#ifndef PC_DOT_WIDE
+#define PC_DOT_PARTS 1
+typedef uint8_t pc_code;
+enum { PC_DOT_MOVE = 128 };
+typedef vi16 dot16, dot_w, dot_x;
+PC_INLINE dot16 dot_zero(void) { return vi_zero(); }
+PC_INLINE dot_w dot_load(const int8_t *w, int part) { (void)part; return vi_load(w); }
+PC_INLINE dot_x dot_set1(const pc_code *x) { return vi_set1_bytes(x); }
+PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) { (void)part; return vi_dot_u8s8(acc, x, w); }
+PC_INLINE vi16 dot_sum(dot16 acc) { return acc; }
+#endif
+
+/* each lane as a bfloat16, half to even: the upper half of its bits, rounded; NaN stays NaN */
+PC_INLINE void vf_store_bf16_n(uint16_t *p, int64_t n, vf16 a) {
+  const vi16 bits = vi_from_bits(a), high = vi_shr(bits, 16);
+  const vi16 rounded = vi_shr(vi_add(bits, vi_add(vi_and(high, vi_set1(1)), vi_set1(0x7fff))), 16);
+  const vi16 nan = vi_or(high, vi_set1(0x40));
+  vi_store_halves_n(p, n, vi_select(vi_gt(vi_and(bits, vi_set1(0x7fffffff)), vi_set1(0x7f800000)), nan, rounded));
+}
+
 /* max(a, 0); NaN stays NaN, -0 becomes +0 */
 PC_INLINE vf16 vf_relu(vf16 a) { return vf_select(vf_isnan(a), a, vf_max(a, vf_zero())); }
 #endif

@@ -3,8 +3,7 @@
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, fma
-from .dense import activate
+from .arithmetic import FAST, activate, float_bits, fma
 
 SMALLEST = np.float32(2.0**-126)
 BLOCK = 4096
@@ -58,10 +57,13 @@ def _gemm(x, x_zero, w, w_zero, y):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def _epilogue(sums, x_scale, w_scale, bias, activation, y):  # type: ignore[no-untyped-def]
-    for i in range(y.shape[0]):
-        for j in range(y.shape[1]):
-            y[i, j] = activate(fma(np.float32(sums[i, j]), x_scale[i] * w_scale[j], bias[j]), activation)
+def _epilogue(sums, x_scale, w_scale, bias, residual, activation, f):  # type: ignore[no-untyped-def]
+    for i in range(f.shape[0]):
+        for j in range(f.shape[1]):
+            v = fma(np.float32(sums[i, j]), x_scale[i] * w_scale[j], bias[j])
+            if residual is not None:
+                v += residual[i, j]
+            f[i, j] = activate(v, activation)
 
 
 def _zeros(w_zero, w):  # type: ignore[no-untyped-def]
@@ -77,14 +79,55 @@ def gemm_u8s8(x, w, sums, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
     _gemm(x, np.zeros(x.shape[0], np.int32) if x_zero is None else x_zero, w, _zeros(w_zero, w), y)
 
 
-def gemm_u8s8_f32(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):  # type: ignore[no-untyped-def]
+def gemm_u8s8_f32(  # type: ignore[no-untyped-def]
+    x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, activation, y
+):
     product = np.empty(y.shape, np.int32)
     gemm_u8s8(x, w, sums, x_zero, w_zero, product)
-    _epilogue(product, x_scale, w_scale, np.zeros(y.shape[1], np.float32) if bias is None else bias, activation, y)
+    bias = np.zeros(y.shape[1], np.float32) if bias is None else bias
+    _epilogue(product, x_scale, w_scale, bias, residual, activation, y)
+
+
+def gemm_u8s8_f16(*operands):  # type: ignore[no-untyped-def]
+    *inputs, y = operands
+    f = np.empty(y.shape, np.float32)
+    gemm_u8s8_f32(*inputs, f)
+    with np.errstate(over="ignore"):
+        y[...] = f
+
+
+@njit(**FAST)
+def _to_bf16(f, y):  # type: ignore[no-untyped-def]
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            bits = np.int64(float_bits(f[i, j])) & 0xFFFFFFFF
+            if bits & 0x7FFFFFFF > 0x7F800000:
+                y[i, j] = bits >> 16 | 0x40
+            else:
+                y[i, j] = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+
+
+def gemm_u8s8_bf16(*operands):  # type: ignore[no-untyped-def]
+    *inputs, y = operands
+    f = np.empty(y.shape, np.float32)
+    gemm_u8s8_f32(*inputs, f)
+    _to_bf16(f, y)
+
+
+def gemm_u8s8_s8(*operands):  # type: ignore[no-untyped-def]
+    *inputs, y_scale, y_zero, y = operands
+    f = np.empty(y.shape, np.float32)
+    gemm_u8s8_f32(*inputs, f)
+    limits = np.iinfo(y.dtype)
+    scale, zero = np.full(len(y), y_scale, np.float32), np.full(len(y), y_zero, np.int32)
+    _quantize(f, scale, zero, limits.min, limits.max, y)
 
 
 gemm_s8s8 = gemm_u8s8
 gemm_s8s8_f32 = gemm_u8s8_f32
+gemm_s8s8_f16 = gemm_u8s8_f16
+gemm_s8s8_bf16 = gemm_u8s8_bf16
+gemm_u8s8_u8 = gemm_s8s8_s8 = gemm_s8s8_u8 = gemm_u8s8_s8
 
 
 @njit(**FAST)

@@ -81,42 +81,125 @@ gemm_u8s8_sample = _gemm_sample(np.uint8)
 gemm_s8s8, gemm_s8s8_bound, gemm_s8s8_sample = gemm_u8s8, gemm_u8s8_bound, _gemm_sample(np.int8)
 
 
-# -- products with the epilogue to float
-def gemm_u8s8_f32(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):
-    """activation(sum·x_scale[i]·w_scale[j] + bias[j])."""
-    t = product(x, w, x_zero, w_zero, y.shape[1])
+# -- products with the epilogue to floats or codes
+def _product_to_float(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, activation, n):
+    """activation(sum·x_scale[i]·w_scale[j] + bias[j] + residual[i, j]) in float64, and the bound of float32."""
+    t = product(x, w, x_zero, w_zero, n)
     s = x_scale[:, None].astype(np.float64) * w_scale.astype(np.float64)
-    y[...] = activate(t * s + (0.0 if bias is None else bias), activation)
+    v = t * s + (0.0 if bias is None else bias)
+    y = activate(v if residual is None else v + residual, activation)
+    # Roundings of the sum, of the product of the scales, of the fma, and of the sum with the residual.
+    bound = (np.abs(t) + 1) * TINY + 3 * U * np.abs(t) * s + U * np.abs(v) * (1 + 4 * U)
+    return y, bound if residual is None else bound * (1 + U) + U * np.abs(v + residual)
 
 
-def gemm_u8s8_f32_bound(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):
-    """Roundings of the sum, of the product of the scales, and of the fma."""
-    t = np.abs(product(x, w, x_zero, w_zero, y.shape[1]))
-    s = x_scale[:, None].astype(np.float64) * w_scale.astype(np.float64)
-    return 3 * U * t * s + U * np.abs(y) + (t + 1) * TINY
-
-
-def gemm_u8s8_f32_chain(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, activation, y):
-    """t = float(sum), s = x_scale·w_scale, activation(fma(t, s, bias)); no bias is +0."""
-    t = product(x, w, x_zero, w_zero, y.shape[1]).astype(np.float32)
+def _product_chain(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, activation, n):
+    """t = float(sum), s = x_scale·w_scale, activation(fma(t, s, bias) + residual); no bias is +0."""
+    t = product(x, w, x_zero, w_zero, n).astype(np.float32)
     s = x_scale[:, None] * w_scale
-    y[...] = activate(fma(t, s, np.float32(0) if bias is None else bias), activation)
+    v = fma(t, s, np.float32(0) if bias is None else bias)
+    return activate(v if residual is None else v + residual, activation).astype(np.float32)
 
 
-def _gemm_f32_sample(dtype):
+def gemm_to_f32(*operands):
+    *inputs, y = operands
+    y[...] = _product_to_float(*inputs, y.shape[1])[0]
+
+
+def gemm_to_f32_bound(*operands):
+    *inputs, y = operands
+    return _product_to_float(*inputs, y.shape[1])[1]
+
+
+def gemm_to_f32_chain(*operands):
+    *inputs, y = operands
+    y[...] = _product_chain(*inputs, y.shape[1])
+
+
+def gemm_to_f16_bound(*operands):
+    """The float32 result, rounded once more."""
+    *_, y = operands
+    error = gemm_to_f32_bound(*operands)
+    with np.errstate(over="ignore"):
+        largest = (np.abs(y) + error).astype(np.float16)
+        return error + np.where(np.isfinite(largest), np.spacing(largest).astype(np.float64) / 2, np.inf)
+
+
+def gemm_to_f16_chain(*operands):
+    *inputs, y = operands
+    with np.errstate(over="ignore"):
+        y[...] = _product_chain(*inputs, y.shape[1])
+
+
+def to_bf16(values):
+    """The bits of bfloat16 nearest to float32 values, half to even: the upper half of their bits, rounded."""
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(values), bits >> 16 | 0x40, rounded).astype(np.uint16)
+
+
+def gemm_to_bf16(*operands):
+    *inputs, y = operands
+    y[...] = to_bf16(_product_to_float(*inputs, y.shape[1])[0])
+
+
+def gemm_to_bf16_bound(*operands):
+    """In steps of the bit pattern; no statement where the sign is not certain."""
+    *inputs, y = operands
+    exact, error = _product_to_float(*inputs, y.shape[1])
+    low, high = to_bf16(np.abs(exact) - error).astype(np.int64), to_bf16(np.abs(exact) + error).astype(np.int64)
+    return np.where(np.abs(exact) > error, high - low + 1, np.iinfo(np.uint16).max)
+
+
+def gemm_to_bf16_chain(*operands):
+    *inputs, y = operands
+    y[...] = to_bf16(_product_chain(*inputs, y.shape[1]))
+
+
+def gemm_to_s8(*operands):
+    *inputs, y_scale, y_zero, y = operands
+    values = _product_to_float(*inputs, y.shape[1])[0]
+    _quantize(values, np.full(len(y), y_scale, np.float64), np.full(len(y), y_zero), y)
+
+
+def gemm_to_s8_bound(*operands):
+    """The float32 result in steps of a code, and one for a tie that it crosses."""
+    *inputs, y_scale, _, y = operands
+    return 1 + np.floor(_product_to_float(*inputs, y.shape[1])[1] / y_scale)
+
+
+def gemm_to_s8_chain(*operands):
+    *inputs, y_scale, y_zero, y = operands
+    values = _product_chain(*inputs, y.shape[1])
+    _quantize(values, np.full(len(y), y_scale, np.float32), np.full(len(y), y_zero), y)
+
+
+gemm_to_f16 = gemm_to_f32
+gemm_to_u8, gemm_to_u8_bound, gemm_to_u8_chain = gemm_to_s8, gemm_to_s8_bound, gemm_to_s8_chain
+
+
+def _gemm_to_sample(dtype, codes=None):
     integers = _gemm_sample(dtype)
 
     def sample(rng, m, k, n):
         x, w, sums, x_zero, w_zero = integers(rng, m, k, n)
         x_scale, w_scale = (rng.uniform(0.001, 1, size).astype(np.float32) for size in (m, n))
         bias = rng.standard_normal(n).astype(np.float32) if rng.random() < 0.7 else None
-        return x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, int(rng.integers(2))
+        residual = rng.standard_normal((m, n)).astype(np.float32) if rng.random() < 0.5 else None
+        operands = (x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, int(rng.integers(2)))
+        if codes is None:
+            return operands
+        limits = np.iinfo(codes)
+        spread = np.float32(rng.uniform(5, 50) * np.sqrt(k + 1))
+        return *operands, spread, int(rng.integers(limits.min, limits.max + 1))
 
     return sample
 
 
-gemm_u8s8_f32_sample, gemm_s8s8_f32_sample = _gemm_f32_sample(np.uint8), _gemm_f32_sample(np.int8)
-gemm_s8s8_f32, gemm_s8s8_f32_bound, gemm_s8s8_f32_chain = gemm_u8s8_f32, gemm_u8s8_f32_bound, gemm_u8s8_f32_chain
+gemm_u8s8_to_f32_sample = gemm_u8s8_to_f16_sample = gemm_u8s8_to_bf16_sample = _gemm_to_sample(np.uint8)
+gemm_s8s8_to_f32_sample = gemm_s8s8_to_f16_sample = gemm_s8s8_to_bf16_sample = _gemm_to_sample(np.int8)
+gemm_u8s8_to_s8_sample, gemm_u8s8_to_u8_sample = _gemm_to_sample(np.uint8, np.int8), _gemm_to_sample(np.uint8, np.uint8)
+gemm_s8s8_to_s8_sample, gemm_s8s8_to_u8_sample = _gemm_to_sample(np.int8, np.int8), _gemm_to_sample(np.int8, np.uint8)
 
 
 # -- dynamic quantization of rows

@@ -129,5 +129,5 @@ class Linear:
             except ValueError:
                 raise ValueError("x holds NaN, which static codes cannot express") from None
         kernel = dispatch.gemm_s8s8_f32 if codes.dtype == INT8 else dispatch.gemm_u8s8_f32
-        kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, self._activation, y)
+        kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, None, self._activation, y)
         return y

@@ -79,7 +79,7 @@ def test_long_sums_agree_on_every_level(level):
             scale = np.full(m, 0.5, np.float32)
             y = np.empty((m, n), np.float32)
             w = pack(b.T)
-            dispatch.gemm_s8s8_f32(a, scale, za.astype(np.int32), w.data, w.column_sums, w.scale, None, None, 0, y)
+            dispatch.gemm_s8s8_f32(a, scale, za.astype(np.int32), w.data, w.column_sums, w.scale, None, None, None, 0, y)
             exact = (a.astype(np.int64) - za[:, None]) @ b.astype(np.int64)
             assert (y == exact.astype(np.float32) * np.float32(0.5)).all()
     finally:

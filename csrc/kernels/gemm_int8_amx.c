@@ -1,0 +1,164 @@
+/* The 8-bit product on AMX tiles: C [16][16] int32 += A [16][64] codes * B [16][16][4] codes. A comes straight from x, by
+ * its own stride; 16 groups of a packed slice are a B. Sums of integers are exact, so the bits are those of every level.
+ *
+ * Four C tiles are in flight: 2 x 2 where there are rows enough, so that each A and B loaded serves two products, 1 x 4
+ * below. Limit: the tile unit where operands come from L1 (16 cycles a product against 16 for its loads); the bandwidth of
+ * the weights for m <= 16. */
+#include "int8.h"
+
+#ifdef __AMX_INT8__
+#include <immintrin.h>
+#include <string.h>
+
+enum {
+  SIDE = 16,              /* rows of a tile, and its columns of int32 */
+  DEPTH = 64,             /* l in a tile */
+  TILE = SIDE * DEPTH,    /* bytes */
+  HIGH = 2 * SIDE,        /* rows of the tallest panel */
+  AHEAD = 4 * TILE        /* bytes of weights to prefetch ahead of use */
+};
+
+/* The layout that LDTILECFG reads (Intel SDM, volume 1, chapter 18). */
+typedef struct {
+  uint8_t palette, start, reserved[14];
+  uint16_t bytes[16];
+  uint8_t rows[16];
+} configuration;
+
+/* Tiles 0-3 are C, 4 and 5 A, 6 and 7 B. `upper` and `lower`: rows of the two A; lower 0: C is 1 x 4 and 5 to 7 are B. */
+static void configure(int upper, int lower) {
+  configuration c = {.palette = 1};
+  for (int t = 0; t < 8; t++) {
+    c.bytes[t] = DEPTH;
+    c.rows[t] = SIDE;
+  }
+  c.rows[0] = c.rows[1] = c.rows[4] = (uint8_t)upper;
+  c.rows[2] = c.rows[3] = (uint8_t)(lower ? lower : upper);
+  if (lower) c.rows[5] = (uint8_t)lower;
+  _tile_loadconfig(&c);
+}
+
+/* Operands of one block: `steps` whole tiles deep, then one of `x_tail` and `w_tail` if that is given. */
+typedef struct {
+  int64_t steps;
+  const uint8_t *x;
+  int64_t ldx;
+  const int8_t *w[4];
+  const uint8_t *x_tail; /* [rows][DEPTH], or NULL */
+  const int8_t *w_tail[4];
+} operands;
+
+PC_INLINE void fetch(const int8_t *w) {
+  for (int i = 0; i < SIDE; i++) __builtin_prefetch(w + AHEAD + DEPTH * i);
+}
+
+/* Statements, since GCC's intrinsics are: c += a*b. */
+#define DOT(c, a, b)                    \
+  do {                                  \
+    if (is_signed) _tile_dpbssd(c, a, b); \
+    else _tile_dpbusd(c, a, b);         \
+  } while (0)
+#define STEP_2X2(xp, ld, w0, w1)  \
+  do {                            \
+    _tile_loadd(6, w0, DEPTH);    \
+    _tile_loadd(4, xp, ld);       \
+    DOT(0, 4, 6);                 \
+    _tile_loadd(7, w1, DEPTH);    \
+    DOT(1, 4, 7);                 \
+    _tile_loadd(5, (xp) + SIDE * (ld), ld); \
+    DOT(2, 5, 6);                 \
+    DOT(3, 5, 7);                 \
+  } while (0)
+#define STEP_1X4(xp, ld, w0, w1, w2, w3) \
+  do {                            \
+    _tile_loadd(4, xp, ld);       \
+    _tile_loadd(5, w0, DEPTH);    \
+    DOT(0, 4, 5);                 \
+    _tile_loadd(6, w1, DEPTH);    \
+    DOT(1, 4, 6);                 \
+    _tile_loadd(7, w2, DEPTH);    \
+    DOT(2, 4, 7);                 \
+    _tile_loadd(5, w3, DEPTH);    \
+    DOT(3, 4, 5);                 \
+  } while (0)
+
+/* sums [HIGH][2*SIDE] */
+PC_INLINE void block_2x2(int is_signed, const operands *o, int32_t *sums) {
+  const uint8_t *x = o->x;
+  const int8_t *w0 = o->w[0], *w1 = o->w[1];
+  const int64_t ldx = o->ldx;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t s = 0; s < o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE) {
+    fetch(w0), fetch(w1);
+    STEP_2X2(x, ldx, w0, w1);
+  }
+  if (o->x_tail) STEP_2X2(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1]);
+  enum { LD = 2 * SIDE };
+  _tile_stored(0, sums, LD * 4);
+  _tile_stored(1, sums + SIDE, LD * 4);
+  _tile_stored(2, sums + SIDE * LD, LD * 4);
+  _tile_stored(3, sums + SIDE * LD + SIDE, LD * 4);
+}
+
+/* sums [SIDE][4*SIDE] */
+PC_INLINE void block_1x4(int is_signed, const operands *o, int32_t *sums) {
+  const uint8_t *x = o->x;
+  const int8_t *w0 = o->w[0], *w1 = o->w[1], *w2 = o->w[2], *w3 = o->w[3];
+  const int64_t ldx = o->ldx;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t s = 0; s < o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
+    fetch(w0), fetch(w1), fetch(w2), fetch(w3);
+    STEP_1X4(x, ldx, w0, w1, w2, w3);
+  }
+  if (o->x_tail) STEP_1X4(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], o->w_tail[2], o->w_tail[3]);
+  enum { LD = 4 * SIDE };
+  _tile_stored(0, sums, LD * 4);
+  _tile_stored(1, sums + SIDE, LD * 4);
+  _tile_stored(2, sums + 2 * SIDE, LD * 4);
+  _tile_stored(3, sums + 3 * SIDE, LD * 4);
+}
+
+/* One panel of up to HIGH rows against the columns [begin, end). */
+static void panel(const int8_job *j, int rows, int64_t row, int64_t begin, int64_t end) {
+  _Alignas(64) int32_t sums[HIGH * 2 * SIDE];
+  _Alignas(64) uint8_t x_tail[HIGH * DEPTH];
+  _Alignas(64) int8_t w_tail[4][TILE];
+  int32_t zero[HIGH], shift[HIGH];
+  const int64_t steps = j->k / DEPTH, left = j->k - steps * DEPTH, slice = slice_bytes(j);
+  const int tall = rows > SIDE, across = tall ? 2 : 4;
+  operands o = {.steps = steps, .x = j->x + row * j->ldx, .ldx = j->ldx, .x_tail = left ? x_tail : NULL};
+  const int upper = tall ? (rows + 1) / 2 : rows;
+  /* Both halves of a tall panel start SIDE rows apart in memory, so the upper one is full. */
+  configure(tall ? SIDE : upper, tall ? rows - SIDE : 0);
+  row_debts(j, rows, row, 0, zero, shift);
+  if (left) {
+    memset(x_tail, 0, sizeof x_tail);
+    for (int i = 0; i < rows; i++) memcpy(x_tail + i * DEPTH, o.x + i * j->ldx + steps * DEPTH, (size_t)left);
+    memset(w_tail, 0, sizeof w_tail);
+  }
+  for (int64_t c = begin; c < end; c += SIDE * across) {
+    const int64_t width = smaller(end - c, SIDE * across), slices = (width + SIDE - 1) / SIDE;
+    for (int s = 0; s < across; s++) {
+      o.w[s] = j->w + (c / SIDE + smaller(s, slices - 1)) * slice; /* past the last slice: it again, and unused */
+      if (left) memcpy(w_tail[s], o.w[s] + steps * TILE, (size_t)(slice - steps * TILE));
+      o.w_tail[s] = w_tail[s];
+    }
+    if (tall && j->is_signed) block_2x2(1, &o, sums);
+    else if (tall) block_2x2(0, &o, sums);
+    else if (j->is_signed) block_1x4(1, &o, sums);
+    else block_1x4(0, &o, sums);
+    finish(j, rows, width, row, c, j->x_zero ? zero : NULL, j->w_zero ? shift : NULL, sums, SIDE * across);
+  }
+}
+
+void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
+  for (int64_t row = row0; row < row1; row += HIGH) panel(j, (int)smaller(row1 - row, HIGH), row, begin, end);
+  _tile_release(); /* the system need not save tiles that are in their initial state */
+}
+#endif

@@ -1,0 +1,120 @@
+/* What the drivers of the 8-bit products share: the call, and the epilogue of a finished tile of sums. */
+#ifndef PC_INT8_H
+#define PC_INT8_H
+
+#include "codes.h"
+#include "table.h"
+#include "vocabulary.h"
+
+enum {
+  GROUP = 4,            /* l in one lane of a dot product */
+  LINE = LANES * GROUP  /* bytes of weights that one dot product takes */
+};
+
+typedef enum { TO_I32, TO_F32, TO_F16, TO_BF16, TO_S8, TO_U8 } output;
+
+typedef struct {
+  int64_t m, k, n;
+  const uint8_t *x;
+  int64_t ldx;
+  int is_signed;
+  const int8_t *w;
+  const int32_t *sums, *x_zero, *w_zero;
+  const float *x_scale, *w_scale, *bias, *residual; /* none for TO_I32 */
+  int32_t activation;
+  output to;
+  float y_scale; /* of codes */
+  int32_t y_zero;
+  void *y;
+  int64_t ldy;
+  int64_t unit, units, down; /* columns of a unit of work; units across y; parts of rows */
+  int *status;
+} int8_job;
+
+PC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static inline int64_t slice_bytes(const int8_job *j) { return (j->k + GROUP - 1) / GROUP * LINE; }
+
+PC_INLINE void fail(const int8_job *j, int status) { __atomic_store_n(j->status, status, __ATOMIC_RELAXED); }
+
+/* Stores one vector of float results at y[at..], as `to`. */
+PC_INLINE void store_as(output to, const int8_job *j, int64_t at, int64_t lanes, vf16 f) {
+  if (to == TO_F32) {
+    float *y = (float *)j->y + at;
+    if (lanes == LANES) vf_store(y, f);
+    else vf_store_n(y, lanes, f);
+  } else if (to == TO_F16) {
+    vf_store_f16_n((uint16_t *)j->y + at, lanes, f);
+  } else if (to == TO_BF16) {
+    vf_store_bf16_n((uint16_t *)j->y + at, lanes, f);
+  } else {
+    const int is_signed = to == TO_S8;
+    const vm16 nan = vm_and(vf_isnan(f), vm_first(lanes));
+    if (vm_bits(nan)) fail(j, PC_ENAN);
+    const vi16 code = codes_of(f, vf_set1(j->y_scale), vi_set1(j->y_zero), vi_set1(is_signed ? -128 : 0), vi_set1(is_signed ? 127 : 255));
+    vi_store_bytes_n((uint8_t *)j->y + at, lanes, code);
+  }
+}
+
+/* t = float(v), s = sx*sw, f = activation(fma(t, s, bias) + residual), stored as `to`; NULL bias or residual: nothing is
+ * added but +0. For TO_I32, v itself. First, what zero points still owe: v -= zx*sums + zw*shift. */
+PC_INLINE void finish_as(output to, const int8_job *j, int rows, int64_t width, int64_t row, int64_t column,
+                         const int32_t *zero, const int32_t *shift, const int32_t *sums, int64_t ld) {
+  for (int i = 0; i < rows; i++) {
+    const vf16 sx = to == TO_I32 ? vf_zero() : vf_set1(j->x_scale[row + i]);
+    for (int64_t c = 0; c < width; c += LANES) {
+      const int64_t lanes = smaller(width - c, LANES), at = (row + i) * j->ldy + column + c;
+      vi16 v = vi_load(sums + i * ld + c);
+      if (zero) v = vi_sub(v, vi_mul(vi_set1(zero[i]), vi_load_n(j->sums + column + c, lanes)));
+      if (shift) v = vi_sub(v, vi_mul(vi_set1(shift[i]), vi_load_n(j->w_zero + column + c, lanes)));
+      if (to == TO_I32) {
+        int32_t *y = (int32_t *)j->y + at;
+        if (lanes == LANES) vi_store(y, v);
+        else vi_store_n(y, lanes, v);
+        continue;
+      }
+      const vf16 s = vf_mul(sx, vf_load_n(j->w_scale + column + c, lanes));
+      vf16 f = vf_fma(vf_from_vi(v), s, j->bias ? vf_load_n(j->bias + column + c, lanes) : vf_zero());
+      if (j->residual) f = vf_add(f, vf_load_n(j->residual + (row + i) * j->n + column + c, lanes));
+      if (j->activation == PC_RELU) f = vf_relu(f);
+      store_as(to, j, at, lanes, f);
+    }
+  }
+}
+
+/* The epilogue of rows x width sums [rows][ld], whole vectors of which can be read. zero, shift: of each row, or NULL. */
+static inline void finish(const int8_job *j, int rows, int64_t width, int64_t row, int64_t column, const int32_t *zero,
+                          const int32_t *shift, const int32_t *sums, int64_t ld) {
+#define CASE(to) case to: finish_as(to, j, rows, width, row, column, zero, shift, sums, ld); break
+  switch (j->to) {
+    CASE(TO_I32);
+    CASE(TO_F32);
+    CASE(TO_F16);
+    CASE(TO_BF16);
+    CASE(TO_S8);
+    CASE(TO_U8);
+  }
+#undef CASE
+}
+
+/* What rows of x owe: zero[i], the zero point of x as it was multiplied, `moved` above the true one; and, where w has zero
+ * points, shift[i] = sum of the row less k * zero point: what a unit of zw takes off each of its outputs. */
+static inline void row_debts(const int8_job *j, int rows, int64_t row, int32_t moved, int32_t *zero, int32_t *shift) {
+  for (int i = 0; i < rows; i++) {
+    const int32_t z = j->x_zero ? j->x_zero[row + i] : 0;
+    zero[i] = z + moved;
+    if (!j->w_zero) continue;
+    const uint8_t *x = j->x + (row + i) * j->ldx;
+    uint32_t sum = 0;
+    if (j->is_signed)
+      for (int64_t l = 0; l < j->k; l++) sum += (uint32_t)(int8_t)x[l];
+    else
+      for (int64_t l = 0; l < j->k; l++) sum += x[l];
+    shift[i] = (int32_t)(sum - (uint32_t)j->k * (uint32_t)z);
+  }
+}
+
+/* The cell of rows [row0, row1) and columns [begin, end) by AMX tiles; only on levels that have them. */
+void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
+
+#endif
