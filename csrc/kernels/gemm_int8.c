@@ -157,9 +157,11 @@ static void wide_panel(const int8_job *j, int rows, int64_t row, int64_t begin, 
 
 static int may_overflow(const int8_job *j) { return j->k > (j->w_zero ? FITS_SHIFTED : FITS); }
 
+/* Below FEW rows the weights' way through the caches is all that counts, and vectors prefetch them better. */
 static int by_amx(const int8_job *j) {
 #ifdef __AMX_INT8__
-  return !may_overflow(j);
+  enum { FEW = 5 };
+  return j->m >= FEW && !may_overflow(j);
 #else
   (void)j;
   return 0;

@@ -14,8 +14,7 @@ enum {
   SIDE = 16,              /* rows of a tile, and its columns of int32 */
   DEPTH = 64,             /* l in a tile */
   TILE = SIDE * DEPTH,    /* bytes */
-  HIGH = 2 * SIDE,        /* rows of the tallest panel */
-  AHEAD = 4 * TILE        /* bytes of weights to prefetch ahead of use */
+  HIGH = 2 * SIDE         /* rows of the tallest panel */
 };
 
 /* The layout that LDTILECFG reads (Intel SDM, volume 1, chapter 18). */
@@ -47,10 +46,6 @@ typedef struct {
   const uint8_t *x_tail; /* [rows][DEPTH], or NULL */
   const int8_t *w_tail[4];
 } operands;
-
-PC_INLINE void fetch(const int8_t *w) {
-  for (int i = 0; i < SIDE; i++) __builtin_prefetch(w + AHEAD + DEPTH * i);
-}
 
 /* Statements, since GCC's intrinsics are: c += a*b. */
 #define DOT(c, a, b)                    \
@@ -92,7 +87,6 @@ PC_INLINE void block_2x2(int is_signed, const operands *o, int32_t *sums) {
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t s = 0; s < o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE) {
-    fetch(w0), fetch(w1);
     STEP_2X2(x, ldx, w0, w1);
   }
   if (o->x_tail) STEP_2X2(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1]);
@@ -113,7 +107,6 @@ PC_INLINE void block_1x4(int is_signed, const operands *o, int32_t *sums) {
   _tile_zero(2);
   _tile_zero(3);
   for (int64_t s = 0; s < o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
-    fetch(w0), fetch(w1), fetch(w2), fetch(w3);
     STEP_1X4(x, ldx, w0, w1, w2, w3);
   }
   if (o->x_tail) STEP_1X4(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], o->w_tail[2], o->w_tail[3]);

@@ -105,11 +105,13 @@ static inline void row_debts(const int8_job *j, int rows, int64_t row, int32_t m
     zero[i] = z + moved;
     if (!j->w_zero) continue;
     const uint8_t *x = j->x + (row + i) * j->ldx;
-    uint32_t sum = 0;
-    if (j->is_signed)
-      for (int64_t l = 0; l < j->k; l++) sum += (uint32_t)(int8_t)x[l];
-    else
-      for (int64_t l = 0; l < j->k; l++) sum += x[l];
+    const vi16 ones = vi_set1(0x01010101), signs = vi_set1(j->is_signed ? (int32_t)0x80808080 : 0);
+    vi16 sums = vi_zero(); /* of unsigned codes: signed ones count 128 above their value */
+    int64_t l = 0;
+    for (; l + LINE <= j->k; l += LINE) sums = vi_dot_u8s8(sums, vi_xor(vi_load(x + l), signs), ones);
+    uint32_t sum = (uint32_t)vi_fold_add(sums);
+    if (j->is_signed) sum -= 128 * (uint32_t)l;
+    for (; l < j->k; l++) sum += j->is_signed ? (uint32_t)(int8_t)x[l] : x[l];
     shift[i] = (int32_t)(sum - (uint32_t)j->k * (uint32_t)z);
   }
 }

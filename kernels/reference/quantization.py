@@ -120,9 +120,7 @@ def gemm_to_f16_bound(*operands):
     """The float32 result, rounded once more."""
     *_, y = operands
     error = gemm_to_f32_bound(*operands)
-    with np.errstate(over="ignore"):
-        largest = (np.abs(y) + error).astype(np.float16)
-        return error + np.where(np.isfinite(largest), np.spacing(largest).astype(np.float64) / 2, np.inf)
+    return error + np.spacing((np.abs(y) + error).astype(np.float16)).astype(np.float64) / 2
 
 
 def gemm_to_f16_chain(*operands):
@@ -178,12 +176,14 @@ gemm_to_f16 = gemm_to_f32
 gemm_to_u8, gemm_to_u8_bound, gemm_to_u8_chain = gemm_to_s8, gemm_to_s8_bound, gemm_to_s8_chain
 
 
-def _gemm_to_sample(dtype, codes=None):
+def _gemm_to_sample(dtype, codes=None, largest=1.0):
+    """``largest``: scale of x; for half precision small enough that no result overflows."""
     integers = _gemm_sample(dtype)
 
     def sample(rng, m, k, n):
         x, w, sums, x_zero, w_zero = integers(rng, m, k, n)
-        x_scale, w_scale = (rng.uniform(0.001, 1, size).astype(np.float32) for size in (m, n))
+        x_scale = rng.uniform(0.001 * largest, largest, m).astype(np.float32)
+        w_scale = rng.uniform(0.001, 1, n).astype(np.float32)
         bias = rng.standard_normal(n).astype(np.float32) if rng.random() < 0.7 else None
         residual = rng.standard_normal((m, n)).astype(np.float32) if rng.random() < 0.5 else None
         operands = (x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, int(rng.integers(2)))
@@ -196,8 +196,10 @@ def _gemm_to_sample(dtype, codes=None):
     return sample
 
 
-gemm_u8s8_to_f32_sample = gemm_u8s8_to_f16_sample = gemm_u8s8_to_bf16_sample = _gemm_to_sample(np.uint8)
-gemm_s8s8_to_f32_sample = gemm_s8s8_to_f16_sample = gemm_s8s8_to_bf16_sample = _gemm_to_sample(np.int8)
+gemm_u8s8_to_f32_sample = gemm_u8s8_to_bf16_sample = _gemm_to_sample(np.uint8)
+gemm_s8s8_to_f32_sample = gemm_s8s8_to_bf16_sample = _gemm_to_sample(np.int8)
+gemm_u8s8_to_f16_sample = _gemm_to_sample(np.uint8, largest=2.0**-13)
+gemm_s8s8_to_f16_sample = _gemm_to_sample(np.int8, largest=2.0**-13)
 gemm_u8s8_to_s8_sample, gemm_u8s8_to_u8_sample = _gemm_to_sample(np.uint8, np.int8), _gemm_to_sample(np.uint8, np.uint8)
 gemm_s8s8_to_s8_sample, gemm_s8s8_to_u8_sample = _gemm_to_sample(np.int8, np.int8), _gemm_to_sample(np.int8, np.uint8)
 
