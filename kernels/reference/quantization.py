@@ -121,7 +121,7 @@ gemm_s8s8_f32, gemm_s8s8_f32_bound, gemm_s8s8_f32_chain = gemm_u8s8_f32, gemm_u8
 
 # -- dynamic quantization of rows
 def _groups(x, scale):
-    """x by groups [m, groups, size] with zeros in place of those that hold NaN or infinity, and which groups these are."""
+    """x by groups [m, groups, size], zeros in place of those that hold NaN or infinity, and which groups these are."""
     x = x.reshape(*scale.shape, -1) if x.size else np.zeros((*scale.shape, 0), x.dtype)
     x = x if scale.dtype == np.float32 else x.astype(np.float64)
     bad = ~np.isfinite(x).all(axis=2)
@@ -327,7 +327,7 @@ requantize_u8, requantize_u8_bound, requantize_u8_chain = requantize_s8, requant
 
 
 def requantize_fixed_s8(acc, multiplier, shift, zero, codes):
-    """acc·multiplier·2^(shift - 31): saturating left shift, doubling high product half up, right shift half away from 0."""
+    """acc·multiplier·2^(shift - 31): saturating left shift, high product half up, right shift half away from 0."""
     limits = np.iinfo(codes.dtype)
     left, right = np.maximum(shift, 0).astype(np.int64), np.maximum(-shift, 0).astype(np.int64)
     x = np.clip(acc.astype(np.int64) << left, -(2**31), 2**31 - 1)
