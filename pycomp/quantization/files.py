@@ -137,7 +137,9 @@ def _parse(content: bytes, what: str) -> NDArray[Any]:
         size *= length
     if dtype.hasobject or min(shape, default=0) < 0 or size != len(content) - stream.tell():
         raise FormatError(f"{what} claims {dtype} {shape}, which its {len(content) - stream.tell()} bytes are not")
-    return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C").copy()
+    flat = np.frombuffer(content, dtype, offset=stream.tell())
+    array: NDArray[Any] = flat.reshape(shape, order="F" if fortran else "C").copy()
+    return array
 
 
 def _safetensors() -> Any:

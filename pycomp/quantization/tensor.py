@@ -106,7 +106,7 @@ class QuantizedTensor:
             raise ValueError(f"arrays lack {', '.join(missing)}")
         if unknown := sorted(names - required - optional):
             raise ValueError(f"arrays hold {', '.join(map(str, unknown))}, which a QuantizedTensor does not have")
-        numbers: dict[str, int] = {}
+        numbers: dict[str, Any] = {}
         for name in names & (optional | {"bits"}):
             number = np.asarray(arrays[name])
             if number.ndim or number.dtype.kind not in "iu":
