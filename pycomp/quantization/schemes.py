@@ -32,7 +32,7 @@ class Layout:
         """Scales or zero points as the kernels take them: [rows], or [by_column, columns]."""
         if self.by_column:
             return values.reshape(self.by_column, self.matrix[1])
-        return np.tile(values, self.outer) if self.outer > 1 else values.reshape(-1)
+        return np.tile(values, self.outer) if self.outer != 1 else values.reshape(-1)
 
     def ranges(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Smallest and largest of each part of x, in the shape of the scales; NaN where it holds NaN."""
@@ -43,9 +43,9 @@ class Layout:
         else:
             low, high = np.empty(rows, np.float32), np.empty(rows, np.float32)
             dispatch.range_f32(x.reshape(self.matrix), low, high)
-            if self.outer > 1:
-                low = low.reshape(self.outer, -1).min(axis=0)
-                high = high.reshape(self.outer, -1).max(axis=0)
+            if self.outer != 1:
+                low = low.reshape(self.outer, *self.shape).min(axis=0, initial=np.inf)
+                high = high.reshape(self.outer, *self.shape).max(axis=0, initial=-np.inf)
         return low.reshape(self.shape), high.reshape(self.shape)
 
 
