@@ -130,7 +130,7 @@ def _parse(content: bytes, what: str) -> NDArray[Any]:
         if np.lib.format.read_magic(stream) != (1, 0):
             raise ValueError("another version")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except ValueError as error:
+    except Exception as error:  # NumPy reads the header as Python text: SyntaxError, TokenError, TypeError, ...
         raise FormatError(f"{what} has no header of an array ({' '.join(str(error).split())})") from None
     size = dtype.itemsize
     for length in shape:  # Python's integers do not overflow

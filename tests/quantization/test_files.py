@@ -132,6 +132,8 @@ GOOD = Q.to_dict()
         (zipped(claiming((12,), "|O")), "claims object"),
         (zipped(claiming((12,), version=b"\x09\x00")), "no header of an array"),
         (zipped(b"no array"), "no header of an array"),
+        (zipped(claiming((12,)).replace(b"}", b"(")), "no header of an array"),
+        (zipped(claiming((12,)).replace(b"'descr'", b"b'desc'")), "no header of an array"),
         (zipped(claiming((12,)), compression=zipfile.ZIP_DEFLATED), "is compressed"),
     ],
 )
