@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +50,7 @@ def save(path: str | os.PathLike[str], q: QuantizedTensor) -> None:
         content = buffer.getbuffer()
     else:
         content = memoryview(_safetensors().numpy.save(arrays))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -103,6 +101,8 @@ def _format(path: Path) -> str:
 
 def _read_npz(path: Path) -> Arrays:
     """Members are stored as they are, so that none can be larger than the file says."""
+    import zipfile  # takes milliseconds, which `import pycomp` need not
+
     arrays: Arrays = {}
     with path.open("rb") as file:
         try:

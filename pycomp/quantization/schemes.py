@@ -100,9 +100,8 @@ def choose(
     scale = np.where(low == high, np.float32(1), np.maximum(scale, SMALLEST))
     if power_of_two:
         fraction, exponent = np.frexp(scale)
-        scale = np.ldexp(np.float32(1), exponent - (fraction == half))
+        scale = np.asarray(np.ldexp(np.ones_like(scale), exponent - (fraction == half)))
     smallest = np.iinfo(dtype).min
     if symmetric:
         return scale, np.full(scale.shape, smallest + 128, np.int32)
-    zero = np.rint(-low / scale).astype(np.int32)
-    return scale, zero + np.int32(smallest + narrow_range)
+    return scale, np.asarray(np.rint(-low / scale) + np.float32(smallest + narrow_range), np.int32)

@@ -252,6 +252,9 @@ def quantize(
     ``|dequantize(quantize(x)) - x| <= scale/2·(1 + 2⁻¹⁴)``; with a zero point from x, whose rounding may move the last
     value past the last code, ``scale·(1 + 2⁻¹⁴)``.
 
+    Workspace: up to 32 bytes a scale. Symmetric int8 and uint8 with a zero point are read once where rows or groups lie
+    in memory one after the other; else x is read twice, first for its ranges.
+
     Examples
     --------
     >>> import numpy as np

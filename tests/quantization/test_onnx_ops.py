@@ -294,7 +294,7 @@ def runtime(model):
     return lambda inputs: session.run(None, inputs)
 
 
-def run(engine, operator, arrays, outputs, **attributes):
+def run(engine, operator, arrays, outputs, opset=21, **attributes):
     """Outputs of a one-operator model."""
     onnx = pytest.importorskip("onnx")
     helper = onnx.helper
@@ -307,7 +307,7 @@ def run(engine, operator, arrays, outputs, **attributes):
     node = helper.make_node(operator, names, [f"o{n}" for n in range(len(outputs))], **attributes)
     graph = helper.make_graph([node], "g", [value(n, a) for n, a in inputs.items()],
                               [value(f"o{n}", y) for n, y in enumerate(outputs)])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     return engine(model)(inputs)
 
 
@@ -331,6 +331,22 @@ def test_quantization_equals_other_implementations(engine, kind, scale_shape, ax
     back = onnx_ops.dequantize_linear(y, scale, zero, **attributes)
     (expected,) = run(engine, "DequantizeLinear", [y, scale, zero], [back], **attributes)
     assert back.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["int2", "uint2", "int4", "uint4"])
+@pytest.mark.parametrize("float_type", ["float32", "float16", "bfloat16"])
+def test_small_types_equal_the_reference_evaluator(kind, float_type):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(10)
+    kind, float_type = (np.dtype(getattr(ml_dtypes, n, None) or n) for n in (kind, float_type))
+    x, scale = (rng.standard_normal((4, 6)) * 5).astype(float_type), rng.uniform(0.5, 2, 6).astype(float_type)
+    zero = rng.integers(0, 2, 6).astype(kind)
+    y = onnx_ops.quantize_linear(x, scale, zero)
+    (expected,) = run(reference, "QuantizeLinear", [x, scale, zero], [y], opset=25)
+    assert (y.dtype, y.tobytes()) == (expected.dtype, expected.tobytes())
+    back = onnx_ops.dequantize_linear(y, scale, zero)
+    (expected,) = run(reference, "DequantizeLinear", [y, scale, zero], [back], opset=25)
+    assert (back.dtype, back.tobytes()) == (expected.dtype, expected.tobytes())
 
 
 @each_engine

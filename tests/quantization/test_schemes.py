@@ -63,6 +63,7 @@ def test_every_part_has_the_scale_and_codes_of_the_table(x, symmetric, narrow_ra
     assert q.data.dtype == dtype
     found = pieces(x, axis, group_size)
     assert q.scale.size == len(found)
+    assert type(q.scale) is type(q.zero_point) is np.ndarray
     for index, where in found.items():
         part, scale, zero = x[where], q.scale[index], int(q.zero_point[index])
         chosen, middle = formula(part, symmetric, narrow, dtype)
