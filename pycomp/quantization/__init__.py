@@ -2,6 +2,7 @@
 
 ``code = saturate(rint(x / scale) + zero_point)``, ``x ≈ (code - zero_point)·scale``. Products of codes are exact
 integers on every machine; the float epilogue is one fixed chain, so results do not depend on batch or threads.
+:mod:`pycomp.quantization.onnx_ops` has the operators of ONNX.
 """
 
 from .files import load, save

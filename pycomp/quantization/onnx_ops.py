@@ -210,6 +210,8 @@ def dynamic_quantize_linear(x: Any) -> tuple[NDArray[np.uint8], NDArray[np.float
     low, high = np.minimum(low, np.float32(0)), np.maximum(high, np.float32(0))
     with np.errstate(over="ignore", under="ignore"):
         scale = np.asarray((high - low) / np.float32(255), np.float32)
+    if not np.isfinite(scale):  # by the formula everything is 0
+        return np.zeros(x.shape, np.uint8), scale, np.zeros((), np.uint8)
     scale = scale if scale > 0 else np.ones((), np.float32)
     zero = np.asarray(np.rint(np.clip(np.float32(0) - low / scale, 0, 255)), np.uint8)
     y = np.empty(x.shape, np.uint8)

@@ -104,6 +104,13 @@ def test_dynamic_quantization_is_the_formula(shape, exponent, shift, seed):
     assert (y.dtype, scale.dtype, zero.dtype) == (np.uint8, np.float32, np.uint8)
 
 
+def test_dynamic_quantization_of_ranges_that_have_no_scale():
+    for x, scale in (([0, 0], 1), ([1e-44, 0], 1), ([], 1), ([3e38, -3e38], np.inf)):
+        y, got, zero = onnx_ops.dynamic_quantize_linear(np.array(x, F32))
+        assert (got, zero) == (scale, 0)
+        assert not y.any()
+
+
 @st.composite
 def stacks(draw):
     """Shapes of two operands of numpy.matmul."""
