@@ -15,7 +15,7 @@ enum {
   CHUNK = 1 << 14,       /* elements of a row that make a unit of work */
   GRAIN = 1 << 15,       /* elements that pay for waking a thread */
   AHEAD = 1 << 12,       /* elements to fetch ahead of use: hardware stops at the end of a page */
-  LARGE = 1 << 23,       /* floats of a result that goes past the caches */
+  LARGE = 1 << 23,       /* floats of a result that goes past the caches: 32 MB */
   LONG = 1 << 10,        /* elements of a row for which that pays: lines at its ends are written in parts */
   BATCH = 16,            /* groups whose scales are chosen together */
   NEAR = 1 << 12,        /* elements that the first cache holds */
@@ -206,7 +206,8 @@ static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
     const grid g = make_grid(j->scale[i], j->zero ? j->zero[i] : 0, j->is_signed ? -128 : 0, j->is_signed ? 127 : 255);
     int32_t sum;
-    if (quantize_span(j->x + i * j->ldx + l, n, g, j->codes + i * j->k + l, &sum)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
+    const int nan = quantize_span(j->x + i * j->ldx + l, n, g, j->codes + i * j->k + l, &sum);
+    if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
   }
 }
 
@@ -221,7 +222,8 @@ static void quantize_column_chunks(int64_t begin, int64_t end, const void *conte
       const int64_t lanes = smaller(last - l, LANES);
       const vf16 v = load(j->x + i * j->ldx + l, lanes);
       __builtin_prefetch(j->x + i * j->ldx + l + AHEAD, 0, 2);
-      const vf16 scale = lanes == LANES ? vf_load(j->scale + scales + l) : vf_select(vm_first(lanes), vf_load_n(j->scale + scales + l, lanes), vf_set1(1.0f));
+      const vf16 loaded = load(j->scale + scales + l, lanes);
+      const vf16 scale = lanes == LANES ? loaded : vf_select(vm_first(lanes), loaded, vf_set1(1.0f));
       const vf16 q = vf_min(vf_max(vf_div(v, scale), vf_set1(-MOST)), vf_set1(MOST));
       const vi16 code = vi_add(vi_from_vf(q), j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero());
       vi_store_bytes_n(j->codes + i * j->k + l, lanes, vi_min(vi_max(code, low), high));
@@ -235,7 +237,8 @@ static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
-    dequantize_span(j->from + i * j->k + l, n, j->is_signed, j->scale[i], j->zero ? j->zero[i] : 0, j->stream, j->y + i * j->k + l);
+    const int32_t zero = j->zero ? j->zero[i] : 0;
+    dequantize_span(j->from + i * j->k + l, n, j->is_signed, j->scale[i], zero, j->stream, j->y + i * j->k + l);
   }
   if (j->stream) vf_stream_fence();
 }

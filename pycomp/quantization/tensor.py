@@ -19,6 +19,8 @@ UINT8 = np.dtype(np.uint8)
 INT32 = np.dtype(np.int32)
 DTYPES = {"int8": INT8, "uint8": UINT8}
 ANY_NDIM = tuple(range(65))
+CACHED = 1 << 16
+"""Elements of a row that a core's cache holds, to be read a second time; longer rows are shared among threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,8 +254,8 @@ def quantize(
     ``|dequantize(quantize(x)) - x| <= scale/2·(1 + 2⁻¹⁴)``; with a zero point from x, whose rounding may move the last
     value past the last code, ``scale·(1 + 2⁻¹⁴)``.
 
-    Workspace: up to 32 bytes a scale. Symmetric int8 and uint8 with a zero point are read once where rows or groups lie
-    in memory one after the other; else x is read twice, first for its ranges.
+    Workspace: up to 32 bytes a scale. x is read once for symmetric int8 and for uint8 with a zero point where parts of
+    at most 65536 elements lie in memory one after the other; else twice, first for its ranges.
 
     Examples
     --------
@@ -287,7 +289,7 @@ def quantize(
     data = whole(out, x.shape, kind, (x,))
     narrow = bool(symmetric if narrow_range is None else narrow_range)
     x = contiguous(x)
-    if parts.shape and _is_fused(parts, symmetric, narrow, power_of_two, kind):
+    if _is_fused(parts, symmetric, narrow, power_of_two, kind):
         scales, zeros = np.empty(parts.matrix[0], np.float32), np.zeros(parts.matrix[0], np.int32)
         _quantize_rows(x.reshape(parts.matrix), data.reshape(parts.matrix), scales[:, None], zeros[:, None])
         scales, zeros = scales.reshape(parts.shape), zeros.reshape(parts.shape)
@@ -304,7 +306,8 @@ def quantize(
 def _is_fused(parts: Layout, symmetric: bool, narrow: bool, power_of_two: bool, kind: np.dtype[Any]) -> bool:
     """Whether one kernel finds the scales of rows and their codes."""
     scheme = (bool(symmetric), narrow, kind) in ((True, True, INT8), (False, False, UINT8))
-    return scheme and not power_of_two and not parts.by_column and parts.outer == 1
+    one_after_the_other = bool(parts.shape) and not parts.by_column and parts.outer == 1
+    return scheme and not power_of_two and one_after_the_other and parts.matrix[1] <= CACHED
 
 
 def _quantize_rows(

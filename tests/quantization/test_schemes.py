@@ -248,6 +248,31 @@ def test_bad_input_is_refused_in_one_line_and_changes_nothing(call, error, messa
     assert SHARED.tobytes() == before
 
 
+@pytest.mark.parametrize(("symmetric", "dtype"), [(True, "int8"), (False, "uint8")])
+def test_rows_too_long_for_a_cache_have_the_scales_of_short_ones(symmetric, dtype):
+    x = np.zeros((2, 70000), F32)
+    x[:, :300] = np.random.default_rng(4).standard_normal((2, 300))
+    long, short = (quantize(a, axis=0, symmetric=symmetric, dtype=dtype) for a in (x, x[:, :300]))
+    assert long.scale.tobytes() == short.scale.tobytes()
+    assert long.zero_point.tobytes() == short.zero_point.tobytes()
+    assert (long.data[:, :300] == short.data).all()
+    assert (long.data[:, 300:] == long.zero_point[:, None]).all()
+
+
+@pytest.mark.parametrize("backend", ["native", "jit", "reference"])
+def test_every_backend_quantizes_and_returns(backend):
+    x = np.random.default_rng(5).standard_normal((4, 64)).astype(F32)
+    pycomp.set_backend(backend)
+    try:
+        for axis, group_size in ((0, None), (1, None), (1, 16), (0, 2)):
+            q = quantize(x, symmetric=False, dtype="uint8", axis=axis, group_size=group_size)
+            step = q.scale if q.group_size is None else np.repeat(q.scale, q.group_size, axis=q.axis)
+            step = step[:, None] if step.shape == (4,) else step
+            assert (np.abs(q.dequantize() - x) <= step * F32(1.001)).all()
+    finally:
+        pycomp.set_backend(None)
+
+
 def test_a_range_that_is_not_finite_leaves_out_as_it_was():
     out = np.full((2, 6), 5, np.int8)
     for bad in (np.nan, np.inf):
