@@ -117,7 +117,7 @@ def test_multipliers_of_an_array_are_those_of_its_numbers():
 @given(sums, st.floats(2.0**-12, 2))
 @settings(deadline=None)
 def test_both_ways_agree_within_one(acc, scale):
-    acc = acc // 2**8
+    acc = np.asarray(acc // 2**8, np.int32)
     a, b = requantize(acc, scale), requantize_fixed_point(acc, *quantize_multiplier(float(F32(scale))))
     assert (np.abs(a.astype(int) - b) <= 1).all()
 
