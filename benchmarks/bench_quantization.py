@@ -130,11 +130,14 @@ def torch_dequantize(case: Case) -> Callable[[], object]:
     return torch._make_per_tensor_quantized_tensor(torch.from_numpy(case.inputs[0]), 0.1, 0).dequantize
 
 
-def torch_aminmax(case: Case) -> Callable[[], object]:
-    import torch
+def torch_aminmax(axis: int | None = None) -> Make:
+    def make(case: Case) -> Callable[[], object]:
+        import torch
 
-    x = torch.from_numpy(case.inputs[0])
-    return lambda: torch.aminmax(x)
+        x = torch.from_numpy(case.inputs[0])
+        return lambda: torch.aminmax(x, dim=axis)
+
+    return make
 
 
 TO_INT32: dict[str, Make] = {
@@ -165,7 +168,8 @@ PEERS: dict[str, dict[str, Make]] = {
     "gemm_s8s8": TO_INT32,
     "gemm_u8s8_f32": TO_INT32,
     "gemm_s8s8_f32": TO_INT32,
-    "range_f32": {"PyTorch aminmax": torch_aminmax},
+    "range_f32": {"PyTorch aminmax": torch_aminmax()},
+    "range_columns_f32": {"PyTorch aminmax": torch_aminmax(0)},
     "quantize_rows_s8": ROWS,
     "quantize_rows_u8": ROWS,
     "quantize_s8": GIVEN,

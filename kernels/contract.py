@@ -412,6 +412,21 @@ _ALL = (
         edges={"m": (0, 1, 2, 5), "k": (0, 1, 15, 16, 17, 33, 70001)},
         shapes=TENSOR_SHAPES,
     ),
+    Kernel(
+        name="range_columns_f32",
+        family="quantization",
+        sizes=("m", "k", "g"),
+        operands=(In("x", "f32", "m,k", strides=1), Out("low", "f32", "g,k"), Out("high", "f32", "g,k")),
+        reference=quantization.range_columns_f32,
+        bound=quantization.range_f32_bound,
+        chain=quantization.range_columns_f32,
+        sample=quantization.range_columns_f32_sample,
+        flops=lambda m, k, g: 0,
+        bytes=lambda m, k, g: 4 * m * k + 8 * g * k,
+        edges={"m": (0, 1, 2, 5, 64, 130), "k": (0, 1, 15, 16, 17, 33, 1025), "g": (1, 2, 3)},
+        shapes=COLUMN_SHAPES,
+        batch=None,
+    ),
     *(
         Kernel(
             name=name,

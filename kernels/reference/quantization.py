@@ -196,6 +196,17 @@ def range_f32_sample(rng, m, k):
     return (x,)
 
 
+def range_columns_f32(x, low, high):
+    """The same for columns, of each of len(low) groups of rows."""
+    groups = x.reshape(len(low), len(x) // max(len(low), 1), x.shape[1])
+    low[...] = groups.min(axis=1, initial=np.inf) + 0
+    high[...] = groups.max(axis=1, initial=-np.inf) + 0
+
+
+def range_columns_f32_sample(rng, m, k, g):
+    return range_f32_sample(rng, m - m % g if g else 0, k)
+
+
 # -- given scales
 def _spread(v, m):
     """Scales [m], one a row, or [g, k], one a column for m/g rows each, against the rows."""

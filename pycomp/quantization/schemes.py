@@ -38,8 +38,8 @@ class Layout:
         """Smallest and largest of each part of x, in the shape of the scales; NaN where it holds NaN."""
         rows, columns = self.matrix
         if self.by_column:
-            parts = x.reshape(self.by_column, rows // self.by_column, columns)
-            low, high = parts.min(axis=1, initial=np.inf), parts.max(axis=1, initial=-np.inf)
+            low, high = (np.empty((self.by_column, columns), np.float32) for _ in range(2))
+            dispatch.range_columns_f32(x.reshape(self.matrix), low, high)
         else:
             low, high = np.empty(rows, np.float32), np.empty(rows, np.float32)
             dispatch.range_f32(x.reshape(self.matrix), low, high)
