@@ -37,15 +37,14 @@ class Layout:
     def ranges(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Smallest and largest of each part of x, in the shape of the scales; NaN where it holds NaN."""
         rows, columns = self.matrix
-        if self.by_column:
-            low, high = (np.empty((self.by_column, columns), np.float32) for _ in range(2))
-            dispatch.range_columns_f32(x.reshape(self.matrix), low, high)
-        else:
-            low, high = np.empty(rows, np.float32), np.empty(rows, np.float32)
-            dispatch.range_f32(x.reshape(self.matrix), low, high)
-            if self.outer != 1:
-                low = low.reshape(self.outer, *self.shape).min(axis=0, initial=np.inf)
-                high = high.reshape(self.outer, *self.shape).max(axis=0, initial=-np.inf)
+        found = (self.by_column, columns) if self.by_column else (rows,)
+        low: NDArray[np.float32] = np.empty(found, np.float32)
+        high: NDArray[np.float32] = np.empty(found, np.float32)
+        kernel = dispatch.range_columns_f32 if self.by_column else dispatch.range_f32
+        kernel(x.reshape(self.matrix), low, high)
+        if self.outer != 1:
+            low = low.reshape(self.outer, *self.shape).min(axis=0, initial=np.inf)
+            high = high.reshape(self.outer, *self.shape).max(axis=0, initial=-np.inf)
         return low.reshape(self.shape), high.reshape(self.shape)
 
 
