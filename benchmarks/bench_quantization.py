@@ -73,10 +73,71 @@ def openvino_int8(case: Case) -> Callable[[], object]:
     return onnx_models.openvino_request(model, x.view(np.uint8).astype(np.float32))
 
 
+def _zero(codes: np.ndarray) -> np.ndarray:
+    return np.zeros((), codes.dtype)
+
+
 def onnxruntime_quantize(case: Case) -> Callable[[], object]:
-    x = case.inputs[0]
-    constants = {"scale": np.float32(0.1).reshape(()), "zero": np.int8(0).reshape(())}
-    return onnx_models.session("QuantizeLinear", {"x": x}, constants, np.empty(x.shape, np.int8))
+    """One scale for the tensor, given: what pycomp's kernels do besides is choosing scales, of rows or groups."""
+    x, codes = case.inputs[0], case.outputs()[0]
+    return onnx_models.session("QuantizeLinear", {"x": x}, {"s": np.float32(0.1).reshape(()), "z": _zero(codes)}, codes)
+
+
+def onnxruntime_quantize_axis(axis: int) -> Make:
+    def make(case: Case) -> Callable[[], object]:
+        x, codes = case.inputs[0], case.outputs()[0]
+        scales = np.full(x.shape[axis], 0.1, np.float32)
+        constants = {"s": scales, "z": np.zeros(scales.shape, codes.dtype)}
+        return onnx_models.session("QuantizeLinear", {"x": x}, constants, codes, axis=axis)
+
+    return make
+
+
+def onnxruntime_dequantize(case: Case) -> Callable[[], object]:
+    codes, y = case.inputs[0], case.outputs()[0]
+    constants = {"s": np.float32(0.1).reshape(()), "z": _zero(codes)}
+    return onnx_models.session("DequantizeLinear", {"x": codes}, constants, y)
+
+
+def _torch_code(case: Case) -> object:
+    import torch
+
+    return torch.quint8 if case.outputs()[0].dtype == np.uint8 else torch.qint8
+
+
+def torch_quantize(case: Case) -> Callable[[], object]:
+    import torch
+
+    x, kind = torch.from_numpy(case.inputs[0]), _torch_code(case)
+    return lambda: torch.quantize_per_tensor(x, 0.1, 0, kind)
+
+
+def torch_quantize_axis(axis: int) -> Make:
+    def make(case: Case) -> Callable[[], object]:
+        import torch
+
+        x, kind = torch.from_numpy(case.inputs[0]), _torch_code(case)
+        scale = torch.full((x.shape[axis],), 0.1, dtype=torch.double)
+        zero = torch.zeros(x.shape[axis], dtype=torch.long)
+        return lambda: torch.quantize_per_channel(x, scale, zero, axis, kind)
+
+    return make
+
+
+def torch_dequantize(case: Case) -> Callable[[], object]:
+    import torch
+
+    return torch._make_per_tensor_quantized_tensor(torch.from_numpy(case.inputs[0]), 0.1, 0).dequantize
+
+
+def torch_aminmax(axis: int | None = None) -> Make:
+    def make(case: Case) -> Callable[[], object]:
+        import torch
+
+        x = torch.from_numpy(case.inputs[0])
+        return lambda: torch.aminmax(x, dim=axis)
+
+    return make
 
 
 TO_INT32: dict[str, Make] = {
@@ -87,10 +148,36 @@ TO_INT32: dict[str, Make] = {
     "PyTorch x86 linear": _torch_quantized("x86"),
     "OpenVINO int8": openvino_int8,
 }
+ROWS: dict[str, Make] = {
+    "ONNX Runtime, scale given": onnxruntime_quantize,
+    "PyTorch, scales given": torch_quantize_axis(0),
+}
+GIVEN: dict[str, Make] = {
+    "ONNX Runtime, one scale": onnxruntime_quantize,
+    "ONNX Runtime, a scale a row": onnxruntime_quantize_axis(0),
+    "PyTorch, one scale": torch_quantize,
+    "PyTorch, a scale a row": torch_quantize_axis(0),
+}
+COLUMNS: dict[str, Make] = {
+    "ONNX Runtime, column scales": onnxruntime_quantize_axis(1),
+    "PyTorch, column scales": torch_quantize_axis(1),
+}
+BACK: dict[str, Make] = {"ONNX Runtime, one scale": onnxruntime_dequantize, "PyTorch, one scale": torch_dequantize}
 PEERS: dict[str, dict[str, Make]] = {
     "gemm_u8s8": TO_INT32,
     "gemm_s8s8": TO_INT32,
     "gemm_u8s8_f32": TO_INT32,
     "gemm_s8s8_f32": TO_INT32,
-    "quantize_rows_s8": {"ONNX Runtime, scale given": onnxruntime_quantize},
+    "range_f32": {"PyTorch aminmax": torch_aminmax()},
+    "range_columns_f32": {"PyTorch aminmax": torch_aminmax(0)},
+    "quantize_rows_s8": ROWS,
+    "quantize_rows_u8": ROWS,
+    "quantize_s8": GIVEN,
+    "quantize_u8": GIVEN,
+    "quantize_columns_s8": COLUMNS,
+    "quantize_columns_u8": COLUMNS,
+    "dequantize_s8": BACK,
+    "dequantize_u8": BACK,
+    "dequantize_columns_s8": BACK,
+    "dequantize_columns_u8": BACK,
 }

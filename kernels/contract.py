@@ -136,6 +136,20 @@ ROW_SHAPES = (
     ("a prompt", {"m": 128, "k": 4096}),
     ("a 7B model's feed-forward, in memory", {"m": 4096, "k": 11008}),
 )
+TENSOR_SHAPES = (*ROW_SHAPES, ("the same, one scale", {"m": 1, "k": 4096 * 11008}))
+GROUP_EDGES = {**ROW_EDGES, "groups": (1, 2, 3, 5)}
+GROUP_SHAPES = (
+    *((why, {**sizes, "groups": 1}) for why, sizes in ROW_SHAPES),
+    ("the same in groups of 32", {"m": 4096, "k": 11008, "groups": 344}),
+)
+COLUMN_EDGES = {**ROW_EDGES, "g": (1, 2, 3)}
+COLUMN_SHAPES = (
+    ("a prompt", {"m": 128, "k": 4096, "g": 1}),
+    ("a 7B model's feed-forward, in memory", {"m": 4096, "k": 11008, "g": 1}),
+    ("the same in groups of 32 rows", {"m": 4096, "k": 11008, "g": 128}),
+)
+SUM_EDGES = {"m": (0, 1, 2, 5), "n": (0, 1, 15, 16, 17, 33, 100)}
+SUM_SHAPES = tuple((why, {"m": sizes["m"], "n": sizes["k"]}) for why, sizes in ROW_SHAPES)
 LOGITS_SHAPES = (
     ("ImageNet's classes", {"m": 256, "n": 1000}),
     ("a vocabulary of 32 000", {"m": 64, "n": 32000}),
@@ -353,35 +367,70 @@ _ALL = (
     Kernel(
         name="quantize_rows_s8",
         family="quantization",
-        sizes=("m", "k"),
-        operands=(In("x", "f32", "m,k", strides=1), Out("codes", "i8", "m,k"), Out("scale", "f32", "m")),
+        sizes=("m", "k", "groups"),
+        operands=(
+            In("x", "f32", "m,k", strides=1),
+            Out("codes", "i8", "m,k"),
+            Out("scale", "f32", "m,groups"),
+            Out("sums", "i32", "m,groups"),
+        ),
         reference=quantization.quantize_rows_s8,
         bound=quantization.quantize_rows_s8_bound,
         chain=quantization.quantize_rows_s8,
         sample=quantization.quantize_rows_sample,
-        flops=lambda m, k: 0,
-        bytes=lambda m, k: 5 * m * k,
-        edges=ROW_EDGES,
-        shapes=ROW_SHAPES,
+        flops=lambda m, k, groups: 0,
+        bytes=lambda m, k, groups: 5 * m * k + 8 * m * groups,
+        edges=GROUP_EDGES,
+        shapes=GROUP_SHAPES,
     ),
     Kernel(
         name="quantize_rows_u8",
         family="quantization",
-        sizes=("m", "k"),
+        sizes=("m", "k", "groups"),
         operands=(
             In("x", "f32", "m,k", strides=1),
             Out("codes", "u8", "m,k"),
-            Out("scale", "f32", "m"),
-            Out("zero", "i32", "m"),
+            Out("scale", "f32", "m,groups"),
+            Out("zero", "i32", "m,groups"),
+            Out("sums", "i32", "m,groups"),
         ),
         reference=quantization.quantize_rows_u8,
         bound=quantization.quantize_rows_u8_bound,
         chain=quantization.quantize_rows_u8,
         sample=quantization.quantize_rows_sample,
+        flops=lambda m, k, groups: 0,
+        bytes=lambda m, k, groups: 5 * m * k + 12 * m * groups,
+        edges=GROUP_EDGES,
+        shapes=GROUP_SHAPES,
+    ),
+    Kernel(
+        name="range_f32",
+        family="quantization",
+        sizes=("m", "k"),
+        operands=(In("x", "f32", "m,k", strides=1), Out("low", "f32", "m"), Out("high", "f32", "m")),
+        reference=quantization.range_f32,
+        bound=quantization.range_f32_bound,
+        chain=quantization.range_f32,
+        sample=quantization.range_f32_sample,
         flops=lambda m, k: 0,
-        bytes=lambda m, k: 5 * m * k,
-        edges=ROW_EDGES,
-        shapes=ROW_SHAPES,
+        bytes=lambda m, k: 4 * m * k,
+        edges={"m": (0, 1, 2, 5), "k": (0, 1, 15, 16, 17, 33, 70001)},
+        shapes=TENSOR_SHAPES,
+    ),
+    Kernel(
+        name="range_columns_f32",
+        family="quantization",
+        sizes=("m", "k", "g"),
+        operands=(In("x", "f32", "m,k", strides=1), Out("low", "f32", "g,k"), Out("high", "f32", "g,k")),
+        reference=quantization.range_columns_f32,
+        bound=quantization.range_f32_bound,
+        chain=quantization.range_columns_f32,
+        sample=quantization.range_columns_f32_sample,
+        flops=lambda m, k, g: 0,
+        bytes=lambda m, k, g: 4 * m * k + 8 * g * k,
+        edges={"m": (0, 1, 2, 5, 64, 130), "k": (0, 1, 15, 16, 17, 33, 1025), "g": (1, 2, 3)},
+        shapes=COLUMN_SHAPES,
+        batch=None,
     ),
     *(
         Kernel(
@@ -401,7 +450,7 @@ _ALL = (
             flops=lambda m, k: 0,
             bytes=lambda m, k: 5 * m * k,
             edges=ROW_EDGES,
-            shapes=ROW_SHAPES,
+            shapes=TENSOR_SHAPES,
         )
         for name, code in (("quantize_s8", "i8"), ("quantize_u8", "u8"))
     ),
@@ -423,9 +472,100 @@ _ALL = (
             flops=lambda m, k: 0,
             bytes=lambda m, k: 5 * m * k,
             edges=ROW_EDGES,
-            shapes=ROW_SHAPES,
+            shapes=TENSOR_SHAPES,
         )
         for name, code in (("dequantize_s8", "i8"), ("dequantize_u8", "u8"))
+    ),
+    *(
+        Kernel(
+            name=name,
+            family="quantization",
+            sizes=("m", "k", "g"),
+            operands=(
+                In("x", "f32", "m,k", strides=1),
+                In("scale", "f32", "g,k"),
+                Opt("zero", "i32", "g,k"),
+                Out("codes", code, "m,k"),
+            ),
+            reference=getattr(quantization, name),
+            bound=getattr(quantization, f"{name}_bound"),
+            chain=getattr(quantization, f"{name}_chain"),
+            sample=getattr(quantization, f"{name}_sample"),
+            flops=lambda m, k, g: 0,
+            bytes=lambda m, k, g: 5 * m * k + 8 * g * k,
+            edges=COLUMN_EDGES,
+            shapes=COLUMN_SHAPES,
+            batch=None,
+        )
+        for name, code in (("quantize_columns_s8", "i8"), ("quantize_columns_u8", "u8"))
+    ),
+    *(
+        Kernel(
+            name=name,
+            family="quantization",
+            sizes=("m", "k", "g"),
+            operands=(
+                In("codes", code, "m,k"),
+                In("scale", "f32", "g,k"),
+                Opt("zero", "i32", "g,k"),
+                Out("y", "f32", "m,k"),
+            ),
+            reference=getattr(quantization, name),
+            bound=getattr(quantization, f"{name}_bound"),
+            chain=getattr(quantization, f"{name}_chain"),
+            sample=getattr(quantization, f"{name}_sample"),
+            flops=lambda m, k, g: 0,
+            bytes=lambda m, k, g: 5 * m * k + 8 * g * k,
+            edges=COLUMN_EDGES,
+            shapes=COLUMN_SHAPES,
+            batch=None,
+        )
+        for name, code in (("dequantize_columns_s8", "i8"), ("dequantize_columns_u8", "u8"))
+    ),
+    *(
+        Kernel(
+            name=name,
+            family="quantization",
+            sizes=("m", "n"),
+            operands=(
+                In("acc", "i32", "m,n", strides=1),
+                In("scale", "f32", "n"),
+                Opt("zero", "i32", "n"),
+                Out("codes", code, "m,n"),
+            ),
+            reference=getattr(quantization, name),
+            bound=getattr(quantization, f"{name}_bound"),
+            chain=getattr(quantization, f"{name}_chain"),
+            sample=getattr(quantization, f"{name}_sample"),
+            flops=lambda m, n: 0,
+            bytes=lambda m, n: 5 * m * n,
+            edges=SUM_EDGES,
+            shapes=SUM_SHAPES,
+        )
+        for name, code in (("requantize_s8", "i8"), ("requantize_u8", "u8"))
+    ),
+    *(
+        Kernel(
+            name=name,
+            family="quantization",
+            sizes=("m", "n"),
+            operands=(
+                In("acc", "i32", "m,n", strides=1),
+                In("multiplier", "i32", "n"),
+                In("shift", "i32", "n"),
+                Opt("zero", "i32", "n"),
+                Out("codes", code, "m,n"),
+            ),
+            reference=getattr(quantization, name),
+            bound=getattr(quantization, f"{name}_bound"),
+            chain=getattr(quantization, name),
+            sample=getattr(quantization, f"{name}_sample"),
+            flops=lambda m, n: 0,
+            bytes=lambda m, n: 5 * m * n,
+            edges=SUM_EDGES,
+            shapes=SUM_SHAPES,
+        )
+        for name, code in (("requantize_fixed_s8", "i8"), ("requantize_fixed_u8", "u8"))
     ),
     *(
         Kernel(

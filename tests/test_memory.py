@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import re, sys
 import numpy as np
-from pycomp import dense, pruning, sparse
+from pycomp import dense, pruning, quantization, sparse
 
 def resident(name):
     with open("/proc/self/status") as status:
@@ -67,6 +67,18 @@ CASES = {
         "w = draw(8192, 2048)", "pruning.unstructured_mask(w, 0.9)", 16 * MB),
     "pruning.unstructured_mask by magnitude": (
         "w = draw(8192, 2048)", "pruning.unstructured_mask(w, 0.5, by_magnitude=True)", 16 * MB),
+    "quantization.quantize": (
+        "x = draw(8192, 2048)", "quantization.quantize(x)", 16 * MB),
+    "quantization.quantize of columns, without zero points in the middle": (
+        "x = draw(8192, 2048)", "quantization.quantize(x, axis=1, symmetric=False)", 16 * MB),
+    "quantization.quantize in groups": (  # and 8 bytes a group
+        "x = draw(8192, 2048)", "quantization.quantize(x, group_size=32)", 16 * MB + 4 * MB),
+    "quantization.quantize into out": (
+        "x = draw(8192, 2048); out = np.ones(x.shape, np.int8)", "quantization.quantize(x, scale=0.1, out=out)", 0),
+    "quantization.dequantize": (
+        "q = quantization.quantize(draw(4096, 2048), axis=0)", "quantization.dequantize(q)", 32 * MB),
+    "quantization.requantize": (
+        "acc = draw(8192, 2048).view(np.int32)", "quantization.requantize(acc, 0.5)", 16 * MB),
     "pruning.nm_mask": (
         "w = draw(8192, 2048)", "pruning.nm_mask(w, 2, 4)", 16 * MB),
 }

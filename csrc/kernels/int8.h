@@ -2,7 +2,6 @@
 #ifndef PC_INT8_H
 #define PC_INT8_H
 
-#include "codes.h"
 #include "table.h"
 #include "vocabulary.h"
 
@@ -36,6 +35,12 @@ PC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t slice_bytes(const int8_job *j) { return (j->k + GROUP - 1) / GROUP * LINE; }
 
 PC_INLINE void fail(const int8_job *j, int status) { __atomic_store_n(j->status, status, __ATOMIC_RELAXED); }
+
+/* clamp(rint(x / scale) + zero, low, high), a true division. Beyond 512 a quotient saturates whatever the zero. */
+PC_INLINE vi16 codes_of(vf16 x, vf16 scale, vi16 zero, vi16 low, vi16 high) {
+  const vf16 q = vf_min(vf_max(vf_div(x, scale), vf_set1(-512.0f)), vf_set1(512.0f));
+  return vi_min(vi_max(vi_add(vi_from_vf(q), zero), low), high);
+}
 
 /* Stores one vector of float results at y[at..], as `to`. */
 PC_INLINE void store_as(output to, const int8_job *j, int64_t at, int64_t lanes, vf16 f) {

@@ -1,6 +1,7 @@
 /* Float to 8-bit codes and back: code = saturate(rint(x / scale) + zero), a true division, half to even;
  * x = float(code - zero) * scale. Also the choice of scale and zero for a row of activations, and the packing of codes
- * as weights. Limit: memory, 5 bytes an element; a row of activations is read twice, the second time from cache. */
+ * as weights. Limit: memory, 5 bytes an element; a row of activations is read twice, the second time from cache.
+ * Floats that no cache will hold go past the caches: a store into memory otherwise reads the line first. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -10,99 +11,184 @@
 
 enum {
   GROUP = 4,
-  CHUNK = 1 << 14,      /* elements of a row that make a unit of work */
-  GRAIN = 1 << 15,      /* elements that pay for waking a thread */
-  INFINITE = 0x7f800000 /* bits of infinity: a float of larger magnitude bits is NaN */
+  LINE = 64,             /* bytes */
+  CHUNK = 1 << 14,       /* elements of a row that make a unit of work */
+  GRAIN = 1 << 15,       /* elements that pay for waking a thread */
+  AHEAD = 1 << 12,       /* elements to fetch ahead of use: hardware stops at the end of a page */
+  LARGE = 1 << 23,       /* floats of a result that goes past the caches: 32 MB */
+  LONG = 1 << 10,        /* elements of a row for which that pays: lines at its ends are written in parts */
+  BATCH = 16,            /* groups whose scales are chosen together */
+  NEAR = 1 << 12,        /* elements that the first cache holds */
+  INFINITE = 0x7f800000, /* bits of infinity: a float of larger magnitude bits is NaN */
+  MOST = 512             /* beyond it a quotient saturates whatever the zero */
 };
 
-typedef struct {
-  int64_t m, k;
-  const float *x;
-  int64_t ldx;
-  void *codes;
-  float *scale;
-  int32_t *zero;
-  int low, high; /* of a code */
-  int *nan;
-} job;
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* codes[0..n) of x at one scale. limit: beyond it a quotient saturates whatever the zero. */
-static void quantize_span(const float *x, int64_t n, float scale, int32_t zero, int low, int high, uint8_t *codes) {
-  const vf16 divisor = vf_set1(scale), limit = vf_set1(512.0f), minus_limit = vf_set1(-512.0f);
-  const vi16 shift = vi_set1(zero), lowest = vi_set1(low), highest = vi_set1(high);
-  for (int64_t l = 0; l < n; l += LANES) {
-    const int64_t lanes = n - l < LANES ? n - l : LANES;
-    const vf16 q = vf_div(lanes == LANES ? vf_load(x + l) : vf_load_n(x + l, lanes), divisor);
-    const vi16 code = vi_add(vi_from_vf(vf_min(vf_max(q, minus_limit), limit)), shift);
-    vi_store_bytes_n(codes + l, lanes, vi_min(vi_max(code, lowest), highest));
-  }
+/* Floats to the next line. */
+static int64_t to_line(const float *p) { return (int64_t)(-(uintptr_t)p % LINE / sizeof *p); }
+
+PC_INLINE vf16 load(const float *x, int64_t n) { return n >= LANES ? vf_load(x) : vf_load_n(x, n); }
+
+/* -- one scale for many elements */
+typedef struct {
+  float scale, inverse; /* inverse 0: divide */
+  float least, most;    /* where codes end: of x, or, without an inverse, of the quotient */
+  int32_t zero;
+} grid;
+
+PC_INLINE grid make_grid(float scale, int32_t zero, int low, int high) {
+  const float least = (float)(low - zero), most = (float)(high - zero);
+  if (scale >= 0x1p-100f && scale <= 0x1p100f) return (grid){scale, 1.0f / scale, least * scale, most * scale, zero};
+  return (grid){scale, 0, least, most, zero};
 }
 
-/* Smallest and largest of the row and 0; returns 0 if the row holds NaN or infinity. */
-static int range(const float *x, int64_t n, float *low, float *high) {
-  const vi16 magnitude = vi_set1(0x7fffffff);
+/* Codes of 16 elements. With an inverse x is first bounded where the codes end, which rounds to the same codes and keeps
+ * the quotient where vf_div_by is a true division or far from a half. */
+PC_INLINE vi16 codes_of(vf16 x, grid g, int divide) {
+  const vf16 scale = vf_set1(g.scale), least = vf_set1(g.least), most = vf_set1(g.most);
+  const vf16 q = divide ? vf_min(vf_max(vf_div(x, scale), least), most)
+                        : vf_div_by(vf_min(vf_max(x, least), most), scale, vf_set1(g.inverse));
+  return vi_add(vi_from_vf(q), vi_set1(g.zero));
+}
+
+/* codes[0..n) of x, and their sum; returns whether x holds NaN. */
+PC_INLINE int span(const float *x, int64_t n, grid g, int divide, uint8_t *codes, int32_t *sum) {
+  vm16 nan = vm_first(0);
+  vi16 total = vi_zero();
+  int64_t l = 0;
+  for (; l + LANES <= n; l += LANES) {
+    const vf16 v = vf_load(x + l);
+    __builtin_prefetch(x + l + AHEAD, 0, 2);
+    const vi16 code = codes_of(v, g, divide);
+    nan = vm_or(nan, vf_isnan(v));
+    total = vi_add(total, code);
+    vi_store_bytes_n(codes + l, LANES, code);
+  }
+  if (l < n) {
+    const vf16 v = vf_load_n(x + l, n - l);
+    const vi16 code = codes_of(v, g, divide);
+    nan = vm_or(nan, vf_isnan(v));
+    total = vi_add(total, vi_select(vm_first(n - l), code, vi_zero()));
+    vi_store_bytes_n(codes + l, n - l, code);
+  }
+  *sum = vi_fold_add(total);
+  return vm_bits(nan) != 0;
+}
+
+PC_INLINE int quantize_span(const float *x, int64_t n, grid g, uint8_t *codes, int32_t *sum) {
+  return g.inverse == 0 ? span(x, n, g, 1, codes, sum) : span(x, n, g, 0, codes, sum);
+}
+
+PC_INLINE float dequantized(uint8_t code, int is_signed, float scale, int32_t zero) {
+  return (float)((is_signed ? (int8_t)code : code) - zero) * scale;
+}
+
+/* y[0..n) of codes; stream: past the caches. */
+static void dequantize_span(const uint8_t *codes, int64_t n, int is_signed, float scale, int32_t zero, int stream, float *y) {
+  const int64_t head = stream ? smaller(to_line(y), n) : 0;
+  int64_t l = 0;
+  for (; l < head; l++) y[l] = dequantized(codes[l], is_signed, scale, zero);
+  for (; l + LANES <= n; l += LANES) {
+    const vi16 code = is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
+    const vf16 v = vf_mul(vf_from_vi(vi_sub(code, vi_set1(zero))), vf_set1(scale));
+    if (stream) vf_stream(y + l, v);
+    else vf_store(y + l, v);
+  }
+  for (; l < n; l++) y[l] = dequantized(codes[l], is_signed, scale, zero);
+}
+
+/* -- scales of rows of activations, or of groups within a row */
+typedef struct {
+  int64_t m, k, groups;
+  const float *x;
+  int64_t ldx;
+  uint8_t *codes;
+  float *scale;
+  int32_t *zero, *sums;
+  int low, high;
+} job;
+
+/* Smallest and largest of the group and 0, low = -high for `magnitude`; returns 0 if it holds NaN or infinity. */
+PC_INLINE int range(const float *x, int64_t n, int magnitude, float *low, float *high) {
+  const vi16 no_sign = vi_set1(0x7fffffff);
   vf16 lowest = vf_zero(), highest = vf_zero();
   vi16 largest = vi_zero();
   for (int64_t l = 0; l < n; l += LANES) {
-    const vf16 v = n - l >= LANES ? vf_load(x + l) : vf_load_n(x + l, n - l);
+    const vf16 v = load(x + l, n - l);
+    __builtin_prefetch(x + l + AHEAD, 0, 2);
+    largest = vi_max(largest, vi_and(vi_from_bits(v), no_sign)); /* magnitudes are ordered as their bits */
+    if (magnitude) continue;
     lowest = vf_min(v, lowest);
     highest = vf_max(v, highest);
-    largest = vi_max(largest, vi_and(vi_from_bits(v), magnitude));
   }
-  *low = vf_fold_min(lowest);
-  *high = vf_fold_max(highest);
+  *high = vf_fold_max(magnitude ? vf_from_bits(largest) : highest);
+  *low = magnitude ? -*high : vf_fold_min(lowest);
   return vm_bits(vi_gt(largest, vi_set1(INFINITE - 1))) == 0;
 }
 
-/* A row that no scale fits: NaN scale and zero codes make its outputs NaN. */
-static void rows(int64_t begin, int64_t end, const void *context) {
+/* Scale and zero point of a group. */
+PC_INLINE grid choose(float low, float high, const job *j) {
+  if (low == high) return make_grid(1, 0, j->low, j->high);
+  /* halves: the difference of two finite numbers may be infinite */
+  float scale = j->zero ? (0.5f * high - 0.5f * low) / 127.5f : high / 127.0f;
+  if (scale < FLT_MIN) scale = FLT_MIN;
+  return make_grid(scale, j->zero ? (int32_t)rintf(-low / scale) : 0, j->low, j->high);
+}
+
+/* Groups by batches that stay in the first cache: one after the other each would wait for its own scale. A group that no
+ * scale fits gets a NaN scale and zero codes, which make its outputs NaN. */
+static void groups(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = begin; i < end; i++) {
-    const float *x = j->x + i * j->ldx;
-    uint8_t *codes = (uint8_t *)j->codes + i * j->k;
-    float low, high, scale;
-    int32_t zero = 0;
-    if (!range(x, j->k, &low, &high)) {
-      j->scale[i] = NAN;
-      if (j->zero) j->zero[i] = 0;
-      memset(codes, 0, (size_t)j->k);
-      continue;
+  const int64_t size = j->k / j->groups, batch = size < NEAR / BATCH ? BATCH : size < NEAR ? NEAR / size : 1;
+  int64_t i = begin / j->groups, part = begin % j->groups;
+  for (int64_t first = begin; first < end; first += batch) {
+    const int count = (int)smaller(batch, end - first);
+    const float *x[BATCH];
+    grid g[BATCH];
+    for (int b = 0; b < count; b++) {
+      float low, high;
+      x[b] = j->x + i * j->ldx + part * size;
+      if (++part == j->groups) part = 0, i++;
+      const int finite = j->zero ? range(x[b], size, 0, &low, &high) : range(x[b], size, 1, &low, &high);
+      g[b] = finite ? choose(low, high, j) : (grid){.scale = NAN};
     }
-    if (low == 0 && high == 0) {
-      scale = 1;
-    } else if (j->zero) {
-      scale = (0.5f * high - 0.5f * low) / 127.5f; /* halves: the difference of two finite numbers may be infinite */
-      if (scale < FLT_MIN) scale = FLT_MIN;
-      zero = (int32_t)rintf(-low / scale);
-    } else {
-      scale = (high > -low ? high : -low) / 127.0f;
-      if (scale < FLT_MIN) scale = FLT_MIN;
+    for (int b = 0; b < count; b++) {
+      const int64_t u = first + b;
+      uint8_t *codes = j->codes + u * size;
+      j->scale[u] = g[b].scale;
+      if (j->zero) j->zero[u] = g[b].zero;
+      if (g[b].scale == g[b].scale) {
+        quantize_span(x[b], size, g[b], codes, j->sums + u);
+      } else {
+        memset(codes, 0, (size_t)size);
+        j->sums[u] = 0;
+      }
     }
-    j->scale[i] = scale;
-    if (j->zero) j->zero[i] = zero;
-    quantize_span(x, j->k, scale, zero, j->low, j->high, codes);
   }
 }
 
 static int quantize_rows(job *j) {
-  if (j->m < 0 || j->k < 0 || j->ldx < j->k) return PC_EINVAL;
-  pc_for(j->m, 1 + GRAIN / (j->k + 1), rows, j);
+  if (j->m < 0 || j->k < 0 || j->groups < 0 || j->ldx < j->k) return PC_EINVAL;
+  if (j->groups == 0 ? j->k > 0 : j->k % j->groups) return PC_EINVAL;
+  const int64_t size = j->groups ? j->k / j->groups : 0;
+  pc_for(j->m * j->groups, 1 + GRAIN / (size + 1), groups, j);
   return PC_OK;
 }
 
-int PC_FN(quantize_rows_s8)(int64_t m, int64_t k, const float *x, int64_t ldx, int8_t *codes, float *scale) {
-  job j = {.m = m, .k = k, .x = x, .ldx = ldx, .codes = codes, .scale = scale, .low = -127, .high = 127};
+int PC_FN(quantize_rows_s8)(int64_t m, int64_t k, int64_t groups, const float *x, int64_t ldx, int8_t *codes, float *scale, int32_t *sums) {
+  job j = {m, k, groups, x, ldx, (uint8_t *)codes, scale, NULL, sums, -127, 127};
   return quantize_rows(&j);
 }
 
-int PC_FN(quantize_rows_u8)(int64_t m, int64_t k, const float *x, int64_t ldx, uint8_t *codes, float *scale, int32_t *zero) {
-  job j = {.m = m, .k = k, .x = x, .ldx = ldx, .codes = codes, .scale = scale, .zero = zero, .low = 0, .high = 255};
+int PC_FN(quantize_rows_u8)(int64_t m, int64_t k, int64_t groups, const float *x, int64_t ldx, uint8_t *codes, float *scale, int32_t *zero, int32_t *sums) {
+  job j = {m, k, groups, x, ldx, codes, scale, zero, sums, 0, 255};
   return quantize_rows(&j);
 }
 
-/* -- scales that are given */
+/* -- scales that are given, of rows or of columns */
 typedef struct {
-  int64_t m, k, chunks; /* chunks in a row */
+  int64_t m, k, g, chunks; /* g: rows of scales of columns, 0 for scales of rows; chunks in a row */
   const float *scale;
   const int32_t *zero;
   const float *x;
@@ -110,44 +196,73 @@ typedef struct {
   uint8_t *codes;
   const uint8_t *from;
   float *y;
-  int is_signed;
+  int is_signed, stream;
   int *nan;
 } given;
-
-static int holds_nan(const float *x, int64_t n) {
-  uint32_t found = 0;
-  for (int64_t l = 0; l < n; l += LANES) found |= vm_bits(vf_isnan(n - l >= LANES ? vf_load(x + l) : vf_load_n(x + l, n - l)));
-  return found != 0;
-}
 
 static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
   for (int64_t u = begin; u < end; u++) {
-    const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = j->k - l < CHUNK ? j->k - l : CHUNK;
-    const float *x = j->x + i * j->ldx + l;
-    if (holds_nan(x, n)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
-    quantize_span(x, n, j->scale[i], j->zero ? j->zero[i] : 0, j->is_signed ? -128 : 0, j->is_signed ? 127 : 255, j->codes + i * j->k + l);
+    const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
+    const grid g = make_grid(j->scale[i], j->zero ? j->zero[i] : 0, j->is_signed ? -128 : 0, j->is_signed ? 127 : 255);
+    int32_t sum;
+    const int nan = quantize_span(j->x + i * j->ldx + l, n, g, j->codes + i * j->k + l, &sum);
+    if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
   }
+}
+
+static void quantize_column_chunks(int64_t begin, int64_t end, const void *context) {
+  const given *j = context;
+  const vi16 low = vi_set1(j->is_signed ? -128 : 0), high = vi_set1(j->is_signed ? 127 : 255);
+  vm16 nan = vm_first(0);
+  for (int64_t u = begin; u < end; u++) {
+    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, last = smaller(j->k, first + CHUNK);
+    const int64_t scales = i / (j->m / j->g) * j->k;
+    for (int64_t l = first; l < last; l += LANES) {
+      const int64_t lanes = smaller(last - l, LANES);
+      const vf16 v = load(j->x + i * j->ldx + l, lanes);
+      __builtin_prefetch(j->x + i * j->ldx + l + AHEAD, 0, 2);
+      const vf16 loaded = load(j->scale + scales + l, lanes);
+      const vf16 scale = lanes == LANES ? loaded : vf_select(vm_first(lanes), loaded, vf_set1(1.0f));
+      const vf16 q = vf_min(vf_max(vf_div(v, scale), vf_set1(-MOST)), vf_set1(MOST));
+      const vi16 code = vi_add(vi_from_vf(q), j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero());
+      vi_store_bytes_n(j->codes + i * j->k + l, lanes, vi_min(vi_max(code, low), high));
+      nan = vm_or(nan, vf_isnan(v));
+    }
+  }
+  if (vm_bits(nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
 }
 
 static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
   for (int64_t u = begin; u < end; u++) {
-    const int64_t i = u / j->chunks, l0 = u % j->chunks * CHUNK, n = j->k - l0 < CHUNK ? j->k - l0 : CHUNK;
-    const uint8_t *codes = j->from + i * j->k + l0;
-    float *y = j->y + i * j->k + l0;
-    const vf16 scale = vf_set1(j->scale[i]);
-    const vi16 zero = vi_set1(j->zero ? j->zero[i] : 0);
-    int64_t l = 0;
-    for (; l + LANES <= n; l += LANES) {
-      const vi16 code = j->is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
-      vf_store(y + l, vf_mul(vf_from_vi(vi_sub(code, zero)), scale));
-    }
-    for (; l < n; l++) {
-      const int32_t code = j->is_signed ? (int8_t)codes[l] : codes[l];
-      y[l] = (float)(code - (j->zero ? j->zero[i] : 0)) * j->scale[i];
-    }
+    const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
+    const int32_t zero = j->zero ? j->zero[i] : 0;
+    dequantize_span(j->from + i * j->k + l, n, j->is_signed, j->scale[i], zero, j->stream, j->y + i * j->k + l);
   }
+  if (j->stream) vf_stream_fence();
+}
+
+static void dequantize_column_chunks(int64_t begin, int64_t end, const void *context) {
+  const given *j = context;
+  for (int64_t u = begin; u < end; u++) {
+    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, last = smaller(j->k, first + CHUNK);
+    const uint8_t *codes = j->from + i * j->k;
+    const float *scale = j->scale + i / (j->m / j->g) * j->k;
+    const int32_t *zero = j->zero ? j->zero + i / (j->m / j->g) * j->k : NULL;
+    float *y = j->y + i * j->k;
+    const int64_t head = j->stream ? smaller(first + to_line(y + first), last) : first;
+    int64_t l = first;
+    for (; l < head; l++) y[l] = dequantized(codes[l], j->is_signed, scale[l], zero ? zero[l] : 0);
+    for (; l + LANES <= last; l += LANES) {
+      const vi16 code = j->is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
+      const vf16 v = vf_mul(vf_from_vi(zero ? vi_sub(code, vi_load(zero + l)) : code), vf_load(scale + l));
+      if (j->stream) vf_stream(y + l, v);
+      else vf_store(y + l, v);
+    }
+    for (; l < last; l++) y[l] = dequantized(codes[l], j->is_signed, scale[l], zero ? zero[l] : 0);
+  }
+  if (j->stream) vf_stream_fence();
 }
 
 static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
@@ -156,8 +271,15 @@ static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
   int nan = 0;
   j->nan = &nan;
   j->chunks = (j->k + CHUNK - 1) / CHUNK;
-  pc_for(j->m * j->chunks, 1 + GRAIN / (j->k < CHUNK ? j->k : CHUNK), chunks, j);
+  j->stream = j->y && j->k >= LONG && j->m * j->k >= LARGE;
+  pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->k, CHUNK), chunks, j);
   return nan ? PC_ENAN : PC_OK;
+}
+
+/* The same with scales [g,k], each row of them for m/g rows. */
+static int by_columns(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
+  if (j->g < 0 || j->m < 0 || (j->g == 0 ? j->m > 0 : j->m % j->g)) return PC_EINVAL;
+  return by_chunks(j, chunks);
 }
 
 int PC_FN(quantize_s8)(int64_t m, int64_t k, const float *x, int64_t ldx, const float *scale, const int32_t *zero, int8_t *codes) {
@@ -178,6 +300,26 @@ int PC_FN(dequantize_s8)(int64_t m, int64_t k, const int8_t *codes, const float 
 int PC_FN(dequantize_u8)(int64_t m, int64_t k, const uint8_t *codes, const float *scale, const int32_t *zero, float *y) {
   given j = {.m = m, .k = k, .ldx = k, .from = codes, .scale = scale, .zero = zero, .y = y};
   return by_chunks(&j, dequantize_chunks);
+}
+
+int PC_FN(quantize_columns_s8)(int64_t m, int64_t k, int64_t g, const float *x, int64_t ldx, const float *scale, const int32_t *zero, int8_t *codes) {
+  given j = {.m = m, .k = k, .g = g, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = (uint8_t *)codes, .is_signed = 1};
+  return by_columns(&j, quantize_column_chunks);
+}
+
+int PC_FN(quantize_columns_u8)(int64_t m, int64_t k, int64_t g, const float *x, int64_t ldx, const float *scale, const int32_t *zero, uint8_t *codes) {
+  given j = {.m = m, .k = k, .g = g, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = codes};
+  return by_columns(&j, quantize_column_chunks);
+}
+
+int PC_FN(dequantize_columns_s8)(int64_t m, int64_t k, int64_t g, const int8_t *codes, const float *scale, const int32_t *zero, float *y) {
+  given j = {.m = m, .k = k, .g = g, .ldx = k, .from = (const uint8_t *)codes, .scale = scale, .zero = zero, .y = y, .is_signed = 1};
+  return by_columns(&j, dequantize_column_chunks);
+}
+
+int PC_FN(dequantize_columns_u8)(int64_t m, int64_t k, int64_t g, const uint8_t *codes, const float *scale, const int32_t *zero, float *y) {
+  given j = {.m = m, .k = k, .g = g, .ldx = k, .from = codes, .scale = scale, .zero = zero, .y = y};
+  return by_columns(&j, dequantize_column_chunks);
 }
 
 /* -- packing of weights */

@@ -59,6 +59,8 @@ PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
   _mm_storeu_si128((__m128i *)all, bytes);
   __builtin_memcpy(p, all, (size_t)n);
 }
+PC_INLINE void vf_stream(float *p, vf16 a) { _mm256_stream_ps(p, a.a); _mm256_stream_ps(p + 8, a.b); }
+PC_INLINE void vf_stream_fence(void) { _mm_sfence(); }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return (vi16){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return (vi16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
 
@@ -76,6 +78,11 @@ PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_mul_ps, a, b); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_div_ps, a, b); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { return (vf16){_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)}; }
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { return (vf16){_mm256_fnmadd_ps(a.a, b.a, c.a), _mm256_fnmadd_ps(a.b, b.b, c.b)}; }
+/* Two corrections: the first leaves the quotient within one ulp, the second then rounds it (Markstein 1990). */
+PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) {
+  const vf16 near = vf_mul(a, r), q = vf_fma(vf_fnma(near, b, a), r, near);
+  return vf_fma(vf_fnma(q, b, a), r, q);
+}
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_max_ps, a, b); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_min_ps, a, b); }
 PC_INLINE vf16 vf_abs(vf16 a) { const vf16 sign = vf_set1(-0.0f); PC_BOTH(vf16, _mm256_andnot_ps, sign, a); }
@@ -114,6 +121,14 @@ PC_INLINE vi16 vi_or(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_or_si256, a, b); }
 PC_INLINE vi16 vi_xor(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_xor_si256, a, b); }
 PC_INLINE vi16 vi_shl(vi16 a, int n) { const __m128i c = _mm_cvtsi32_si128(n); return (vi16){_mm256_sll_epi32(a.a, c), _mm256_sll_epi32(a.b, c)}; }
 PC_INLINE vi16 vi_shr(vi16 a, int n) { const __m128i c = _mm_cvtsi32_si128(n); return (vi16){_mm256_srl_epi32(a.a, c), _mm256_srl_epi32(a.b, c)}; }
+PC_INLINE vi16 vi_shr_each(vi16 a, vi16 n) { PC_BOTH(vi16, _mm256_srav_epi32, a, n); }
+PC_INLINE __m256i pc_mul_fraction(__m256i a, __m256i b) { /* of the products of even and of odd lanes bits 31 to 62 */
+  const __m256i half = _mm256_set1_epi64x(1 << 30);
+  const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(a, b), half);
+  const __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), half);
+  return _mm256_blend_epi32(_mm256_srli_epi64(even, 31), _mm256_slli_epi64(odd, 1), 0xaa);
+}
+PC_INLINE vi16 vi_mul_fraction(vi16 a, vi16 b) { PC_BOTH(vi16, pc_mul_fraction, a, b); }
 #ifdef __AVXVNNI__
 /* Assembly: around the intrinsic GCC 12 copies and spills the accumulators. */
 PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {

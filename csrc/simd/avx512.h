@@ -30,6 +30,8 @@ PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { _mm512_mask_storeu_ep
 PC_INLINE void vi_store_halves_n(void *p, int64_t n, vi16 a) { _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtepi32_epi16(a)); }
 PC_INLINE void vf_store_f16_n(uint16_t *p, int64_t n, vf16 a) { _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(a)); }
+PC_INLINE void vf_stream(float *p, vf16 a) { _mm512_stream_ps(p, a); }
+PC_INLINE void vf_stream_fence(void) { _mm_sfence(); }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 
@@ -47,6 +49,11 @@ PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { return _mm512_mul_ps(a, b); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { return _mm512_div_ps(a, b); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { return _mm512_fmadd_ps(a, b, c); }
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { return _mm512_fnmadd_ps(a, b, c); }
+/* Two corrections: the first leaves the quotient within one ulp, the second then rounds it (Markstein 1990). */
+PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) {
+  const vf16 near = vf_mul(a, r), q = vf_fma(vf_fnma(near, b, a), r, near);
+  return vf_fma(vf_fnma(q, b, a), r, q);
+}
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { return _mm512_max_ps(a, b); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { return _mm512_min_ps(a, b); }
 PC_INLINE vf16 vf_abs(vf16 a) { return _mm512_abs_ps(a); }
@@ -76,6 +83,13 @@ PC_INLINE vi16 vi_or(vi16 a, vi16 b) { return _mm512_or_si512(a, b); }
 PC_INLINE vi16 vi_xor(vi16 a, vi16 b) { return _mm512_xor_si512(a, b); }
 PC_INLINE vi16 vi_shl(vi16 a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n)); }
 PC_INLINE vi16 vi_shr(vi16 a, int n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n)); }
+PC_INLINE vi16 vi_shr_each(vi16 a, vi16 n) { return _mm512_srav_epi32(a, n); }
+PC_INLINE vi16 vi_mul_fraction(vi16 a, vi16 b) { /* of the products of even and of odd lanes bits 31 to 62 */
+  const __m512i half = _mm512_set1_epi64(1 << 30);
+  const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(a, b), half);
+  const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32)), half);
+  return _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 31), 0xaaaa, _mm512_slli_epi64(odd, 1));
+}
 #ifdef __AVX512VNNI__
 /* Assembly: around the intrinsic GCC 12 copies and spills the accumulators, at half the speed. */
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {

@@ -43,6 +43,9 @@ PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
   vst1q_s8(all, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
   memcpy(p, all, (size_t)(n < 16 ? n : 16));
 }
+/* No such stores among the intrinsics. */
+PC_INLINE void vf_stream(float *p, vf16 a) { vf_store(p, a); }
+PC_INLINE void vf_stream_fence(void) {}
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) {
   const uint8x16_t b = vld1q_u8(p);
   const uint16x8_t low = vmovl_u8(vget_low_u8(b)), high = vmovl_u8(vget_high_u8(b));
@@ -69,6 +72,11 @@ PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_EACH(vf16, vmulq_f32(a.q[i], b.q[i]))
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_EACH(vf16, vdivq_f32(a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, vfmsq_f32(c.q[i], a.q[i], b.q[i])); }
+/* Two corrections: the first leaves the quotient within one ulp, the second then rounds it (Markstein 1990). */
+PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) {
+  const vf16 near = vf_mul(a, r), q = vf_fma(vf_fnma(near, b, a), r, near);
+  return vf_fma(vf_fnma(q, b, a), r, q);
+}
 /* A compare and a choice: FMAX would return NaN where the definition returns b. */
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
@@ -114,6 +122,8 @@ PC_INLINE vi16 vi_or(vi16 a, vi16 b) { PC_EACH(vi16, vorrq_s32(a.q[i], b.q[i]));
 PC_INLINE vi16 vi_xor(vi16 a, vi16 b) { PC_EACH(vi16, veorq_s32(a.q[i], b.q[i])); }
 PC_INLINE vi16 vi_shl(vi16 a, int n) { PC_EACH(vi16, vshlq_s32(a.q[i], vdupq_n_s32(n))); }
 PC_INLINE vi16 vi_shr(vi16 a, int n) { PC_EACH(vi16, vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a.q[i]), vdupq_n_s32(-n)))); }
+PC_INLINE vi16 vi_shr_each(vi16 a, vi16 n) { PC_EACH(vi16, vshlq_s32(a.q[i], vnegq_s32(n.q[i]))); }
+PC_INLINE vi16 vi_mul_fraction(vi16 a, vi16 b) { PC_EACH(vi16, vqrdmulhq_s32(a.q[i], b.q[i])); }
 /* u*s = (u-128)*s + 64*s + 64*s: sdot takes signed bytes on both sides. */
 PC_INLINE int32x4_t pc_dot_u8s8(int32x4_t acc, int32x4_t u, int32x4_t s) {
   const int8x16_t w = vreinterpretq_s8_s32(s), half = vdupq_n_s8(64);

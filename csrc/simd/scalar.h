@@ -44,6 +44,9 @@ PC_INLINE uint16_t pc_half(float x) {
   return (uint16_t)(sign | ((size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13));
 }
 PC_INLINE void vf_store_f16_n(uint16_t *p, int64_t n, vf16 a) { for (int i = 0; i < n; i++) p[i] = pc_half(a.v[i]); }
+/* past the caches, for what is too large for them: p on a line of 64 bytes; the thread ends with vf_stream_fence */
+PC_INLINE void vf_stream(float *p, vf16 a) { vf_store(p, a); }
+PC_INLINE void vf_stream_fence(void) {}
 /* the low byte of each lane, and bytes widened to lanes */
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { for (int i = 0; i < n; i++) ((uint8_t *)p)[i] = (uint8_t)a.v[i]; }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { PC_EACH(vi16, p[i]); }
@@ -61,6 +64,8 @@ PC_INLINE vf16 vf_add(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] + b.v[i]); }
 PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] - b.v[i]); }
 PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] * b.v[i]); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] / b.v[i]); }
+/* a / b, one rounding, where r = 1 / b, 2^-100 <= b <= 2^100, and a is +0 or 1/4 <= |a / b| <= 2^10; nearer 0 within 2^-20 */
+PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) { (void)r; return vf_div(a, b); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(a.v[i], b.v[i], c.v[i])); }   /*  a*b + c */
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(-a.v[i], b.v[i], c.v[i])); } /* -a*b + c */
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */
@@ -94,6 +99,9 @@ PC_INLINE vi16 vi_or(vi16 a, vi16 b) { PC_EACH(vi16, a.v[i] | b.v[i]); }
 PC_INLINE vi16 vi_xor(vi16 a, vi16 b) { PC_EACH(vi16, a.v[i] ^ b.v[i]); }
 PC_INLINE vi16 vi_shl(vi16 a, int n) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] << n)); }
 PC_INLINE vi16 vi_shr(vi16 a, int n) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] >> n)); } /* zeros come in */
+PC_INLINE vi16 vi_shr_each(vi16 a, vi16 n) { PC_EACH(vi16, a.v[i] >> n.v[i]); } /* the sign comes in; 0 <= n <= 31 */
+/* (a*b + 2^30) >> 31 in 64 bits: a times the fraction b / 2^31, half up; b >= 0 */
+PC_INLINE vi16 vi_mul_fraction(vi16 a, vi16 b) { PC_EACH(vi16, (int32_t)(((int64_t)a.v[i] * b.v[i] + (1 << 30)) >> 31)); }
 /* acc + sum of the lane's 4 products u8 * s8, exact modulo 2^32: never the saturating 16-bit form */
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
   uint8_t ub[64]; int8_t sb[64];

@@ -143,37 +143,81 @@ def _range(x):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def quantize_rows_s8(x, codes, scale):  # type: ignore[no-untyped-def]
+def quantize_rows_s8(x, codes, scale, sums):  # type: ignore[no-untyped-def]
+    size = x.shape[1] // max(scale.shape[1], 1)
     for i in range(x.shape[0]):
-        lo, hi, finite = _range(x[i])
-        if not finite:
-            scale[i] = np.float32(np.nan)
-            codes[i] = 0
-            continue
-        s = np.float32(1)
-        if hi > lo:
-            s = max(max(hi, -lo) / np.float32(127), SMALLEST)
-        scale[i] = s
-        for l in range(x.shape[1]):
-            codes[i, l] = np.int32(np.rint(x[i, l] / s))
+        for g in range(scale.shape[1]):
+            part, out = x[i, g * size : (g + 1) * size], codes[i, g * size : (g + 1) * size]
+            lo, hi, finite = _range(part)
+            sums[i, g] = 0
+            if not finite:
+                scale[i, g] = np.float32(np.nan)
+                out[:] = 0
+                continue
+            s = np.float32(1)
+            if hi > lo:
+                s = max(max(hi, -lo) / np.float32(127), SMALLEST)
+            scale[i, g] = s
+            for l in range(size):
+                code = np.int32(np.rint(part[l] / s))
+                out[l] = code
+                sums[i, g] += code
 
 
 @njit(**FAST)
-def quantize_rows_u8(x, codes, scale, zero):  # type: ignore[no-untyped-def]
+def quantize_rows_u8(x, codes, scale, zero, sums):  # type: ignore[no-untyped-def]
+    size = x.shape[1] // max(scale.shape[1], 1)
     for i in range(x.shape[0]):
-        lo, hi, finite = _range(x[i])
-        zero[i] = 0
-        if not finite:
-            scale[i] = np.float32(np.nan)
-            codes[i] = 0
-            continue
-        s = np.float32(1)
-        if hi > lo:
-            s = max((np.float32(0.5) * hi - np.float32(0.5) * lo) / np.float32(127.5), SMALLEST)
-        z = np.int32(np.rint(-lo / s))
-        scale[i], zero[i] = s, z
+        for g in range(scale.shape[1]):
+            part, out = x[i, g * size : (g + 1) * size], codes[i, g * size : (g + 1) * size]
+            lo, hi, finite = _range(part)
+            zero[i, g] = 0
+            sums[i, g] = 0
+            if not finite:
+                scale[i, g] = np.float32(np.nan)
+                out[:] = 0
+                continue
+            s = np.float32(1)
+            if hi > lo:
+                s = max((np.float32(0.5) * hi - np.float32(0.5) * lo) / np.float32(127.5), SMALLEST)
+            z = np.int32(np.rint(-lo / s))
+            scale[i, g], zero[i, g] = s, z
+            for l in range(size):
+                code = min(np.int32(np.rint(part[l] / s)) + z, 255)
+                out[l] = code
+                sums[i, g] += code
+
+
+@njit(**FAST)
+def range_f32(x, low, high):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        lo, hi = np.float32(np.inf), np.float32(-np.inf)
+        nan = np.float32(0)
         for l in range(x.shape[1]):
-            codes[i, l] = min(np.int32(np.rint(x[i, l] / s)) + z, 255)
+            v = x[i, l]
+            lo = v if v < lo else lo
+            hi = v if v > hi else hi
+            nan = v if v != v else nan
+        low[i], high[i] = lo + nan, hi + nan
+
+
+@njit(**FAST)
+def range_columns_f32(x, low, high):  # type: ignore[no-untyped-def]
+    low[:], high[:] = np.float32(np.inf), np.float32(-np.inf)
+    many = x.shape[0] // max(low.shape[0], 1)
+    for i in range(x.shape[0]):
+        for l in range(x.shape[1]):
+            v, g = x[i, l] + np.float32(0), i // many
+            low[g, l] = v if v < low[g, l] or v != v else low[g, l]
+            high[g, l] = v if v > high[g, l] or v != v else high[g, l]
+
+
+@njit(**FAST)
+def _code(v, scale, zero, low, high):  # type: ignore[no-untyped-def]
+    q = v / scale
+    if q != q:
+        raise ValueError("an operand holds NaN")
+    return min(max(np.int32(np.rint(min(max(q, np.float32(-512)), np.float32(512)))) + zero, low), high)
 
 
 @njit(**FAST)
@@ -183,11 +227,19 @@ def _quantize(x, scale, zero, low, high, codes):  # type: ignore[no-untyped-def]
         if zero is not None:
             z = zero[i]
         for l in range(x.shape[1]):
-            q = x[i, l] / scale[i]
-            if q != q:
-                raise ValueError("an operand holds NaN")
-            q = min(max(q, np.float32(-512)), np.float32(512))
-            codes[i, l] = min(max(np.int32(np.rint(q)) + z, low), high)
+            codes[i, l] = _code(x[i, l], scale[i], z, low, high)
+
+
+@njit(**FAST)
+def _quantize_columns(x, scale, zero, low, high, codes):  # type: ignore[no-untyped-def]
+    many = x.shape[0] // max(scale.shape[0], 1)
+    for i in range(x.shape[0]):
+        for l in range(x.shape[1]):
+            codes[i, l] = _code(x[i, l], scale[i // many, l], zero[i // many, l], low, high)
+
+
+def _zero_columns(zero, scale):  # type: ignore[no-untyped-def]
+    return np.zeros(scale.shape, np.int32) if zero is None else zero
 
 
 @njit(**FAST)
@@ -200,6 +252,14 @@ def quantize_u8(x, scale, zero, codes):  # type: ignore[no-untyped-def]
     _quantize(x, scale, zero, 0, 255, codes)
 
 
+def quantize_columns_s8(x, scale, zero, codes):  # type: ignore[no-untyped-def]
+    _quantize_columns(x, scale, _zero_columns(zero, scale), -128, 127, codes)
+
+
+def quantize_columns_u8(x, scale, zero, codes):  # type: ignore[no-untyped-def]
+    _quantize_columns(x, scale, _zero_columns(zero, scale), 0, 255, codes)
+
+
 @njit(**FAST)
 def dequantize_s8(codes, scale, zero, y):  # type: ignore[no-untyped-def]
     for i in range(codes.shape[0]):
@@ -210,4 +270,53 @@ def dequantize_s8(codes, scale, zero, y):  # type: ignore[no-untyped-def]
             y[i, l] = np.float32(np.int32(codes[i, l]) - z) * scale[i]
 
 
+@njit(**FAST)
+def _dequantize_columns(codes, scale, zero, y):  # type: ignore[no-untyped-def]
+    many = codes.shape[0] // max(scale.shape[0], 1)
+    for i in range(codes.shape[0]):
+        for l in range(codes.shape[1]):
+            y[i, l] = np.float32(np.int32(codes[i, l]) - zero[i // many, l]) * scale[i // many, l]
+
+
+def dequantize_columns_s8(codes, scale, zero, y):  # type: ignore[no-untyped-def]
+    _dequantize_columns(codes, scale, _zero_columns(zero, scale), y)
+
+
 dequantize_u8 = dequantize_s8
+dequantize_columns_u8 = dequantize_columns_s8
+
+
+@njit(**FAST)
+def _requantize(acc, scale, zero, low, high, codes):  # type: ignore[no-untyped-def]
+    for i in range(acc.shape[0]):
+        for j in range(acc.shape[1]):
+            r = min(max(np.float32(acc[i, j]) * scale[j], np.float32(-512)), np.float32(512))
+            codes[i, j] = min(max(np.int32(np.rint(r)) + zero[j], low), high)
+
+
+@njit(**FAST)
+def _requantize_fixed(acc, multiplier, shift, zero, low, high, codes):  # type: ignore[no-untyped-def]
+    for i in range(acc.shape[0]):
+        for j in range(acc.shape[1]):
+            left, right = np.int64(max(shift[j], 0)), np.int64(max(-shift[j], 0))
+            x = min(max(np.int64(acc[i, j]) << left, np.int64(-(2**31))), np.int64(2**31 - 1))
+            doubled = (x * np.int64(multiplier[j]) + np.int64(2**30)) >> np.int64(31)
+            away = np.int64(1 if doubled < 0 and right > 0 else 0)
+            rounded = (doubled + ((np.int64(1) << right) >> np.int64(1)) - away) >> right
+            codes[i, j] = min(max(rounded + zero[j], np.int64(low)), np.int64(high))
+
+
+def requantize_s8(acc, scale, zero, codes):  # type: ignore[no-untyped-def]
+    _requantize(acc, scale, _zero_columns(zero, scale), -128, 127, codes)
+
+
+def requantize_u8(acc, scale, zero, codes):  # type: ignore[no-untyped-def]
+    _requantize(acc, scale, _zero_columns(zero, scale), 0, 255, codes)
+
+
+def requantize_fixed_s8(acc, multiplier, shift, zero, codes):  # type: ignore[no-untyped-def]
+    _requantize_fixed(acc, multiplier, shift, _zero_columns(zero, shift), -128, 127, codes)
+
+
+def requantize_fixed_u8(acc, multiplier, shift, zero, codes):  # type: ignore[no-untyped-def]
+    _requantize_fixed(acc, multiplier, shift, _zero_columns(zero, shift), 0, 255, codes)

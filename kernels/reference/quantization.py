@@ -205,55 +205,103 @@ gemm_s8s8_to_s8_sample, gemm_s8s8_to_u8_sample = _gemm_to_sample(np.int8, np.int
 
 
 # -- dynamic quantization of rows
-def _finite_rows(x):
-    """x with zeros in place of rows that hold NaN or infinity, and which rows these are."""
-    bad = ~np.isfinite(x).all(axis=1)
-    return np.where(bad[:, None], x.dtype.type(0), x), bad
+def _groups(x, scale):
+    """x by groups [m, groups, size], zeros in place of those that hold NaN or infinity, and which groups these are."""
+    x = x.reshape(*scale.shape, -1) if x.size else np.zeros((*scale.shape, 0), x.dtype)
+    x = x if scale.dtype == np.float32 else x.astype(np.float64)
+    bad = ~np.isfinite(x).all(axis=2)
+    return np.where(bad[:, :, None], x.dtype.type(0), x), bad
 
 
-def quantize_rows_s8(x, codes, scale):
-    """scale = max(max|x|/127, 2^-126), codes = rint(x/scale); a zero row: scale 1; not finite: scale NaN, codes 0."""
-    x, bad = _finite_rows(x if scale.dtype == np.float32 else x.astype(np.float64))
-    largest = np.abs(x).max(axis=1, initial=0)
+def _fill(given, codes, sums, bad):
+    given = np.where(bad[:, :, None], 0, given).astype(np.int64)
+    codes[...] = given.reshape(codes.shape)
+    sums[...] = given.sum(axis=2)
+
+
+def quantize_rows_s8(x, codes, scale, sums):
+    """scale = max(max|x|/127, 2^-126), codes = rint(x/scale); zeros: scale 1; not finite: scale NaN, codes 0."""
+    x, bad = _groups(x, scale)
+    largest = np.abs(x).max(axis=2, initial=0)
     scale[...] = np.where(largest > 0, np.maximum(largest / x.dtype.type(127), SMALLEST), 1)
-    codes[...] = np.rint(x / scale[:, None])
+    _fill(np.rint(x / scale[:, :, None]), codes, sums, bad)
     scale[bad] = np.nan
 
 
-def quantize_rows_s8_bound(x, codes, scale):
+def quantize_rows_s8_bound(x, codes, scale, sums):
     """A code may differ by one where the rounded scale moves a quotient over a tie."""
-    return np.ones(codes.shape), U * scale + TINY
+    return np.ones(codes.shape), U * scale + TINY, np.full(sums.shape, float(codes.size))
 
 
-def quantize_rows_u8(x, codes, scale, zero):
-    """lo, hi: range of the row and 0; scale = max((hi/2 - lo/2)/127.5, 2^-126); zero = rint(-lo/scale)."""
-    x, bad = _finite_rows(x if scale.dtype == np.float32 else x.astype(np.float64))
+def quantize_rows_u8(x, codes, scale, zero, sums):
+    """lo, hi: range of the group and 0; scale = max((hi/2 - lo/2)/127.5, 2^-126); zero = rint(-lo/scale)."""
+    x, bad = _groups(x, scale)
     kind = x.dtype.type
-    lo, hi = x.min(axis=1, initial=0), x.max(axis=1, initial=0)
+    lo, hi = x.min(axis=2, initial=0), x.max(axis=2, initial=0)
     spread = np.maximum((kind(0.5) * hi - kind(0.5) * lo) / kind(127.5), SMALLEST)
     scale[...] = np.where(hi > lo, spread, 1)
     zero[...] = np.rint(-lo / scale)
-    codes[...] = np.minimum(np.rint(x / scale[:, None]) + zero[:, None], 255)
+    _fill(np.minimum(np.rint(x / scale[:, :, None]) + zero[:, :, None], 255), codes, sums, bad)
     scale[bad] = np.nan
 
 
-def quantize_rows_u8_bound(x, codes, scale, zero):
+def quantize_rows_u8_bound(x, codes, scale, zero, sums):
     """As for signed codes; the zero point may move by one as well."""
-    return np.full(codes.shape, 2.0), 3 * U * scale + TINY, np.ones(zero.shape)
+    sum_bound = np.full(sums.shape, 2.0 * codes.size)
+    return np.full(codes.shape, 2.0), 3 * U * scale + TINY, np.ones(zero.shape), sum_bound
 
 
-def quantize_rows_sample(rng, m, k):
+def quantize_rows_sample(rng, m, k, groups):
+    k = k + -k % groups if groups else 0
     x = rng.standard_normal((m, k)) * 10.0 ** rng.integers(-6, 6, (m, 1))
     if m > 1 and rng.random() < 0.5:
         x[rng.integers(m)] = 0
+    if x.size and rng.random() < 0.2:
+        x[rng.integers(m), rng.integers(k)] = rng.choice([np.nan, np.inf, -np.inf])
     return (x.astype(np.float32),)
 
 
+# -- ranges
+def range_f32(x, low, high):
+    """The smallest and largest of each row; NaN where it holds NaN; -0 counts as +0."""
+    low[...] = x.min(axis=1, initial=np.inf) + 0
+    high[...] = x.max(axis=1, initial=-np.inf) + 0
+
+
+def range_f32_bound(x, low, high):
+    return np.zeros(low.shape), np.zeros(high.shape)
+
+
+def range_f32_sample(rng, m, k):
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    if x.size and rng.random() < 0.3:
+        x[rng.integers(m), rng.integers(k)] = rng.choice([np.nan, np.inf, -np.inf])
+    if m and rng.random() < 0.3:  # zeros of both signs
+        x[rng.integers(m)] = rng.choice(np.array([0, -0.0], np.float32), k)
+    return (x,)
+
+
+def range_columns_f32(x, low, high):
+    """The same for columns, of each of len(low) groups of rows."""
+    groups = x.reshape(len(low), len(x) // max(len(low), 1), x.shape[1])
+    low[...] = groups.min(axis=1, initial=np.inf) + 0
+    high[...] = groups.max(axis=1, initial=-np.inf) + 0
+
+
+def range_columns_f32_sample(rng, m, k, g):
+    return range_f32_sample(rng, m - m % g if g else 0, k)
+
+
 # -- given scales
+def _spread(v, m):
+    """Scales [m], one a row, or [g, k], one a column for m/g rows each, against the rows."""
+    return v[:, None] if v.ndim == 1 else np.repeat(v, m // max(len(v), 1), axis=0)
+
+
 def _quantize(x, scale, zero, codes):
     limits = np.iinfo(codes.dtype)
     with np.errstate(over="ignore"):
-        q = np.rint(x / scale[:, None]) + (0 if zero is None else zero[:, None])
+        q = np.rint(x / _spread(scale, len(x))) + (0 if zero is None else _spread(zero, len(x)))
     codes[...] = np.clip(q, limits.min, limits.max)
 
 
@@ -273,22 +321,39 @@ def quantize_s8_chain(x, scale, zero, codes):
     _quantize(x, scale, zero, codes)
 
 
-def _quantize_sample(low, high):
-    def sample(rng, m, k):
-        x = (rng.standard_normal((m, k)) * 50).astype(np.float32)
-        zero = rng.integers(low, high + 1, m, np.int32) if rng.random() < 0.5 else None
-        return x, rng.uniform(0.1, 1, m).astype(np.float32), zero
+def _scales(rng, dtype, smallest, shape):
+    limits = np.iinfo(dtype)
+    zero = rng.integers(limits.min, limits.max + 1, shape, np.int32) if rng.random() < 0.5 else None
+    return rng.uniform(smallest, 1, shape).astype(np.float32), zero
+
+
+def _quantize_sample(dtype):
+    def sample(rng, m, k, g=None):
+        m = m if g is None else m - m % g if g else 0
+        scale, zero = _scales(rng, dtype, 0.1, (m,) if g is None else (g, k))
+        x = rng.standard_normal((m, k)) * 50
+        ties = rng.integers(-300, 300, (m, k)) + 0.5  # quotients that are halves, or next to one
+        x = np.where(rng.random((m, k)) < 0.3, ties * _spread(scale, m), x).astype(np.float32)
+        if g is None and m and rng.random() < 0.3:  # scales far from 1
+            power = np.float32(2.0) ** rng.choice(np.array([-120, -101, -100, -99, 99, 100, 101]), m).astype(np.float32)
+            scale, x = scale * power, x * power[:, None]
+        return x, scale, zero
 
     return sample
 
 
-quantize_s8_sample, quantize_u8_sample = _quantize_sample(-128, 127), _quantize_sample(0, 255)
+quantize_s8_sample, quantize_u8_sample = _quantize_sample(np.int8), _quantize_sample(np.uint8)
 quantize_u8, quantize_u8_bound, quantize_u8_chain = quantize_s8, quantize_s8_bound, quantize_s8_chain
+quantize_columns_s8 = quantize_columns_u8 = quantize_s8
+quantize_columns_s8_bound = quantize_columns_u8_bound = quantize_s8_bound
+quantize_columns_s8_chain = quantize_columns_u8_chain = quantize_s8_chain
+quantize_columns_s8_sample, quantize_columns_u8_sample = quantize_s8_sample, quantize_u8_sample
 
 
 def dequantize_s8(codes, scale, zero, y):
     """(codes - zero)·scale."""
-    y[...] = (codes.astype(np.int64) - (0 if zero is None else zero[:, None])) * scale[:, None].astype(np.float64)
+    m = len(codes)
+    y[...] = (codes.astype(np.int64) - (0 if zero is None else _spread(zero, m))) * _spread(scale, m).astype(np.float64)
 
 
 def dequantize_s8_bound(codes, scale, zero, y):
@@ -296,19 +361,92 @@ def dequantize_s8_bound(codes, scale, zero, y):
 
 
 def dequantize_s8_chain(codes, scale, zero, y):
-    y[...] = (codes.astype(np.int32) - (0 if zero is None else zero[:, None])).astype(np.float32) * scale[:, None]
+    m = len(codes)
+    y[...] = (codes.astype(np.int32) - (0 if zero is None else _spread(zero, m))).astype(np.float32) * _spread(scale, m)
 
 
 def _dequantize_sample(dtype):
     limits = np.iinfo(dtype)
 
-    def sample(rng, m, k):
+    def sample(rng, m, k, g=None):
+        m = m if g is None else m - m % g if g else 0
         codes = rng.integers(limits.min, limits.max + 1, (m, k), dtype)
-        zero = rng.integers(limits.min, limits.max + 1, m, np.int32) if rng.random() < 0.5 else None
-        return codes, rng.uniform(0.001, 1, m).astype(np.float32), zero
+        return codes, *_scales(rng, dtype, 0.001, (m,) if g is None else (g, k))
 
     return sample
 
 
 dequantize_s8_sample, dequantize_u8_sample = _dequantize_sample(np.int8), _dequantize_sample(np.uint8)
 dequantize_u8, dequantize_u8_bound, dequantize_u8_chain = dequantize_s8, dequantize_s8_bound, dequantize_s8_chain
+dequantize_columns_s8 = dequantize_columns_u8 = dequantize_s8
+dequantize_columns_s8_bound = dequantize_columns_u8_bound = dequantize_s8_bound
+dequantize_columns_s8_chain = dequantize_columns_u8_chain = dequantize_s8_chain
+dequantize_columns_s8_sample, dequantize_columns_u8_sample = dequantize_s8_sample, dequantize_u8_sample
+
+
+# -- int32 sums to codes
+def _requantize(t, scale, zero, codes):
+    limits = np.iinfo(codes.dtype)
+    codes[...] = np.clip(np.rint(t * scale) + (0 if zero is None else zero), limits.min, limits.max)
+
+
+def requantize_s8(acc, scale, zero, codes):
+    """saturate(rint(acc·scale) + zero)."""
+    _requantize(acc.astype(np.float64), scale.astype(np.float64), zero, codes)
+
+
+def requantize_s8_bound(acc, scale, zero, codes):
+    """The sum and the product are rounded to float32 first, which may cross a tie."""
+    return np.ones(codes.shape)
+
+
+def requantize_s8_chain(acc, scale, zero, codes):
+    _requantize(acc.astype(np.float32), scale, zero, codes)
+
+
+def _sums_sample(rng, m, n):
+    """Sums around the codes of a scale near 2^-7, and any."""
+    near = rng.integers(-(2**15), 2**15, (m, n), np.int32)
+    return np.where(rng.random((m, n)) < 0.7, near, rng.integers(-(2**31), 2**31, (m, n))).astype(np.int32)
+
+
+def _requantize_sample(dtype):
+    def sample(rng, m, n):
+        scale, zero = _scales(rng, dtype, 2.0**-8, n)
+        return _sums_sample(rng, m, n), scale * np.float32(2.0**-7), zero
+
+    return sample
+
+
+requantize_s8_sample, requantize_u8_sample = _requantize_sample(np.int8), _requantize_sample(np.uint8)
+requantize_u8, requantize_u8_bound, requantize_u8_chain = requantize_s8, requantize_s8_bound, requantize_s8_chain
+
+
+def requantize_fixed_s8(acc, multiplier, shift, zero, codes):
+    """acc·multiplier·2^(shift - 31): saturating left shift, high product half up, right shift half away from 0."""
+    limits = np.iinfo(codes.dtype)
+    left, right = np.maximum(shift, 0).astype(np.int64), np.maximum(-shift, 0).astype(np.int64)
+    x = np.clip(acc.astype(np.int64) << left, -(2**31), 2**31 - 1)
+    high = (x * multiplier.astype(np.int64) + 2**30) >> 31
+    magnitude = (np.abs(high) + ((np.int64(1) << right) >> 1)) >> right
+    codes[...] = np.clip(np.sign(high) * magnitude + (0 if zero is None else zero), limits.min, limits.max)
+
+
+def requantize_fixed_s8_bound(acc, multiplier, shift, zero, codes):
+    return np.zeros(codes.shape)
+
+
+def _requantize_fixed_sample(dtype):
+    def sample(rng, m, n):
+        multiplier = rng.integers(2**30, 2**31, n).astype(np.int32)
+        if n and rng.random() < 0.3:
+            multiplier[rng.integers(n)] = rng.choice(np.array([0, 2**30, 2**31 - 1], np.int32))
+        shift = np.where(rng.random(n) < 0.8, rng.integers(-9, 1, n), rng.integers(-31, 31, n)).astype(np.int32)
+        return _sums_sample(rng, m, n), multiplier, shift, _scales(rng, dtype, 1, n)[1]
+
+    return sample
+
+
+requantize_fixed_s8_sample = _requantize_fixed_sample(np.int8)
+requantize_fixed_u8_sample = _requantize_fixed_sample(np.uint8)
+requantize_fixed_u8, requantize_fixed_u8_bound = requantize_fixed_s8, requantize_fixed_s8_bound

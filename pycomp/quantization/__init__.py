@@ -2,11 +2,14 @@
 
 ``code = saturate(rint(x / scale) + zero_point)``, ``x ≈ (code - zero_point)·scale``. Products of codes are exact
 integers on every machine; the float epilogue is one fixed chain, so results do not depend on batch or threads.
+:mod:`pycomp.quantization.onnx_ops` has the operators of ONNX.
 """
 
+from .files import load, save
 from .linear import Linear
 from .observer import MinMax
 from .product import PackedInt8Matrix, matmul_int8, pack
+from .requantization import quantize_multiplier, requantize, requantize_fixed_point
 from .tensor import QuantizedTensor, dequantize, quantize, quantize_rows
 
 __all__ = [
@@ -15,8 +18,13 @@ __all__ = [
     "PackedInt8Matrix",
     "QuantizedTensor",
     "dequantize",
+    "load",
     "matmul_int8",
     "pack",
     "quantize",
+    "quantize_multiplier",
     "quantize_rows",
+    "requantize",
+    "requantize_fixed_point",
+    "save",
 ]

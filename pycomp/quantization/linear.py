@@ -121,7 +121,7 @@ class Linear:
         if self._scale is None:
             codes: NDArray[Any] = np.empty(x.shape, np.uint8)
             scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
-            dispatch.quantize_rows_u8(x, codes, scale, zero)
+            dispatch.quantize_rows_u8(x, codes, scale[:, None], zero[:, None], np.empty((m, 1), np.int32))
         else:
             codes, scale, zero = np.empty(x.shape, self._dtype), np.full(m, self._scale), np.full(m, self._zero)
             try:

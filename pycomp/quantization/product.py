@@ -98,7 +98,7 @@ def pack(q: Any) -> PackedInt8Matrix:
     TypeError
         If ``q`` is something else.
     ValueError
-        If it does not have two dimensions, or has a scale for each input.
+        If it does not have two dimensions, or has a scale for each input or for each group of them.
 
     Examples
     --------
@@ -111,6 +111,8 @@ def pack(q: Any) -> PackedInt8Matrix:
     if not isinstance(q, QuantizedTensor):
         data = codes(q, "q", 2)
         q = QuantizedTensor(data, np.ones((), np.float32), np.zeros((), np.int32))
+    if q.group_size is not None:
+        raise ValueError(f"q has group_size {q.group_size}, expected one scale for the tensor or one an output")
     if q.data.ndim != 2 or q.axis not in (None, 0):
         raise ValueError(f"q has shape {q.data.shape} and axis {q.axis}, expected two dimensions and axis None or 0")
     n, k = q.data.shape

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, contiguous, integer, real, rows
+from pycomp._validate import FLOAT32, as_array, contiguous, integer, real, result, rows
 from pycomp.kernels import dispatch
+
+from .schemes import SMALLEST, Layout, check_axis, choose, layout
 
 INT8 = np.dtype(np.int8)
 UINT8 = np.dtype(np.uint8)
 INT32 = np.dtype(np.int32)
 DTYPES = {"int8": INT8, "uint8": UINT8}
 ANY_NDIM = tuple(range(65))
+CACHED = 1 << 16
+"""Elements of a row that a core's cache holds, to be read a second time; longer rows are shared among threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +30,15 @@ class QuantizedTensor:
     Attributes
     ----------
     data : array of int8 or uint8
-    scale : array of float32, shape () or (C,)
-        Finite and above 0; one for the tensor, or one for each index along ``axis``.
+    scale : array of float32
+        Finite and at least 2⁻¹²⁶. Of shape () for the whole tensor, (C,) for each index along ``axis``, or, with
+        groups, of the shape of ``data`` with ``shape[axis] / group_size`` along ``axis``.
     zero_point : array of int32, the shape of ``scale``
         The code of 0, in the range of ``data``.
     axis : int or None
-    group_size : None
-        Groups within a channel are not supported for 8-bit codes.
+        The axis that has scales of its own; not negative.
+    group_size : int or None
+        How many neighbours along ``axis`` share a scale; None: all indices along the other axes do.
     bits : int
         8.
     """
@@ -45,15 +52,18 @@ class QuantizedTensor:
 
     def __post_init__(self) -> None:
         codes(self.data, "data")
-        axis = self.axis
-        if axis is not None:
-            axis = integer(axis, "axis", 0, self.data.ndim - 1)
-        if self.group_size is not None or self.bits != 8:
-            raise ValueError(f"group_size is {self.group_size} and bits is {self.bits}, expected None and 8")
-        shape = () if axis is None else (self.data.shape[axis],)
+        shape = self.data.shape
+        if self.axis is None and self.group_size is not None:
+            raise ValueError(f"group_size is {self.group_size}, but axis is None")
+        if self.axis is not None:
+            integer(self.axis, "axis", 0, self.data.ndim - 1)
+            check_axis(self.axis, self.group_size, shape, "data")
+        if self.bits != 8:
+            raise ValueError(f"bits is {self.bits}, expected 8")
+        expected = layout(shape, self.axis, self.group_size).shape
         for name, dtype in (("scale", FLOAT32), ("zero_point", INT32)):
-            if as_array(getattr(self, name), name, dtype, len(shape)).shape != shape:
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
+            if as_array(getattr(self, name), name, dtype, len(expected)).shape != expected:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {expected}")
         check_scale(self.scale, "scale")
         check_zero_point(self.zero_point, "zero_point", self.data.dtype)
 
@@ -69,6 +79,42 @@ class QuantizedTensor:
     def dequantize(self) -> NDArray[np.float32]:
         """The values that the codes stand for; see :func:`dequantize`."""
         return dequantize(self)
+
+    def to_dict(self) -> dict[str, NDArray[Any]]:
+        """Everything as arrays: ``data``, ``scale``, ``zero_point``, ``bits``, and ``axis`` and ``group_size`` if any.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> sorted(quantize(np.zeros((2, 4), np.float32), group_size=2).to_dict())
+        ['axis', 'bits', 'data', 'group_size', 'scale', 'zero_point']
+        """
+        arrays = {"data": self.data, "scale": self.scale, "zero_point": self.zero_point}
+        numbers = {"axis": self.axis, "group_size": self.group_size, "bits": self.bits}
+        return arrays | {name: np.array(n, np.int64) for name, n in numbers.items() if n is not None}
+
+    @classmethod
+    def from_dict(cls, arrays: Mapping[str, Any]) -> QuantizedTensor:
+        """The tensor that :meth:`to_dict` took apart.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array is missing, unknown, of another dtype, or does not fit the others.
+        """
+        required, optional = {"data", "scale", "zero_point", "bits"}, {"axis", "group_size"}
+        names = set(arrays)
+        if missing := sorted(required - names):
+            raise ValueError(f"arrays lack {', '.join(missing)}")
+        if unknown := sorted(names - required - optional):
+            raise ValueError(f"arrays hold {', '.join(map(str, unknown))}, which a QuantizedTensor does not have")
+        numbers: dict[str, Any] = {}
+        for name in names & (optional | {"bits"}):
+            number = np.asarray(arrays[name])
+            if number.ndim or number.dtype.kind not in "iu":
+                raise ValueError(f"{name} is an array {number.dtype.name} {number.shape}, expected one integer")
+            numbers[name] = int(number)
+        return cls(*(arrays[name] for name in ("data", "scale", "zero_point")), **numbers)
 
 
 def codes(a: Any, name: str, ndim: int | tuple[int, ...] = ANY_NDIM) -> NDArray[Any]:
@@ -89,9 +135,9 @@ def code_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
 
 
 def check_scale(scale: NDArray[np.float32], name: str) -> None:
-    if not (np.isfinite(scale) & (scale > 0)).all():
-        bad = scale[~(np.isfinite(scale) & (scale > 0))].flat[0]
-        raise ValueError(f"{name} holds {bad}, expected finite numbers above 0")
+    good = np.isfinite(scale) & (scale >= SMALLEST)
+    if not good.all():
+        raise ValueError(f"{name} holds {scale[~good].flat[0]}, expected finite numbers of at least 2⁻¹²⁶")
 
 
 def check_zero_point(zero_point: NDArray[Any], name: str, dtype: np.dtype[Any]) -> None:
@@ -101,44 +147,41 @@ def check_zero_point(zero_point: NDArray[Any], name: str, dtype: np.dtype[Any]) 
         raise ValueError(f"{name} holds {outside.flat[0]}, expected {limits.min} to {limits.max} ({dtype.name})")
 
 
-def as_scale(scale: Any, name: str, length: int | None) -> NDArray[np.float32]:
-    """A number or an array of float32 as an array of shape () or, if a length is given, (length,)."""
+def as_scale(scale: Any, name: str, shape: int | tuple[int, ...] | None) -> NDArray[np.float32]:
+    """A number or an array of float32 as an array of shape () or, if a length or shape is given, of that."""
     if isinstance(scale, (int, float, np.integer, np.floating)) and not isinstance(scale, (bool, np.bool_)):
         with np.errstate(over="ignore", under="ignore"):
             scale = np.float32(real(scale, name))
-    array = _spread(as_array(np.asarray(scale), name, FLOAT32, (0, 1)), name, length)
+    array = _spread(as_array(np.asarray(scale), name, FLOAT32, ANY_NDIM), name, shape)
     check_scale(array, name)
     return array
 
 
-def as_zero_point(zero_point: Any, name: str, length: int | None, dtype: np.dtype[Any]) -> NDArray[np.int32]:
-    """An integer or an array of integers as int32 of shape () or (length,), in the range of a code's dtype."""
+def as_zero_point(
+    zero_point: Any, name: str, shape: int | tuple[int, ...] | None, dtype: np.dtype[Any]
+) -> NDArray[np.int32]:
+    """An integer or an array of integers as int32 of shape () or as given, in the range of a code's dtype."""
     array = np.asarray(zero_point)
     if array.dtype.kind not in "iu" or isinstance(zero_point, np.ma.MaskedArray):
         raise TypeError(f"{name} is {zero_point!r}, expected integers")
     check_zero_point(array, name, dtype)
-    return _spread(array.astype(np.int32), name, length)
+    return _spread(array.astype(np.int32), name, shape)
 
 
-def _spread(array: NDArray[Any], name: str, length: int | None) -> NDArray[Any]:
-    if array.ndim and array.shape != (() if length is None else (length,)):
-        raise ValueError(f"{name} has shape {array.shape}, expected {'()' if length is None else f'() or ({length},)'}")
-    return contiguous(array if length is None else np.broadcast_to(array, (length,)))
+def _spread(array: NDArray[Any], name: str, shape: int | tuple[int, ...] | None) -> NDArray[Any]:
+    wanted = () if shape is None else (shape,) if isinstance(shape, int) else shape
+    if array.ndim and array.shape != wanted:
+        raise ValueError(f"{name} has shape {array.shape}, expected {f'() or {wanted}' if wanted else '()'}")
+    return contiguous(np.broadcast_to(array, wanted)) if wanted else array.reshape(())
 
 
-def _by_channel(a: NDArray[Any], axis: int | None) -> NDArray[Any]:
-    """[channels, the rest], in C order; one channel where axis is None."""
-    if axis is None:
-        return contiguous(a).reshape(1, a.size)
-    channels = a.shape[axis]
-    return contiguous(np.moveaxis(a, axis, 0)).reshape(channels, a.size // channels if channels else 0)
-
-
-def _from_channels(a: NDArray[Any], shape: tuple[int, ...], axis: int | None) -> NDArray[Any]:
-    if axis is None:
-        return a.reshape(shape)
-    moved = (shape[axis], *shape[:axis], *shape[axis + 1 :])
-    return np.ascontiguousarray(np.moveaxis(a.reshape(moved), 0, axis))
+def whole(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[NDArray[Any] | None, ...] = ()
+) -> NDArray[Any]:
+    """A new array, or ``out`` if it can take the result in C order."""
+    if type(out) is np.ndarray and not (out.flags.c_contiguous and out.flags.aligned):
+        raise ValueError(f"out has strides {out.strides}, expected C order, aligned")
+    return result(out, shape, dtype, overlap)
 
 
 def quantize(
@@ -147,25 +190,40 @@ def quantize(
     scale: Any = None,
     zero_point: Any = None,
     axis: int | None = None,
+    group_size: int | None = None,
     symmetric: bool = True,
+    narrow_range: bool | None = None,
+    power_of_two: bool = False,
     dtype: str = "int8",
+    out: Any = None,
 ) -> QuantizedTensor:
     """Replace floats by 8-bit codes: ``saturate(rint(x / scale) + zero_point)``.
 
     Parameters
     ----------
     x : array of float32
-        Any shape and strides; other than C order with ``axis`` None or 0 costs a copy.
-    scale : number or array of float32, shape (C,), optional
-        By default from x: symmetric, ``max(max|x| / 127, 2⁻¹²⁶)``; else, with lo = min(x, 0) and hi = max(x, 0),
-        ``max((hi/2 - lo/2) / 127.5, 2⁻¹²⁶)``. A group of zeros has scale 1.
-    zero_point : integer or array of integers, shape (C,), optional
+        Any shape and strides; other than C order costs a copy.
+    scale : number or array of float32, optional
+        A number for all parts, or an array of the shape that :class:`QuantizedTensor` has. By default from x, by the
+        table below.
+    zero_point : integer or array of integers, optional
         Only with ``scale``. By default the middle of the range (0 for int8, 128 for uint8) if symmetric or if a scale
-        is given, else ``rint(-lo / scale)`` above the smallest code.
+        is given.
     axis : int, optional
-        One scale for each index along this axis; None: one for the tensor.
+        One scale for each index along this axis: a channel, or a token. None: one for the tensor.
+    group_size : int, optional
+        One scale for so many neighbours along ``axis``, by default the last, at each index along the other axes. It
+        must divide the length of the axis. With the length of the last axis, each token has a scale.
     symmetric : bool
+        Zero points in the middle of the range, or where the range of x puts them.
+    narrow_range : bool, optional
+        Leave out the smallest code: int8 from -127 to 127, uint8 from 1 to 255. By default for a symmetric scale from
+        x, which has then as many codes below 0 as above, and else not.
+    power_of_two : bool
+        Round the chosen scale up to a power of two, so that nothing saturates that did not before.
     dtype : "int8" or "uint8"
+    out : array of int8 or uint8, the shape of x, optional
+        Receives the codes, in C order; undefined where x turns out to hold NaN.
 
     Returns
     -------
@@ -176,13 +234,28 @@ def quantize(
     TypeError
         If an array has the wrong dtype.
     ValueError
-        If x holds NaN, or infinity and no scale is given; if a scale is not finite and above 0, a zero point is outside
-        the range of the codes, or shapes do not fit.
+        If x holds NaN, or infinity and no scale is given; if a scale is not finite or below 2⁻¹²⁶, a zero point is
+        outside the range of the codes, shapes do not fit, or ``out`` cannot take the codes.
 
     Notes
     -----
+    With lo = min(x, 0) and hi = max(x, 0) of a part, in float32, the scale is at least 2⁻¹²⁶, 1 for zeros alone, and
+
+    ========== ====== ================================ =====================================================
+    symmetric  narrow scale                            zero point of int8 (uint8: 128 more)
+    ========== ====== ================================ =====================================================
+    yes        yes    ``max(hi, -lo) / 127``           0
+    yes        no     ``max(hi / 127, -lo / 128)``     0
+    no         no     ``(hi/2 - lo/2) / 127.5``        ``-128 + rint(-lo / scale)``
+    no         yes    ``(hi/2 - lo/2) / 127``          ``-127 + rint(-lo / scale)``
+    ========== ====== ================================ =====================================================
+
     The division is a true division, rounded half to even; infinity saturates. For values inside the range,
-    ``|dequantize(quantize(x)) - x| <= scale/2·(1 + 2⁻¹⁴)``.
+    ``|dequantize(quantize(x)) - x| <= scale/2·(1 + 2⁻¹⁴)``; with a zero point from x, whose rounding may move the last
+    value past the last code, ``scale·(1 + 2⁻¹⁴)``.
+
+    Workspace: up to 32 bytes a scale. x is read once for symmetric int8 and for uint8 with a zero point where parts of
+    at most 65536 elements lie in memory one after the other; else twice, first for its ranges.
 
     Examples
     --------
@@ -193,57 +266,102 @@ def quantize(
            [   0,  127]], dtype=int8)
     >>> q.scale * 127
     array([1., 4.], dtype=float32)
+    >>> quantize(np.array([[-1, 0.5, 0, 4]], np.float32), group_size=2, power_of_two=True).scale
+    array([[0.015625, 0.0625  ]], dtype=float32)
     """
     x = as_array(x, "x", FLOAT32, ANY_NDIM)
     kind = code_dtype(dtype)
-    if axis is not None:
-        axis = integer(axis, "axis", -x.ndim, x.ndim - 1) % x.ndim
-    channels = _by_channel(x, axis)
-    given = None
-    if scale is not None:
-        length = None if axis is None else x.shape[axis]
-        given = as_scale(scale, "scale", length)
-        middle = 0 if kind == INT8 else 128
-        zero = as_zero_point(middle if zero_point is None else zero_point, "zero_point", length, kind)
-    elif zero_point is not None:
+    axis, group_size = check_axis(axis, group_size, x.shape, "x")
+    parts = layout(x.shape, axis, group_size)
+    if scale is None and zero_point is not None:
         raise ValueError("zero_point is given without scale")
-    if given is not None:
-        data = np.empty(channels.shape, kind)
-        kernel = dispatch.quantize_s8 if kind == INT8 else dispatch.quantize_u8
-        try:
-            kernel(channels, given.reshape(-1), zero.reshape(-1), data)
-        except ValueError:
-            raise ValueError("x holds NaN") from None
+    if scale is not None and power_of_two:
+        raise ValueError("power_of_two chooses a scale, but scale is given")
+    if scale is not None:
+        middle = 0 if kind == INT8 else 128
+        scales = as_scale(scale, "scale", parts.shape)
+        zeros = as_zero_point(middle if zero_point is None else zero_point, "zero_point", parts.shape, kind)
+        data = whole(out, x.shape, kind, (x, scales, zeros))
+        _quantize(contiguous(x), parts, scales, zeros, data)
+        if narrow_range:
+            np.maximum(data, data.dtype.type(np.iinfo(kind).min + 1), out=data)
+        return QuantizedTensor(data, scales, zeros, axis, group_size)
+    data = whole(out, x.shape, kind, (x,))
+    narrow = bool(symmetric if narrow_range is None else narrow_range)
+    x = contiguous(x)
+    if _is_fused(parts, symmetric, narrow, power_of_two, kind):
+        scales, zeros = np.empty(parts.matrix[0], np.float32), np.zeros(parts.matrix[0], np.int32)
+        _quantize_rows(x.reshape(parts.matrix), data.reshape(parts.matrix), scales[:, None], zeros[:, None])
+        scales, zeros = scales.reshape(parts.shape), zeros.reshape(parts.shape)
+        _refuse(x, np.isnan(scales))
     else:
-        data, given, zero = _chosen(channels, bool(symmetric), kind)
-        if axis is None:
-            given, zero = given.reshape(()), zero.reshape(())
-    return QuantizedTensor(_from_channels(data, x.shape, axis), given, zero, axis)
+        low, high = parts.ranges(x)
+        _refuse(x, ~((low > -np.inf) & (high < np.inf)))
+        scales, zeros = choose(low, high, symmetric=bool(symmetric), narrow_range=narrow,
+                               power_of_two=bool(power_of_two), dtype=kind)
+        _quantize(x, parts, scales, zeros, data)
+    return QuantizedTensor(data, scales, zeros, axis, group_size)
 
 
-def _chosen(
-    x: NDArray[np.float32], symmetric: bool, kind: np.dtype[Any]
-) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]:
-    """Codes, scales and zero points of rows, chosen from their values."""
-    data, scale, zero = quantize_rows(x, symmetric=symmetric)
-    if np.isnan(scale).any():
+def _is_fused(parts: Layout, symmetric: bool, narrow: bool, power_of_two: bool, kind: np.dtype[Any]) -> bool:
+    """Whether one kernel finds the scales of rows and their codes."""
+    scheme = (bool(symmetric), narrow, kind) in ((True, True, INT8), (False, False, UINT8))
+    one_after_the_other = bool(parts.shape) and not parts.by_column and parts.outer == 1
+    return scheme and not power_of_two and one_after_the_other and parts.matrix[1] <= CACHED
+
+
+def _quantize_rows(
+    x: NDArray[np.float32], data: NDArray[Any], scale: NDArray[np.float32], zero: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """Fill codes, scales [rows, groups] and, for uint8, zero points; return the sums of the codes."""
+    sums = np.empty(scale.shape, np.int32)
+    if data.dtype == INT8:
+        dispatch.quantize_rows_s8(x, data, scale, sums)
+    else:
+        dispatch.quantize_rows_u8(x, data, scale, zero, sums)
+    return sums
+
+
+def _refuse(x: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
+    """An error if any part is bad: it holds NaN or infinity."""
+    if bad.any():
         raise ValueError("x holds NaN" if np.isnan(x).any() else "x holds infinity, which needs a scale")
-    if data.dtype != kind:  # flipping the top bit moves codes and zero point by 128
-        data = (data.view(np.uint8) ^ np.uint8(128)).view(kind)
-        zero += 128 if kind == UINT8 else -128
-    return data, scale, zero
 
 
-def dequantize(q: QuantizedTensor) -> NDArray[np.float32]:
+def _quantize(
+    x: NDArray[np.float32], parts: Layout, scale: NDArray[np.float32], zero: NDArray[np.int32], data: NDArray[Any]
+) -> None:
+    """Codes by given scales; all in C order."""
+    signed = data.dtype == INT8
+    if parts.by_column:
+        kernel = dispatch.quantize_columns_s8 if signed else dispatch.quantize_columns_u8
+    else:
+        kernel = dispatch.quantize_s8 if signed else dispatch.quantize_u8
+    zeros = parts.spread(zero) if zero.any() else None
+    try:
+        kernel(x.reshape(parts.matrix), parts.spread(scale), zeros, data.reshape(parts.matrix))
+    except ValueError:
+        raise ValueError("x holds NaN") from None
+
+
+def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
     """The values that codes stand for: ``float(code - zero_point)·scale``, one rounding.
 
     Parameters
     ----------
     q : QuantizedTensor
+    out : array of float32, the shape of ``q.data``, optional
 
     Returns
     -------
     array of float32, the shape of ``q.data``
+
+    Raises
+    ------
+    TypeError
+        If ``q`` is something else, or ``out`` not float32.
+    ValueError
+        If ``out`` cannot take the result.
 
     Notes
     -----
@@ -257,17 +375,22 @@ def dequantize(q: QuantizedTensor) -> NDArray[np.float32]:
     """
     if not isinstance(q, QuantizedTensor):
         raise TypeError(f"q is a {type(q).__name__}, expected a QuantizedTensor")
-    data = _by_channel(q.data, q.axis)
-    y = np.empty(data.shape, np.float32)
-    kernel = dispatch.dequantize_s8 if data.dtype == INT8 else dispatch.dequantize_u8
-    kernel(data, q.scale.reshape(-1), q.zero_point.reshape(-1), y)
-    return _from_channels(y, q.data.shape, q.axis)
+    parts = layout(q.data.shape, q.axis, q.group_size)
+    y = whole(out, q.data.shape, FLOAT32, (q.data, q.scale, q.zero_point))
+    signed = q.data.dtype == INT8
+    if parts.by_column:
+        kernel = dispatch.dequantize_columns_s8 if signed else dispatch.dequantize_columns_u8
+    else:
+        kernel = dispatch.dequantize_s8 if signed else dispatch.dequantize_u8
+    scale, zero = (contiguous(parts.spread(a)) for a in (q.scale, q.zero_point))
+    kernel(contiguous(q.data).reshape(parts.matrix), scale, zero if zero.any() else None, y.reshape(parts.matrix))
+    return y
 
 
 def quantize_rows(
-    x: Any, *, symmetric: bool = True
-) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]:
-    """Quantize activations, each row with a scale of its own.
+    x: Any, *, symmetric: bool = True, group_size: int | None = None, return_sums: bool = False
+) -> tuple[NDArray[Any], ...]:
+    """Quantize activations, each row, or each group of a row, with a scale of its own.
 
     Parameters
     ----------
@@ -275,24 +398,30 @@ def quantize_rows(
         Rows may be any distance apart.
     symmetric : bool
         True: int8 codes from -127 to 127, zero points 0. False: uint8 codes over the range of the row and 0.
+    group_size : int, optional
+        One scale for so many elements of a row; it must divide K.
+    return_sums : bool
+        Also return the sums of the codes, which products with zero points need.
 
     Returns
     -------
     codes : array of int8 or uint8, shape (M, K)
-    scale : array of float32, shape (M,)
-    zero_point : array of int32, shape (M,)
+    scale : array of float32, shape (M,), or (M, K / group_size)
+    zero_point : array of int32, the shape of ``scale``
+    sums : array of int32, the shape of ``scale``
+        Only with ``return_sums``; modulo 2³².
 
     Raises
     ------
     TypeError
         If ``x`` is not float32.
     ValueError
-        If ``x`` does not have two dimensions.
+        If ``x`` does not have two dimensions, or ``group_size`` does not divide K.
 
     Notes
     -----
-    Scales and zero points as in :func:`quantize`. A row that holds NaN or infinity has scale NaN and codes 0, so that
-    its products are NaN and other rows are not affected.
+    Scales and zero points as in :func:`quantize`. A row or group that holds NaN or infinity has scale NaN and codes 0,
+    so that its products are NaN and others are not affected.
 
     Examples
     --------
@@ -301,12 +430,14 @@ def quantize_rows(
     (array([[  0,  51, 255]], dtype=uint8), array([1.], dtype=float32), array([0], dtype=int32))
     """
     x = rows(as_array(x, "x", FLOAT32, 2))
-    m = x.shape[0]
-    scale = np.empty(m, np.float32)
-    if symmetric:
-        data, zero = np.empty(x.shape, np.int8), np.zeros(m, np.int32)
-        dispatch.quantize_rows_s8(x, data, scale)
-        return data, scale, zero
-    data, zero = np.empty(x.shape, np.uint8), np.empty(m, np.int32)
-    dispatch.quantize_rows_u8(x, data, scale, zero)
-    return data, scale, zero
+    m, k = x.shape
+    shape = (m, 1)
+    if group_size is not None:
+        check_axis(1, group_size, x.shape, "x")
+        shape = (m, k // group_size)
+    data = np.empty(x.shape, INT8 if symmetric else UINT8)
+    scale, zero = np.empty(shape, np.float32), np.zeros(shape, np.int32)
+    sums = _quantize_rows(x, data, scale, zero)
+    if group_size is None:
+        scale, zero, sums = scale.reshape(m), zero.reshape(m), sums.reshape(m)
+    return (data, scale, zero, sums) if return_sums else (data, scale, zero)

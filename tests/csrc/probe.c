@@ -12,10 +12,13 @@ typedef void probe_function(const char *a, const char *b, const char *c, int64_t
 
 #define PROBE(op, statement)                                                                    \
   static void probe_##op(const char *a, const char *b, const char *c, int64_t n, char *out) {   \
-    (void)a, (void)b, (void)c, (void)n;                                                         \
+    (void)a, (void)b, (void)c, (void)n, (void)out;                                              \
     statement;                                                                                  \
   }
 PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return r; } /* every level has lanes in order */
+
+/* A store that asks for a line of its own. */
+PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_stream(line, a); vf_stream_fence(); memcpy(out, line, sizeof line); }
 
 #define F(p) vf_load((const float *)(p))
 #define I(p) vi_load(p)
@@ -39,6 +42,8 @@ PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return 
   PROBE(vi_store, vi_store(out, I(a)))                                                 \
   PROBE(vi_store_n, vi_store_n((int32_t *)out, n, I(a)))                               \
   PROBE(vi_store_bytes_n, vi_store_bytes_n(out, n, I(a)))                              \
+  PROBE(vf_stream, stream(out, F(a)))                                                  \
+  PROBE(vf_stream_fence, vf_stream_fence())                                            \
   INT(vi_load_u8, vi_load_u8((const uint8_t *)a))                                      \
   INT(vi_load_s8, vi_load_s8((const int8_t *)a))                                       \
   FLOAT(vf_set1, vf_set1(READ(float, a)))                                              \
@@ -50,6 +55,7 @@ PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return 
   FLOAT(vf_sub, vf_sub(F(a), F(b)))                                                    \
   FLOAT(vf_mul, vf_mul(F(a), F(b)))                                                    \
   FLOAT(vf_div, vf_div(F(a), F(b)))                                                    \
+  FLOAT(vf_div_by, vf_div_by(F(a), F(b), F(c)))                                        \
   FLOAT(vf_fma, vf_fma(F(a), F(b), F(c)))                                              \
   FLOAT(vf_fnma, vf_fnma(F(a), F(b), F(c)))                                            \
   FLOAT(vf_max, vf_max(F(a), F(b)))                                                    \
@@ -78,6 +84,8 @@ PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return 
   INT(vi_xor, vi_xor(I(a), I(b)))                                                      \
   INT(vi_shl, vi_shl(I(a), (int)n))                                                    \
   INT(vi_shr, vi_shr(I(a), (int)n))                                                    \
+  INT(vi_shr_each, vi_shr_each(I(a), I(b)))                                            \
+  INT(vi_mul_fraction, vi_mul_fraction(I(a), I(b)))                                    \
   INT(vi_dot_u8s8, vi_dot_u8s8(I(a), I(b), I(c)))                                      \
   INT(vi_turn4, vi_turn4(I(a)))                                                        \
   INT(vi_swap4, vi_swap4(I(a)))                                                        \

@@ -1,0 +1,106 @@
+/* Smallest and largest of each row or column, any order giving the same. Limit: memory, 4 bytes an element. Rows and columns
+ * are cut for the threads, and each adds its part to the result at the end. */
+#include <math.h>
+
+#include "table.h"
+#include "vocabulary.h"
+
+enum {
+  CHUNK = 1 << 15, /* elements of a row that make a unit of work */
+  GRAIN = 1 << 16, /* elements that pay for waking a thread */
+  AHEAD = 1 << 12, /* elements to fetch ahead of use: hardware stops at the end of a page */
+  WIDE = 1 << 10,  /* columns and */
+  TALL = 1 << 6    /* rows that make a unit of work on columns: what is found stays in the first cache */
+};
+
+typedef struct {
+  int64_t k, ldx, chunks; /* chunks in a row, or in a group of them */
+  int64_t rows, wide;     /* rows in a group; chunks of columns */
+  const float *x;
+  float *low, *high;
+} job;
+
+/* *p becomes `value` if that is less (sign 1) or more (sign -1); once NaN it stays. */
+static void join(float *p, float value, float sign) {
+  float old;
+  __atomic_load(p, &old, __ATOMIC_RELAXED);
+  while (old == old && !(sign * old <= sign * value))
+    if (__atomic_compare_exchange(p, &old, &value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
+}
+
+static void chunks(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t u = begin; u < end; u++) {
+    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK;
+    const int64_t n = j->k - first < CHUNK ? j->k - first : CHUNK;
+    const float *x = j->x + i * j->ldx + first;
+    vf16 low = vf_set1(INFINITY), high = vf_set1(-INFINITY);
+    vm16 nan = vm_first(0);
+    int64_t l = 0;
+    for (; l + LANES <= n; l += LANES) {
+      const vf16 v = vf_load(x + l);
+      __builtin_prefetch(x + l + AHEAD, 0, 2);
+      low = vf_min(v, low);
+      high = vf_max(v, high);
+      nan = vm_or(nan, vf_isnan(v));
+    }
+    if (l < n) {
+      const vf16 v = vf_load_n(x + l, n - l);
+      const vm16 inside = vm_first(n - l);
+      low = vf_select(inside, vf_min(v, low), low);
+      high = vf_select(inside, vf_max(v, high), high);
+      nan = vm_or(nan, vf_isnan(v));
+    }
+    const float none = vm_bits(nan) ? NAN : 0; /* adding 0 makes -0 +0, so that order does not show */
+    join(j->low + i, vf_fold_min(low) + none, 1);
+    join(j->high + i, vf_fold_max(high) + none, -1);
+  }
+}
+
+static void begin_empty(int64_t n, float *low, float *high) {
+  for (int64_t i = 0; i < n; i++) low[i] = INFINITY, high[i] = -INFINITY;
+}
+
+int PC_FN(range_f32)(int64_t m, int64_t k, const float *x, int64_t ldx, float *low, float *high) {
+  if (m < 0 || k < 0 || ldx < k) return PC_EINVAL;
+  begin_empty(m, low, high);
+  if (k == 0) return PC_OK;
+  const job j = {.k = k, .ldx = ldx, .chunks = (k + CHUNK - 1) / CHUNK, .x = x, .low = low, .high = high};
+  pc_for(m * j.chunks, 1 + GRAIN / (k < CHUNK ? k : CHUNK), chunks, &j);
+  return PC_OK;
+}
+
+/* vf_min and vf_max give their second operand where either is NaN, so that once it is there it stays. */
+static void column_chunks(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t u = begin; u < end; u++) {
+    const int64_t g = u / j->chunks, down = u % j->chunks / j->wide * TALL, first = u % j->chunks % j->wide * WIDE;
+    const int64_t rows = j->rows - down < TALL ? j->rows - down : TALL, n = j->k - first < WIDE ? j->k - first : WIDE;
+    const float *x = j->x + (g * j->rows + down) * j->ldx + first;
+    float low[WIDE], high[WIDE];
+    for (int64_t l = 0; l < WIDE; l++) low[l] = INFINITY, high[l] = -INFINITY;
+    for (int64_t i = 0; i < rows; i++, x += j->ldx)
+      for (int64_t l = 0; l < n; l += LANES) {
+        const vf16 v = n - l >= LANES ? vf_load(x + l) : vf_load_n(x + l, n - l);
+        __builtin_prefetch(x + 4 * j->ldx + l, 0, 2);
+        const vm16 nan = vf_isnan(v);
+        vf_store(low + l, vf_select(nan, v, vf_min(v, vf_load(low + l))));
+        vf_store(high + l, vf_select(nan, v, vf_max(v, vf_load(high + l))));
+      }
+    for (int64_t l = 0; l < n; l++) {
+      join(j->low + g * j->k + first + l, low[l] + 0.0f, 1);
+      join(j->high + g * j->k + first + l, high[l] + 0.0f, -1);
+    }
+  }
+}
+
+int PC_FN(range_columns_f32)(int64_t m, int64_t k, int64_t g, const float *x, int64_t ldx, float *low, float *high) {
+  if (m < 0 || k < 0 || g < 0 || ldx < k || (g == 0 ? m > 0 : m % g)) return PC_EINVAL;
+  begin_empty(g * k, low, high);
+  if (m == 0 || k == 0) return PC_OK;
+  job j = {.k = k, .ldx = ldx, .rows = m / g, .wide = (k + WIDE - 1) / WIDE, .x = x, .low = low, .high = high};
+  j.chunks = (j.rows + TALL - 1) / TALL * j.wide;
+  const int64_t unit = (j.rows < TALL ? j.rows : TALL) * (k < WIDE ? k : WIDE);
+  pc_for(g * j.chunks, 1 + GRAIN / unit, column_chunks, &j);
+  return PC_OK;
+}

@@ -1,0 +1,281 @@
+"""Which scale every scheme gives, what its codes then are, and what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import pycomp
+from pycomp.kernels import dispatch, native
+from pycomp.quantization import QuantizedTensor, dequantize, pack, quantize, quantize_rows
+from pycomp.testing import nudged
+
+F32 = np.float32
+LEVELS = [name for name, usable in native.levels().items() if usable]
+FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
+arrays = hnp.arrays(F32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=6, min_side=0), elements=FINITE)
+
+
+@st.composite
+def parts(draw, x):
+    """An axis and a group size that fit x."""
+    axis = draw(st.none() | st.integers(-x.ndim, x.ndim - 1))
+    length = x.shape[-1 if axis is None else axis]
+    divisors = [g for g in range(1, max(length, 1) + 1) if length % g == 0]
+    return axis, draw(st.none() | st.sampled_from(divisors))
+
+
+def pieces(x, axis, group_size):
+    """Index of a scale -> the index of its elements in x, by the definition of the layout."""
+    if axis is None and group_size is None:
+        return {(): ...}
+    axis = (-1 if axis is None else axis) % x.ndim
+    if group_size is None:
+        return {(i,): (slice(None),) * axis + (i,) for i in range(x.shape[axis])}
+    shape = list(x.shape)
+    shape[axis] //= group_size
+    return {i: tuple(slice(n * group_size, (n + 1) * group_size) if d == axis else n for d, n in enumerate(i))
+            for i in np.ndindex(*shape)}
+
+
+def formula(x, symmetric, narrow, dtype):
+    """Scale and zero point of a part, from the table of the documentation, in float32."""
+    low, high = x.min(initial=0), x.max(initial=0)
+    smallest = np.iinfo(dtype).min
+    if symmetric:
+        scale = max(high, -low) / F32(127) if narrow else max(high / F32(127), -low / F32(128))
+    else:
+        scale = (F32(0.5) * high - F32(0.5) * low) / F32(127 if narrow else 127.5)
+    scale = F32(1) if low == high else max(scale, F32(2.0**-126))
+    return scale, smallest + 128 if symmetric else smallest + narrow + int(np.rint(-low / scale))
+
+
+@given(arrays, st.booleans(), st.none() | st.booleans(), st.booleans(), st.sampled_from(["int8", "uint8"]), st.data())
+@settings(deadline=None)
+def test_every_part_has_the_scale_and_codes_of_the_table(x, symmetric, narrow_range, power_of_two, dtype, data):
+    axis, group_size = data.draw(parts(x))
+    q = quantize(x, axis=axis, group_size=group_size, symmetric=symmetric, narrow_range=narrow_range,
+                 power_of_two=power_of_two, dtype=dtype)
+    narrow = symmetric if narrow_range is None else narrow_range
+    limits = np.iinfo(dtype)
+    back = q.dequantize().astype(np.float64)
+    assert q.data.dtype == dtype
+    found = pieces(x, axis, group_size)
+    assert q.scale.size == len(found)
+    assert type(q.scale) is type(q.zero_point) is np.ndarray
+    for index, where in found.items():
+        part, scale, zero = x[where], q.scale[index], int(q.zero_point[index])
+        chosen, middle = formula(part, symmetric, narrow, dtype)
+        if power_of_two:
+            assert np.frexp(scale)[0] == 0.5
+            assert chosen <= scale < 2 * chosen
+            middle = middle if symmetric else limits.min + narrow + int(np.rint(-part.min(initial=0) / scale))
+        else:
+            assert scale == chosen
+        assert zero == middle
+        codes = np.clip(np.rint(part / scale) + zero, limits.min + narrow, limits.max)
+        assert (q.data[where] == codes).all()
+        step = float(scale) * (0.5 if symmetric else 1) * (1 + 2.0**-14)
+        assert (np.abs(back[where] - part) <= step).all()
+
+
+@given(arrays, st.sampled_from(["int8", "uint8"]), st.data())
+@settings(deadline=None)
+def test_given_scales_of_any_layout_are_applied_part_by_part(x, dtype, data):
+    axis, group_size = data.draw(parts(x))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    chosen = quantize(x, axis=axis, group_size=group_size, symmetric=False, dtype=dtype)
+    scale = chosen.scale * rng.uniform(0.3, 3, chosen.scale.shape).astype(F32)
+    scale = np.maximum(scale, F32(2.0**-126))
+    for narrow in (False, True):
+        q = quantize(x, scale=scale, zero_point=chosen.zero_point, axis=axis, group_size=group_size, dtype=dtype,
+                     narrow_range=narrow)
+        limits = np.iinfo(dtype)
+        with np.errstate(over="ignore"):
+            for index, where in pieces(x, axis, group_size).items():
+                codes = np.rint(x[where] / scale[index]) + q.zero_point[index]
+                assert (q.data[where] == np.clip(codes, limits.min + narrow, limits.max)).all()
+    again = quantize(x, scale=chosen.scale, zero_point=chosen.zero_point, axis=axis, group_size=group_size, dtype=dtype)
+    assert again.data.tobytes() == chosen.data.tobytes()
+
+
+def test_groups_of_a_weight_lie_as_products_expect():
+    """[N, K] in groups of g along K: scales and zero points [N, K/g], axis 1."""
+    x = np.random.default_rng(0).standard_normal((6, 64)).astype(F32)
+    q = quantize(x, group_size=16, symmetric=False, dtype="uint8")
+    assert (q.axis, q.group_size) == (1, 16)
+    assert q.scale.shape == q.zero_point.shape == (6, 4)
+    alone = quantize(x[2, 16:32], symmetric=False, dtype="uint8")
+    assert (q.scale[2, 1], q.zero_point[2, 1]) == (alone.scale, alone.zero_point)
+    assert (q.data[2, 16:32] == alone.data).all()
+    with pytest.raises(ValueError, match="group_size 16"):
+        pack(q)
+
+
+def test_every_token_of_a_batch_has_its_scale():
+    x = np.random.default_rng(1).standard_normal((2, 5, 40)).astype(F32)
+    q = quantize(x, group_size=40, symmetric=False, dtype="uint8")
+    codes, scale, zero = quantize_rows(x.reshape(10, 40), symmetric=False)
+    assert q.data.tobytes() == codes.tobytes()
+    assert q.scale.tobytes() == scale.tobytes()
+    assert q.zero_point.tobytes() == zero.tobytes()
+
+
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(1, 40), st.booleans(), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_rows_in_groups_equal_groups_alone_and_have_the_sums_of_their_codes(m, groups, size, symmetric, seed):
+    rng = np.random.default_rng(seed)
+    x = (rng.standard_normal((m, groups * size)) * 10.0 ** rng.integers(-3, 3, (m, 1))).astype(F32)
+    codes, scale, zero, sums = quantize_rows(x, symmetric=symmetric, group_size=size, return_sums=True)
+    alone = quantize_rows(x.reshape(m * groups, size), symmetric=symmetric)
+    for got, expected in zip((codes, scale, zero), alone, strict=True):
+        assert got.tobytes() == expected.tobytes()
+    assert scale.shape == zero.shape == sums.shape == (m, groups)
+    assert (sums == codes.reshape(m, groups, size).sum(axis=2, dtype=np.int64)).all()
+    whole = quantize_rows(x, symmetric=symmetric, return_sums=True)
+    assert (whole[3] == whole[0].sum(axis=1, dtype=np.int64)).all()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_quotients_next_to_a_half_are_those_of_a_true_division(level):
+    """Where a reciprocal would be off by one: every half, and its neighbours, for scales of every magnitude."""
+    rng = np.random.default_rng(2)
+    scale = (rng.uniform(1, 2, 400) * 2.0 ** rng.integers(-126, 120, 400)).astype(F32)
+    scale[:8] = np.nextafter(F32(2), F32(0)) * F32(2) ** np.arange(-4, 4).astype(F32)
+    x = ((np.arange(-280, 280) + 0.5) * scale[:, None].astype(np.float64)).astype(F32)
+    x = (x.view(np.int32) + rng.integers(-2, 3, x.shape, np.int32)).view(F32)
+    zero = rng.integers(-128, 128, 400).astype(np.int32)
+    pycomp.set_isa(level)
+    try:
+        q = quantize(x, scale=scale, zero_point=zero, axis=0)
+    finally:
+        pycomp.set_isa(None)
+    with np.errstate(over="ignore"):
+        assert (q.data == np.clip(np.rint(x / scale[:, None]) + zero[:, None], -128, 127)).all()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("columns", [False, True])
+def test_results_too_large_for_caches_are_the_same(level, columns):
+    """Past the caches whole lines are written: from any place in one, rows of any length, no line missed."""
+    m, k = 2050, 4099
+    codes = (np.arange(m * k, dtype=np.uint32) * 2654435761 >> 24).astype(np.uint8).reshape(m, k)
+    rng = np.random.default_rng(3)
+    shape = (1, k) if columns else (m,)
+    scale, zero = rng.uniform(0.1, 1, shape).astype(F32), rng.integers(0, 256, shape).astype(np.int32)
+    kernel = dispatch.dequantize_columns_u8 if columns else dispatch.dequantize_u8
+    expected = codes.astype(F32)
+    expected -= (zero if columns else zero[:, None]).astype(F32)
+    expected *= scale if columns else scale[:, None]
+    y = nudged(np.full((m, k), 7, F32), 3)
+    pycomp.set_isa(level)
+    try:
+        kernel(codes, scale, zero, y)
+    finally:
+        pycomp.set_isa(None)
+    assert (y == expected).all()
+
+
+@given(arrays, st.data())
+@settings(deadline=None)
+def test_out_receives_the_result(x, data):
+    axis, group_size = data.draw(parts(x))
+    codes = np.empty(x.shape, np.int8)
+    q = quantize(x, axis=axis, group_size=group_size, out=codes)
+    assert q.data is codes
+    assert codes.tobytes() == quantize(x, axis=axis, group_size=group_size).data.tobytes()
+    y = np.empty(x.shape, F32)
+    assert dequantize(q, out=y) is y
+    assert y.tobytes() == q.dequantize().tobytes()
+
+
+X = np.ones((2, 6), F32)
+Q = quantize(X)
+SHARED = np.zeros(256, np.uint8)
+VIEW = SHARED[:48].view(F32).reshape(2, 6)
+
+
+def tensor(**changes):
+    fields = {"data": np.zeros((2, 6), np.int8), "scale": np.ones((2, 3), F32),
+              "zero_point": np.zeros((2, 3), np.int32), "axis": 1, "group_size": 2}
+    return QuantizedTensor(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: quantize(X, group_size=4), ValueError, "x has 6 elements along axis 1, expected a multiple of"),
+        (lambda: quantize(X, axis=0, group_size=3), ValueError, "x has 2 elements along axis 0"),
+        (lambda: quantize(X, group_size=0), ValueError, "group_size is 0"),
+        (lambda: quantize(X, group_size=2.0), TypeError, "group_size is 2.0"),
+        (lambda: quantize(X, group_size=True), TypeError, "group_size is True"),
+        (lambda: quantize(X, axis=-3), ValueError, "axis is -3"),
+        (lambda: quantize(F32(1).reshape(()), axis=0), ValueError, "x has no dimensions"),
+        (lambda: quantize(X, scale=1.0, power_of_two=True), ValueError, "power_of_two chooses a scale"),
+        (lambda: quantize(X, scale=2.0**-127), ValueError, "expected finite numbers of at least 2⁻¹²⁶"),
+        (lambda: quantize(X, scale=np.ones(2, F32), group_size=2), ValueError, "scale has shape (2,)"),
+        (lambda: quantize(X, scale=np.ones((2, 3), F32), group_size=3), ValueError, "expected () or (2, 2)"),
+        (lambda: quantize(X, scale=1, zero_point=np.zeros(3, int), axis=0), ValueError, "zero_point has shape (3,)"),
+        (lambda: quantize(X * F32(np.nan), group_size=2), ValueError, "x holds NaN"),
+        (lambda: quantize(X * F32(np.inf), power_of_two=True), ValueError, "x holds infinity, which needs a scale"),
+        (lambda: quantize(X * F32(np.nan), axis=1), ValueError, "x holds NaN"),
+        (lambda: quantize(X * F32(np.nan), axis=1, scale=1), ValueError, "x holds NaN"),
+        (lambda: quantize(X, out=[1]), TypeError, "out is a list"),
+        (lambda: quantize(X, out=np.empty((2, 6), np.uint8)), TypeError, "out has dtype"),
+        (lambda: quantize(X, out=np.empty((6, 2), np.int8)), ValueError, "out has shape (6, 2)"),
+        (lambda: quantize(X, out=np.empty((6, 2), np.int8).T), ValueError, "out has strides"),
+        (lambda: quantize(VIEW, out=SHARED.view(np.int8)[40:52].reshape(2, 6)), ValueError, "out overlaps an input"),
+        (lambda: dequantize(Q, out=np.empty((2, 6))), TypeError, "out has dtype"),
+        (lambda: dequantize(Q, out=np.empty((2, 5), F32)), ValueError, "out has shape (2, 5)"),
+        (lambda: dequantize(tensor(data=SHARED.view(np.int8)[40:52].reshape(2, 6)), out=VIEW), ValueError,
+         "out overlaps an input"),
+        (lambda: quantize_rows(X, group_size=5), ValueError, "x has 6 elements along axis 1"),
+        (lambda: tensor(group_size=4), ValueError, "data has 6 elements along axis 1"),
+        (lambda: tensor(group_size=3), ValueError, "scale has shape (2, 3), expected (2, 2)"),
+        (lambda: tensor(axis=None), ValueError, "group_size is 2, but axis is None"),
+        (lambda: tensor(axis=-1), ValueError, "axis is -1"),
+        (lambda: tensor(scale=np.full((2, 3), 2.0**-127, F32)), ValueError, "at least 2⁻¹²⁶"),
+        (lambda: tensor(zero_point=np.full((2, 3), -129, np.int32)), ValueError, "zero_point holds -129"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_changes_nothing(call, error, message):
+    before = SHARED.tobytes()
+    with pytest.raises(error) as caught:
+        call()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert SHARED.tobytes() == before
+
+
+@pytest.mark.parametrize(("symmetric", "dtype"), [(True, "int8"), (False, "uint8")])
+def test_rows_too_long_for_a_cache_have_the_scales_of_short_ones(symmetric, dtype):
+    x = np.zeros((2, 70000), F32)
+    x[:, :300] = np.random.default_rng(4).standard_normal((2, 300))
+    long, short = (quantize(a, axis=0, symmetric=symmetric, dtype=dtype) for a in (x, x[:, :300]))
+    assert long.scale.tobytes() == short.scale.tobytes()
+    assert long.zero_point.tobytes() == short.zero_point.tobytes()
+    assert (long.data[:, :300] == short.data).all()
+    assert (long.data[:, 300:] == long.zero_point[:, None]).all()
+
+
+@pytest.mark.parametrize("backend", ["native", "jit", "reference"])
+def test_every_backend_quantizes_and_returns(backend):
+    x = np.random.default_rng(5).standard_normal((4, 64)).astype(F32)
+    pycomp.set_backend(backend)
+    try:
+        for axis, group_size in ((0, None), (1, None), (1, 16), (0, 2)):
+            q = quantize(x, symmetric=False, dtype="uint8", axis=axis, group_size=group_size)
+            step = q.scale if q.group_size is None else np.repeat(q.scale, q.group_size, axis=q.axis)
+            step = step[:, None] if step.shape == (4,) else step
+            assert (np.abs(q.dequantize() - x) <= step * F32(1.001)).all()
+    finally:
+        pycomp.set_backend(None)
+
+
+def test_a_range_that_is_not_finite_leaves_out_as_it_was():
+    out = np.full((2, 6), 5, np.int8)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="x holds"):
+            quantize(X * F32(bad), out=out)
+    assert (out == 5).all()
