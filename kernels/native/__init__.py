@@ -26,8 +26,9 @@ except ImportError as error:
 else:
     _missing = None
 
-_CTYPES = {"f16": "uint16_t", "bf16": "uint16_t", "f32": "float", "f64": "double", "i8": "int8_t", "u8": "uint8_t", "i32": "int32_t", "i64": "int64_t",
-           "bool": "uint8_t"}
+_CTYPES = {"f16": "uint16_t", "bf16": "uint16_t", "f32": "float", "f64": "double", "i8": "int8_t", "u8": "uint8_t",
+
+           "i32": "int32_t", "i64": "int64_t", "bool": "uint8_t"}
 
 
 def missing() -> str | None:

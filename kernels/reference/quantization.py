@@ -82,8 +82,9 @@ gemm_s8s8, gemm_s8s8_bound, gemm_s8s8_sample = gemm_u8s8, gemm_u8s8_bound, _gemm
 
 
 # -- products with the epilogue to floats or codes
-def _product_to_float(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, activation, n):
+def _product_to_float(inputs, n):
     """activation(sum·x_scale[i]·w_scale[j] + bias[j] + residual[i, j]) in float64, and the bound of float32."""
+    x, x_scale, x_zero, w, _, w_scale, w_zero, bias, residual, activation = inputs
     t = product(x, w, x_zero, w_zero, n)
     s = x_scale[:, None].astype(np.float64) * w_scale.astype(np.float64)
     v = t * s + (0.0 if bias is None else bias)
@@ -93,8 +94,9 @@ def _product_to_float(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residu
     return y, bound if residual is None else bound * (1 + U) + U * np.abs(v + residual)
 
 
-def _product_chain(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, activation, n):
+def _product_chain(inputs, n):
     """t = float(sum), s = x_scale·w_scale, activation(fma(t, s, bias) + residual); no bias is +0."""
+    x, x_scale, x_zero, w, _, w_scale, w_zero, bias, residual, activation = inputs
     t = product(x, w, x_zero, w_zero, n).astype(np.float32)
     s = x_scale[:, None] * w_scale
     v = fma(t, s, np.float32(0) if bias is None else bias)
@@ -103,17 +105,17 @@ def _product_chain(x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual,
 
 def gemm_to_f32(*operands):
     *inputs, y = operands
-    y[...] = _product_to_float(*inputs, y.shape[1])[0]
+    y[...] = _product_to_float(inputs, y.shape[1])[0]
 
 
 def gemm_to_f32_bound(*operands):
     *inputs, y = operands
-    return _product_to_float(*inputs, y.shape[1])[1]
+    return _product_to_float(inputs, y.shape[1])[1]
 
 
 def gemm_to_f32_chain(*operands):
     *inputs, y = operands
-    y[...] = _product_chain(*inputs, y.shape[1])
+    y[...] = _product_chain(inputs, y.shape[1])
 
 
 def gemm_to_f16_bound(*operands):
@@ -126,7 +128,7 @@ def gemm_to_f16_bound(*operands):
 def gemm_to_f16_chain(*operands):
     *inputs, y = operands
     with np.errstate(over="ignore"):
-        y[...] = _product_chain(*inputs, y.shape[1])
+        y[...] = _product_chain(inputs, y.shape[1])
 
 
 def to_bf16(values):
@@ -138,37 +140,37 @@ def to_bf16(values):
 
 def gemm_to_bf16(*operands):
     *inputs, y = operands
-    y[...] = to_bf16(_product_to_float(*inputs, y.shape[1])[0])
+    y[...] = to_bf16(_product_to_float(inputs, y.shape[1])[0])
 
 
 def gemm_to_bf16_bound(*operands):
     """In steps of the bit pattern; no statement where the sign is not certain."""
     *inputs, y = operands
-    exact, error = _product_to_float(*inputs, y.shape[1])
+    exact, error = _product_to_float(inputs, y.shape[1])
     low, high = to_bf16(np.abs(exact) - error).astype(np.int64), to_bf16(np.abs(exact) + error).astype(np.int64)
     return np.where(np.abs(exact) > error, high - low + 1, np.iinfo(np.uint16).max)
 
 
 def gemm_to_bf16_chain(*operands):
     *inputs, y = operands
-    y[...] = to_bf16(_product_chain(*inputs, y.shape[1]))
+    y[...] = to_bf16(_product_chain(inputs, y.shape[1]))
 
 
 def gemm_to_s8(*operands):
     *inputs, y_scale, y_zero, y = operands
-    values = _product_to_float(*inputs, y.shape[1])[0]
+    values = _product_to_float(inputs, y.shape[1])[0]
     _quantize(values, np.full(len(y), y_scale, np.float64), np.full(len(y), y_zero), y)
 
 
 def gemm_to_s8_bound(*operands):
     """The float32 result in steps of a code, and one for a tie that it crosses."""
     *inputs, y_scale, _, y = operands
-    return 1 + np.floor(_product_to_float(*inputs, y.shape[1])[1] / y_scale)
+    return 1 + np.floor(_product_to_float(inputs, y.shape[1])[1] / y_scale)
 
 
 def gemm_to_s8_chain(*operands):
     *inputs, y_scale, y_zero, y = operands
-    values = _product_chain(*inputs, y.shape[1])
+    values = _product_chain(inputs, y.shape[1])
     _quantize(values, np.full(len(y), y_scale, np.float32), np.full(len(y), y_zero), y)
 
 

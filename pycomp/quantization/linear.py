@@ -1,4 +1,4 @@
-"""A layer with 8-bit weights and 8-bit activations, float32 in and out."""
+"""A layer with 8-bit weights and 8-bit activations: float32 in, floats or codes out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, activation_code, as_array, optional_vector, result, rows
+from pycomp._validate import FLOAT32, activation_code, as_array, contiguous, optional_vector, result, rows
 from pycomp.kernels import dispatch
 
 from .product import PackedInt8Matrix, pack
 from .tensor import INT8, QuantizedTensor, as_scale, as_zero_point, code_dtype, quantize
+
+OUTPUTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8"}
+"""What a product may end in, as kernels are named."""
 
 
 class Linear:
@@ -29,6 +32,11 @@ class Linear:
         Zero point of static codes; None is the middle of the range.
     input_dtype : "int8" or "uint8"
         Dtype of static codes. Dynamic ones are uint8.
+    output_dtype : "float32", "float16", "bfloat16", "int8" or "uint8"
+        Of y. Codes need ``output_scale``; bfloat16 needs the package ml_dtypes.
+    output_scale : number, optional
+    output_zero_point : integer, optional
+        None is the middle of the range.
 
     Attributes
     ----------
@@ -47,7 +55,9 @@ class Linear:
     -----
     With codes a, scale sx and zero point za of a row, and w, sw, zw of an output:
     ``y = activation(fma(float(Σ (a - za)(w - zw)), sx·sw, bias))``, the sum exact, no bias being +0. Relative to the
-    quantized operands the error is at most ``3u·|sum·sx·sw| + u·|y|``, ``u = 2⁻²⁴``.
+    quantized operands the error is at most ``3u·|sum·sx·sw| + u·|y|``, ``u = 2⁻²⁴``. A residual is added before the
+    activation, with one more rounding. Other dtypes are that float32 result rounded once more, half to even; codes are
+    ``saturate(rint(y / output_scale) + output_zero_point)``, the bits of :func:`quantize`.
 
     Examples
     --------
@@ -57,7 +67,7 @@ class Linear:
     array([[32385.,     0.]], dtype=float32)
     """
 
-    __slots__ = ("_activation", "_dtype", "_scale", "_zero", "bias", "weight")
+    __slots__ = ("_activation", "_dtype", "_output", "_output_dtype", "_output_grid", "_scale", "_zero", "bias", "weight")
 
     def __init__(
         self,
@@ -68,6 +78,9 @@ class Linear:
         input_scale: Any = None,
         input_zero_point: Any = None,
         input_dtype: str = "int8",
+        output_dtype: str = "float32",
+        output_scale: Any = None,
+        output_zero_point: Any = None,
     ) -> None:
         if not isinstance(weight, PackedInt8Matrix):
             if not isinstance(weight, QuantizedTensor):
@@ -85,25 +98,41 @@ class Linear:
             self._zero = as_zero_point(zero, "input_zero_point", None, self._dtype)
         elif input_zero_point is not None:
             raise ValueError("input_zero_point is given without input_scale")
+        self._output = OUTPUTS.get(output_dtype, "")
+        if not self._output:
+            raise ValueError(f"output_dtype is {output_dtype!r}, expected one of {', '.join(map(repr, OUTPUTS))}")
+        self._output_dtype = _bfloat16() if output_dtype == "bfloat16" else np.dtype(output_dtype)
+        self._output_grid: tuple[Any, ...] = ()
+        if self._output in ("s8", "u8"):
+            if output_scale is None:
+                raise ValueError(f"output_dtype is {output_dtype!r}, which needs output_scale")
+            middle = 0 if self._output == "s8" else 128
+            zero = middle if output_zero_point is None else output_zero_point
+            self._output_grid = (as_scale(output_scale, "output_scale", None)[()],
+                                 int(as_zero_point(zero, "output_zero_point", None, self._output_dtype)))
+        elif output_scale is not None or output_zero_point is not None:
+            raise ValueError(f"output_scale or output_zero_point is given, but output_dtype is {output_dtype!r}")
 
-    def __call__(self, x: Any, *, out: Any = None) -> NDArray[np.float32]:
+    def __call__(self, x: Any, *, residual: Any = None, out: Any = None) -> NDArray[Any]:
         """Run the layer.
 
         Parameters
         ----------
         x : array of float32, shape (M, K)
-        out : array of float32, shape (M, N), optional
+        residual : array of float32, shape (M, N), optional
+            Added before the activation.
+        out : array of the output dtype, shape (M, N), optional
 
         Returns
         -------
-        array of float32, shape (M, N)
+        array of the output dtype, shape (M, N)
 
         Raises
         ------
         TypeError
-            If ``x`` is not float32.
+            If ``x`` or ``residual`` is not float32.
         ValueError
-            If shapes do not fit, ``out`` cannot take the result, or, with static codes, x holds NaN.
+            If shapes do not fit, ``out`` cannot take the result, or where codes would have to express NaN.
         OverflowError
             If an exact sum of products is outside int32, which takes K above 33025.
 
@@ -117,7 +146,13 @@ class Linear:
         if x.shape[1] != w.in_features:
             raise ValueError(f"x has {x.shape[1]} columns, weight has {w.in_features}")
         m = x.shape[0]
-        y = result(out, (m, w.out_features), FLOAT32, (x, w.data, w.column_sums, w.scale, w.zero_point, self.bias))
+        shape = (m, w.out_features)
+        if residual is not None:
+            residual = contiguous(as_array(residual, "residual", FLOAT32, 2))
+            if residual.shape != shape:
+                raise ValueError(f"residual has shape {residual.shape}, expected {shape}")
+        y = result(out, shape, self._output_dtype,
+                   (x, residual, w.data, w.column_sums, w.scale, w.zero_point, self.bias))
         if self._scale is None:
             codes: NDArray[Any] = np.empty(x.shape, np.uint8)
             scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
@@ -128,6 +163,19 @@ class Linear:
                 (dispatch.quantize_s8 if self._dtype == INT8 else dispatch.quantize_u8)(x, scale, zero, codes)
             except ValueError:
                 raise ValueError("x holds NaN, which static codes cannot express") from None
-        kernel = dispatch.gemm_s8s8_f32 if codes.dtype == INT8 else dispatch.gemm_u8s8_f32
-        kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, None, self._activation, y)
+        kernel = getattr(dispatch, f"gemm_{'s8s8' if codes.dtype == INT8 else 'u8s8'}_{self._output}")
+        try:
+            kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, residual,
+                   self._activation, *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
+        except ValueError:
+            raise ValueError("an output is NaN, which codes cannot express: x, bias or residual is not finite") from None
         return y
+
+
+def _bfloat16() -> np.dtype[Any]:
+    try:
+        from ml_dtypes import bfloat16
+    except ModuleNotFoundError:
+        raise ImportError("output_dtype 'bfloat16' needs ml_dtypes: pip install 'pycomp[formats]'") from None
+    dtype: np.dtype[Any] = np.dtype(bfloat16)
+    return dtype

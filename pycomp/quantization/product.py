@@ -150,6 +150,7 @@ def matmul_int8(
     b_zero_point : integer or array of integers, shape (N,)
         In the range of ``b``'s dtype.
     out : array of int32, shape (M, N), optional
+        Rows may be any distance apart.
 
     Returns
     -------

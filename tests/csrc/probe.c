@@ -42,6 +42,8 @@ PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_st
   PROBE(vi_store, vi_store(out, I(a)))                                                 \
   PROBE(vi_store_n, vi_store_n((int32_t *)out, n, I(a)))                               \
   PROBE(vi_store_bytes_n, vi_store_bytes_n(out, n, I(a)))                              \
+  PROBE(vi_store_halves_n, vi_store_halves_n(out, n, I(a)))                            \
+  PROBE(vf_store_f16_n, vf_store_f16_n((uint16_t *)(void *)out, n, F(a)))              \
   PROBE(vf_stream, stream(out, F(a)))                                                  \
   PROBE(vf_stream_fence, vf_stream_fence())                                            \
   INT(vi_load_u8, vi_load_u8((const uint8_t *)a))                                      \

@@ -126,7 +126,7 @@ def comparable(op, out):
         out = vectors(out)
     kind = np.float64 if op.startswith("vd_") else np.float32 if op.startswith("vf_") else np.uint32
     out = out.copy().view(kind)
-    if op not in ("vf_lt", "vf_eq", "vf_isnan") and kind is not np.uint32:
+    if op not in ("vf_lt", "vf_eq", "vf_isnan", "vf_store_f16_n") and kind is not np.uint32:
         out[out != out] = np.nan
     return out.tobytes()
 
@@ -193,6 +193,12 @@ def test_definitions_are_those_of_numpy(probe_of):
         operands = lanes_of(op)
         with np.errstate(all="ignore"):
             assert probe(op, operands) == comparable(op, function(*operands[:2])), op
+    a, _, _ = lanes_of("vf_store_f16_n")
+    with np.errstate(all="ignore"):
+        halves = a.astype(np.float16)
+    got, given = np.zeros((len(a), 128), np.uint8), vectors(a)
+    probe.raw("vf_store_f16_n", len(a), *[given.ctypes.data] * 3, 16, got.ctypes.data)
+    assert ((got[:, :32].copy().view(np.float16) == halves) | np.isnan(halves)).all()
     a, _, _ = operands = lanes_of("vf_rint")
     with np.errstate(all="ignore"):
         assert probe("vf_rint", operands) == comparable("vf_rint", np.rint(a))
@@ -221,8 +227,8 @@ def guarded():
 @each_level
 @pytest.mark.parametrize("op", COUNTED)
 def test_counted_operations_touch_nothing_past_the_count(op, level, probe, guarded):
-    given = np.arange(1, 17, dtype=np.int32)
-    size = 1 if op == "vi_store_bytes_n" else 4
+    given = np.arange(1, 17, dtype=np.float32 if op == "vf_store_f16_n" else np.int32)
+    size = {"vi_store_bytes_n": 1, "vi_store_halves_n": 2, "vf_store_f16_n": 2}.get(op, 4)
     for n in range(17):
         edge = guarded - n * size
         if "load" in op:
@@ -236,7 +242,7 @@ def test_counted_operations_touch_nothing_past_the_count(op, level, probe, guard
             page = ctypes.string_at(guarded - PAGE, PAGE)
             kept = PAGE - n * size
             assert page[:kept] == b"\xab" * kept
-            assert page[kept:] == given.astype(f"i{size}")[:n].tobytes()
+            assert page[kept:] == given.astype(f"{given.dtype.kind}{size}")[:n].tobytes()
             roomy = np.full(64, 0xAB, np.uint8)
             probe.raw(op, 1, given.ctypes.data, 0, 0, n, roomy.ctypes.data)
             assert (roomy[n * size :] == 0xAB).all()

@@ -79,7 +79,8 @@ def test_long_sums_agree_on_every_level(level):
             scale = np.full(m, 0.5, np.float32)
             y = np.empty((m, n), np.float32)
             w = pack(b.T)
-            dispatch.gemm_s8s8_f32(a, scale, za.astype(np.int32), w.data, w.column_sums, w.scale, None, None, None, 0, y)
+            packed = (w.data, w.column_sums, w.scale, None)
+            dispatch.gemm_s8s8_f32(a, scale, za.astype(np.int32), *packed, None, None, 0, y)
             exact = (a.astype(np.int64) - za[:, None]) @ b.astype(np.int64)
             assert (y == exact.astype(np.float32) * np.float32(0.5)).all()
     finally:
@@ -107,6 +108,44 @@ def test_packed_matrix_unpacks():
     unsigned = pack(w.view(np.uint8) ^ np.uint8(128))
     assert unsigned.data.tobytes() == packed.data.tobytes()
     assert (unsigned.zero_point == -128).all()
+
+
+@given(st.integers(0, 20), st.integers(0, 70), st.integers(0, 40), st.sampled_from(["int8", "uint8"]), st.booleans(),
+       SEEDS)
+@settings(deadline=None)
+def test_every_output_is_the_float32_result_rounded_once_more(m, k, n, kind, dynamic, seed):
+    """Fused equals unfused, bit for bit."""
+    rng = np.random.default_rng(seed)
+    w, x = (rng.standard_normal(s).astype(np.float32) for s in ((n, k), (m, k)))
+    bias, residual = rng.standard_normal(n).astype(np.float32), rng.standard_normal((m, n)).astype(np.float32)
+    given = {"activation": "relu"} | ({} if dynamic else {"input_scale": 0.02, "input_dtype": kind})
+    plain = Linear(w, bias, **given)(x)
+    added = Linear(w, bias, **(given | {"activation": None}))(x) + residual
+    y = np.maximum(added, np.float32(0))
+    assert (plain == np.maximum(Linear(w, bias, **(given | {"activation": None}))(x), 0)).all()
+    assert (Linear(w, bias, **given)(x, residual=residual) == y).all()
+    half = Linear(w, bias, output_dtype="float16", **given)(x, residual=residual)
+    assert half.dtype == np.float16
+    assert (half == y.astype(np.float16)).all()
+    codes = Linear(w, bias, output_dtype=kind, output_scale=0.05, **given)(x, residual=residual)
+    expected = quantize(y, scale=0.05, dtype=kind).data
+    assert codes.dtype == expected.dtype
+    assert (codes == expected).all()
+
+
+def test_bfloat16_is_the_float32_result_rounded_once_more():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(3)
+    w, x = (rng.standard_normal(s).astype(np.float32) for s in ((33, 50), (9, 50)))
+    y = Linear(w, output_dtype="bfloat16")(x)
+    assert y.dtype == ml_dtypes.bfloat16
+    assert (y == Linear(w)(x).astype(ml_dtypes.bfloat16)).all()
+
+
+def test_large_results_become_infinite_in_half_precision_and_saturate_as_codes():
+    w, x = np.full((1, 4), 300, np.float32), np.array([[300] * 4, [-300] * 4], np.float32)
+    assert Linear(w, output_dtype="float16")(x).tolist() == [[np.inf], [-np.inf]]
+    assert Linear(w, output_dtype="uint8", output_scale=1)(x).tolist() == [[255], [0]]
 
 
 A, B = np.ones((2, 3), np.int8), np.ones((3, 4), np.int8)
@@ -140,6 +179,14 @@ X = np.ones((2, 3), np.float32)
         (lambda: Linear(W * np.float32(np.nan)), ValueError, "NaN"),
         (lambda: Linear(W, X[0]), ValueError, "bias has 3 elements"),
         (lambda: Linear(W, activation="gelu"), ValueError, "activation is 'gelu'"),
+        (lambda: Linear(W, output_dtype="int16"), ValueError, "output_dtype is 'int16'"),
+        (lambda: Linear(W, output_dtype="int8"), ValueError, "needs output_scale"),
+        (lambda: Linear(W, output_dtype="int8", output_scale=-1), ValueError, "output_scale holds -1"),
+        (lambda: Linear(W, output_dtype="int8", output_scale=1, output_zero_point=128), ValueError, "holds 128"),
+        (lambda: Linear(W, output_scale=1), ValueError, "output_dtype is 'float32'"),
+        (lambda: Linear(W)(X, residual=X), ValueError, "residual has shape"),
+        (lambda: Linear(W)(X, residual=X.astype(np.float64)), TypeError, "residual has dtype float64"),
+        (lambda: Linear(W, output_dtype="int8", output_scale=1)(X * np.float32(np.nan)), ValueError, "output is NaN"),
         (lambda: Linear(W, input_scale=0), ValueError, "input_scale holds 0.0"),
         (lambda: Linear(W, input_scale=np.nan), ValueError, "input_scale holds nan"),
         (lambda: Linear(W, input_scale=1.0, input_zero_point=200), ValueError, "input_zero_point holds 200"),
