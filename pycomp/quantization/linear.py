@@ -67,7 +67,8 @@ class Linear:
     array([[32385.,     0.]], dtype=float32)
     """
 
-    __slots__ = ("_activation", "_dtype", "_output", "_output_dtype", "_output_grid", "_scale", "_zero", "bias", "weight")
+    __slots__ = ("_activation", "_dtype", "_output", "_output_dtype", "_output_grid", "_scale", "_zero", "bias",
+                 "weight")
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class Linear:
             kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, residual,
                    self._activation, *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
         except ValueError:
-            raise ValueError("an output is NaN, which codes cannot express: x, bias or residual is not finite") from None
+            raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual?") from None
         return y
 
 
