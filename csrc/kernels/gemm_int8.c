@@ -18,7 +18,7 @@ enum {
   GAP = 64,                            /* keeps the rows of a panel out of each other's cache sets */
   PANEL = PC_DOT_ROWS * (BLOCK + GAP), /* codes: 17 KB as bytes, in L1 */
   WIDEST = 8,                          /* vectors in the widest tile of any level */
-  CELL = 1 << 19,                      /* bytes of weights in a cell, in L2 */
+  CELL = 1 << 19,                      /* bytes of weights in a cell, in L2; twice that with AMX, whose CPUs have 2 MB */
   CELL_COLUMNS = 32 * LANES,           /* at most */
   AHEAD = 16 * LINE,                   /* bytes of weights to prefetch ahead of use */
   GRAIN = 1 << 19,                     /* multiply-adds that pay for waking a thread */
@@ -188,7 +188,7 @@ static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, i
 /* Units [begin, end) of (part of rows, columns); the columns of a part are cut into cells. */
 static void run(int64_t begin, int64_t end, const void *context) {
   const int8_job *j = context;
-  const int64_t most = smaller(CELL / (j->k + 1), CELL_COLUMNS) / j->unit, units = most > 0 ? most : 1; /* in a cell */
+  const int64_t most = smaller((by_amx(j) ? 2 : 1) * CELL / (j->k + 1), CELL_COLUMNS) / j->unit, units = most > 0 ? most : 1; /* in a cell */
   for (int64_t d = begin / j->units; d * j->units < end; d++) {
     const int64_t row0 = j->m * d / j->down, row1 = j->m * (d + 1) / j->down;
     const int64_t u0 = d * j->units < begin ? begin - d * j->units : 0, u1 = smaller(end - d * j->units, j->units);

@@ -14,7 +14,8 @@ enum {
   SIDE = 16,              /* rows of a tile, and its columns of int32 */
   DEPTH = 64,             /* l in a tile */
   TILE = SIDE * DEPTH,    /* bytes */
-  HIGH = 2 * SIDE         /* rows of the tallest panel */
+  HIGH = 2 * SIDE,        /* rows of the tallest panel */
+  DEEPEST = 4096          /* l of a panel that is copied: 128 KB, in L2 */
 };
 
 /* The layout that LDTILECFG reads (Intel SDM, volume 1, chapter 18). */
@@ -41,7 +42,7 @@ static void configure(int upper, int lower) {
 typedef struct {
   int64_t steps;
   const uint8_t *x;
-  int64_t ldx;
+  int64_t ldx, next; /* from a row to the next, from a tile to the next */
   const int8_t *w[4];
   const uint8_t *x_tail; /* [rows][DEPTH], or NULL */
   const int8_t *w_tail[4];
@@ -81,12 +82,12 @@ typedef struct {
 PC_INLINE void block_2x2(int is_signed, const operands *o, int32_t *sums) {
   const uint8_t *x = o->x;
   const int8_t *w0 = o->w[0], *w1 = o->w[1];
-  const int64_t ldx = o->ldx;
+  const int64_t ldx = o->ldx, next = o->next;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (int64_t s = 0; s < o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE) {
+  for (int64_t s = 0; s < o->steps; s++, x += next, w0 += TILE, w1 += TILE) {
     STEP_2X2(x, ldx, w0, w1);
   }
   if (o->x_tail) STEP_2X2(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1]);
@@ -101,12 +102,12 @@ PC_INLINE void block_2x2(int is_signed, const operands *o, int32_t *sums) {
 PC_INLINE void block_1x4(int is_signed, const operands *o, int32_t *sums) {
   const uint8_t *x = o->x;
   const int8_t *w0 = o->w[0], *w1 = o->w[1], *w2 = o->w[2], *w3 = o->w[3];
-  const int64_t ldx = o->ldx;
+  const int64_t ldx = o->ldx, next = o->next;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (int64_t s = 0; s < o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
+  for (int64_t s = 0; s < o->steps; s++, x += next, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
     STEP_1X4(x, ldx, w0, w1, w2, w3);
   }
   if (o->x_tail) STEP_1X4(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], o->w_tail[2], o->w_tail[3]);
@@ -120,19 +121,27 @@ PC_INLINE void block_1x4(int is_signed, const operands *o, int32_t *sums) {
 /* One panel of up to HIGH rows against the columns [begin, end). */
 static void panel(const int8_job *j, int rows, int64_t row, int64_t begin, int64_t end) {
   _Alignas(64) int32_t sums[HIGH * 2 * SIDE];
-  _Alignas(64) uint8_t x_tail[HIGH * DEPTH];
+  _Alignas(64) uint8_t copy[HIGH * DEEPEST], x_tail[HIGH * DEPTH];
   _Alignas(64) int8_t w_tail[4][TILE];
   int32_t zero[HIGH], shift[HIGH];
   const int64_t steps = j->k / DEPTH, left = j->k - steps * DEPTH, slice = slice_bytes(j);
   const int tall = rows > SIDE, across = tall ? 2 : 4;
-  operands o = {.steps = steps, .x = j->x + row * j->ldx, .ldx = j->ldx, .x_tail = left ? x_tail : NULL};
+  const uint8_t *x = j->x + row * j->ldx;
+  operands o = {.steps = steps, .x = x, .ldx = j->ldx, .next = DEPTH, .x_tail = left ? x_tail : NULL};
+  if (tall && steps * DEPTH <= DEEPEST) { /* rows a power of two apart would fall into few cache sets, and many pages */
+    for (int64_t s = 0; s < steps; s++)
+      for (int i = 0; i < rows; i++) vi_store(copy + (s * HIGH + i) * DEPTH, vi_load(x + i * j->ldx + s * DEPTH));
+    o.x = copy;
+    o.ldx = DEPTH;
+    o.next = HIGH * DEPTH;
+  }
   const int upper = tall ? (rows + 1) / 2 : rows;
   /* Both halves of a tall panel start SIDE rows apart in memory, so the upper one is full. */
   configure(tall ? SIDE : upper, tall ? rows - SIDE : 0);
   row_debts(j, rows, row, 0, zero, shift);
   if (left) {
     memset(x_tail, 0, sizeof x_tail);
-    for (int i = 0; i < rows; i++) memcpy(x_tail + i * DEPTH, o.x + i * j->ldx + steps * DEPTH, (size_t)left);
+    for (int i = 0; i < rows; i++) memcpy(x_tail + i * DEPTH, x + i * j->ldx + steps * DEPTH, (size_t)left);
     memset(w_tail, 0, sizeof w_tail);
   }
   for (int64_t c = begin; c < end; c += SIDE * across) {
