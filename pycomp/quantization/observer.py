@@ -5,14 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array
+from pycomp._validate import FLOAT32, as_array, integer, real
 
-from .tensor import ANY_NDIM, quantize
+from .schemes import choose
+from .tensor import ANY_NDIM, code_dtype
+
+
+def from_range(low: Any, high: Any, *, symmetric: bool, dtype: str, narrow_range: bool | None) -> tuple[Any, Any]:
+    """Scale and zero point for values from low to high, as quantize chooses them: numbers, or arrays of channels."""
+    scale, zero = choose(np.asarray(low, np.float32), np.asarray(high, np.float32), symmetric=symmetric,
+                         narrow_range=symmetric if narrow_range is None else narrow_range, power_of_two=False,
+                         dtype=code_dtype(dtype))
+    return (scale, zero) if scale.ndim else (float(scale), int(zero))
+
+
+def channels_of(x: Any, axis: int | None) -> NDArray[np.float32]:
+    """A finite array as [channels, the rest]; one channel where axis is None."""
+    x = as_array(x, "x", FLOAT32, ANY_NDIM)
+    values: NDArray[np.float32]
+    if axis is not None and axis >= x.ndim:
+        raise ValueError(f"axis is {axis}, but x has {x.ndim} dimensions")
+    if not np.isfinite(x).all():
+        raise ValueError("x holds NaN or infinity")
+    moved = x[None] if axis is None else np.moveaxis(x, axis, 0)
+    values = moved.reshape(len(moved), x.size // len(moved) if len(moved) else 0)
+    return values
 
 
 class MinMax:
     """Smallest and largest value seen, for calibrating the scale of a tensor; any order and split gives the same.
+
+    Parameters
+    ----------
+    axis : int, optional
+        Observe each index along this axis on its own; not negative.
+
+    Attributes
+    ----------
+    min, max : float, or array of float64, shape (C,)
+        inf and -inf before the first value.
 
     Examples
     --------
@@ -26,14 +59,13 @@ class MinMax:
     True
     """
 
-    __slots__ = ("max", "min")
+    __slots__ = ("axis", "max", "min")
 
-    min: float
-    """inf before the first value."""
-    max: float
-    """-inf before the first value."""
+    min: Any
+    max: Any
 
-    def __init__(self) -> None:
+    def __init__(self, *, axis: int | None = None) -> None:
+        self.axis = None if axis is None else integer(axis, "axis", 0)
         self.min = np.inf
         self.max = -np.inf
 
@@ -45,30 +77,86 @@ class MinMax:
         TypeError
             If ``x`` is not float32.
         ValueError
-            If it holds NaN or infinity; what was seen before is kept.
+            If it holds NaN or infinity, lacks the axis, or its channels change; what was seen before is kept.
         """
-        x = as_array(x, "x", FLOAT32, ANY_NDIM)
-        if x.size:
-            low, high = float(x.min()), float(x.max())
-            if not np.isfinite(low) or not np.isfinite(high):
-                raise ValueError("x holds NaN or infinity")
+        values = channels_of(x, self.axis)
+        if values.size:
+            self._take(values.min(axis=1).astype(np.float64), values.max(axis=1).astype(np.float64))
+
+    def _take(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+        if self.axis is None:
+            self._extend(float(low[0]), float(high[0]))
+        else:
+            self._check_channels(low)
+            self._extend(low, high)
+
+    def _extend(self, low: Any, high: Any) -> None:
+        if self.axis is None:
             self.min, self.max = min(self.min, low), max(self.max, high)
+        else:
+            self.min, self.max = np.minimum(self.min, low), np.maximum(self.max, high)
+
+    def _check_channels(self, values: Any) -> None:
+        if np.ndim(self.min) and np.ndim(values) and len(self.min) != len(values):
+            raise ValueError(f"{len(values)} channels along axis {self.axis}, expected {len(self.min)}")
 
     def merge(self, other: MinMax) -> None:
-        """Take in what another observer has seen."""
-        if not isinstance(other, MinMax):
+        """Take in what another observer of the same axis has seen."""
+        if type(other) is not MinMax:
             raise TypeError(f"other is a {type(other).__name__}, expected a MinMax")
-        self.min, self.max = min(self.min, other.min), max(self.max, other.max)
+        if other.axis != self.axis:
+            raise ValueError(f"other has axis {other.axis}, expected {self.axis}")
+        self._check_channels(other.min)
+        self._extend(other.min, other.max)
 
-    def scale_and_zero_point(self, *, symmetric: bool = False, dtype: str = "int8") -> tuple[float, int]:
+    def scale_and_zero_point(
+        self, *, symmetric: bool = False, dtype: str = "int8", narrow_range: bool | None = None
+    ) -> tuple[Any, Any]:
         """Scale (exact in float32) and zero point for what was seen, as :func:`pycomp.quantization.quantize` chooses.
+
+        Numbers, or with ``axis`` arrays of float32 and int32, one for each channel.
 
         Raises
         ------
         ValueError
             If nothing was seen.
         """
-        if self.min > self.max:
+        if np.any(np.asarray(self.min) > self.max):
             raise ValueError("no values were seen: call update with calibration data first")
-        q = quantize(np.array([self.min, self.max], np.float32), symmetric=symmetric, dtype=dtype)
-        return float(q.scale), int(q.zero_point)
+        return from_range(self.min, self.max, symmetric=symmetric, dtype=dtype, narrow_range=narrow_range)
+
+
+class MovingAverage(MinMax):
+    """Exponential moving average of each update's smallest and largest value; depends on the order of updates.
+
+    ``min += (1 - momentum)·(min of x - min)``, the first update as it is, in float64. There is no merge: the average of
+    two sequences that were seen apart is not defined.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> seen = MovingAverage(0.5)
+    >>> for high in (2, 4):
+    ...     seen.update(np.array([0, high], np.float32))
+    >>> seen.max
+    3.0
+    """
+
+    __slots__ = ("momentum",)
+
+    def __init__(self, momentum: float = 0.9, *, axis: int | None = None) -> None:
+        super().__init__(axis=axis)
+        self.momentum = real(momentum, "momentum")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {momentum!r}, expected a number from 0 to below 1")
+
+    def _extend(self, low: Any, high: Any) -> None:
+        if np.any(np.asarray(self.min) > self.max):
+            self.min, self.max = low, high
+        else:
+            self.min = self.min + (1 - self.momentum) * (low - self.min)
+            self.max = self.max + (1 - self.momentum) * (high - self.max)
+
+    def merge(self, other: MinMax) -> None:
+        """Refused: an average over time depends on the order."""
+        raise TypeError("a MovingAverage cannot be merged: it depends on the order of updates")

@@ -1,0 +1,263 @@
+"""Observers that keep a histogram: clipping ranges from percentiles, relative entropy or the squared error."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._validate import integer, real
+
+from .observer import channels_of, from_range
+
+HALF = 2048
+"""Bins on each side of 0."""
+SMALLEST_EXPONENT = -148 - HALF.bit_length() + 1
+"""Of a bin's width, when only zeros and the smallest denormals were seen."""
+LEVELS = 128
+"""Magnitudes that int8 can express."""
+CANDIDATES = 128
+"""Clipping ranges that MSE tries."""
+
+
+class Histogram:
+    """Counts of values in bins of width ``2**exponent``: bin i, from -2048 to 2047, holds ``i <= x / width < i + 1``.
+
+    The width follows from the largest magnitude alone, and a wider bin is a union of narrower ones, so any split and
+    order of the same values gives the same counts. Integers, apart from the smallest and largest value.
+    """
+
+    __slots__ = ("counts", "exponent", "max", "min")
+
+    def __init__(self) -> None:
+        self.counts: NDArray[np.int64] = np.zeros(2 * HALF, np.int64)
+        self.exponent = SMALLEST_EXPONENT
+        self.min, self.max = math.inf, -math.inf
+
+    @property
+    def width(self) -> float:
+        return math.ldexp(1.0, self.exponent)
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """The 4097 edges of the bins."""
+        return np.ldexp(np.arange(-HALF, HALF + 1, dtype=np.float64), self.exponent).astype(np.float64)
+
+    def add(self, x: NDArray[np.float32]) -> None:
+        """Count finite values."""
+        if x.size == 0:
+            return
+        low, high = float(x.min()), float(x.max())
+        largest = max(-low, high)
+        if largest > 0:  # below 2**power
+            power = math.frexp(largest)[1]
+            self._widen(power - HALF.bit_length() + 1)
+        self.min, self.max = min(self.min, low), max(self.max, high)
+        # Powers of two: the quotient is exact in float64.
+        index = np.floor(np.ldexp(x.ravel().astype(np.float64), -self.exponent)).astype(np.int64)
+        self.counts += np.bincount(index + HALF, minlength=2 * HALF)
+
+    def merge(self, other: Histogram) -> None:
+        """Add the counts of another histogram, which is not changed."""
+        self._widen(other.exponent)
+        self.counts += other._at(self.exponent)
+        self.min, self.max = min(self.min, other.min), max(self.max, other.max)
+
+    def _widen(self, exponent: int) -> None:
+        if exponent > self.exponent:
+            self.counts, self.exponent = self._at(exponent), exponent
+
+    def _at(self, exponent: int) -> NDArray[np.int64]:
+        """The counts in bins of width 2**exponent, at least the present width."""
+        shift = min(exponent - self.exponent, HALF.bit_length())
+        counts = np.zeros(2 * HALF, np.int64)
+        np.add.at(counts, (np.arange(-HALF, HALF) >> shift) + HALF, self.counts)
+        return counts
+
+    def magnitudes(self) -> NDArray[np.int64]:
+        """Counts of |x| by bins above 0; a negative value on an edge counts below it."""
+        return self.counts[HALF:] + self.counts[HALF - 1 :: -1]
+
+
+class _HistogramObserver:
+    """What the observers with a histogram share; ``axis`` keeps one histogram for each index along it."""
+
+    __slots__ = ("axis", "channels")
+
+    def __init__(self, *, axis: int | None = None) -> None:
+        self.axis = None if axis is None else integer(axis, "axis", 0)
+        self.channels: list[Histogram] = []
+
+    def update(self, x: Any) -> None:
+        """Take in an array of float32, also an empty one.
+
+        Raises
+        ------
+        TypeError
+            If ``x`` is not float32.
+        ValueError
+            If it holds NaN or infinity, or its number of channels changes; what was seen before is kept.
+        """
+        values = channels_of(x, self.axis)
+        if self.channels and len(values) != len(self.channels):
+            raise ValueError(f"x has {len(values)} channels along axis {self.axis}, expected {len(self.channels)}")
+        if not self.channels:
+            self.channels = [Histogram() for _ in values]
+        for channel, row in zip(self.channels, values, strict=True):
+            channel.add(row)
+
+    def merge(self, other: Any) -> None:
+        """Take in what another observer of the same kind and axis has seen."""
+        if type(other) is not type(self):
+            raise TypeError(f"other is a {type(other).__name__}, expected a {type(self).__name__}")
+        if other.axis != self.axis:
+            raise ValueError(f"other has axis {other.axis}, expected {self.axis}")
+        if self.channels and other.channels and len(self.channels) != len(other.channels):
+            raise ValueError(f"other has {len(other.channels)} channels, expected {len(self.channels)}")
+        if not self.channels:
+            self.channels = [Histogram() for _ in other.channels]
+        for mine, theirs in zip(self.channels, other.channels, strict=bool(other.channels)):
+            mine.merge(theirs)
+
+    def scale_and_zero_point(
+        self, *, symmetric: bool = False, dtype: str = "int8", narrow_range: bool | None = None
+    ) -> tuple[Any, Any]:
+        """Scale and zero point of the clipping range: numbers, or with ``axis`` arrays of float32 and int32.
+
+        As :func:`pycomp.quantization.quantize` chooses them for the range.
+
+        Raises
+        ------
+        ValueError
+            If nothing was seen, in any channel.
+        """
+        if not self.channels or any(c.min > c.max for c in self.channels):
+            raise ValueError("no values were seen: call update with calibration data first")
+        low, high = zip(*(self._range(c, symmetric) for c in self.channels), strict=True)
+        ends = (low[0], high[0]) if self.axis is None else (low, high)
+        return from_range(*ends, symmetric=symmetric, dtype=dtype, narrow_range=narrow_range)
+
+    def _range(self, seen: Histogram, symmetric: bool) -> tuple[float, float]:
+        raise NotImplementedError
+
+
+class Percentile(_HistogramObserver):
+    """Clips so that at least ``percentile`` percent of the values lie inside, to the resolution of a bin.
+
+    Symmetric: the smallest edge of a bin with that part of the magnitudes below it. Asymmetric: each tail may lose half
+    of the rest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> seen = Percentile(90)
+    >>> seen.update(np.array([1] * 99 + [1000], np.float32))
+    >>> seen.scale_and_zero_point(symmetric=True)[0] < 1.1 / 127
+    True
+    """
+
+    __slots__ = ("percentile",)
+
+    def __init__(self, percentile: float = 99.99, *, axis: int | None = None) -> None:
+        super().__init__(axis=axis)
+        self.percentile = real(percentile, "percentile")
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"percentile is {percentile!r}, expected a number above 0 and at most 100")
+
+    def merge(self, other: Any) -> None:
+        """Take in what another observer of the same percentile and axis has seen."""
+        if type(other) is Percentile and other.percentile != self.percentile:
+            raise ValueError(f"other has percentile {other.percentile}, expected {self.percentile}")
+        super().merge(other)
+
+    def _range(self, seen: Histogram, symmetric: bool) -> tuple[float, float]:
+        total = int(seen.counts.sum())
+        if symmetric:
+            needed = math.ceil(self.percentile / 100 * total)
+            last = int(np.searchsorted(np.cumsum(seen.magnitudes()), needed))
+            edge = min((last + 1) * seen.width, max(-seen.min, seen.max))
+            return -edge, edge
+        lost = math.floor((1 - self.percentile / 100) / 2 * total)
+        first = int(np.searchsorted(np.cumsum(seen.counts), lost, side="right"))
+        last = 2 * HALF - 1 - int(np.searchsorted(np.cumsum(seen.counts[::-1]), lost, side="right"))
+        edges = seen.edges
+        return max(float(edges[first]), seen.min), min(float(edges[last + 1]), seen.max)
+
+
+class Entropy(_HistogramObserver):
+    """Clips magnitudes where the relative entropy of the clipped and the 128-level distribution is smallest.
+
+    For every i from 128 to the last bin: P is the first i bins of |x| with all that lies beyond added to the last;
+    Q spreads the counts of 128 equal groups of those bins evenly over the bins of each group that are not empty; the
+    range with the smallest KL(P || Q) wins, the largest of equals. S. Migacz, 8-bit inference with TensorRT, 2017.
+
+    Notes
+    -----
+    The divergences use the logarithm of the C library; they are compared after rounding to 9 decimals, so that its last
+    bits matter only where two ranges tie.
+    """
+
+    __slots__ = ()
+
+    def _range(self, seen: Histogram, symmetric: bool) -> tuple[float, float]:
+        counts = seen.magnitudes()
+        used = int(np.flatnonzero(counts)[-1]) + 1
+        largest = max(-seen.min, seen.max)
+        edge, best = largest, math.inf
+        for i in range(min(used, LEVELS), used + 1):
+            divergence = round(_divergence(counts, i), 9)
+            if divergence <= best:
+                edge, best = min(i * seen.width, largest), divergence
+        return (-edge, edge) if symmetric else (max(-edge, seen.min), min(edge, seen.max))
+
+
+def _divergence(counts: NDArray[np.int64], i: int) -> float:
+    """KL(P || Q) of the first i bins."""
+    kept = counts[:i]
+    p = kept.copy()
+    p[-1] += counts[i:].sum()
+    filled = kept > 0
+    groups = np.arange(i) * LEVELS // i
+    totals = np.zeros(LEVELS, np.int64)
+    sizes = np.zeros(LEVELS, np.int64)
+    np.add.at(totals, groups, kept)
+    np.add.at(sizes, groups, filled)
+    if (p[-1] > 0 and not filled[-1]) or not filled.any():
+        return math.inf  # P has mass where Q has none
+    q = totals[groups][filled] / sizes[groups][filled] / kept.sum()
+    p_filled = p[filled] / p.sum()
+    return math.fsum(p_filled * np.log(p_filled / q))
+
+
+class MSE(_HistogramObserver):
+    """Clips where the expected squared error of quantization is smallest, values standing at the centres of their bins.
+
+    Tries 1/128, 2/128, ... 1 of the range seen; the largest of equals wins. Sums are exact (``math.fsum``), so that the
+    choice is the same on every machine.
+    """
+
+    __slots__ = ()
+
+    def _range(self, seen: Histogram, symmetric: bool) -> tuple[float, float]:
+        filled = seen.counts > 0
+        # In units of a bin, so that squares neither overflow nor vanish.
+        centres, weights = (np.arange(-HALF, HALF) + 0.5)[filled], seen.counts[filled].astype(np.float64)
+        low, high = min(seen.min, 0.0), max(seen.max, 0.0)
+        if symmetric:
+            high = max(-low, high)
+            low = -high
+        if high == low:
+            return low, high
+        chosen, best = 1.0, math.inf
+        for j in range(1, CANDIDATES + 1):
+            part = j / CANDIDATES
+            lo, hi = part * low / seen.width, part * high / seen.width
+            step = (hi - lo) / (254 if symmetric else 255)
+            first = math.floor(lo / step + 0.5)
+            codes = np.clip(np.rint(centres / step), first, first + (254 if symmetric else 255))
+            error = math.fsum(weights * (centres - codes * step) ** 2)
+            if error <= best:
+                chosen, best = part, error
+        return chosen * low, chosen * high

@@ -1,0 +1,158 @@
+"""Observers: what they have seen does not depend on split and order, and their ranges are what they say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pycomp.quantization import MSE, Entropy, MinMax, MovingAverage, Percentile, quantize
+from pycomp.quantization.histogram import HALF, Histogram
+
+HISTOGRAMS = (Percentile, Entropy, MSE)
+VALUES = hnp.arrays(np.float32, st.integers(0, 60), elements=st.floats(-(2.0**127), 2.0**127, width=32))
+NORMAL = np.random.default_rng(0).standard_normal(20000).astype(np.float32)
+
+
+def state(seen):
+    return [(c.counts.tobytes(), c.exponent, c.min, c.max) for c in seen.channels]
+
+
+def observed(kind, *arrays, **options):
+    seen = kind(**options)
+    for a in arrays:
+        seen.update(a)
+    return seen
+
+
+@given(VALUES, st.lists(st.integers(0, 60), max_size=4), st.randoms())
+@settings(deadline=None)
+def test_any_split_and_order_gives_the_histogram_of_one_pass(x, cuts, random):
+    pieces = np.split(x, sorted(min(c, len(x)) for c in cuts))
+    random.shuffle(pieces)
+    whole, parts, merged = observed(Percentile, x), observed(Percentile, *pieces), Percentile()
+    for piece in pieces:
+        merged.merge(observed(Percentile, piece))
+    assert state(parts) == state(whole)
+    assert state(merged) == state(whole)
+
+
+@given(VALUES)
+@settings(deadline=None)
+def test_every_value_is_counted_in_its_bin(x):
+    h = Histogram()
+    h.add(x)
+    expected = np.zeros(2 * HALF, np.int64)
+    for v in x.astype(np.float64):
+        expected[int(np.searchsorted(h.edges, v, side="right")) - 1] += 1
+    assert (h.counts == expected).all()
+    if x.size and np.abs(x).max() > 2.0**-130:  # the width follows from the largest magnitude
+        assert HALF / 2 <= np.abs(x).max() / h.width <= HALF
+
+
+@pytest.mark.parametrize("scale", [1e-45, 1e-40, 1e-10, 1.0, 1e30])
+@pytest.mark.parametrize("kind", HISTOGRAMS)
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_scales_follow_the_values_at_every_magnitude(kind, scale, symmetric):
+    x = (NORMAL[:500] * np.float32(scale)).astype(np.float32)
+    got, zero = observed(kind, x).scale_and_zero_point(symmetric=symmetric)
+    largest = float(np.abs(x).max())
+    assert 2.0**-126 <= got <= max(largest / 127, 2.0**-126) * 1.001
+    assert -128 <= zero <= 127
+
+
+@pytest.mark.parametrize("kind", [MinMax, MovingAverage, *HISTOGRAMS])
+def test_a_channel_is_observed_as_if_alone(kind):
+    x = NORMAL[:600].reshape(4, 3, 50) * np.array([1, 10, 0.01], np.float32)[:, None]
+    seen = observed(kind, x, x[:2] * np.float32(2), axis=1)
+    scale, zero = seen.scale_and_zero_point(dtype="uint8")
+    assert scale.dtype == np.float32
+    assert zero.dtype == np.int32
+    for c in range(3):
+        alone = observed(kind, x[:, c], x[:2, c] * np.float32(2)).scale_and_zero_point(dtype="uint8")
+        assert (float(scale[c]), int(zero[c])) == alone
+
+
+def test_a_percentile_leaves_out_no_more_than_it_says():
+    x = np.concatenate([NORMAL, np.array([1000], np.float32)])
+    for percentile in (90.0, 99.0, 99.9, 100.0):
+        seen = observed(Percentile, x, percentile=percentile)
+        edge = seen.scale_and_zero_point(symmetric=True)[0] * 127
+        inside = np.count_nonzero(np.abs(x) <= edge * (1 + 1e-6)) / x.size
+        assert inside >= percentile / 100
+        assert edge <= np.quantile(np.abs(x), percentile / 100) + 2 * seen.channels[0].width
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_mse_clips_where_the_squared_error_is_smallest(symmetric):
+    x = np.concatenate([NORMAL, np.full(3, 30, np.float32)])
+
+    def error(scale, zero):
+        back = quantize(x, scale=scale, zero_point=zero).dequantize()
+        return float(np.mean((back.astype(np.float64) - x) ** 2))
+
+    best = error(*observed(MSE, x).scale_and_zero_point(symmetric=symmetric))
+    low, high = (float(x.min()), float(x.max()))
+    for part in np.arange(1, 65) / 64:
+        tried = observed(MinMax, np.array([part * low, part * high], np.float32))
+        assert best <= error(*tried.scale_and_zero_point(symmetric=symmetric)) * 1.02
+
+
+def test_entropy_drops_a_far_outlier_and_keeps_an_even_range():
+    even = np.linspace(-1, 1, 40001, dtype=np.float32)
+    assert observed(Entropy, even).scale_and_zero_point(symmetric=True)[0] * 127 > 0.98
+    outlier = np.concatenate([NORMAL, np.array([20], np.float32)])
+    assert observed(Entropy, outlier).scale_and_zero_point(symmetric=True)[0] * 127 < 10
+
+
+@pytest.mark.parametrize("kind", [MinMax, MovingAverage, *HISTOGRAMS])
+def test_zeros_alone_have_scale_one(kind):
+    assert observed(kind, np.zeros(5, np.float32)).scale_and_zero_point(symmetric=True) == (1.0, 0)
+
+
+def test_a_moving_average_follows_its_formula():
+    seen = observed(MovingAverage, *(np.array([-v, v], np.float32) for v in (1, 2, 4)), momentum=0.75)
+    assert seen.max == 1 + 0.25 + 0.25 * (4 - 1.25)
+    assert seen.min == -seen.max
+
+
+ONE = np.ones((2, 3), np.float32)
+
+
+@pytest.mark.parametrize("kind", [MinMax, MovingAverage, *HISTOGRAMS])
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s: s.scale_and_zero_point(), ValueError, "no values were seen"),
+        (lambda s: s.update(ONE * np.float32(np.nan)), ValueError, "NaN or infinity"),
+        (lambda s: s.update(ONE * np.float32(np.inf)), ValueError, "NaN or infinity"),
+        (lambda s: s.update(ONE.astype(np.float64)), TypeError, "x has dtype float64"),
+        (lambda s: type(s)(axis=-1), ValueError, "axis is -1"),
+        (lambda s: type(s)(axis=2).update(ONE), ValueError, "axis is 2, but x has 2 dimensions"),
+        (lambda s: s.merge(3), TypeError, "int|cannot be merged"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(kind, call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call(kind())
+    assert "\n" not in str(caught.value)
+    seen = observed(kind, ONE)
+    before = seen.scale_and_zero_point()
+    with pytest.raises((TypeError, ValueError)):
+        seen.update(ONE * np.float32(np.nan))
+    assert seen.scale_and_zero_point() == before
+
+
+@pytest.mark.parametrize("kind", [MinMax, *HISTOGRAMS])
+def test_channels_must_stay(kind):
+    seen = observed(kind, ONE, axis=1)
+    with pytest.raises(ValueError, match="2 channels along axis 1, expected 3"):
+        seen.update(ONE.T)
+    with pytest.raises(ValueError, match="other has axis None, expected 1"):
+        seen.merge(observed(kind, ONE))
+    with pytest.raises(ValueError, match="2 channels"):
+        seen.merge(observed(kind, np.ascontiguousarray(ONE.T), axis=1))
+    with pytest.raises(ValueError, match="percentile is 0"):
+        Percentile(0)
+    with pytest.raises(ValueError, match="momentum is 1"):
+        MovingAverage(1)
