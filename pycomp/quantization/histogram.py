@@ -153,7 +153,7 @@ class Percentile(_HistogramObserver):
     --------
     >>> import numpy as np
     >>> seen = Percentile(90)
-    >>> seen.update(np.array([1] * 99 + [1000], np.float32))
+    >>> seen.update(np.array([1] * 99 + [100], np.float32))
     >>> seen.scale_and_zero_point(symmetric=True)[0] < 1.1 / 127
     True
     """
