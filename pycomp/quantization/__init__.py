@@ -5,14 +5,19 @@ integers on every machine; the float epilogue is one fixed chain, so results do 
 :mod:`pycomp.quantization.onnx_ops` has the operators of ONNX.
 """
 
-from .fake import fake_quantize, fake_quantize_backward
-from .files import load, save
-from .histogram import MSE, Entropy, Percentile
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .linear import Linear
-from .observer import MinMax, MovingAverage
 from .product import PackedInt8Matrix, matmul_int8, pack
-from .requantization import quantize_multiplier, requantize, requantize_fixed_point
 from .tensor import QuantizedTensor, dequantize, quantize, quantize_rows
+
+if TYPE_CHECKING:
+    from .fake import fake_quantize, fake_quantize_backward
+    from .files import load, save
+    from .histogram import MSE, Entropy, Percentile
+    from .observer import MinMax, MovingAverage
+    from .requantization import quantize_multiplier, requantize, requantize_fixed_point
 
 __all__ = [
     "MSE",
@@ -36,3 +41,17 @@ __all__ = [
     "requantize_fixed_point",
     "save",
 ]
+
+_LATER = {
+    "fake_quantize": "fake", "fake_quantize_backward": "fake", "load": "files", "save": "files", "MSE": "histogram",
+    "Entropy": "histogram", "Percentile": "histogram", "MinMax": "observer", "MovingAverage": "observer",
+    "quantize_multiplier": "requantization", "requantize": "requantization", "requantize_fixed_point": "requantization",
+}
+"""Names -> their modules, loaded when used: an import of the package stays quick."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return value
