@@ -90,7 +90,8 @@ def test_a_missing_file_is_named(folder):
     ("name", "content", "message"),
     [
         ("train-labels-idx1-ubyte.gz", gzip.compress(idx(np.zeros(29, np.uint8)), mtime=0), "30 images .* 29 labels"),
-        ("train-labels-idx1-ubyte.gz", gzip.compress(idx(np.full(30, 10, np.uint8)), mtime=0), "label 10 is not below 10"),
+        ("train-labels-idx1-ubyte.gz", gzip.compress(idx(np.full(30, 10, np.uint8)), mtime=0),
+         "label 10 is not below 10"),
         ("t10k-images-idx3-ubyte", idx(np.zeros((20, 4, 5), np.uint8)), "16 pixels, held-out ones 20"),
     ],
 )
