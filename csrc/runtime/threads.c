@@ -23,7 +23,10 @@ static struct {
   void (*run)(int64_t, int64_t, const void *);
   const void *context;
   int64_t n, grain, pieces;
-  int64_t shares, next; /* next: the first share that nobody has taken */
+  int64_t shares;
+  int threads;
+  int64_t next[MOST + 1]; /* of each thread's own shares, the first that nobody has taken: a thread begins with the same
+                             part of the work in every call, so that what it reads stays in its own cache */
   int places;           /* workers that may still join */
   int busy;             /* workers that have joined and not left */
   unsigned call;        /* changes with every call, so that a worker sees that there is a new one */
@@ -67,11 +70,15 @@ static void pause_a_little(void) {
 #endif
 }
 
-/* Takes shares until none is left. */
-static void take_shares(void) {
-  for (;;) {
-    const int64_t s = __atomic_fetch_add(&work.next, 1, __ATOMIC_RELAXED);
-    if (s >= work.shares) return;
+/* Takes shares until none is left: those of thread `me`, then what the others have not begun. */
+static void take_shares(int me) {
+  for (int i = 0; i < work.threads;) {
+    const int owner = (me + i) % work.threads;
+    const int64_t s = __atomic_fetch_add(&work.next[owner], 1, __ATOMIC_RELAXED);
+    if (s >= work.shares * (owner + 1) / work.threads) {
+      i++;
+      continue;
+    }
     const int64_t begin = work.pieces * s / work.shares * work.grain, end = work.pieces * (s + 1) / work.shares * work.grain;
     work.run(begin, end < work.n ? end : work.n, work.context);
   }
@@ -106,14 +113,13 @@ static void leave(void) {
   pthread_mutex_unlock(&lock);
 }
 
-static void *worker(void *unused) {
-  (void)unused;
+static void *worker(void *number) {
   pc_fp_enter(); /* a thread begins with the floating-point mode of the one that made it */
   unsigned seen = 0;
   for (;;) {
     await_call(seen);
     if (!join(&seen)) continue;
-    take_shares();
+    take_shares((int)(intptr_t)number);
     leave();
   }
   return NULL;
@@ -130,7 +136,7 @@ static void hire(int wanted) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t made;
-  while (workers < wanted && workers < MOST && pthread_create(&made, &attributes, worker, NULL) == 0) workers++;
+  while (workers < wanted && workers < MOST && pthread_create(&made, &attributes, worker, (void *)(intptr_t)(workers + 1)) == 0) workers++;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
 }
@@ -140,6 +146,7 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
   const int64_t pieces = (n - 1) / grain + 1;
   int threads = pieces > 1 ? pc_get_num_threads() : 1;
   if (threads > pieces) threads = (int)pieces;
+  if (threads > MOST + 1) threads = MOST + 1;
   /* A plain branch for one thread; and where another thread is using the workers, each caller is a thread already. */
   if (threads <= 1 || pthread_mutex_trylock(&caller) != 0) {
     run(0, n, context);
@@ -153,13 +160,14 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
   work.grain = grain;
   work.pieces = pieces;
   work.shares = (int64_t)threads * SHARES < pieces ? (int64_t)threads * SHARES : pieces;
-  work.next = 0;
+  work.threads = threads;
+  for (int t = 0; t < threads; t++) work.next[t] = work.shares * t / threads;
   work.places = threads - 1;
   __atomic_store_n(&work.call, work.call + 1, __ATOMIC_RELAXED);
   pthread_cond_broadcast(&posted);
   pthread_mutex_unlock(&lock);
 
-  take_shares();
+  take_shares(0);
 
   for (int i = 0; i < SPIN && __atomic_load_n(&work.busy, __ATOMIC_RELAXED); i++) pause_a_little();
   pthread_mutex_lock(&lock);
