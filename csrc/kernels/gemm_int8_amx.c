@@ -1,5 +1,6 @@
-/* The 8-bit product on AMX tiles: C [16][16] int32 += A [16][64] codes * B [16][16][4] codes. A comes from x by its
- * own stride, or where many columns share it from a copy by tiles; 16 groups of a packed slice are a B. Sums of integers are exact, so the bits are those of every level.
+/* The 8-bit product on AMX tiles: C [16][16] int32 += A [16][64] codes * B [16][16][4] codes. A comes from x by its own
+ * stride, or where many columns share it from a copy by tiles; 16 groups of a packed slice are a B. Sums of integers are
+ * exact, so the bits are those of every level.
  *
  * Four C tiles are in flight: 2 x 2 where there are rows enough, so that each A and B loaded serves two products, 1 x 4
  * below. Limit: the tile unit where operands come from L1 (16 cycles a product against 16 for its loads); the bandwidth of
