@@ -136,9 +136,8 @@ static void panel(const int8_job *j, int rows, int64_t row, int64_t begin, int64
     o.ldx = DEPTH;
     o.next = HIGH * DEPTH;
   }
-  const int upper = tall ? (rows + 1) / 2 : rows;
   /* Both halves of a tall panel start SIDE rows apart in memory, so the upper one is full. */
-  configure(tall ? SIDE : upper, tall ? rows - SIDE : 0);
+  configure(tall ? SIDE : rows, tall ? rows - SIDE : 0);
   row_debts(j, rows, row, 0, zero, shift);
   if (left) {
     memset(x_tail, 0, sizeof x_tail);

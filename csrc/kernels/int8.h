@@ -2,6 +2,7 @@
 #ifndef PC_INT8_H
 #define PC_INT8_H
 
+#include "codes.h"
 #include "table.h"
 #include "vocabulary.h"
 
@@ -30,17 +31,9 @@ typedef struct {
   int *status;
 } int8_job;
 
-PC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static inline int64_t slice_bytes(const int8_job *j) { return (j->k + GROUP - 1) / GROUP * LINE; }
 
 PC_INLINE void fail(const int8_job *j, int status) { __atomic_store_n(j->status, status, __ATOMIC_RELAXED); }
-
-/* clamp(rint(x / scale) + zero, low, high), a true division. Beyond 512 a quotient saturates whatever the zero. */
-PC_INLINE vi16 codes_of(vf16 x, vf16 scale, vi16 zero, vi16 low, vi16 high) {
-  const vf16 q = vf_min(vf_max(vf_div(x, scale), vf_set1(-512.0f)), vf_set1(512.0f));
-  return vi_min(vi_max(vi_add(vi_from_vf(q), zero), low), high);
-}
 
 /* Stores one vector of float results at y[at..], as `to`. */
 PC_INLINE void store_as(output to, const int8_job *j, int64_t at, int64_t lanes, vf16 f) {
@@ -56,8 +49,9 @@ PC_INLINE void store_as(output to, const int8_job *j, int64_t at, int64_t lanes,
     const int is_signed = to == TO_S8;
     const vm16 nan = vm_and(vf_isnan(f), vm_first(lanes));
     if (vm_bits(nan)) fail(j, PC_ENAN);
-    const vi16 code = codes_of(f, vf_set1(j->y_scale), vi_set1(j->y_zero), vi_set1(is_signed ? -128 : 0), vi_set1(is_signed ? 127 : 255));
-    vi_store_bytes_n((uint8_t *)j->y + at, lanes, code);
+    const vf16 q = vf_div(f, vf_set1(j->y_scale));
+    const vi16 low = vi_set1(is_signed ? -128 : 0), high = vi_set1(is_signed ? 127 : 255);
+    vi_store_bytes_n((uint8_t *)j->y + at, lanes, code_of(q, vi_set1(j->y_zero), low, high));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "codes.h"
 #include "table.h"
 #include "vocabulary.h"
 
@@ -19,11 +20,8 @@ enum {
   LONG = 1 << 10,        /* elements of a row for which that pays: lines at its ends are written in parts */
   BATCH = 16,            /* groups whose scales are chosen together */
   NEAR = 1 << 12,        /* elements that the first cache holds */
-  INFINITE = 0x7f800000, /* bits of infinity: a float of larger magnitude bits is NaN */
-  MOST = 512             /* beyond it a quotient saturates whatever the zero */
+  INFINITE = 0x7f800000  /* bits of infinity: a float of larger magnitude bits is NaN */
 };
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Floats to the next line. */
 static int64_t to_line(const float *p) { return (int64_t)(-(uintptr_t)p % LINE / sizeof *p); }
@@ -224,9 +222,8 @@ static void quantize_column_chunks(int64_t begin, int64_t end, const void *conte
       __builtin_prefetch(j->x + i * j->ldx + l + AHEAD, 0, 2);
       const vf16 loaded = load(j->scale + scales + l, lanes);
       const vf16 scale = lanes == LANES ? loaded : vf_select(vm_first(lanes), loaded, vf_set1(1.0f));
-      const vf16 q = vf_min(vf_max(vf_div(v, scale), vf_set1(-MOST)), vf_set1(MOST));
-      const vi16 code = vi_add(vi_from_vf(q), j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero());
-      vi_store_bytes_n(j->codes + i * j->k + l, lanes, vi_min(vi_max(code, low), high));
+      const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
+      vi_store_bytes_n(j->codes + i * j->k + l, lanes, code_of(vf_div(v, scale), zero, low, high));
       nan = vm_or(nan, vf_isnan(v));
     }
   }

@@ -1,13 +1,13 @@
 /* int32 sums to 8-bit codes, one multiplier a column: by a float scale, or by a fixed-point multiplier and a shift.
  * Limit: memory, 5 bytes an element. */
+#include "codes.h"
 #include "table.h"
 #include "vocabulary.h"
 
 enum {
   CHUNK = 1 << 13, /* columns that make a unit of work */
   GRAIN = 1 << 14, /* elements that pay for waking a thread */
-  AHEAD = 1 << 12, /* sums to fetch ahead of use: hardware stops at the end of a page */
-  MOST = 512       /* beyond it a result saturates whatever the zero */
+  AHEAD = 1 << 12  /* sums to fetch ahead of use: hardware stops at the end of a page */
 };
 
 typedef struct {
@@ -20,8 +20,6 @@ typedef struct {
   int low, high;
 } job;
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 PC_INLINE vi16 load(const int32_t *p, int64_t n) { return n >= LANES ? vi_load(p) : vi_load_n(p, n); }
 
 static void by_scale(const job *j, int64_t i, int64_t first, int64_t last) {
@@ -32,9 +30,8 @@ static void by_scale(const job *j, int64_t i, int64_t first, int64_t last) {
     __builtin_prefetch(acc + l + AHEAD, 0, 2);
     const vf16 t = vf_from_vi(load(acc + l, lanes));
     const vf16 scale = lanes == LANES ? vf_load(j->scale + l) : vf_load_n(j->scale + l, lanes);
-    const vf16 r = vf_min(vf_max(vf_mul(t, scale), vf_set1(-MOST)), vf_set1(MOST));
-    const vi16 code = vi_add(vi_from_vf(r), j->zero ? load(j->zero + l, lanes) : vi_zero());
-    vi_store_bytes_n(j->codes + i * j->n + l, lanes, vi_min(vi_max(code, low), high));
+    const vi16 zero = j->zero ? load(j->zero + l, lanes) : vi_zero();
+    vi_store_bytes_n(j->codes + i * j->n + l, lanes, code_of(vf_mul(t, scale), zero, low, high));
   }
 }
 
