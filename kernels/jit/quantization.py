@@ -143,29 +143,7 @@ def _range(x):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def quantize_rows_s8(x, codes, scale, sums):  # type: ignore[no-untyped-def]
-    size = x.shape[1] // max(scale.shape[1], 1)
-    for i in range(x.shape[0]):
-        for g in range(scale.shape[1]):
-            part, out = x[i, g * size : (g + 1) * size], codes[i, g * size : (g + 1) * size]
-            lo, hi, finite = _range(part)
-            sums[i, g] = 0
-            if not finite:
-                scale[i, g] = np.float32(np.nan)
-                out[:] = 0
-                continue
-            s = np.float32(1)
-            if hi > lo:
-                s = max(max(hi, -lo) / np.float32(127), SMALLEST)
-            scale[i, g] = s
-            for l in range(size):
-                code = np.int32(np.rint(part[l] / s))
-                out[l] = code
-                sums[i, g] += code
-
-
-@njit(**FAST)
-def quantize_rows_u8(x, codes, scale, zero, sums):  # type: ignore[no-untyped-def]
+def _quantize_groups(x, symmetric, codes, scale, zero, sums):  # type: ignore[no-untyped-def]
     size = x.shape[1] // max(scale.shape[1], 1)
     for i in range(x.shape[0]):
         for g in range(scale.shape[1]):
@@ -177,15 +155,25 @@ def quantize_rows_u8(x, codes, scale, zero, sums):  # type: ignore[no-untyped-de
                 scale[i, g] = np.float32(np.nan)
                 out[:] = 0
                 continue
-            s = np.float32(1)
-            if hi > lo:
+            s, z = np.float32(1), np.int32(0)
+            if hi > lo and symmetric:
+                s = max(max(hi, -lo) / np.float32(127), SMALLEST)
+            elif hi > lo:
                 s = max((np.float32(0.5) * hi - np.float32(0.5) * lo) / np.float32(127.5), SMALLEST)
-            z = np.int32(np.rint(-lo / s))
+                z = np.int32(np.rint(-lo / s))
             scale[i, g], zero[i, g] = s, z
             for l in range(size):
                 code = min(np.int32(np.rint(part[l] / s)) + z, 255)
                 out[l] = code
                 sums[i, g] += code
+
+
+def quantize_rows_s8(x, codes, scale, sums):  # type: ignore[no-untyped-def]
+    _quantize_groups(x, True, codes, scale, np.empty(scale.shape, np.int32), sums)
+
+
+def quantize_rows_u8(x, codes, scale, zero, sums):  # type: ignore[no-untyped-def]
+    _quantize_groups(x, False, codes, scale, zero, sums)
 
 
 @njit(**FAST)
