@@ -168,6 +168,21 @@ DISTILLATION_OPERANDS = (
     Scalar("hard", "f64"),
 )
 
+
+def _quantization(name: str, **entry: Any) -> Kernel:
+    """A kernel whose reference, bound, sample and, if they differ from the reference, chain are found by its name."""
+    reference = getattr(quantization, name)
+    return Kernel(
+        name=name,
+        family="quantization",
+        reference=reference,
+        bound=getattr(quantization, f"{name}_bound"),
+        chain=getattr(quantization, f"{name}_chain", reference),
+        sample=getattr(quantization, f"{name}_sample"),
+        **entry,
+    )
+
+
 _ALL = (
     Kernel(
         name="gemm_f32",
@@ -290,19 +305,14 @@ _ALL = (
                 ("its rows", {"r": 4096, "h": 1, "c": 1, "w": 11008})),
         batch="r",
     ),
-    Kernel(
-        name="pack_s8",
-        family="quantization",
+    _quantization(
+        "pack_s8",
         sizes=("k", "n"),
         operands=(
             In("w", "i8", "k,n", strides=2),
             Out("packed", "i8", "ceil16(n),ceil4(k),16,4"),
             Out("sums", "i32", "n"),
         ),
-        reference=quantization.pack_s8,
-        bound=quantization.pack_s8_bound,
-        chain=quantization.pack_s8,
-        sample=quantization.pack_s8_sample,
         flops=lambda k, n: 0,
         bytes=lambda k, n: 2 * k * n,
         edges={"k": (0, 1, 3, 4, 5, 33), "n": (0, 1, 15, 16, 17, 47, 49)},
@@ -310,9 +320,8 @@ _ALL = (
         batch=None,
     ),
     *(
-        Kernel(
-            name=name,
-            family="quantization",
+        _quantization(
+            name,
             sizes=("m", "k", "n"),
             operands=(
                 In("x", code, "m,k", strides=1),
@@ -322,10 +331,6 @@ _ALL = (
                 Opt("w_zero", "i32", "n"),
                 Out("y", "i32", "m,n", strides=1),
             ),
-            reference=getattr(quantization, name),
-            bound=getattr(quantization, f"{name}_bound"),
-            chain=getattr(quantization, name),
-            sample=getattr(quantization, f"{name}_sample"),
             flops=lambda m, k, n: 2 * m * k * n,
             bytes=lambda m, k, n: m * k + k * n + 4 * m * n,
             edges=INT8_EDGES,
@@ -433,9 +438,8 @@ _ALL = (
         batch=None,
     ),
     *(
-        Kernel(
-            name=name,
-            family="quantization",
+        _quantization(
+            name,
             sizes=("m", "k"),
             operands=(
                 In("x", "f32", "m,k", strides=1),
@@ -443,10 +447,6 @@ _ALL = (
                 Opt("zero", "i32", "m"),
                 Out("codes", code, "m,k"),
             ),
-            reference=getattr(quantization, name),
-            bound=getattr(quantization, f"{name}_bound"),
-            chain=getattr(quantization, f"{name}_chain"),
-            sample=getattr(quantization, f"{name}_sample"),
             flops=lambda m, k: 0,
             bytes=lambda m, k: 5 * m * k,
             edges=ROW_EDGES,
@@ -455,9 +455,8 @@ _ALL = (
         for name, code in (("quantize_s8", "i8"), ("quantize_u8", "u8"))
     ),
     *(
-        Kernel(
-            name=name,
-            family="quantization",
+        _quantization(
+            name,
             sizes=("m", "k"),
             operands=(
                 In("codes", code, "m,k"),
@@ -465,10 +464,6 @@ _ALL = (
                 Opt("zero", "i32", "m"),
                 Out("y", "f32", "m,k"),
             ),
-            reference=getattr(quantization, name),
-            bound=getattr(quantization, f"{name}_bound"),
-            chain=getattr(quantization, f"{name}_chain"),
-            sample=getattr(quantization, f"{name}_sample"),
             flops=lambda m, k: 0,
             bytes=lambda m, k: 5 * m * k,
             edges=ROW_EDGES,
@@ -477,9 +472,8 @@ _ALL = (
         for name, code in (("dequantize_s8", "i8"), ("dequantize_u8", "u8"))
     ),
     *(
-        Kernel(
-            name=name,
-            family="quantization",
+        _quantization(
+            name,
             sizes=("m", "k", "g"),
             operands=(
                 In("x", "f32", "m,k", strides=1),
@@ -487,10 +481,6 @@ _ALL = (
                 Opt("zero", "i32", "g,k"),
                 Out("codes", code, "m,k"),
             ),
-            reference=getattr(quantization, name),
-            bound=getattr(quantization, f"{name}_bound"),
-            chain=getattr(quantization, f"{name}_chain"),
-            sample=getattr(quantization, f"{name}_sample"),
             flops=lambda m, k, g: 0,
             bytes=lambda m, k, g: 5 * m * k + 8 * g * k,
             edges=COLUMN_EDGES,
@@ -500,9 +490,8 @@ _ALL = (
         for name, code in (("quantize_columns_s8", "i8"), ("quantize_columns_u8", "u8"))
     ),
     *(
-        Kernel(
-            name=name,
-            family="quantization",
+        _quantization(
+            name,
             sizes=("m", "k", "g"),
             operands=(
                 In("codes", code, "m,k"),
@@ -510,10 +499,6 @@ _ALL = (
                 Opt("zero", "i32", "g,k"),
                 Out("y", "f32", "m,k"),
             ),
-            reference=getattr(quantization, name),
-            bound=getattr(quantization, f"{name}_bound"),
-            chain=getattr(quantization, f"{name}_chain"),
-            sample=getattr(quantization, f"{name}_sample"),
             flops=lambda m, k, g: 0,
             bytes=lambda m, k, g: 5 * m * k + 8 * g * k,
             edges=COLUMN_EDGES,
@@ -523,9 +508,8 @@ _ALL = (
         for name, code in (("dequantize_columns_s8", "i8"), ("dequantize_columns_u8", "u8"))
     ),
     *(
-        Kernel(
-            name=name,
-            family="quantization",
+        _quantization(
+            name,
             sizes=("m", "n"),
             operands=(
                 In("acc", "i32", "m,n", strides=1),
@@ -533,10 +517,6 @@ _ALL = (
                 Opt("zero", "i32", "n"),
                 Out("codes", code, "m,n"),
             ),
-            reference=getattr(quantization, name),
-            bound=getattr(quantization, f"{name}_bound"),
-            chain=getattr(quantization, f"{name}_chain"),
-            sample=getattr(quantization, f"{name}_sample"),
             flops=lambda m, n: 0,
             bytes=lambda m, n: 5 * m * n,
             edges=SUM_EDGES,
@@ -545,9 +525,8 @@ _ALL = (
         for name, code in (("requantize_s8", "i8"), ("requantize_u8", "u8"))
     ),
     *(
-        Kernel(
-            name=name,
-            family="quantization",
+        _quantization(
+            name,
             sizes=("m", "n"),
             operands=(
                 In("acc", "i32", "m,n", strides=1),
@@ -556,10 +535,6 @@ _ALL = (
                 Opt("zero", "i32", "n"),
                 Out("codes", code, "m,n"),
             ),
-            reference=getattr(quantization, name),
-            bound=getattr(quantization, f"{name}_bound"),
-            chain=getattr(quantization, name),
-            sample=getattr(quantization, f"{name}_sample"),
             flops=lambda m, n: 0,
             bytes=lambda m, n: 5 * m * n,
             edges=SUM_EDGES,
