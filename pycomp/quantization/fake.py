@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, integer, result
+from pycomp._validate import FLOAT32, as_array, result
 
-from .tensor import ANY_NDIM, INT8, as_scale, as_zero_point, code_dtype
+from .schemes import check_axis
+from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, quantize
 
 Floats = NDArray[np.float32]
 
@@ -20,27 +21,16 @@ def _operands(
     """x, axis, scale and zero point spread along it, smallest and largest code."""
     x = as_array(x, "x", FLOAT32, ANY_NDIM)
     kind = code_dtype(dtype)
-    if axis is not None:
-        axis = integer(axis, "axis", -x.ndim, x.ndim - 1) % x.ndim
+    axis, _ = check_axis(axis, None, x.shape, "x")
     length = None if axis is None else x.shape[axis]
     shape = () if axis is None else tuple(-1 if i == axis else 1 for i in range(x.ndim))
     scale = as_scale(scale, "scale", length)
     zero = as_zero_point(zero_point, "zero_point", length, kind)
-    low, high = (-128, 127) if kind == INT8 else (0, 255)
-    low += bool(narrow_range)
+    limits = np.iinfo(kind)
+    low, high = limits.min + bool(narrow_range), limits.max
     if zero.size and zero.min() < low:
         raise ValueError(f"zero_point holds {zero.min()}, expected {low} to {high} ({kind.name}, narrow range)")
-    if np.isnan(x).any():
-        raise ValueError("x holds NaN")
     return x, axis, scale.reshape(shape), zero.astype(np.float32).reshape(shape), low, high
-
-
-def _codes(x: Floats, scale: Floats, zero: Floats, low: int, high: int) -> tuple[Floats, Floats]:
-    """x / scale, and its code before saturation; both as float32."""
-    with np.errstate(over="ignore", under="ignore"):
-        q = x / scale
-    # Beyond 512 a code saturates whatever the zero point; up to it, code + zero is exact in float32.
-    return q, np.rint(np.clip(q, np.float32(-512), np.float32(512))) + zero
 
 
 def fake_quantize(
@@ -82,12 +72,14 @@ def fake_quantize(
     >>> fake_quantize(np.array([0.3, 0.8, 100], np.float32), 0.5)
     array([ 0.5,  1. , 63.5], dtype=float32)
     """
-    x, _, scale, zero, low, high = _operands(x, scale, zero_point, axis, dtype, narrow_range)
-    y = result(out, x.shape, FLOAT32, (x, scale))
-    _, code = _codes(x, scale, zero, low, high)
-    with np.errstate(over="ignore", under="ignore"):
-        np.multiply(np.clip(code, np.float32(low), np.float32(high)) - zero, scale, out=y)
-    return y
+    x, _, scales, *_ = _operands(x, scale, zero_point, axis, dtype, narrow_range)
+    if out is not None:
+        result(out, x.shape, FLOAT32, (x, scales))
+    y = quantize(x, scale=scale, zero_point=zero_point, axis=axis, dtype=dtype, narrow_range=narrow_range).dequantize()
+    if out is None:
+        return y
+    out[...] = y
+    return out  # type: ignore[no-any-return]
 
 
 def fake_quantize_backward(
@@ -136,7 +128,12 @@ def fake_quantize_backward(
     grad = as_array(grad, "grad", FLOAT32, ANY_NDIM)
     if grad.shape != x.shape:
         raise ValueError(f"grad has shape {grad.shape}, expected {x.shape}")
-    q, code = _codes(x, scale, zero, low, high)
+    if np.isnan(x).any():
+        raise ValueError("x holds NaN")
+    with np.errstate(over="ignore", under="ignore"):
+        q = x / scale
+    # Beyond 512 a code saturates whatever the zero point; up to it, code + zero is exact in float32.
+    code = np.rint(np.clip(q, np.float32(-512), np.float32(512))) + zero
     inside = (code >= low) & (code <= high)
     dx = np.where(inside, grad, np.float32(0))
     wide = grad.astype(np.float64)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pycomp._validate import integer, real
 
-from .observer import channels_of, from_range
+from .observer import finite, from_range
 
 HALF = 2048
 """Bins on each side of 0."""
@@ -100,7 +100,9 @@ class _HistogramObserver:
         ValueError
             If it holds NaN or infinity, or its number of channels changes; what was seen before is kept.
         """
-        values = channels_of(x, self.axis)
+        x, _, _ = finite(x, self.axis)
+        moved = x[None] if self.axis is None else np.moveaxis(x, self.axis, 0)
+        values = moved.reshape(len(moved), x.size // max(len(moved), 1))
         if self.channels and len(values) != len(self.channels):
             raise ValueError(f"x has {len(values)} channels along axis {self.axis}, expected {len(self.channels)}")
         if not self.channels:

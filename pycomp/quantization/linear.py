@@ -11,7 +11,7 @@ from pycomp._validate import FLOAT32, activation_code, as_array, contiguous, opt
 from pycomp.kernels import dispatch
 
 from .product import PackedInt8Matrix, pack
-from .tensor import INT8, QuantizedTensor, as_scale, as_zero_point, code_dtype, quantize
+from .tensor import INT8, QuantizedTensor, as_scale, as_zero_point, bfloat16, code_dtype, middle, quantize
 
 OUTPUTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8"}
 """What a product may end in, as kernels are named."""
@@ -93,8 +93,7 @@ class Linear:
         self._dtype = code_dtype(input_dtype, "input_dtype")
         self._scale: NDArray[np.float32] | None = None
         if input_scale is not None:
-            middle = 0 if self._dtype == INT8 else 128
-            zero = middle if input_zero_point is None else input_zero_point
+            zero = middle(self._dtype) if input_zero_point is None else input_zero_point
             self._scale = as_scale(input_scale, "input_scale", None)
             self._zero = as_zero_point(zero, "input_zero_point", None, self._dtype)
         elif input_zero_point is not None:
@@ -102,13 +101,12 @@ class Linear:
         self._output = OUTPUTS.get(output_dtype, "")
         if not self._output:
             raise ValueError(f"output_dtype is {output_dtype!r}, expected one of {', '.join(map(repr, OUTPUTS))}")
-        self._output_dtype = _bfloat16() if output_dtype == "bfloat16" else np.dtype(output_dtype)
+        self._output_dtype = bfloat16() if output_dtype == "bfloat16" else np.dtype(output_dtype)
         self._output_grid: tuple[Any, ...] = ()
         if self._output in ("s8", "u8"):
             if output_scale is None:
                 raise ValueError(f"output_dtype is {output_dtype!r}, which needs output_scale")
-            middle = 0 if self._output == "s8" else 128
-            zero = middle if output_zero_point is None else output_zero_point
+            zero = middle(self._output_dtype) if output_zero_point is None else output_zero_point
             self._output_grid = (as_scale(output_scale, "output_scale", None)[()],
                                  int(as_zero_point(zero, "output_zero_point", None, self._output_dtype)))
         elif output_scale is not None or output_zero_point is not None:
@@ -171,12 +169,3 @@ class Linear:
         except ValueError:
             raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual?") from None
         return y
-
-
-def _bfloat16() -> np.dtype[Any]:
-    try:
-        from ml_dtypes import bfloat16
-    except ModuleNotFoundError:
-        raise ImportError("output_dtype 'bfloat16' needs ml_dtypes: pip install 'pycomp[formats]'") from None
-    dtype: np.dtype[Any] = np.dtype(bfloat16)
-    return dtype

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, integer, real
+from pycomp._validate import FLOAT32, as_array, contiguous, integer, real
 
-from .schemes import choose
+from .schemes import choose, layout
 from .tensor import ANY_NDIM, code_dtype
 
 
@@ -21,17 +21,15 @@ def from_range(low: Any, high: Any, *, symmetric: bool, dtype: str, narrow_range
     return (scale, zero) if scale.ndim else (float(scale), int(zero))
 
 
-def channels_of(x: Any, axis: int | None) -> NDArray[np.float32]:
-    """A finite array as [channels, the rest]; one channel where axis is None."""
+def finite(x: Any, axis: int | None) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """A finite array that has the axis, and its smallest and largest values, of shape () or, along the axis, (C,)."""
     x = as_array(x, "x", FLOAT32, ANY_NDIM)
-    values: NDArray[np.float32]
     if axis is not None and axis >= x.ndim:
         raise ValueError(f"axis is {axis}, but x has {x.ndim} dimensions")
-    if not np.isfinite(x).all():
+    low, high = layout(x.shape, axis, None).ranges(contiguous(x))
+    if x.size and not (np.isfinite(low) & np.isfinite(high)).all():
         raise ValueError("x holds NaN or infinity")
-    moved = x[None] if axis is None else np.moveaxis(x, axis, 0)
-    values = moved.reshape(len(moved), x.size // len(moved) if len(moved) else 0)
-    return values
+    return x, low, high
 
 
 class MinMax:
@@ -79,16 +77,14 @@ class MinMax:
         ValueError
             If it holds NaN or infinity, lacks the axis, or its channels change; what was seen before is kept.
         """
-        values = channels_of(x, self.axis)
-        if values.size:
-            self._take(values.min(axis=1).astype(np.float64), values.max(axis=1).astype(np.float64))
-
-    def _take(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+        x, low, high = finite(x, self.axis)
+        if x.size == 0:
+            return
         if self.axis is None:
-            self._extend(float(low[0]), float(high[0]))
+            self._extend(float(low), float(high))
         else:
             self._check_channels(low)
-            self._extend(low, high)
+            self._extend(low.astype(np.float64), high.astype(np.float64))
 
     def _extend(self, low: Any, high: Any) -> None:
         if self.axis is None:

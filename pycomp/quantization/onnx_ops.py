@@ -21,7 +21,7 @@ from pycomp.kernels import dispatch
 
 from .product import matmul_int8
 from .schemes import Layout, layout
-from .tensor import INT8, INT32
+from .tensor import INT8, INT32, bfloat16, run
 
 __all__ = ["dequantize_linear", "dynamic_quantize_linear", "matmul_integer", "qlinear_matmul", "quantize_linear"]
 
@@ -93,7 +93,7 @@ def quantize_linear(
         x = x.astype(scale.dtype, copy=False)
     if kind in EIGHT_BITS and scale.dtype == FLOAT32 and spread.parts is not None:
         y = np.empty(x.shape, dtype)
-        spread.run("quantize", x, scale, zero, y)
+        run("quantize", x, spread.parts, scale, zero, y)
         return y
     with np.errstate(over="ignore", under="ignore"):
         quotient = np.rint(x / spread(scale)).astype(np.float32)
@@ -162,7 +162,7 @@ def dequantize_linear(
         scale = x_scale.astype(target, copy=False).astype(np.float32, copy=False)
     if x.dtype.name in EIGHT_BITS and target == FLOAT32 and spread.parts is not None:
         y = np.empty(x.shape, np.float32)
-        spread.run("dequantize", x, scale, zero, y)
+        run("dequantize", x, spread.parts, scale, zero, y)
         return y
     difference = x.astype(np.int32) - (0 if zero is None else spread(zero))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -358,13 +358,8 @@ def _float(name: Any, what: str) -> np.dtype[Any]:
     if name not in FLOATS:
         raise ValueError(f"{what} is {name!r}, expected {', '.join(map(repr, FLOATS))}")
     if name == "bfloat16":
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise ImportError("ml_dtypes is not installed: pip install 'pycomp[formats]'") from None
-        name = ml_dtypes.bfloat16
-    dtype: np.dtype[Any] = np.dtype(name)
-    return dtype
+        return bfloat16()
+    return np.dtype(name)  # type: ignore[no-any-return]
 
 
 def _output(
@@ -433,22 +428,6 @@ class _Spread:
             return values.reshape([-1 if i == self.axis else 1 for i in range(len(self.shape))])
         repeated = np.repeat(values, self.block, axis=self.axis)
         return repeated[(slice(None),) * self.axis + (slice(self.shape[self.axis]),)]
-
-    def run(
-        self, what: str, x: NDArray[Any], scale: NDArray[Any], zero: NDArray[np.int32] | None, y: NDArray[Any]
-    ) -> None:
-        """Fill y by the kernel for 8-bit codes."""
-        parts = self.parts
-        assert parts is not None
-        codes = y if what == "quantize" else x
-        where = "columns_" if parts.by_column else ""
-        kernel = getattr(dispatch, f"{what}_{where}{'s8' if codes.dtype == INT8 else 'u8'}")
-        scales = contiguous(parts.spread(scale))
-        zeros = None if zero is None else contiguous(parts.spread(zero))
-        try:
-            kernel(contiguous(x).reshape(parts.matrix), scales, zeros, y.reshape(parts.matrix))
-        except ValueError:
-            raise ValueError("x holds NaN") from None
 
 
 # -- products

@@ -12,7 +12,7 @@ from pycomp._validate import as_array, contiguous
 from pycomp.kernels import dispatch
 
 from .schemes import check_axis
-from .tensor import ANY_NDIM, INT8, INT32, as_scale, as_zero_point, code_dtype, whole
+from .tensor import ANY_NDIM, INT8, INT32, as_integers, as_scale, as_zero_point, code_dtype, whole
 
 WIDTH = 4096
 """Columns of the matrix that an array with one scale is laid out as."""
@@ -124,10 +124,10 @@ def requantize_fixed_point(
     acc = as_array(acc, "acc", INT32, ANY_NDIM)
     kind = code_dtype(dtype)
     length, axis = _channels(acc, axis)
-    multipliers = _integers(multiplier, "multiplier", length, 0, 2**31 - 1)
+    multipliers = as_integers(multiplier, "multiplier", length, 0, 2**31 - 1)
     if bad := multipliers[(multipliers < 2**30) & (multipliers != 0)].tolist():
         raise ValueError(f"multiplier holds {bad[0]}, expected 2³⁰ to 2³¹ - 1, or 0")
-    shifts = _integers(shift, "shift", length, -31, 30)
+    shifts = as_integers(shift, "shift", length, -31, 30)
     zeros = as_zero_point(zero_point, "zero_point", length, kind)
     one = not np.ndim(multiplier) and not np.ndim(shift) and not np.ndim(zero_point)
     codes = whole(out, acc.shape, kind, (acc, multipliers, shifts, zeros))
@@ -191,18 +191,6 @@ def _channels(acc: NDArray[np.int32], axis: Any) -> tuple[int, int]:
     if checked is None:
         raise TypeError("axis is None, expected an integer")
     return acc.shape[checked], checked
-
-
-def _integers(value: Any, name: str, length: int, low: int, high: int) -> NDArray[np.int32]:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu" or isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is {value!r}, expected integers")
-    outside = array[(array < low) | (array > high)]
-    if outside.size:
-        raise ValueError(f"{name} holds {outside.flat[0]}, expected {low} to {high}")
-    if array.ndim and array.shape != (length,):
-        raise ValueError(f"{name} has shape {array.shape}, expected () or ({length},)")
-    return contiguous(np.broadcast_to(array.astype(np.int32), (length,)))
 
 
 def _run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +134,20 @@ def code_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
         raise ValueError(f"{name} is {dtype!r}, expected 'int8' or 'uint8'") from None
 
 
+def middle(dtype: np.dtype[Any]) -> int:
+    """The code of 0 where nothing else is said."""
+    return 0 if dtype == INT8 else 128
+
+
+def bfloat16() -> np.dtype[Any]:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError("bfloat16 needs ml_dtypes: pip install 'pycomp[formats]'") from None
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
+
+
 def check_scale(scale: NDArray[np.float32], name: str) -> None:
     good = np.isfinite(scale) & (scale >= SMALLEST)
     if not good.all():
@@ -142,9 +156,13 @@ def check_scale(scale: NDArray[np.float32], name: str) -> None:
 
 def check_zero_point(zero_point: NDArray[Any], name: str, dtype: np.dtype[Any]) -> None:
     limits = np.iinfo(dtype)
-    outside = zero_point[(zero_point < limits.min) | (zero_point > limits.max)]
+    _check_range(zero_point, name, limits.min, limits.max, f" ({dtype.name})")
+
+
+def _check_range(values: NDArray[Any], name: str, low: int, high: int, of: str = "") -> None:
+    outside = values[(values < low) | (values > high)]
     if outside.size:
-        raise ValueError(f"{name} holds {outside.flat[0]}, expected {limits.min} to {limits.max} ({dtype.name})")
+        raise ValueError(f"{name} holds {outside.flat[0]}, expected {low} to {high}{of}")
 
 
 def as_scale(scale: Any, name: str, shape: int | tuple[int, ...] | None) -> NDArray[np.float32]:
@@ -161,10 +179,18 @@ def as_zero_point(
     zero_point: Any, name: str, shape: int | tuple[int, ...] | None, dtype: np.dtype[Any]
 ) -> NDArray[np.int32]:
     """An integer or an array of integers as int32 of shape () or as given, in the range of a code's dtype."""
-    array = np.asarray(zero_point)
-    if array.dtype.kind not in "iu" or isinstance(zero_point, np.ma.MaskedArray):
-        raise TypeError(f"{name} is {zero_point!r}, expected integers")
-    check_zero_point(array, name, dtype)
+    limits = np.iinfo(dtype)
+    return as_integers(zero_point, name, shape, limits.min, limits.max, f" ({dtype.name})")
+
+
+def as_integers(
+    value: Any, name: str, shape: int | tuple[int, ...] | None, low: int, high: int, of: str = ""
+) -> NDArray[np.int32]:
+    """An integer or an array of integers from low to high, as int32 of shape () or as given; ``of`` ends the message."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is {value!r}, expected integers")
+    _check_range(array, name, low, high, of)
     return _spread(array.astype(np.int32), name, shape)
 
 
@@ -278,11 +304,10 @@ def quantize(
     if scale is not None and power_of_two:
         raise ValueError("power_of_two chooses a scale, but scale is given")
     if scale is not None:
-        middle = 0 if kind == INT8 else 128
         scales = as_scale(scale, "scale", parts.shape)
-        zeros = as_zero_point(middle if zero_point is None else zero_point, "zero_point", parts.shape, kind)
+        zeros = as_zero_point(middle(kind) if zero_point is None else zero_point, "zero_point", parts.shape, kind)
         data = whole(out, x.shape, kind, (x, scales, zeros))
-        _quantize(contiguous(x), parts, scales, zeros, data)
+        run("quantize", x, parts, scales, zeros, data)
         if narrow_range:
             np.maximum(data, data.dtype.type(np.iinfo(kind).min + 1), out=data)
         return QuantizedTensor(data, scales, zeros, axis, group_size)
@@ -299,7 +324,7 @@ def quantize(
         _refuse(x, ~((low > -np.inf) & (high < np.inf)))
         scales, zeros = choose(low, high, symmetric=bool(symmetric), narrow_range=narrow,
                                power_of_two=bool(power_of_two), dtype=kind)
-        _quantize(x, parts, scales, zeros, data)
+        run("quantize", x, parts, scales, zeros, data)
     return QuantizedTensor(data, scales, zeros, axis, group_size)
 
 
@@ -328,18 +353,21 @@ def _refuse(x: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
         raise ValueError("x holds NaN" if np.isnan(x).any() else "x holds infinity, which needs a scale")
 
 
-def _quantize(
-    x: NDArray[np.float32], parts: Layout, scale: NDArray[np.float32], zero: NDArray[np.int32], data: NDArray[Any]
+def run(
+    what: Literal["quantize", "dequantize"],
+    x: NDArray[Any],
+    parts: Layout,
+    scale: NDArray[np.float32],
+    zero: NDArray[np.int32] | None,
+    y: NDArray[Any],
 ) -> None:
-    """Codes by given scales; all in C order."""
-    signed = data.dtype == INT8
-    if parts.by_column:
-        kernel = dispatch.quantize_columns_s8 if signed else dispatch.quantize_columns_u8
-    else:
-        kernel = dispatch.quantize_s8 if signed else dispatch.quantize_u8
-    zeros = parts.spread(zero) if zero.any() else None
+    """Fill y, in C order, from x by given scales and zero points, in the shape of the parts; None is 0."""
+    codes = y if what == "quantize" else x
+    where = "columns_" if parts.by_column else ""
+    kernel = getattr(dispatch, f"{what}_{where}{'s8' if codes.dtype == INT8 else 'u8'}")
+    zeros = None if zero is None or not zero.any() else contiguous(parts.spread(zero))
     try:
-        kernel(x.reshape(parts.matrix), parts.spread(scale), zeros, data.reshape(parts.matrix))
+        kernel(contiguous(x).reshape(parts.matrix), contiguous(parts.spread(scale)), zeros, y.reshape(parts.matrix))
     except ValueError:
         raise ValueError("x holds NaN") from None
 
@@ -377,13 +405,7 @@ def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
         raise TypeError(f"q is a {type(q).__name__}, expected a QuantizedTensor")
     parts = layout(q.data.shape, q.axis, q.group_size)
     y = whole(out, q.data.shape, FLOAT32, (q.data, q.scale, q.zero_point))
-    signed = q.data.dtype == INT8
-    if parts.by_column:
-        kernel = dispatch.dequantize_columns_s8 if signed else dispatch.dequantize_columns_u8
-    else:
-        kernel = dispatch.dequantize_s8 if signed else dispatch.dequantize_u8
-    scale, zero = (contiguous(parts.spread(a)) for a in (q.scale, q.zero_point))
-    kernel(contiguous(q.data).reshape(parts.matrix), scale, zero if zero.any() else None, y.reshape(parts.matrix))
+    run("dequantize", q.data, parts, q.scale, q.zero_point, y)
     return y
 
 
