@@ -186,7 +186,7 @@ def as_zero_point(
 def as_integers(
     value: Any, name: str, shape: int | tuple[int, ...] | None, low: int, high: int, of: str = ""
 ) -> NDArray[np.int32]:
-    """An integer or an array of integers from low to high, as int32 of shape () or as given; ``of`` ends the message."""
+    """An integer or an array of integers from low to high, as int32 of shape () or as given. ``of`` ends the error."""
     array = np.asarray(value)
     if array.dtype.kind not in "iu" or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is {value!r}, expected integers")
