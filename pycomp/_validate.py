@@ -10,7 +10,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 FLOAT32 = np.dtype(np.float32)
-ACTIVATIONS: dict[str | None, int] = {None: 0, "identity": 0, "relu": 1}
+ACTIVATIONS: dict[str | None, int] = {None: 0, "identity": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
 
 def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...]) -> NDArray[Any]:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from ._validate import FLOAT32, activation_code, aligned, as_array, optional_vector, result, rows
+from ._validate import FLOAT32, activation_code, aligned, as_array, contiguous, optional_vector, result, rows
 
-__all__ = ["PackedMatrix", "linear", "matmul", "pack"]
+__all__ = ["PackedMatrix", "activate", "linear", "matmul", "pack"]
 
 LANES = 16
 
@@ -105,8 +105,8 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     w : PackedMatrix or array of float32, shape (N, K)
         An array is packed on every call: :func:`pack` it once where it is used again.
     bias : array of float32, shape (N,), optional
-    activation : None, "identity" or "relu"
-        ``relu(NaN)`` is NaN, ``relu(-0)`` is +0.
+    activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
+        As :func:`activate` computes it.
     out : array of float32, shape (M, N), optional
         Takes the result; may not overlap an input.
 
@@ -123,9 +123,9 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
 
     Notes
     -----
-    Bound: ``|y - exact| <= γ(K)·Σ|x||w| + u·|y|`` with ``u = 2⁻²⁴`` and ``γ(n) = n·u/(1 - n·u)`` (Higham, *Accuracy and
-    Stability of Numerical Algorithms*, 2002, §3.1). Row i of a batch has the bits of row i alone. K = 0 gives
-    ``activation(bias)``.
+    Bound: ``|y - exact| <= γ(K)·Σ|x||w| + u·|y|`` with ``u = 2⁻²⁴`` and ``γ(n) = n·u/(1 - n·u)`` (Higham, *Accuracy
+    and Stability of Numerical Algorithms*, 2002, §3.1); through gelu or silu 1.13 times that and 1 ulp. Row i of a
+    batch has the bits of row i alone. K = 0 gives ``activation(bias)``.
 
     Examples
     --------
@@ -186,4 +186,47 @@ def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
         raise ValueError(f"a has {a.shape[1]} columns, b has {b.shape[0]} rows")
     y = result(out, (a.shape[0], b.shape[1]), FLOAT32, (a, b))
     dispatch.gemm_f32(a, _pack_columns(b).data, None, 0, y)
+    return y
+
+
+def activate(x: Any, activation: str | None, *, out: Any = None) -> NDArray[np.float32]:
+    """An activation alone, with the bits that a product fused with it gives.
+
+    relu is ``max(x, 0)``; gelu ``x·Φ(x)``, Φ the normal distribution; gelu_tanh
+    ``x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2`` (Hendrycks and Gimpel, 2016); silu ``x/(1 + exp(-x))`` (Elfwing et al.,
+    2018).
+
+    Parameters
+    ----------
+    x : array of float32, any shape
+    activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
+    out : array of float32, the shape of ``x``, optional
+        May not overlap ``x``.
+
+    Returns
+    -------
+    array of float32, the shape of ``x``
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not float32 in native byte order.
+    ValueError
+        If the activation is unknown, or ``out`` cannot take the result.
+
+    Notes
+    -----
+    Within 1 ulp of the exact value on every float32, the tails of negative results included. NaN stays NaN; relu(-0) is
+    +0; gelu, gelu_tanh and silu of -0 and -∞ are -0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> activate(np.array([-1, 0, 1], np.float32), "gelu")
+    array([-0.15865526,  0.        ,  0.8413448 ], dtype=float32)
+    """
+    x = contiguous(as_array(x, "x", FLOAT32, tuple(range(65))))
+    code = activation_code(activation)
+    y = result(out, x.shape, FLOAT32, (x,))
+    dispatch.activate_f32(x.reshape(-1), code, y.reshape(-1))
     return y

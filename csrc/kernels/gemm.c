@@ -7,6 +7,7 @@
  * run down the block. Between blocks the chains wait in y: storing and reloading a float is exact. */
 #include <string.h>
 
+#include "activation.h"
 #include "table.h"
 #include "vocabulary.h"
 
@@ -94,8 +95,7 @@ static void finish(const job *j, int rows, int64_t width, int64_t column, float 
       const int64_t lanes = width - c < LANES ? width - c : LANES;
       vf16 v = vf_load_n(y + i * j->ldy + c, lanes);
       if (j->bias) v = vf_add(v, vf_load_n(j->bias + column + c, lanes));
-      if (j->activation == PC_RELU) v = vf_relu(v);
-      vf_store_n(y + i * j->ldy + c, lanes, v);
+      vf_store_n(y + i * j->ldy + c, lanes, vf_activate(v, j->activation));
     }
 }
 
@@ -169,7 +169,7 @@ static void no_sum(const job *j) {
 
 int PC_FN(gemm_f32)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const float *w, const float *bias,
                     int32_t activation, float *y, int64_t ldy) {
-  if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n || activation < PC_IDENTITY || activation > PC_RELU) return PC_EINVAL;
+  if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n || !pc_is_activation(activation)) return PC_EINVAL;
   if (m == 0 || n == 0) return PC_OK;
   job j = {m, k, n, x, ldx, w, bias, activation, y, ldy, 0, 0, 0};
   if (k == 0) {

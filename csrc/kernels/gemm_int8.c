@@ -200,7 +200,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
 
 static int multiply(int8_job *j) {
   if (j->m < 0 || j->k < 0 || j->n < 0 || j->ldx < j->k || j->ldy < j->n) return PC_EINVAL;
-  if (j->activation < PC_IDENTITY || j->activation > PC_RELU) return PC_EINVAL;
+  if (!pc_is_activation(j->activation)) return PC_EINVAL;
   if (j->m == 0 || j->n == 0) return PC_OK;
   int status = PC_OK;
   j->status = &status;

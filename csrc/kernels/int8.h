@@ -2,6 +2,7 @@
 #ifndef PC_INT8_H
 #define PC_INT8_H
 
+#include "activation.h"
 #include "codes.h"
 #include "table.h"
 #include "vocabulary.h"
@@ -75,8 +76,7 @@ PC_INLINE void finish_as(output to, const int8_job *j, int rows, int64_t width, 
       const vf16 s = vf_mul(sx, vf_load_n(j->w_scale + column + c, lanes));
       vf16 f = vf_fma(vf_from_vi(v), s, j->bias ? vf_load_n(j->bias + column + c, lanes) : vf_zero());
       if (j->residual) f = vf_add(f, vf_load_n(j->residual + (row + i) * j->n + column + c, lanes));
-      if (j->activation == PC_RELU) f = vf_relu(f);
-      store_as(to, j, at, lanes, f);
+      store_as(to, j, at, lanes, vf_activate(f, j->activation));
     }
   }
 }

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "activation.h"
 #include "table.h"
 #include "vocabulary.h"
 
@@ -107,8 +108,7 @@ static void finish(const job *j, int64_t i0, int64_t row0, int64_t rows, int64_t
       for (int64_t c = r * width; c < (r + 1) * width; c += LANES) {
         vf16 v = vf_load(chains + c);
         if (j->bias) v = vf_add(v, vf_set1(j->bias[row0 + r]));
-        if (j->activation == PC_RELU) v = vf_relu(v);
-        vf_store(chains + c, v);
+        vf_store(chains + c, vf_activate(v, j->activation));
       }
   if (j->y_row == 1)
     for (int64_t r = 0; r < rows; r++) memcpy(y + r * j->y_column, chains + r * width, (size_t)lanes * sizeof(float));
@@ -177,7 +177,7 @@ static int run_job(const job *j, int64_t nnz, void (*run)(int64_t, int64_t, cons
 int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *x, const float *data,
                         const int32_t *indices, const int64_t *indptr, const float *bias, int32_t activation, float *y,
                         int64_t y_row, int64_t y_column) {
-  if (m < 0 || k < 0 || n < 0 || nnz < 0 || activation < PC_IDENTITY || activation > PC_RELU) return PC_EINVAL;
+  if (m < 0 || k < 0 || n < 0 || nnz < 0 || !pc_is_activation(activation)) return PC_EINVAL;
   const job j = {m, k, n, x, data, indices, indptr, bias, activation, y, y_row, y_column};
   return run_job(&j, nnz, run_rows);
 }
@@ -196,9 +196,15 @@ typedef struct {
   float chain;
 } slot;
 
+static void activate(float *y, int64_t n, int32_t activation) {
+  for (int64_t i = 0; i < n; i += LANES) {
+    const int64_t lanes = n - i < LANES ? n - i : LANES;
+    vf_store_n(y + i, lanes, vf_activate(vf_load_n(y + i, lanes), activation));
+  }
+}
+
 static void put(const job *j, int64_t row, float chain) {
-  if (j->bias) chain += j->bias[row];
-  j->y[row] = j->activation == PC_RELU && chain <= 0.0f ? 0.0f : chain;
+  j->y[row] = j->bias ? chain + j->bias[row] : chain;
 }
 
 /* Fills a slot with the next row that has entries; 0 if there is none before row `last`. */
@@ -244,9 +250,9 @@ PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
 
 static void run_row(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t last = row_at(j, end);
+  const int64_t begun = row_at(j, begin), last = row_at(j, end);
   const int64_t stretch = j->indptr[j->n] > CACHED ? LANES : INT64_MAX; /* a cache line */
-  int64_t next = row_at(j, begin);
+  int64_t next = begun;
   slot s[FLIGHT];
   int full = 0;
   while (full < FLIGHT && take(j, s + full, &next, last)) full++;
@@ -263,11 +269,12 @@ static void run_row(int64_t begin, int64_t end, const void *context) {
     advance(j, s + full, 1, stretch);
     put(j, s[full].row, s[full].chain);
   }
+  if (j->activation) activate(j->y + begun, last - begun, j->activation);
 }
 
 int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const float *data, const int32_t *indices,
                         const int64_t *indptr, const float *bias, int32_t activation, float *y) {
-  if (k < 0 || n < 0 || nnz < 0 || activation < PC_IDENTITY || activation > PC_RELU) return PC_EINVAL;
+  if (k < 0 || n < 0 || nnz < 0 || !pc_is_activation(activation)) return PC_EINVAL;
   const job j = {1, k, n, x, data, indices, indptr, bias, activation, y, n, 1};
   return run_job(&j, nnz, run_row);
 }

@@ -72,7 +72,7 @@ PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] > b.v[i] ? a.v[i] :
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] < b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */
 PC_INLINE vf16 vf_abs(vf16 a) { PC_EACH(vf16, fabsf(a.v[i])); }
 PC_INLINE vf16 vf_rint(vf16 a) { PC_EACH(vf16, rintf(a.v[i])); } /* half to even */
-/* x * 2^n in one rounding; n integral, |n| <= 160; x NaN, 0, or 2^-20 <= |x| <= 2^20 */
+/* x * 2^n in one rounding; n integral, |n| <= 160; n = 0, or x NaN, 0, or 2^-20 <= |x| <= 2^20 */
 PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_EACH(vf16, x.v[i] == x.v[i] ? ldexpf(x.v[i], (int)n.v[i]) : x.v[i]); }
 
 /* -- comparison and choice; NaN compares false */
@@ -138,4 +138,5 @@ PC_INLINE vd16 vd_set1(double x) { PC_EACH(vd16, x); }
 PC_INLINE vd16 vd_from_vf(vf16 a) { PC_EACH(vd16, (double)a.v[i]); }
 PC_INLINE vf16 vf_from_vd(vd16 a) { PC_EACH(vf16, (float)a.v[i]); } /* half to even */
 PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] - b.v[i]); }
+PC_INLINE vd16 vd_mul(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] * b.v[i]); }
 PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { PC_EACH(vd16, fma(a.v[i], b.v[i], c.v[i])); }

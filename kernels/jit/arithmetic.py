@@ -3,7 +3,6 @@
 import platform
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
@@ -40,13 +39,6 @@ def bits_float(typingctx, x):  # type: ignore[no-untyped-def]
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.int32), build
-
-
-@njit(**FAST)
-def activate(v, activation):  # type: ignore[no-untyped-def]
-    if activation == 1 and v <= 0:
-        return np.float32(0)
-    return v
 
 
 def _mxcsr(instruction):  # type: ignore[no-untyped-def]

@@ -3,7 +3,10 @@
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, activate, fma
+from .activations import activate, activate_f32
+from .arithmetic import FAST, fma
+
+__all__ = ["activate_f32", "gemm_f32", "pack_f32"]
 
 
 @njit(**FAST)

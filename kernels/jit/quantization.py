@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, activate, float_bits, fma
+from .activations import activate
+from .arithmetic import FAST, float_bits, fma
 
 SMALLEST = np.float32(2.0**-126)
 BLOCK = 4096

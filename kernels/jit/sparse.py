@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, activate, fma
+from .activations import activate
+from .arithmetic import FAST, fma
 
 
 @njit(**FAST)

@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from .arithmetic import LANES, TINY, U, activate, fma, gamma, unpack
+from . import activations
+from .activations import activate_f32, activate_f32_bound, activate_f32_chain, activate_f32_sample
+from .arithmetic import LANES, TINY, U, fma, gamma, unpack
+
+__all__ = ["activate_f32", "activate_f32_bound", "activate_f32_chain", "activate_f32_sample", "gemm_f32",
+           "gemm_f32_bound", "gemm_f32_chain", "gemm_f32_sample", "pack_f32", "pack_f32_bound", "pack_f32_sample"]
 
 
 def pack_f32(w, packed):
@@ -23,15 +28,16 @@ def pack_f32_sample(rng, k, n):
 def gemm_f32(x, w, bias, activation, y):
     """y[i, j] = activation(Σ_l x[i, l]·w[l, j] + bias[j])."""
     product = x.astype(np.float64) @ unpack(w, y.shape[1]).astype(np.float64)
-    y[...] = activate(product + (0.0 if bias is None else bias), activation)
+    y[...] = activations.exact(product + (0.0 if bias is None else bias), activation)
 
 
 def gemm_f32_bound(x, w, bias, activation, y):
-    """γ(k)·Σ|x||w| for the chain, U·|sum + bias| for the bias: an activation of slope at most 1 adds nothing."""
+    """γ(k)·Σ|x||w| for the chain, U·|sum + bias| for the bias; then the activation."""
     k, n = x.shape[1], y.shape[1]
     magnitude = np.abs(x.astype(np.float64)) @ np.abs(unpack(w, n).astype(np.float64))
     chain = gamma(k) * magnitude + k * TINY
-    return chain if bias is None else chain + U * (magnitude * (1 + gamma(k)) + np.abs(bias)) + TINY
+    error = chain if bias is None else chain + U * (magnitude * (1 + gamma(k)) + np.abs(bias)) + TINY
+    return activations.bound(error, y, activation)
 
 
 def gemm_f32_chain(x, w, bias, activation, y):
@@ -42,7 +48,7 @@ def gemm_f32_chain(x, w, bias, activation, y):
         y[...] = fma(x[:, l, None], w[None, l, :], y)
     if bias is not None:
         y += bias
-    y[...] = activate(y, activation)
+    y[...] = activations.chain(y, activation)
 
 
 def gemm_f32_sample(rng, m, k, n):
@@ -54,4 +60,4 @@ def gemm_f32_sample(rng, m, k, n):
 
     w = np.zeros((-(-n // LANES), k, LANES), np.float32)
     pack_f32(draw(k, n), w)
-    return draw(m, k), w, draw(n) if rng.random() < 0.7 else None, int(rng.integers(2))
+    return draw(m, k), w, draw(n) if rng.random() < 0.7 else None, int(rng.integers(activations.KINDS))

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .arithmetic import LANES, TINY, U, activate, fma
+from . import activations
+from .arithmetic import LANES, TINY, U, fma
 
 GROUP = 4
 SMALLEST = np.float32(2.0**-126)
@@ -88,10 +89,12 @@ def _product_to_float(inputs, n):
     t = product(x, w, x_zero, w_zero, n)
     s = x_scale[:, None].astype(np.float64) * w_scale.astype(np.float64)
     v = t * s + (0.0 if bias is None else bias)
-    y = activate(v if residual is None else v + residual, activation)
+    f = v if residual is None else v + residual
     # Roundings of the sum, of the product of the scales, of the fma, and of the sum with the residual.
     bound = (np.abs(t) + 1) * TINY + 3 * U * np.abs(t) * s + U * np.abs(v) * (1 + 4 * U)
-    return y, bound if residual is None else bound * (1 + U) + U * np.abs(v + residual)
+    bound = bound if residual is None else bound * (1 + U) + U * np.abs(f)
+    y = activations.exact(f, activation)
+    return y, activations.bound(bound, y, activation)
 
 
 def _product_chain(inputs, n):
@@ -100,7 +103,7 @@ def _product_chain(inputs, n):
     t = product(x, w, x_zero, w_zero, n).astype(np.float32)
     s = x_scale[:, None] * w_scale
     v = fma(t, s, np.float32(0) if bias is None else bias)
-    return activate(v if residual is None else v + residual, activation).astype(np.float32)
+    return activations.chain(v if residual is None else v + residual, activation)
 
 
 def gemm_to_f32(*operands):
@@ -188,7 +191,7 @@ def _gemm_to_sample(dtype, codes=None, largest=1.0):
         w_scale = rng.uniform(0.001, 1, n).astype(np.float32)
         bias = rng.standard_normal(n).astype(np.float32) if rng.random() < 0.7 else None
         residual = rng.standard_normal((m, n)).astype(np.float32) if rng.random() < 0.5 else None
-        operands = (x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, int(rng.integers(2)))
+        operands = (x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, int(rng.integers(activations.KINDS)))
         if codes is None:
             return operands
         limits = np.iinfo(codes)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .arithmetic import LANES, TINY, U, activate, fma, gamma, unpack
+from . import activations
+from .arithmetic import LANES, TINY, U, fma, gamma, unpack
 
 
 def to_dense(data, indices, indptr, k):
@@ -17,16 +18,17 @@ def to_dense(data, indices, indptr, k):
 def spmm_csr_f32(x, data, indices, indptr, bias, activation, y):
     """y[i, j] = activation(Σ_l x[i, l]·w[j, l] + bias[j]); x packed as [m/16, k, 16]."""
     product = unpack(x, y.shape[0]).T.astype(np.float64) @ to_dense(data, indices, indptr, x.shape[1]).T
-    y[...] = activate(product + (0.0 if bias is None else bias), activation)
+    y[...] = activations.exact(product + (0.0 if bias is None else bias), activation)
 
 
 def spmm_csr_f32_bound(x, data, indices, indptr, bias, activation, y):
-    """γ(entries of the row)·Σ|x||w| for the chain, U·|sum + bias| for the bias."""
+    """γ(entries of the row)·Σ|x||w| for the chain, U·|sum + bias| for the bias; then the activation."""
     entries = np.diff(indptr)
     weights = np.abs(to_dense(data, indices, indptr, x.shape[1]))
     magnitude = np.abs(unpack(x, y.shape[0]).T.astype(np.float64)) @ weights.T
     chain = gamma(entries) * magnitude + entries * TINY
-    return chain if bias is None else chain + U * (magnitude * (1 + gamma(entries)) + np.abs(bias)) + TINY
+    error = chain if bias is None else chain + U * (magnitude * (1 + gamma(entries)) + np.abs(bias)) + TINY
+    return activations.bound(error, y, activation)
 
 
 def spmm_csr_f32_chain(x, data, indices, indptr, bias, activation, y):
@@ -39,7 +41,7 @@ def spmm_csr_f32_chain(x, data, indices, indptr, bias, activation, y):
         y[:, rows] = fma(x[indices[p]].T, data[p], y[:, rows])
     if bias is not None:
         y += bias
-    y[...] = activate(y, activation)
+    y[...] = activations.chain(y, activation)
 
 
 def csr_sample(rng, n, k, nnz=None):
@@ -59,7 +61,7 @@ def spmm_csr_f32_sample(rng, m, k, n, nnz=None):
     for row in range(m):
         x[row // LANES, :, row % LANES] = rng.standard_normal(k)
     bias = rng.standard_normal(n).astype(np.float32) if rng.random() < 0.7 else None
-    return x, *csr_sample(rng, n, k, nnz), bias, int(rng.integers(2))
+    return x, *csr_sample(rng, n, k, nnz), bias, int(rng.integers(activations.KINDS))
 
 
 def spmv_csr_f32(x, data, indices, indptr, bias, activation, y):

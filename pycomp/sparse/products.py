@@ -27,8 +27,8 @@ def linear(x: Any, a: Any, bias: Any = None, *, activation: str | None = None, o
     a : CSRMatrix, shape (N, K)
         Weights as frameworks store them: one row an output.
     bias : array of float32, shape (N,), optional
-    activation : None, "identity" or "relu"
-        ``relu(NaN)`` is NaN, ``relu(-0)`` is +0.
+    activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
+        As :func:`pycomp.dense.activate` computes it.
     out : array of float32, shape (M, N), optional
         Takes the result; may not overlap an input.
 
@@ -46,9 +46,9 @@ def linear(x: Any, a: Any, bias: Any = None, *, activation: str | None = None, o
     Notes
     -----
     Bound: ``|y - exact| <= γ(e)·Σ|x||a| + u·|y|``, e the entries of the row of ``a``, ``u = 2⁻²⁴`` and
-    ``γ(n) = n·u/(1 - n·u)`` (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, §3.1). Row i of a batch
-    has the bits of row i alone, and those of :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for M > 1,
-    up to 256 rows of x, packed.
+    ``γ(n) = n·u/(1 - n·u)`` (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, §3.1); through gelu or
+    silu 1.13 times that and 1 ulp. Row i of a batch has the bits of row i alone, and those of
+    :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for M > 1, up to 256 rows of x, packed.
 
     Examples
     --------

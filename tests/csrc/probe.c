@@ -104,6 +104,7 @@ PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_st
   DOUBLE(vd_set1, vd_set1(READ(double, a)))                                            \
   DOUBLE(vd_add_vf, vd_add_vf(D(a), F(b)))                                             \
   DOUBLE(vd_sub, vd_sub(D(a), D(b)))                                                   \
+  DOUBLE(vd_mul, vd_mul(D(a), D(b)))                                                   \
   DOUBLE(vd_fma, vd_fma(D(a), D(b), D(c)))                                             \
   DOUBLE(vd_from_vf, vd_from_vf(F(a)))                                                 \
   FLOAT(vf_from_vd, vf_from_vd(D(a)))                                                  \

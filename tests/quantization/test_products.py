@@ -178,7 +178,7 @@ X = np.ones((2, 3), np.float32)
         (lambda: Linear(W.astype(np.float64)), TypeError, "weight has dtype float64"),
         (lambda: Linear(W * np.float32(np.nan)), ValueError, "NaN"),
         (lambda: Linear(W, X[0]), ValueError, "bias has 3 elements"),
-        (lambda: Linear(W, activation="gelu"), ValueError, "activation is 'gelu'"),
+        (lambda: Linear(W, activation="swish"), ValueError, "activation is 'swish'"),
         (lambda: Linear(W, output_dtype="int16"), ValueError, "output_dtype is 'int16'"),
         (lambda: Linear(W, output_dtype="int8"), ValueError, "needs output_scale"),
         (lambda: Linear(W, output_dtype="int8", output_scale=-1), ValueError, "output_scale holds -1"),

@@ -28,8 +28,9 @@ typedef enum {
   PC_EOVERFLOW = 4 /* an exact result does not fit its type */
 } pc_status;
 
-/* Applied to each output of a fused product. relu(NaN) is NaN, relu(-0) is +0. */
-typedef enum { PC_IDENTITY = 0, PC_RELU = 1 } pc_activation;
+/* Applied to each output of a fused product: max(x, 0); x Phi(x), Phi the normal distribution, and its approximation by
+ * tanh; x / (1 + e^-x). NaN stays NaN, relu(-0) is +0, the others of -0 and -infinity are -0. */
+typedef enum { PC_IDENTITY = 0, PC_RELU = 1, PC_GELU = 2, PC_GELU_TANH = 3, PC_SILU = 4 } pc_activation;
 
 PC_API const char *pc_version(void);
 

@@ -1,0 +1,109 @@
+"""The activations on every float32, and fused with products."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import pycomp
+from pycomp import dense, quantization, sparse
+from pycomp.kernels import dispatch, native
+from pycomp.kernels.reference import activations as reference
+from pycomp.kernels.reference.distillation import ulp
+
+special = pytest.importorskip("scipy.special")
+SMOOTH = {"gelu": 2, "gelu_tanh": 3, "silu": 4}
+CHUNK = 1 << 22
+
+
+def every(step, start=0):
+    """All float32 whose bits are start, start + step, ..., in chunks."""
+    for first in range(start, 1 << 32, step * CHUNK):
+        yield np.arange(first, min(first + step * CHUNK, 1 << 32), step, dtype=np.uint32).view(np.float32)
+
+
+def worst_ulp(name, x, monkeypatch):
+    monkeypatch.setattr(reference, "_erfc", special.erfc)  # math.erfc, in C
+    with np.errstate(invalid="ignore"):
+        exact = reference.exact(x.astype(np.float64), SMOOTH[name])
+    y = dense.activate(x, name)
+    finite = np.isfinite(exact)
+    assert (np.isnan(y) == np.isnan(exact)).all()
+    assert (y[np.isinf(exact)] == exact[np.isinf(exact)]).all()
+    return float((np.abs(y[finite] - exact[finite]) / ulp(exact[finite])).max(initial=0.0))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_error_is_at_most_one_ulp_on_a_sample(name, monkeypatch):
+    assert 0.5 < max(worst_ulp(name, x, monkeypatch) for x in every(1021)) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMOOTH)
+def test_error_is_at_most_one_ulp_on_every_float(name, monkeypatch):
+    assert max(worst_ulp(name, x, monkeypatch) for x in every(1)) <= 1
+
+
+@pytest.mark.parametrize("backend", ["chain", "jit", *native.levels()])
+@pytest.mark.parametrize("name", ["relu", *SMOOTH])
+def test_bits_are_equal_on_every_level_on_numba_and_in_the_chain(name, backend):
+    x = np.concatenate(list(every(8191, start=3)))
+    expected, got, code = dense.activate(x, name), np.empty_like(x), {"relu": 1, **SMOOTH}[name]
+    if backend == "chain":
+        reference.activate_f32_chain(x, code, got)
+    elif backend == "jit":
+        pytest.importorskip("numba")
+        dispatch.implementations("activate_f32")["jit"](x, code, got)
+    else:
+        if not native.levels()[backend]:
+            pytest.skip(f"this CPU lacks {backend}")
+        pycomp.set_isa(backend)
+        try:
+            dispatch.implementations("activate_f32")["native"](x, code, got)
+        finally:
+            pycomp.set_isa(None)
+    assert (np.isnan(got) == np.isnan(x)).all()
+    assert (got.view(np.uint32) == expected.view(np.uint32))[~np.isnan(x)].all()
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_special_values(name):
+    x = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, 3e38, -3e38, 1e-45], np.float32)
+    y = dense.activate(x, name)
+    np.testing.assert_array_equal(y, np.array([np.inf, -0.0, np.nan, 0.0, -0.0, 3e38, -0.0, 0.0], np.float32))
+    assert np.signbit(y).tolist() == [False, True, bool(np.signbit(y[2])), False, True, False, True, False]
+
+
+@given(x=hnp.arrays(np.float32, hnp.array_shapes(max_dims=2, max_side=40), elements=st.floats(-20, 20, width=32)),
+       name=st.sampled_from(["identity", "relu", *SMOOTH]))
+def test_fused_with_a_product_has_the_bits_of_the_activation_alone(x, name):
+    x = x.reshape(-1, x.shape[-1])
+    rng = np.random.default_rng(x.size)
+    w, bias = rng.standard_normal((19, x.shape[1]), np.float32), rng.standard_normal(19, np.float32)
+    a = sparse.CSRMatrix.from_dense(np.where(rng.random(w.shape) < 0.5, w, np.float32(0)))
+    for product in (lambda act: dense.linear(x, w, bias, activation=act),
+                    lambda act: sparse.linear(x, a, bias, activation=act),
+                    lambda act: sparse.linear(x[:1], a, bias, activation=act),
+                    lambda act: quantization.Linear(w, bias, activation=act)(x)):
+        np.testing.assert_array_equal(product(name), dense.activate(product(None), name))
+
+
+def test_out_and_any_strides():
+    x = np.arange(24, dtype=np.float32).reshape(4, 6) - 12
+    out = np.empty((3, 4), np.float32)
+    assert dense.activate(x[:, ::2].T, "silu", out=out) is out
+    np.testing.assert_array_equal(out, dense.activate(x, "silu")[:, ::2].T)
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda x: dense.activate(x, "swish"), ValueError, "activation is 'swish', expected one of None, 'identity'"),
+    (lambda x: dense.activate(x.astype(np.float64), "relu"), TypeError, "x has dtype float64, expected float32"),
+    (lambda x: dense.activate(x, "relu", out=x), ValueError, "out overlaps an input"),
+    (lambda x: dense.activate(x, "relu", out=np.empty(2, np.float32)), ValueError, "out has shape"),
+])
+def test_bad_input_is_refused(call, error, message):
+    x = np.ones(3, np.float32)
+    with pytest.raises(error, match=message):
+        call(x)
+    assert (x == 1).all()
