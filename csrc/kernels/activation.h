@@ -37,11 +37,16 @@ PC_INLINE pc_power pc_exp2_minus(vd16 a) {
   return (pc_power){vd_fma(q, f, vd_set1(1.0)), vf_sub(vf_zero(), whole)};
 }
 
-/* max(x, 0) - t m 2^n r. NaN: t is a number, x brings it in. */
-PC_INLINE vf16 pc_less_tail(vf16 x, vd16 t, pc_power p, vd16 r) {
+/* 2^n in double. Where it would be subnormal, which is slow, nothing that it is added to can tell it from 2^-126. */
+PC_INLINE vd16 pc_scale(pc_power p) { return vd_from_vf(vf_scale2(vf_set1(1.0f), vf_max(p.n, vf_set1(-126.0f)))); }
+
+/* max(x, 0) - t m 2^n r. NaN: t is a number, x brings it in. Lanes that need no tail of their own, since it is 0 or only
+ * added, are kept from making it: it would be subnormal. */
+PC_INLINE vf16 pc_less_tail(vf16 x, float end, vd16 t, pc_power p, vd16 r) {
   const vd16 tail = vd_mul(vd_mul(vd_sub(vd_set1(-0.0), t), p.m), r);
-  const vd16 scaled = vd_from_vf(vf_scale2(vf_set1(1.0f), p.n));
-  return vf_select(vf_lt(x, vf_zero()), vf_scale2(vf_from_vd(tail), p.n), vf_from_vd(vd_fma(tail, scaled, vd_from_vf(x))));
+  const vm16 negative = vf_lt(x, vf_zero()), alone = vm_and(negative, vf_lt(vf_set1(-end), x));
+  const vf16 lone = vf_scale2(vf_select(alone, vf_from_vd(tail), vf_set1(-0.0f)), vf_select(alone, p.n, vf_zero()));
+  return vf_select(negative, lone, vf_from_vd(vd_fma(tail, pc_scale(p), vd_from_vf(x))));
 }
 
 /* R(t) = Phi(-t) e^(t^2/2) = w S(w), w = 1 / (1 + t/4): S is smooth to the end, which R is not in t. Minimax, 2^-26.7. */
@@ -59,25 +64,24 @@ PC_INLINE vf16 vf_gelu(vf16 x) {
   s = vd_fma(s, w, vd_set1(0x1.85f601e250680p-4));
   s = vd_fma(s, w, vd_set1(0x1.97aeb5cd694c6p-4));
   s = vd_fma(s, w, vd_set1(0x1.988f04ca90826p-4));
-  return pc_less_tail(x, t, p, vd_mul(s, w));
+  return pc_less_tail(x, PC_GELU_END, t, p, vd_mul(s, w));
 }
 
 /* x / (1 + 2^-a), a growing with t */
-PC_INLINE vf16 pc_gated(vf16 x, vd16 t, vd16 a) {
+PC_INLINE vf16 pc_gated(vf16 x, float end, vd16 t, vd16 a) {
   const pc_power p = pc_exp2_minus(a);
-  const vd16 scaled = vd_from_vf(vf_scale2(vf_set1(1.0f), p.n));
-  return pc_less_tail(x, t, p, pc_reciprocal(vd_fma(p.m, scaled, vd_set1(1.0))));
+  return pc_less_tail(x, end, t, p, pc_reciprocal(vd_fma(p.m, pc_scale(p), vd_set1(1.0))));
 }
 
 PC_INLINE vf16 vf_silu(vf16 x) {
   const vd16 t = vd_from_vf(vf_min(vf_abs(x), vf_set1(PC_SILU_END)));
-  return pc_gated(x, t, vd_mul(t, vd_set1(0x1.71547652b82fep+0)));
+  return pc_gated(x, PC_SILU_END, t, vd_mul(t, vd_set1(0x1.71547652b82fep+0)));
 }
 
 /* k1 = 2 sqrt(2/pi) / log 2, k3 = 0.044715 k1 */
 PC_INLINE vf16 vf_gelu_tanh(vf16 x) {
   const vd16 t = vd_from_vf(vf_min(vf_abs(x), vf_set1(PC_GELU_TANH_END)));
-  return pc_gated(x, t, vd_mul(t, vd_fma(vd_mul(t, t), vd_set1(0x1.a5a7cf7572a98p-4), vd_set1(0x1.26aec21bce759p+1))));
+  return pc_gated(x, PC_GELU_TANH_END, t, vd_mul(t, vd_fma(vd_mul(t, t), vd_set1(0x1.a5a7cf7572a98p-4), vd_set1(0x1.26aec21bce759p+1))));
 }
 
 static inline int pc_is_activation(int32_t activation) { return activation >= PC_IDENTITY && activation <= PC_SILU; }
