@@ -130,6 +130,7 @@ INT8_EDGES = {
     "k": (0, 1, 2, 3, 4, 5, 63, 64, 65, 127, 2047, 2049, 4300),
     "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 130, 250),
 }
+GROUPED_EDGES = {**LINEAR_EDGES, "k": (0, 1, 2, 3, 17, 64, 130, 257, 520, 1100), "groups": (1, 2, 3, 5, 40)}
 ROW_EDGES = {"m": (0, 1, 2, 5), "k": (0, 1, 15, 16, 17, 33, 100)}
 ROW_SHAPES = (
     ("one row", {"m": 1, "k": 4096}),
@@ -383,6 +384,24 @@ _ALL = (
         )
         for to, result in (("f32", "f32"), ("f16", "f16"), ("bf16", "bf16"), ("s8", "i8"), ("u8", "u8"))
         for product, code in (("u8s8", "u8"), ("s8s8", "i8"))
+    ),
+    _quantization(
+        "gemm_f32s8",
+        sizes=("m", "k", "n", "groups"),
+        operands=(
+            In("x", "f32", "m,k", strides=1),
+            In("w", "i8", "ceil16(n),k,16"),
+            In("scale", "f32", "ceil16(n),groups,16"),
+            Opt("zero", "i8", "ceil16(n),groups,16"),
+            Opt("bias", "f32", "n"),
+            Opt("residual", "f32", "m,n"),
+            Scalar("activation", "i32"),
+            Out("y", "f32", "m,n", strides=1),
+        ),
+        flops=lambda m, k, n, groups: 2 * m * k * n,
+        bytes=lambda m, k, n, groups: 4 * (m * k + m * n) + k * n + 5 * n * groups,
+        edges=GROUPED_EDGES,
+        shapes=tuple((why, {**sizes, "groups": sizes["k"] // 128}) for why, sizes in LINEAR_SHAPES),
     ),
     Kernel(
         name="quantize_rows_s8",

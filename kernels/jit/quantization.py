@@ -309,3 +309,29 @@ def requantize_fixed_s8(acc, multiplier, shift, zero, codes):  # type: ignore[no
 
 def requantize_fixed_u8(acc, multiplier, shift, zero, codes):  # type: ignore[no-untyped-def]
     _requantize_fixed(acc, multiplier, shift, _zero_columns(zero, shift), 0, 255, codes)
+
+
+@njit(**FAST)
+def gemm_f32s8(x, w, scale, zero, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    groups = scale.shape[1]
+    size = x.shape[1] // groups if groups else 0
+    acc, total, less = np.empty(16, np.float32), np.empty(16, np.float32), np.zeros(16, np.float32)
+    for i in range(y.shape[0]):
+        for s in range(w.shape[0]):
+            total[:] = 0
+            for t in range(groups if size else 0):
+                acc[:] = 0
+                if zero is not None:
+                    less[:] = zero[s, t]
+                for l in range(t * size, (t + 1) * size):
+                    for j in range(16):
+                        acc[j] = fma(x[i, l], np.float32(w[s, l, j]) - less[j], acc[j])
+                for j in range(16):
+                    total[j] = fma(acc[j], scale[s, t, j], total[j])
+            for j in range(min(16, y.shape[1] - 16 * s)):
+                v = total[j]
+                if bias is not None:
+                    v += bias[16 * s + j]
+                if residual is not None:
+                    v += residual[i, 16 * s + j]
+                y[i, 16 * s + j] = activate(v, activation)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from . import activations
-from .arithmetic import LANES, TINY, U, fma
+from .arithmetic import LANES, TINY, U, fma, gamma
+from .arithmetic import unpack as unpack_slices
 
 GROUP = 4
 SMALLEST = np.float32(2.0**-126)
@@ -207,6 +208,66 @@ gemm_u8s8_to_f16_sample = _gemm_to_sample(np.uint8, largest=2.0**-13)
 gemm_s8s8_to_f16_sample = _gemm_to_sample(np.int8, largest=2.0**-13)
 gemm_u8s8_to_s8_sample, gemm_u8s8_to_u8_sample = _gemm_to_sample(np.uint8, np.int8), _gemm_to_sample(np.uint8, np.uint8)
 gemm_s8s8_to_s8_sample, gemm_s8s8_to_u8_sample = _gemm_to_sample(np.int8, np.int8), _gemm_to_sample(np.int8, np.uint8)
+
+
+# -- weights alone as codes
+def _grouped(w, zero, scale, n):
+    """Codes less zero points [k, n] in int64, scales [groups, n], and the size of a group."""
+    codes, scale = unpack_slices(w, n).astype(np.int64), unpack_slices(scale, n)
+    size = len(codes) // max(len(scale), 1)
+    if zero is not None:
+        codes = codes - np.repeat(unpack_slices(zero, n), size, axis=0)
+    return codes, scale, size
+
+
+def gemm_f32s8(x, w, scale, zero, bias, residual, activation, y):
+    """activation(Σ_l x[i, l]·(w[l, j] - zero[t, j])·scale[t, j] + bias[j] + residual[i, j]), l in group t."""
+    codes, scale, size = _grouped(w, zero, scale, y.shape[1])
+    weights = codes * np.repeat(scale.astype(np.float64), size, axis=0)
+    f = x.astype(np.float64) @ weights + (0.0 if bias is None else bias)
+    y[...] = activations.exact(f if residual is None else f + residual, activation)
+
+
+def gemm_f32s8_bound(x, w, scale, zero, bias, residual, activation, y):
+    """γ(g + groups + 1)·Σ|x||w·s| for the chains, and a rounding for each of bias and residual; then the activation."""
+    codes, scale, size = _grouped(w, zero, scale, y.shape[1])
+    magnitude = np.abs(x.astype(np.float64)) @ np.abs(codes * np.repeat(scale.astype(np.float64), size, axis=0))
+    error = gamma(size + len(scale) + 1) * magnitude + TINY * (len(scale) + size * scale.sum(axis=0))
+    for added in (bias, residual):
+        if added is not None:
+            magnitude = magnitude + error + np.abs(added)
+            error = error + U * magnitude + TINY
+    return activations.bound(error, y, activation)
+
+
+def gemm_f32s8_chain(x, w, scale, zero, bias, residual, activation, y):
+    """Per group one fma chain from +0, then one fma with its scale; the bias; the residual; the activation."""
+    codes, scale, size = _grouped(w, zero, scale, y.shape[1])
+    weights = codes.astype(np.float32)
+    y[...] = 0
+    for t in range(len(scale) if size else 0):
+        acc = np.zeros_like(y)
+        for l in range(t * size, (t + 1) * size):
+            acc = fma(x[:, l, None], weights[None, l], acc)
+        y[...] = fma(acc, scale[None, t], y)
+    if bias is not None:
+        y += bias
+    if residual is not None:
+        y += residual
+    y[...] = activations.chain(y, activation)
+
+
+def gemm_f32s8_sample(rng, m, k, n, groups):
+    k = k + -k % groups if groups else 0
+    w = np.zeros((-(-n // LANES), k, LANES), np.int8)
+    w[...] = rng.integers(-128, 128, w.shape)
+    shape = (w.shape[0], groups, LANES)
+    scale = rng.uniform(0.001, 1, shape).astype(np.float32)
+    zero = rng.integers(-128, 128, shape, np.int8) if rng.random() < 0.5 else None
+    bias = rng.standard_normal(n).astype(np.float32) if rng.random() < 0.7 else None
+    residual = rng.standard_normal((m, n)).astype(np.float32) if rng.random() < 0.5 else None
+    x = (rng.standard_normal((m, k)) * rng.choice([1.0, 0.01])).astype(np.float32)
+    return x, w, scale, zero, bias, residual, int(rng.integers(activations.KINDS))
 
 
 # -- dynamic quantization of rows
