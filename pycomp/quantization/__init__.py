@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .histogram import MSE, Entropy, Percentile
     from .observer import MinMax, MovingAverage
     from .requantization import quantize_multiplier, requantize, requantize_fixed_point
+    from .weight_only import PackedGroupedMatrix, pack_groups
 
 __all__ = [
     "MSE",
@@ -25,6 +26,7 @@ __all__ = [
     "Linear",
     "MinMax",
     "MovingAverage",
+    "PackedGroupedMatrix",
     "PackedInt8Matrix",
     "Percentile",
     "QuantizedTensor",
@@ -34,6 +36,7 @@ __all__ = [
     "load",
     "matmul_int8",
     "pack",
+    "pack_groups",
     "quantize",
     "quantize_multiplier",
     "quantize_rows",
@@ -46,6 +49,7 @@ _LATER = {
     "fake_quantize": "fake", "fake_quantize_backward": "fake", "load": "files", "save": "files", "MSE": "histogram",
     "Entropy": "histogram", "Percentile": "histogram", "MinMax": "observer", "MovingAverage": "observer",
     "quantize_multiplier": "requantization", "requantize": "requantization", "requantize_fixed_point": "requantization",
+    "PackedGroupedMatrix": "weight_only", "pack_groups": "weight_only",
 }
 """Names -> their modules, loaded when used: an import of the package stays quick."""
 

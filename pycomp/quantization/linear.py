@@ -1,4 +1,4 @@
-"""A layer with 8-bit weights and 8-bit activations: float32 in, floats or codes out."""
+"""A layer with 8-bit weights and activations of 8 bits or float32: float32 in, floats or codes out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from pycomp.kernels import dispatch
 
 from .product import PackedInt8Matrix, pack
 from .tensor import INT8, QuantizedTensor, as_scale, as_zero_point, bfloat16, code_dtype, middle, quantize
+from .weight_only import PackedGroupedMatrix, pack_groups
 
 OUTPUTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8"}
 """What a product may end in, as kernels are named."""
 
 
 class Linear:
-    """``y = activation(x @ W.T + bias)`` with weights and activations as 8-bit codes (W8A8).
+    """``y = activation(x @ W.T + bias)`` with weights as 8-bit codes, activations too (W8A8) or not (W8A32).
 
     Parameters
     ----------
-    weight : array of float32, QuantizedTensor or PackedInt8Matrix, shape (N, K)
-        Floats are quantized symmetrically, one scale an output.
+    weight : array of float32, QuantizedTensor, PackedInt8Matrix or PackedGroupedMatrix, shape (N, K)
+        Floats are quantized symmetrically, one scale an output, or as ``group_size`` says.
     bias : array of float32, shape (N,), optional
     activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
         As :func:`pycomp.dense.activate` computes it.
@@ -38,10 +39,16 @@ class Linear:
     output_scale : number, optional
     output_zero_point : integer, optional
         None is the middle of the range.
+    weight_only : bool
+        Multiply float32 activations by the weights that the codes stand for (W8A32): nothing is lost of x, and codes
+        may have scales for groups of inputs. A quarter of the memory of float weights, which is what limits few rows.
+        Takes no input or output quantization. True with a PackedGroupedMatrix.
+    group_size : int, optional
+        Inputs that share a scale, where ``weight`` is floats and ``weight_only`` is set; it must divide K. None: all.
 
     Attributes
     ----------
-    weight : PackedInt8Matrix
+    weight : PackedInt8Matrix or, for weights alone, PackedGroupedMatrix
     bias : array of float32 or None
 
     Raises
@@ -61,12 +68,18 @@ class Linear:
     are that float32 result rounded once more, half to even; codes are
     ``saturate(rint(y / output_scale) + output_zero_point)``, the bits of :func:`quantize`.
 
+    Weight-only: per group of inputs ascending ``acc = fma(x, float(w - zw), acc)`` from +0, then
+    ``sum = fma(acc, sw, sum)`` from +0; then bias, residual and activation. With groups of g inputs the sum is within
+    ``γ(g + K/g + 1)·Σ|x·(w - zw)·sw|`` of the exact one.
+
     Examples
     --------
     >>> import numpy as np
     >>> layer = Linear(np.array([[127, 0], [0, -127]], np.float32), activation="relu")
     >>> layer(np.array([[255, 51]], np.float32))
     array([[32385.,     0.]], dtype=float32)
+    >>> Linear(np.array([[127, 0, 3, -3]], np.float32), weight_only=True, group_size=2)(np.ones((1, 4), np.float32))
+    array([[127.]], dtype=float32)
     """
 
     __slots__ = ("_activation", "_dtype", "_output", "_output_dtype", "_output_grid", "_scale", "_zero", "bias",
@@ -84,12 +97,16 @@ class Linear:
         output_dtype: str = "float32",
         output_scale: Any = None,
         output_zero_point: Any = None,
+        weight_only: bool = False,
+        group_size: int | None = None,
     ) -> None:
-        if not isinstance(weight, PackedInt8Matrix):
-            if not isinstance(weight, QuantizedTensor):
-                weight = quantize(as_array(weight, "weight", FLOAT32, 2), axis=0)
-            weight = pack(weight)
-        self.weight: PackedInt8Matrix = weight
+        if weight_only or isinstance(weight, PackedGroupedMatrix):
+            if input_scale is not None or output_dtype != "float32":
+                raise ValueError("weight_only takes no input_scale, and its output_dtype is 'float32'")
+            self.weight: PackedInt8Matrix | PackedGroupedMatrix = _pack_weight_only(weight, group_size)
+        else:
+            self.weight = _pack(weight, group_size)
+        weight = self.weight
         self.bias: NDArray[np.float32] | None = optional_vector(bias, "bias", weight.out_features)
         self._activation = activation_code(activation)
         self._dtype = code_dtype(input_dtype, "input_dtype")
@@ -142,7 +159,7 @@ class Linear:
         Dynamic: a row that holds NaN or infinity has NaN outputs, other rows are not affected. Static: infinity and
         what else is out of range saturates. Workspace: codes of x, a byte an element, and 8 bytes a row.
         """
-        w = self.weight
+        w: Any = self.weight
         x = rows(as_array(x, "x", FLOAT32, 2))
         if x.shape[1] != w.in_features:
             raise ValueError(f"x has {x.shape[1]} columns, weight has {w.in_features}")
@@ -152,8 +169,12 @@ class Linear:
             residual = contiguous(as_array(residual, "residual", FLOAT32, 2))
             if residual.shape != shape:
                 raise ValueError(f"residual has shape {residual.shape}, expected {shape}")
+        grouped = isinstance(w, PackedGroupedMatrix)
         y = result(out, shape, self._output_dtype,
-                   (x, residual, w.data, w.column_sums, w.scale, w.zero_point, self.bias))
+                   (x, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self.bias))
+        if grouped:
+            dispatch.gemm_f32s8(x, w.data, w.scale, w.zero_point, self.bias, residual, self._activation, y)
+            return y
         if self._scale is None:
             codes: NDArray[Any] = np.empty(x.shape, np.uint8)
             scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
@@ -171,3 +192,29 @@ class Linear:
         except ValueError:
             raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual?") from None
         return y
+
+
+def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:
+    if isinstance(weight, QuantizedTensor):
+        if group_size is not None:
+            raise ValueError(f"group_size is {group_size}, but weight is quantized already")
+        return weight
+    weight = as_array(weight, "weight", FLOAT32, 2)
+    return quantize(weight, axis=0) if group_size is None else quantize(weight, axis=1, group_size=group_size)
+
+
+def _pack(weight: Any, group_size: int | None) -> PackedInt8Matrix:
+    if group_size is not None or getattr(weight, "group_size", None) is not None:
+        raise ValueError("weight has scales for groups of inputs, which only weight_only=True can multiply")
+    return weight if isinstance(weight, PackedInt8Matrix) else pack(_quantized(weight, None))
+
+
+def _pack_weight_only(weight: Any, group_size: int | None) -> PackedGroupedMatrix:
+    if isinstance(weight, PackedInt8Matrix):
+        raise ValueError("weight is a PackedInt8Matrix, which is laid out for 8-bit activations; "
+                         "weight_only takes floats, a QuantizedTensor or a PackedGroupedMatrix")
+    if isinstance(weight, PackedGroupedMatrix):
+        if group_size is not None:
+            raise ValueError(f"group_size is {group_size}, but weight is quantized already")
+        return weight
+    return pack_groups(_quantized(weight, group_size))

@@ -1,0 +1,139 @@
+"""Weights of 8-bit codes for float activations (W8A32), laid out ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._validate import FLOAT32, aligned, as_array, integer
+from pycomp.dense import LANES
+
+from .tensor import INT8, UINT8, QuantizedTensor, check_scale
+
+
+@dataclass(frozen=True, eq=False)
+class PackedGroupedMatrix:
+    """Weights of 8-bit codes with a scale for each output and group of inputs; made by :func:`pack_groups`.
+
+    Attributes
+    ----------
+    data : array of int8, shape (ceil(N / 16), K, 16)
+        ``data[s, k, j]`` is the code from input k to output ``16*s + j``; zero past the last output. The layout does
+        not depend on the machine.
+    scale : array of float32, shape (ceil(N / 16), groups, 16)
+        Of input k: ``scale[s, k // (K // groups), j]``; zero past the last output.
+    zero_point : array of int8, the shape of ``scale``, or None
+        None where all are 0.
+    out_features : int
+        N.
+    """
+
+    data: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int8] | None
+    out_features: int
+
+    def __post_init__(self) -> None:
+        as_array(self.data, "data", INT8, 3)
+        slices = -(-integer(self.out_features, "out_features", 0) // LANES)
+        k = self.data.shape[1]
+        if self.data.shape != (slices, k, LANES) or not self.data.flags.c_contiguous:
+            raise ValueError(f"data has shape {self.data.shape}, expected ({slices}, K, {LANES}) in C order")
+        groups = as_array(self.scale, "scale", FLOAT32, 3).shape[1]
+        if groups == 0 or k % groups:
+            raise ValueError(f"scale has {groups} groups, expected a divisor of {k} inputs")
+        for name in ("scale", "zero_point"):
+            a = getattr(self, name)
+            if a is not None and (a.shape != (slices, groups, LANES) or not a.flags.c_contiguous):
+                raise ValueError(f"{name} has shape {a.shape}, expected {(slices, groups, LANES)} in C order")
+        check_scale(self.scale.swapaxes(1, 2).reshape(-1, groups)[: self.out_features], "scale")
+        if self.zero_point is not None:
+            as_array(self.zero_point, "zero_point", INT8, 3)
+
+    @property
+    def in_features(self) -> int:
+        """K."""
+        return int(self.data.shape[1])
+
+    @property
+    def group_size(self) -> int:
+        """Inputs that share a scale."""
+        return self.in_features // int(self.scale.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(out_features, in_features)``, as the matrix that was packed."""
+        return self.out_features, self.in_features
+
+    @property
+    def nbytes(self) -> int:
+        zero = 0 if self.zero_point is None else self.zero_point.nbytes
+        return self.data.nbytes + self.scale.nbytes + zero
+
+    def unpack(self) -> NDArray[np.int8]:
+        """The codes again, int8, shape (out_features, in_features)."""
+        return _rows(self.data, self.out_features)
+
+
+def _rows(slices: NDArray[Any], n: int) -> NDArray[Any]:
+    return np.ascontiguousarray(slices.swapaxes(1, 2).reshape(-1, slices.shape[1])[:n])
+
+
+def _slices(rows: NDArray[Any]) -> NDArray[Any]:
+    """[N, K] -> [ceil(N / 16), K, 16], zero past the last row."""
+    n, k = rows.shape
+    slices = aligned((-(-n // LANES), k, LANES), rows.dtype)
+    for s in range(len(slices)):
+        part = rows[s * LANES : (s + 1) * LANES].T
+        slices[s, :, : part.shape[1]] = part
+        slices[s, :, part.shape[1] :] = 0
+    return slices
+
+
+def pack_groups(q: Any) -> PackedGroupedMatrix:
+    """Lay out quantized weights once, for many products with float activations.
+
+    Parameters
+    ----------
+    q : QuantizedTensor, shape (N, K)
+        Weights as frameworks store them: one row an output. One scale for the tensor, one an output (``axis=0``), or
+        one for each output and group of inputs (``axis=1`` and a ``group_size``). Unsigned codes and their zero points
+        move down by 128.
+
+    Returns
+    -------
+    PackedGroupedMatrix
+
+    Raises
+    ------
+    TypeError
+        If ``q`` is something else.
+    ValueError
+        If it does not have two dimensions, or has scales along another axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pycomp.quantization import quantize
+    >>> packed = pack_groups(quantize(np.eye(3, 8, dtype=np.float32), group_size=4))
+    >>> packed.data.shape, packed.scale.shape, packed.group_size
+    ((1, 8, 16), (1, 2, 16), 4)
+    """
+    if not isinstance(q, QuantizedTensor):
+        raise TypeError(f"q is a {type(q).__name__}, expected a QuantizedTensor")
+    if q.data.ndim != 2 or q.axis == (1 if q.group_size is None else 0):
+        raise ValueError(f"q has shape {q.shape}, axis {q.axis} and group_size {q.group_size}, expected two dimensions "
+                         "and one scale, one an output (axis 0), or groups along axis 1")
+    n = q.shape[0]
+    data, zero = q.data, q.zero_point
+    if data.dtype == UINT8:
+        data, zero = (data ^ np.uint8(128)).view(np.int8), zero - np.int32(128)
+    table = q.scale.shape if q.group_size is not None else (n, 1)
+
+    def spread(a: NDArray[Any]) -> NDArray[Any]:
+        return _slices(np.broadcast_to(a.reshape(-1, 1) if a.ndim < 2 else a, table))
+
+    return PackedGroupedMatrix(_slices(data), spread(q.scale), spread(zero.astype(np.int8)) if zero.any() else None, n)
