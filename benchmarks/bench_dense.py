@@ -57,7 +57,26 @@ def openvino(case: Case) -> Callable[[], object]:
     return onnx_models.openvino_request(openvino.Model([product], [parameter]), x)
 
 
+def torch_activation(case: Case) -> Callable[[], object]:
+    import torch
+    from torch.nn import functional
+
+    x, code = torch.from_numpy(case.inputs[0]), case.inputs[1]
+    function = (torch.clone, torch.relu, functional.gelu, lambda v: functional.gelu(v, approximate="tanh"),
+                functional.silu)[code]
+    return lambda: function(x)
+
+
+def onnxruntime_activation(case: Case) -> Callable[[], object]:
+    x, code = case.inputs
+    operator = ("Identity", "Relu", "Gelu", "Gelu", "QuickGelu")[code]
+    attributes: dict[str, object] = {"approximate": "tanh"} if code == 3 else {"alpha": 1.0} if code == 4 else {}
+    return onnx_models.session(operator, {"x": x}, {}, np.empty_like(x), "com.microsoft" if code == 4 else "",
+                               **attributes)
+
+
 PEERS: dict[str, dict[str, Make]] = {
+    "activate_f32": {"PyTorch": torch_activation, "ONNX Runtime": onnxruntime_activation},
     "gemm_f32": {
         "NumPy (OpenBLAS)": numpy,
         "PyTorch linear": torch_linear,

@@ -73,6 +73,47 @@ def openvino_int8(case: Case) -> Callable[[], object]:
     return onnx_models.openvino_request(model, x.view(np.uint8).astype(np.float32))
 
 
+def grouped(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, int8 weights [n, k] and scales [n, groups] of the case's size."""
+    sizes, rng = case.given, np.random.default_rng(0)
+    codes = rng.integers(-127, 128, (sizes["n"], sizes["k"]), dtype=np.int8)
+    return case.inputs[0], codes, rng.uniform(0.001, 0.01, (sizes["n"], sizes["groups"])).astype(np.float32)
+
+
+def torch_weight_only(case: Case) -> Callable[[], object]:
+    """One scale an output, which is less than the kernel does."""
+    import torch
+
+    x, codes, scale = grouped(case)
+    xt, wt, st = torch.from_numpy(x), torch.from_numpy(codes), torch.from_numpy(scale[:, 0].copy())
+    return lambda: torch._weight_int8pack_mm(xt, wt, st)
+
+
+def onnxruntime_nbits(case: Case) -> Callable[[], object]:
+    """8-bit weights at the accuracy that keeps activations float32."""
+    x, codes, scale = grouped(case)
+    n, groups = scale.shape
+    k = codes.shape[1]
+    packed = (codes.view(np.uint8) ^ np.uint8(128)).reshape(n, groups, k // groups)
+    return onnx_models.session("MatMulNBits", {"x": x}, {"w": packed, "s": scale.reshape(-1)},
+                               np.empty((x.shape[0], n), np.float32), "com.microsoft", K=k, N=n, bits=8,
+                               block_size=k // groups, accuracy_level=1)
+
+
+def openvino_weight_only(case: Case) -> Callable[[], object]:
+    """Without its own quantization of the activations."""
+    import openvino
+    from openvino import opset13 as ops
+
+    x, codes, scale = grouped(case)
+    n, groups = scale.shape
+    parts = ops.convert(ops.constant(codes.reshape(n, groups, -1)), "f32")
+    weights = ops.reshape(ops.multiply(parts, ops.constant(scale[:, :, None])), ops.constant(list(codes.shape)), False)
+    parameter = ops.parameter(list(x.shape), np.float32)
+    model = openvino.Model([ops.matmul(parameter, weights, False, True)], [parameter])
+    return onnx_models.openvino_request(model, x, DYNAMIC_QUANTIZATION_GROUP_SIZE=0)
+
+
 def _zero(codes: np.ndarray) -> np.ndarray:
     return np.zeros((), codes.dtype)
 
@@ -168,6 +209,11 @@ PEERS: dict[str, dict[str, Make]] = {
     "gemm_s8s8": TO_INT32,
     "gemm_u8s8_f32": TO_INT32,
     "gemm_s8s8_f32": TO_INT32,
+    "gemm_f32s8": {
+        "PyTorch, a scale an output": torch_weight_only,
+        "ONNX Runtime MatMulNBits": onnxruntime_nbits,
+        "OpenVINO": openvino_weight_only,
+    },
     "range_f32": {"PyTorch aminmax": torch_aminmax()},
     "range_columns_f32": {"PyTorch aminmax": torch_aminmax(0)},
     "quantize_rows_s8": ROWS,

@@ -10,7 +10,8 @@ import pycomp
 
 
 def session(
-    operator: str, inputs: dict[str, np.ndarray], weights: dict[str, np.ndarray], y: np.ndarray, **attributes: object
+    operator: str, inputs: dict[str, np.ndarray], weights: dict[str, np.ndarray], y: np.ndarray,
+    domain: str = "", **attributes: object
 ) -> Callable[[], object]:
     """A call of ``operator`` on ``inputs`` and constant ``weights``, writing into an array like ``y``."""
     import onnx
@@ -20,10 +21,10 @@ def session(
     def value(name: str, array: np.ndarray) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
-    node = helper.make_node(operator, [*inputs, *weights], ["y"], **attributes)
+    node = helper.make_node(operator, [*inputs, *weights], ["y"], domain=domain, **attributes)
     graph = helper.make_graph([node], "g", [value(n, a) for n, a in inputs.items()], [value("y", y)],
                               [numpy_helper.from_array(a, n) for n, a in weights.items()])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = pycomp.get_num_threads(), 1
     run = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -34,11 +35,11 @@ def session(
     return lambda: run.run_with_iobinding(binding)
 
 
-def openvino_request(model: object, x: np.ndarray) -> Callable[[], object]:
+def openvino_request(model: object, x: np.ndarray, **more: object) -> Callable[[], object]:
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": pycomp.get_num_threads(), "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": "f32"}
+                "INFERENCE_PRECISION_HINT": "f32", **more}
     request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
     request.set_input_tensor(0, openvino.Tensor(x, shared_memory=True))
     return request.infer
