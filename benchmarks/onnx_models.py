@@ -24,7 +24,8 @@ def session(
     node = helper.make_node(operator, [*inputs, *weights], ["y"], domain=domain, **attributes)
     graph = helper.make_graph([node], "g", [value(n, a) for n, a in inputs.items()], [value("y", y)],
                               [numpy_helper.from_array(a, n) for n, a in weights.items()])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)], ir_version=10)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = pycomp.get_num_threads(), 1
     run = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -18,7 +18,8 @@ enum {
   GAP = 64,                            /* keeps the rows of a panel out of each other's cache sets */
   PANEL = PC_DOT_ROWS * (BLOCK + GAP), /* codes: 17 KB as bytes, in L1 */
   WIDEST = 8,                          /* vectors in the widest tile of any level */
-  CELL = 1 << 19,                      /* bytes of weights in a cell, in L2; twice that with AMX, whose CPUs have 2 MB */
+  CELL = 1 << 19,                      /* bytes of weights in a cell, in L2; with AMX, whose CPUs have 2 MB, up to twice
+                                          that where x, which is read again for each cell, is large too */
   CELL_COLUMNS = 32 * LANES,           /* at most */
   AHEAD = 16 * LINE,                   /* bytes of weights to prefetch ahead of use */
   GRAIN = 1 << 19,                     /* multiply-adds that pay for waking a thread */
@@ -169,13 +170,14 @@ static int by_amx(const int8_job *j) {
 }
 
 /* Rows [row0, row1) x columns [begin, end). Panels are of equal height, give or take one. */
-static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
+static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end, int64_t next) {
 #ifdef __AMX_INT8__
   if (by_amx(j)) {
-    PC_FN(int8_amx_cell)(j, row0, row1, begin, end);
+    PC_FN(int8_amx_cell)(j, row0, row1, begin, end, next);
     return;
   }
 #endif
+  (void)next;
   _Alignas(64) pc_code panel[PANEL];
   const int64_t panels = (row1 - row0 + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
   for (int64_t p = 0; p < panels; p++) {
@@ -188,13 +190,17 @@ static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, i
 /* Units [begin, end) of (part of rows, columns); the columns of a part are cut into cells. */
 static void run(int64_t begin, int64_t end, const void *context) {
   const int8_job *j = context;
-  const int64_t most = smaller((by_amx(j) ? 2 : 1) * CELL / (j->k + 1), CELL_COLUMNS) / j->unit, units = most > 0 ? most : 1; /* in a cell */
+  const int64_t bytes = by_amx(j) && j->m * j->k > CELL ? smaller(j->m * j->k, 2 * CELL) : CELL;
+  const int64_t most = smaller(bytes / (j->k + 1), CELL_COLUMNS) / j->unit, units = most > 0 ? most : 1; /* in a cell */
   for (int64_t d = begin / j->units; d * j->units < end; d++) {
     const int64_t row0 = j->m * d / j->down, row1 = j->m * (d + 1) / j->down;
     const int64_t u0 = d * j->units < begin ? begin - d * j->units : 0, u1 = smaller(end - d * j->units, j->units);
     const int64_t cells = (u1 - u0 + units - 1) / units;
-    for (int64_t i = 0; i < cells; i++)
-      cell(j, row0, row1, j->unit * (u0 + (u1 - u0) * i / cells), smaller(j->unit * (u0 + (u1 - u0) * (i + 1) / cells), j->n));
+    for (int64_t i = 0; i < cells; i++) {
+      int64_t ends[3]; /* of the cell before, of this, and of the next */
+      for (int e = 0; e < 3; e++) ends[e] = smaller(j->unit * (u0 + (u1 - u0) * smaller(i + e, cells) / cells), j->n);
+      cell(j, row0, row1, ends[0], ends[1], ends[2]);
+    }
   }
 }
 

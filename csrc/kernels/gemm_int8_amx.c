@@ -1,10 +1,10 @@
-/* The 8-bit product on AMX tiles: C [16][16] int32 += A [16][64] codes * B [16][16][4] codes. A comes from x by its own
- * stride, or where many columns share it from a copy by tiles; 16 groups of a packed slice are a B. Sums of integers are
- * exact, so the bits are those of every level.
+/* The 8-bit product on AMX tiles: C [16][16] int32 += A [16][64] codes * B [16][16][4] codes. A is rows of x
+ * where they are; 16 groups of a packed slice are a B. Sums of integers are exact, so the bits are those of every level.
  *
  * Four C tiles are in flight: 2 x 2 where there are rows enough, so that each A and B loaded serves two products, 1 x 4
- * below. Limit: the tile unit where operands come from L1 (16 cycles a product against 16 for its loads); the bandwidth of
- * the weights for m <= 16. */
+ * below. The epilogue of a block waits for the products of the next, a few rows for each step of theirs: it runs on the
+ * vector units while the tile unit works. Limit: the tile unit where operands come from L1 (16 cycles a product against 16
+ * for its loads); the bandwidth of the weights for m <= 16. */
 #include "int8.h"
 
 #ifdef __AMX_INT8__
@@ -16,7 +16,7 @@ enum {
   DEPTH = 64,             /* l in a tile */
   TILE = SIDE * DEPTH,    /* bytes */
   HIGH = 2 * SIDE,        /* rows of the tallest panel */
-  DEEPEST = 4096          /* l of a panel that is copied: 128 KB, in L2 */
+  MANY = 8                /* rows of an epilogue that are worth a call */
 };
 
 /* The layout that LDTILECFG reads (Intel SDM, volume 1, chapter 18). */
@@ -43,7 +43,7 @@ static void configure(int upper, int lower) {
 typedef struct {
   int64_t steps;
   const uint8_t *x;
-  int64_t ldx, next; /* from a row to the next, from a tile to the next */
+  int64_t ldx;
   const int8_t *w[4];
   const uint8_t *x_tail; /* [rows][DEPTH], or NULL */
   const int8_t *w_tail[4];
@@ -79,17 +79,53 @@ typedef struct {
     DOT(3, 4, 5);                 \
   } while (0)
 
+/* A block whose sums wait for their epilogue. */
+typedef struct {
+  const int8_job *j;
+  int rows, done;
+  int64_t row, column, width, ld;
+  const int32_t *zero, *shift, *sums;
+} epilogue;
+
+/* The epilogue of rows up to `until`. */
+static void finish_until(epilogue *e, int64_t until) {
+  const int d = e->done, rows = (int)smaller(until, e->rows) - d;
+  if (rows <= 0 || (rows < MANY && d + rows < e->rows)) return;
+  finish(e->j, rows, e->width, e->row + d, e->column, e->zero ? e->zero + d : NULL, e->shift ? e->shift + d : NULL,
+         e->sums + d * e->ld, e->ld);
+  e->done += rows;
+}
+
+/* What will be read soon, brought to L2 a few lines a step: weights of the next cell, of which else only the first panel
+ * would wait for memory, and rows of x of the next panel. */
+typedef struct {
+  const int8_t *w, *w_end;
+  int64_t each; /* bytes of w a step */
+  const uint8_t *x;
+  int64_t ldx;
+  int rows; /* of x, in this block */
+} stream;
+
+PC_INLINE void fetch(stream *s, int64_t step) {
+  for (const int8_t *stop = s->w + smaller(s->each, s->w_end - s->w); s->w < stop; s->w += DEPTH)
+    __builtin_prefetch(s->w, 0, 2);
+  for (int i = 0; i < s->rows; i++) __builtin_prefetch(s->x + i * s->ldx + step * DEPTH, 0, 2);
+}
+
 /* sums [HIGH][2*SIDE] */
-PC_INLINE void block_2x2(int is_signed, const operands *o, int32_t *sums) {
+PC_INLINE void block_2x2(int is_signed, const operands *o, epilogue *before, stream *soon, int32_t *sums) {
   const uint8_t *x = o->x;
   const int8_t *w0 = o->w[0], *w1 = o->w[1];
-  const int64_t ldx = o->ldx, next = o->next;
+  const int64_t ldx = o->ldx;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (int64_t s = 0; s < o->steps; s++, x += next, w0 += TILE, w1 += TILE) {
+  const int64_t each = before->rows / (o->steps + 1) + 1;
+  for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE) {
     STEP_2X2(x, ldx, w0, w1);
+    fetch(soon, s);
+    finish_until(before, s * each);
   }
   if (o->x_tail) STEP_2X2(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1]);
   enum { LD = 2 * SIDE };
@@ -100,16 +136,19 @@ PC_INLINE void block_2x2(int is_signed, const operands *o, int32_t *sums) {
 }
 
 /* sums [SIDE][4*SIDE] */
-PC_INLINE void block_1x4(int is_signed, const operands *o, int32_t *sums) {
+PC_INLINE void block_1x4(int is_signed, const operands *o, epilogue *before, stream *soon, int32_t *sums) {
   const uint8_t *x = o->x;
   const int8_t *w0 = o->w[0], *w1 = o->w[1], *w2 = o->w[2], *w3 = o->w[3];
-  const int64_t ldx = o->ldx, next = o->next;
+  const int64_t ldx = o->ldx;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (int64_t s = 0; s < o->steps; s++, x += next, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
+  const int64_t each = before->rows / (o->steps + 1) + 1;
+  for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
     STEP_1X4(x, ldx, w0, w1, w2, w3);
+    fetch(soon, s);
+    finish_until(before, s * each);
   }
   if (o->x_tail) STEP_1X4(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], o->w_tail[2], o->w_tail[3]);
   enum { LD = 4 * SIDE };
@@ -119,23 +158,16 @@ PC_INLINE void block_1x4(int is_signed, const operands *o, int32_t *sums) {
   _tile_stored(3, sums + 3 * SIDE, LD * 4);
 }
 
-/* One panel of up to HIGH rows against the columns [begin, end). */
-static void panel(const int8_job *j, int rows, int64_t row, int64_t begin, int64_t end) {
-  _Alignas(64) int32_t sums[HIGH * 2 * SIDE];
-  _Alignas(64) uint8_t copy[HIGH * DEEPEST], x_tail[HIGH * DEPTH];
+/* One panel of up to HIGH rows, of those above `bottom`, against the columns [begin, end). */
+static void panel(const int8_job *j, int64_t row, int64_t bottom, int64_t begin, int64_t end, stream *soon) {
+  _Alignas(64) int32_t sums[2][HIGH * 2 * SIDE];
+  _Alignas(64) uint8_t x_tail[HIGH * DEPTH];
   _Alignas(64) int8_t w_tail[4][TILE];
   int32_t zero[HIGH], shift[HIGH];
   const int64_t steps = j->k / DEPTH, left = j->k - steps * DEPTH, slice = slice_bytes(j);
-  const int tall = rows > SIDE, across = tall ? 2 : 4;
+  const int rows = (int)smaller(bottom - row, HIGH), tall = rows > SIDE, across = tall ? 2 : 4;
   const uint8_t *x = j->x + row * j->ldx;
-  operands o = {.steps = steps, .x = x, .ldx = j->ldx, .next = DEPTH, .x_tail = left ? x_tail : NULL};
-  if (tall && steps * DEPTH <= DEEPEST) { /* rows a power of two apart would fall into few cache sets, and many pages */
-    for (int64_t s = 0; s < steps; s++)
-      for (int i = 0; i < rows; i++) vi_store(copy + (s * HIGH + i) * DEPTH, vi_load(x + i * j->ldx + s * DEPTH));
-    o.x = copy;
-    o.ldx = DEPTH;
-    o.next = HIGH * DEPTH;
-  }
+  operands o = {.steps = steps, .x = x, .ldx = j->ldx, .x_tail = left ? x_tail : NULL};
   /* Both halves of a tall panel start SIDE rows apart in memory, so the upper one is full. */
   configure(tall ? SIDE : rows, tall ? rows - SIDE : 0);
   row_debts(j, rows, row, 0, zero, shift);
@@ -144,6 +176,10 @@ static void panel(const int8_job *j, int rows, int64_t row, int64_t begin, int64
     for (int i = 0; i < rows; i++) memcpy(x_tail + i * DEPTH, x + i * j->ldx + steps * DEPTH, (size_t)left);
     memset(w_tail, 0, sizeof w_tail);
   }
+  epilogue e = {.j = j, .row = row, .ld = SIDE * across, .zero = j->x_zero ? zero : NULL, .shift = j->w_zero ? shift : NULL};
+  int32_t *to = sums[0];
+  int64_t fetched = row + HIGH; /* rows above it */
+  const int64_t share = (HIGH * SIDE * across + end - begin - 1) / (end - begin);
   for (int64_t c = begin; c < end; c += SIDE * across) {
     const int64_t width = smaller(end - c, SIDE * across), slices = (width + SIDE - 1) / SIDE;
     for (int s = 0; s < across; s++) {
@@ -151,16 +187,31 @@ static void panel(const int8_job *j, int rows, int64_t row, int64_t begin, int64
       if (left) memcpy(w_tail[s], o.w[s] + steps * TILE, (size_t)(slice - steps * TILE));
       o.w_tail[s] = w_tail[s];
     }
-    if (tall && j->is_signed) block_2x2(1, &o, sums);
-    else if (tall) block_2x2(0, &o, sums);
-    else if (j->is_signed) block_1x4(1, &o, sums);
-    else block_1x4(0, &o, sums);
-    finish(j, rows, width, row, c, j->x_zero ? zero : NULL, j->w_zero ? shift : NULL, sums, SIDE * across);
+    soon->x = j->x + fetched * j->ldx;
+    soon->ldx = j->ldx;
+    soon->rows = (int)smaller(smaller(bottom, row + 2 * HIGH) - fetched, share);
+    fetched += share;
+    to = to == sums[0] ? sums[1] : sums[0];
+    if (tall && j->is_signed) block_2x2(1, &o, &e, soon, to);
+    else if (tall) block_2x2(0, &o, &e, soon, to);
+    else if (j->is_signed) block_1x4(1, &o, &e, soon, to);
+    else block_1x4(0, &o, &e, soon, to);
+    finish_until(&e, e.rows);
+    e.rows = rows;
+    e.done = 0;
+    e.column = c;
+    e.width = width;
+    e.sums = to;
   }
+  finish_until(&e, rows);
 }
 
-void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
-  for (int64_t row = row0; row < row1; row += HIGH) panel(j, (int)smaller(row1 - row, HIGH), row, begin, end);
+void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end, int64_t next) {
+  const int64_t panels = (row1 - row0 + HIGH - 1) / HIGH, slice = slice_bytes(j);
+  const int64_t steps = panels * ((end - begin + 2 * SIDE - 1) / (2 * SIDE)) * (j->k / DEPTH);
+  const int8_t *first = j->w + (end + SIDE - 1) / SIDE * slice, *last = j->w + (next + SIDE - 1) / SIDE * slice;
+  stream soon = {.w = first, .w_end = panels > 1 ? last : first, .each = steps ? ((last - first) / steps / DEPTH + 1) * DEPTH : 0};
+  for (int64_t row = row0; row < row1; row += HIGH) panel(j, row, row1, begin, end, &soon);
   _tile_release(); /* the system need not save tiles that are in their initial state */
 }
 #endif

@@ -56,35 +56,50 @@ PC_INLINE void store_as(output to, const int8_job *j, int64_t at, int64_t lanes,
   }
 }
 
-/* t = float(v), s = sx*sw, f = activation(fma(t, s, bias) + residual), stored as `to`; NULL bias or residual: nothing is
- * added but +0. For TO_I32, v itself. First, what zero points still owe: v -= zx*sums + zw*shift. */
-PC_INLINE void finish_as(output to, const int8_job *j, int rows, int64_t width, int64_t row, int64_t column,
-                         const int32_t *zero, const int32_t *shift, const int32_t *sums, int64_t ld) {
-  for (int i = 0; i < rows; i++) {
-    const vf16 sx = to == TO_I32 ? vf_zero() : vf_set1(j->x_scale[row + i]);
-    for (int64_t c = 0; c < width; c += LANES) {
-      const int64_t lanes = smaller(width - c, LANES), at = (row + i) * j->ldy + column + c;
-      vi16 v = vi_load(sums + i * ld + c);
-      if (zero) v = vi_sub(v, vi_mul(vi_set1(zero[i]), vi_load_n(j->sums + column + c, lanes)));
-      if (shift) v = vi_sub(v, vi_mul(vi_set1(shift[i]), vi_load_n(j->w_zero + column + c, lanes)));
-      if (to == TO_I32) {
-        int32_t *y = (int32_t *)j->y + at;
-        if (lanes == LANES) vi_store(y, v);
-        else vi_store_n(y, lanes, v);
-        continue;
-      }
-      const vf16 s = vf_mul(sx, vf_load_n(j->w_scale + column + c, lanes));
-      vf16 f = vf_fma(vf_from_vi(v), s, j->bias ? vf_load_n(j->bias + column + c, lanes) : vf_zero());
-      if (j->residual) f = vf_add(f, vf_load_n(j->residual + (row + i) * j->n + column + c, lanes));
-      store_as(to, j, at, lanes, vf_activate(f, j->activation));
+/* What a tile's epilogue works on: sums [rows][ld] of outputs from (row, column) on; zero, shift: of each row, or NULL. */
+typedef struct {
+  int rows;
+  int64_t row, column, ld;
+  const int32_t *zero, *shift, *sums;
+} part;
+
+/* One vector of columns, from column c of the part on, all rows. First, what zero points still owe:
+ * v -= zx*sums + zw*shift. Then t = float(v), s = sx*sw, f = activation(fma(t, s, bias) + residual), stored as `to`; NULL
+ * bias or residual: nothing is added but +0. For TO_I32, v itself. */
+PC_INLINE void finish_columns(output to, const int8_job *j, const part *p, int64_t c, int64_t lanes) {
+  const int64_t column = p->column + c;
+  const vi16 none = vi_zero(), sums = p->zero ? vi_load_n(j->sums + column, lanes) : none;
+  const vi16 w_zero = p->shift ? vi_load_n(j->w_zero + column, lanes) : none;
+  const vf16 w_scale = to == TO_I32 ? vf_zero() : vf_load_n(j->w_scale + column, lanes);
+  const vf16 bias = to != TO_I32 && j->bias ? vf_load_n(j->bias + column, lanes) : vf_zero();
+  for (int i = 0; i < p->rows; i++) {
+    const int64_t row = p->row + i, at = row * j->ldy + column;
+    vi16 v = vi_load(p->sums + i * p->ld + c);
+    if (p->zero) v = vi_sub(v, vi_mul(vi_set1(p->zero[i]), sums));
+    if (p->shift) v = vi_sub(v, vi_mul(vi_set1(p->shift[i]), w_zero));
+    if (to == TO_I32) {
+      int32_t *y = (int32_t *)j->y + at;
+      if (lanes == LANES) vi_store(y, v);
+      else vi_store_n(y, lanes, v);
+      continue;
     }
+    vf16 f = vf_fma(vf_from_vi(v), vf_mul(vf_set1(j->x_scale[row]), w_scale), bias);
+    if (j->residual) f = vf_add(f, vf_load_n(j->residual + row * j->n + column, lanes));
+    store_as(to, j, at, lanes, vf_activate(f, j->activation));
   }
 }
 
-/* The epilogue of rows x width sums [rows][ld], whole vectors of which can be read. zero, shift: of each row, or NULL. */
+PC_INLINE void finish_as(output to, const int8_job *j, const part *p, int64_t width) {
+  int64_t c = 0;
+  for (; c + LANES <= width; c += LANES) finish_columns(to, j, p, c, LANES);
+  if (c < width) finish_columns(to, j, p, c, width - c);
+}
+
+/* The epilogue of rows x width sums [rows][ld], whole vectors of which can be read. */
 static inline void finish(const int8_job *j, int rows, int64_t width, int64_t row, int64_t column, const int32_t *zero,
                           const int32_t *shift, const int32_t *sums, int64_t ld) {
-#define CASE(to) case to: finish_as(to, j, rows, width, row, column, zero, shift, sums, ld); break
+  const part p = {rows, row, column, ld, zero, shift, sums};
+#define CASE(to) case to: finish_as(to, j, &p, width); break
   switch (j->to) {
     CASE(TO_I32);
     CASE(TO_F32);
@@ -115,7 +130,8 @@ static inline void row_debts(const int8_job *j, int rows, int64_t row, int32_t m
   }
 }
 
-/* The cell of rows [row0, row1) and columns [begin, end) by AMX tiles; only on levels that have them. */
-void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
+/* The cell of rows [row0, row1) and columns [begin, end) by AMX tiles; only on levels that have them. The next cell of the
+ * thread ends at column `next`. */
+void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end, int64_t next);
 
 #endif
