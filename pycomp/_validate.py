@@ -44,18 +44,25 @@ def contiguous(a: NDArray[Any]) -> NDArray[Any]:
 def rows(a: NDArray[Any]) -> NDArray[Any]:
     """``a`` with contiguous, aligned rows at any distance ahead; copied if it must be."""
     flags = a.flags
-    if flags.c_contiguous and flags.aligned:
-        return a
-    apart, step = a.strides
-    if step == a.itemsize and apart % step == 0 and apart >= a.shape[1] * step and flags.aligned:
+    if (flags.c_contiguous and flags.aligned) or has_rows(a):
         return a
     return np.require(a, requirements=("C", "A"))
 
 
+def has_rows(a: NDArray[Any]) -> bool:
+    """Whether the rows of a matrix are contiguous and aligned, at any distance ahead."""
+    apart, step = a.strides
+    return step == a.itemsize and apart % step == 0 and apart >= a.shape[1] * step and a.flags.aligned
+
+
 def result(
-    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[NDArray[Any] | None, ...] = ()
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[NDArray[Any] | None, ...] = (), *,
+    whole: bool = False,
 ) -> NDArray[Any]:
-    """A new array, or ``out`` if it can take the result: dtype, shape, writable, contiguous rows, apart from inputs."""
+    """An array for the result, with contiguous rows, or ``whole``, in C order: ``out`` if that is laid out so, else new.
+
+    ``out`` is checked: dtype, shape, writable, apart from itself and the inputs. :func:`delivered` ends the call.
+    """
     if out is None:
         return np.empty(shape, dtype)
     if type(out) is not ndarray:
@@ -67,8 +74,6 @@ def result(
     flags = out.flags
     if not flags.writeable:
         raise ValueError("out is read-only")
-    if not (flags.c_contiguous and flags.aligned) and rows(out) is not out:
-        raise ValueError(f"out has strides {out.strides}, expected contiguous, aligned rows")
     owner = out if out.base is None else out.base
     owned = type(owner) is ndarray and owner.flags.owndata
     for a in overlap:
@@ -79,7 +84,27 @@ def result(
         known_apart = owned and other is not owner and type(other) is ndarray and other.flags.owndata
         if not known_apart and np.may_share_memory(out, a):
             raise ValueError("out overlaps an input")
-    return out
+    if flags.c_contiguous and flags.aligned:
+        return out
+    _check_apart_from_itself(out)
+    return out if not whole and out.ndim == 2 and has_rows(out) else np.empty(shape, dtype)
+
+
+def _check_apart_from_itself(out: NDArray[Any]) -> None:
+    """No two elements of ``out`` are in the same place: each stride, from the smallest, passes all that lies below."""
+    reach = out.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(out.strides, out.shape, strict=True) if n > 1):
+        if stride < reach:
+            raise ValueError(f"out has strides {out.strides}, which put several elements in one place")
+        reach += stride * (length - 1)
+
+
+def delivered(y: NDArray[Any], out: Any) -> NDArray[Any]:
+    """The result of a call that wrote ``y``: :func:`result` may have made it in the place of ``out``."""
+    if out is None or y is out:
+        return y
+    out[...] = y
+    return out  # type: ignore[no-any-return]
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from ._validate import FLOAT32, activation_code, aligned, as_array, contiguous, optional_vector, result, rows
+from ._validate import FLOAT32, activation_code, aligned, as_array, contiguous, delivered, optional_vector, result, rows
 
 __all__ = ["PackedMatrix", "activate", "linear", "matmul", "pack"]
 
@@ -108,7 +108,7 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
         As :func:`activate` computes it.
     out : array of float32, shape (M, N), optional
-        Takes the result; may not overlap an input.
+        Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     code = activation_code(activation)
     y = result(out, (x.shape[0], n), FLOAT32, (x, data, bias))
     dispatch.gemm_f32(x, data, bias, code, y)
-    return y
+    return delivered(y, out)
 
 
 def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
@@ -186,7 +186,7 @@ def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
         raise ValueError(f"a has {a.shape[1]} columns, b has {b.shape[0]} rows")
     y = result(out, (a.shape[0], b.shape[1]), FLOAT32, (a, b))
     dispatch.gemm_f32(a, _pack_columns(b).data, None, 0, y)
-    return y
+    return delivered(y, out)
 
 
 def activate(x: Any, activation: str | None, *, out: Any = None) -> NDArray[np.float32]:
@@ -201,7 +201,7 @@ def activate(x: Any, activation: str | None, *, out: Any = None) -> NDArray[np.f
     x : array of float32, any shape
     activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
     out : array of float32, the shape of ``x``, optional
-        May not overlap ``x``.
+        Any strides. May not overlap ``x``.
 
     Returns
     -------
@@ -227,6 +227,6 @@ def activate(x: Any, activation: str | None, *, out: Any = None) -> NDArray[np.f
     """
     x = contiguous(as_array(x, "x", FLOAT32, tuple(range(65))))
     code = activation_code(activation)
-    y = result(out, x.shape, FLOAT32, (x,))
+    y = result(out, x.shape, FLOAT32, (x,), whole=True)
     dispatch.activate_f32(x.reshape(-1), code, y.reshape(-1))
-    return y
+    return delivered(y, out)

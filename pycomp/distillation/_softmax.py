@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from .._validate import FLOAT32, as_array, contiguous, integer, positive, result
+from .._validate import FLOAT32, as_array, contiguous, delivered, integer, positive, result
 
 DIMENSIONS = tuple(range(65))
 
@@ -141,4 +141,4 @@ def _along(
         y[...] = np.moveaxis(target.reshape(moved.shape), -1, axis)
     if check_finite and target.size and np.isnan(target[:, 0]).any():
         raise ValueError("x holds NaN or +inf")
-    return y
+    return delivered(y, out)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, activation_code, as_array, contiguous, optional_vector, result, rows
+from pycomp._validate import FLOAT32, activation_code, as_array, contiguous, delivered, optional_vector, result, rows
 from pycomp.kernels import dispatch
 
 from .product import PackedInt8Matrix, pack
@@ -140,6 +140,7 @@ class Linear:
         residual : array of float32, shape (M, N), optional
             Added before the activation.
         out : array of the output dtype, shape (M, N), optional
+            Any strides, though other than contiguous rows cost a copy.
 
         Returns
         -------
@@ -174,7 +175,7 @@ class Linear:
                    (x, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self.bias))
         if grouped:
             dispatch.gemm_f32s8(x, w.data, w.scale, w.zero_point, self.bias, residual, self._activation, y)
-            return y
+            return delivered(y, out)
         if self._scale is None:
             codes: NDArray[Any] = np.empty(x.shape, np.uint8)
             scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
@@ -191,7 +192,7 @@ class Linear:
                    self._activation, *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
         except ValueError:
             raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual?") from None
-        return y
+        return delivered(y, out)
 
 
 def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:

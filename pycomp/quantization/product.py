@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, aligned, as_array, integer, result, rows
+from pycomp._validate import FLOAT32, aligned, as_array, delivered, integer, result, rows
 from pycomp.dense import LANES
 from pycomp.kernels import dispatch
 
@@ -150,7 +150,7 @@ def matmul_int8(
     b_zero_point : integer or array of integers, shape (N,)
         In the range of ``b``'s dtype.
     out : array of int32, shape (M, N), optional
-        Rows may be any distance apart.
+        Any strides, though other than contiguous rows cost a copy.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def matmul_int8(
         b_zero = _zero_points(b_zero_point, "b_zero_point", n, b.dtype, shift)
     kernel = dispatch.gemm_s8s8 if a.dtype == INT8 else dispatch.gemm_u8s8
     kernel(a, data, sums, a_zero, b_zero, y)
-    return y
+    return delivered(y, out)
 
 
 def _zero_points(value: Any, name: str, length: int, dtype: np.dtype[Any], shift: int) -> NDArray[np.int32] | None:

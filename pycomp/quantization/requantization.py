@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import as_array, contiguous
+from pycomp._validate import as_array, contiguous, delivered, result
 from pycomp.kernels import dispatch
 
 from .schemes import check_axis
-from .tensor import ANY_NDIM, INT8, INT32, as_integers, as_scale, as_zero_point, code_dtype, whole
+from .tensor import ANY_NDIM, INT8, INT32, as_integers, as_scale, as_zero_point, code_dtype
 
 WIDTH = 4096
 """Columns of the matrix that an array with one scale is laid out as."""
@@ -65,10 +65,10 @@ def requantize(
     scales = as_scale(scale, "scale", length)
     zeros = as_zero_point(zero_point, "zero_point", length, kind)
     one = not np.ndim(scale) and not np.ndim(zero_point)
-    codes = whole(out, acc.shape, kind, (acc, scales, zeros))
+    codes = result(out, acc.shape, kind, (acc, scales, zeros), whole=True)
     kernel = dispatch.requantize_s8 if kind == INT8 else dispatch.requantize_u8
     _run(kernel, acc, (scales,), zeros, codes, axis, one)
-    return codes
+    return delivered(codes, out)
 
 
 def requantize_fixed_point(
@@ -130,10 +130,10 @@ def requantize_fixed_point(
     shifts = as_integers(shift, "shift", length, -31, 30)
     zeros = as_zero_point(zero_point, "zero_point", length, kind)
     one = not np.ndim(multiplier) and not np.ndim(shift) and not np.ndim(zero_point)
-    codes = whole(out, acc.shape, kind, (acc, multipliers, shifts, zeros))
+    codes = result(out, acc.shape, kind, (acc, multipliers, shifts, zeros), whole=True)
     kernel = dispatch.requantize_fixed_s8 if kind == INT8 else dispatch.requantize_fixed_u8
     _run(kernel, acc, (multipliers, shifts), zeros, codes, axis, one)
-    return codes
+    return delivered(codes, out)
 
 
 def quantize_multiplier(real: Any) -> tuple[Any, Any]:
@@ -218,6 +218,6 @@ def _run(
         kernel(contiguous(acc).reshape(-1, acc.shape[-1]), *factors, zero, codes.reshape(-1, acc.shape[-1]))
         return
     moved = contiguous(np.moveaxis(acc, axis, -1))
-    result = np.empty(moved.shape, codes.dtype)
-    kernel(moved.reshape(-1, moved.shape[-1]), *factors, zero, result.reshape(-1, moved.shape[-1]))
-    codes[...] = np.moveaxis(result, -1, axis)
+    target = np.empty(moved.shape, codes.dtype)
+    kernel(moved.reshape(-1, moved.shape[-1]), *factors, zero, target.reshape(-1, moved.shape[-1]))
+    codes[...] = np.moveaxis(target, -1, axis)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, contiguous, integer, real, result, rows
+from pycomp._validate import FLOAT32, as_array, contiguous, delivered, integer, real, result, rows
 from pycomp.kernels import dispatch
 
 from .schemes import SMALLEST, Layout, check_axis, choose, layout
@@ -201,15 +201,6 @@ def _spread(array: NDArray[Any], name: str, shape: int | tuple[int, ...] | None)
     return contiguous(np.broadcast_to(array, wanted)) if wanted else array.reshape(())
 
 
-def whole(
-    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[NDArray[Any] | None, ...] = ()
-) -> NDArray[Any]:
-    """A new array, or ``out`` if it can take the result in C order."""
-    if type(out) is np.ndarray and not (out.flags.c_contiguous and out.flags.aligned):
-        raise ValueError(f"out has strides {out.strides}, expected C order, aligned")
-    return result(out, shape, dtype, overlap)
-
-
 def quantize(
     x: Any,
     *,
@@ -249,7 +240,7 @@ def quantize(
         Round the chosen scale up to a power of two, so that nothing saturates that did not before.
     dtype : "int8" or "uint8"
     out : array of int8 or uint8, the shape of x, optional
-        Receives the codes, in C order; undefined where x turns out to hold NaN.
+        Receives the codes; undefined where x turns out to hold NaN.
 
     Returns
     -------
@@ -306,12 +297,12 @@ def quantize(
     if scale is not None:
         scales = as_scale(scale, "scale", parts.shape)
         zeros = as_zero_point(middle(kind) if zero_point is None else zero_point, "zero_point", parts.shape, kind)
-        data = whole(out, x.shape, kind, (x, scales, zeros))
+        data = result(out, x.shape, kind, (x, scales, zeros), whole=True)
         run("quantize", x, parts, scales, zeros, data)
         if narrow_range:
             np.maximum(data, data.dtype.type(np.iinfo(kind).min + 1), out=data)
-        return QuantizedTensor(data, scales, zeros, axis, group_size)
-    data = whole(out, x.shape, kind, (x,))
+        return QuantizedTensor(delivered(data, out), scales, zeros, axis, group_size)
+    data = result(out, x.shape, kind, (x,), whole=True)
     narrow = bool(symmetric if narrow_range is None else narrow_range)
     x = contiguous(x)
     if _is_fused(parts, symmetric, narrow, power_of_two, kind):
@@ -325,7 +316,7 @@ def quantize(
         scales, zeros = choose(low, high, symmetric=bool(symmetric), narrow_range=narrow,
                                power_of_two=bool(power_of_two), dtype=kind)
         run("quantize", x, parts, scales, zeros, data)
-    return QuantizedTensor(data, scales, zeros, axis, group_size)
+    return QuantizedTensor(delivered(data, out), scales, zeros, axis, group_size)
 
 
 def _is_fused(parts: Layout, symmetric: bool, narrow: bool, power_of_two: bool, kind: np.dtype[Any]) -> bool:
@@ -404,9 +395,9 @@ def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
     if not isinstance(q, QuantizedTensor):
         raise TypeError(f"q is a {type(q).__name__}, expected a QuantizedTensor")
     parts = layout(q.data.shape, q.axis, q.group_size)
-    y = whole(out, q.data.shape, FLOAT32, (q.data, q.scale, q.zero_point))
+    y = result(out, q.data.shape, FLOAT32, (q.data, q.scale, q.zero_point), whole=True)
     run("dequantize", q.data, parts, q.scale, q.zero_point, y)
-    return y
+    return delivered(y, out)
 
 
 def quantize_rows(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, activation_code, aligned, as_array, optional_vector, result
+from pycomp._validate import FLOAT32, activation_code, aligned, as_array, delivered, optional_vector, result
 from pycomp.kernels import dispatch
 
 from .csr import CSRMatrix
@@ -30,7 +30,7 @@ def linear(x: Any, a: Any, bias: Any = None, *, activation: str | None = None, o
     activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
         As :func:`pycomp.dense.activate` computes it.
     out : array of float32, shape (M, N), optional
-        Takes the result; may not overlap an input.
+        Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def linear(x: Any, a: Any, bias: Any = None, *, activation: str | None = None, o
     code = activation_code(activation)
     y = result(out, (x.shape[0], n), FLOAT32, (x, bias, a.data, a.indices, a.indptr))
     _product(x, a, bias, code, y)
-    return y
+    return delivered(y, out)
 
 
 def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
@@ -78,7 +78,7 @@ def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
     b : array of float32, shape (K, M)
         Any strides.
     out : array of float32, shape (N, M), optional
-        Takes the result; may not overlap an input.
+        Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
         raise ValueError(f"b has {b.shape[0]} rows, a has {k} columns")
     y = result(out, (n, b.shape[1]), FLOAT32, (b, a.data, a.indices, a.indptr))
     _product(b.T, a, None, 0, y.T)
-    return y
+    return delivered(y, out)
 
 
 def _matrix(a: Any) -> CSRMatrix:
