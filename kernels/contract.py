@@ -541,6 +541,25 @@ _ALL = (
         )
         for name, code in (("dequantize_columns_s8", "i8"), ("dequantize_columns_u8", "u8"))
     ),
+    _quantization(
+        "fake_quantize_backward_f32",
+        sizes=("m", "k"),
+        operands=(
+            In("grad", "f32", "m,k", strides=1),
+            In("x", "f32", "m,k", strides=1),
+            In("scale", "f32", "m"),
+            Opt("zero", "i32", "m"),
+            Scalar("low", "i32"),
+            Scalar("high", "i32"),
+            Out("dx", "f32", "m,k"),
+            Out("dscale", "f64", "m,ceil16384(k)"),
+            Out("dzero", "f64", "m,ceil16384(k)"),
+        ),
+        flops=lambda m, k: 0,
+        bytes=lambda m, k: 12 * m * k,
+        edges={**ROW_EDGES, "k": (0, 1, 15, 16, 17, 33, 100, 16384, 16385)},
+        shapes=TENSOR_SHAPES,
+    ),
     *(
         _quantization(
             name,

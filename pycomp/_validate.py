@@ -59,7 +59,7 @@ def result(
     out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[NDArray[Any] | None, ...] = (), *,
     whole: bool = False,
 ) -> NDArray[Any]:
-    """An array for the result, with contiguous rows, or ``whole``, in C order: ``out`` if that is laid out so, else new.
+    """An array for the result, with contiguous rows or, ``whole``, in C order: ``out`` if laid out so, else a new one.
 
     ``out`` is checked: dtype, shape, writable, apart from itself and the inputs. :func:`delivered` ends the call.
     """

@@ -335,3 +335,40 @@ def gemm_f32s8(x, w, scale, zero, bias, residual, activation, y):  # type: ignor
                 if residual is not None:
                     v += residual[i, 16 * s + j]
                 y[i, 16 * s + j] = activate(v, activation)
+
+
+PART = 16384
+"""Elements of a row that one sum of gradients takes."""
+
+
+@njit(**FAST)
+def fake_quantize_backward_f32(grad, x, scale, zero, low, high, dx, dscale, dzero):  # type: ignore[no-untyped-def]
+    m, k = x.shape
+    by_scale, outside = np.empty(16, np.float64), np.empty(16, np.float64)
+    for i in range(m):
+        z = np.int32(0) if zero is None else zero[i]
+        for part in range(dscale.shape[1]):
+            by_scale[:] = 0
+            outside[:] = 0
+            for l in range(part * PART, min(k, (part + 1) * PART)):
+                v, g = x[i, l], grad[i, l]
+                if v != v:
+                    raise ValueError("an operand holds NaN")
+                q = v / scale[i]
+                code = np.int32(np.rint(min(max(q, np.float32(-512)), np.float32(512)))) + z
+                kept = min(max(code, low), high)
+                lane = l % 16
+                if code == kept:
+                    dx[i, l] = g
+                    slope = np.float64(np.float32(kept - z)) - np.float64(q)
+                else:
+                    dx[i, l] = 0
+                    slope = np.float64(np.float32(kept - z))
+                    outside[lane] += np.float64(g)
+                by_scale[lane] = fma(np.float64(g), slope, by_scale[lane])
+            for half in (8, 4, 2, 1):
+                for j in range(half):
+                    by_scale[j] += by_scale[j + half]
+                    outside[j] += outside[j + half]
+            dscale[i, part] = by_scale[0]
+            dzero[i, part] = outside[0] * -np.float64(scale[i])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import activations
-from .arithmetic import LANES, TINY, U, fma, gamma
+from .arithmetic import LANES, TINY, U, fma, fma64, gamma
 from .arithmetic import unpack as unpack_slices
 
 GROUP = 4
@@ -516,3 +516,75 @@ def _requantize_fixed_sample(dtype):
 requantize_fixed_s8_sample = _requantize_fixed_sample(np.int8)
 requantize_fixed_u8_sample = _requantize_fixed_sample(np.uint8)
 requantize_fixed_u8, requantize_fixed_u8_bound = requantize_fixed_s8, requantize_fixed_s8_bound
+
+
+# -- gradients of fake quantization
+PART = 16384
+"""Elements of a row that one sum takes."""
+
+
+def _straight_through(grad, x, scale, zero, low, high):
+    """dx; by what grad is multiplied for dscale; and where a code is outside."""
+    if np.isnan(x).any():
+        raise ValueError("an operand holds NaN")
+    zero = 0 if zero is None else zero[:, None]
+    with np.errstate(over="ignore", under="ignore"):
+        q = x / scale[:, None]
+    code = np.rint(np.clip(q, -512, 512)).astype(np.int64) + zero
+    kept = np.clip(code, low, high)
+    inside = code == kept
+    return np.where(inside, grad, np.float32(0)), (kept - zero) - np.where(inside, q, 0).astype(np.float64), ~inside
+
+
+def _parts(terms):
+    """[m, k] as [m, parts, PART], filled up with zeros."""
+    m, k = terms.shape
+    padded = np.zeros((m, -(-k // PART) * PART))
+    padded[:, :k] = terms
+    return padded.reshape(m, -(-k // PART), PART)
+
+
+def fake_quantize_backward_f32(grad, x, scale, zero, low, high, dx, dscale, dzero):
+    """dx = grad inside, else 0; dscale = Σ grad·(code - zero - q), or of the bound; dzero = Σ -grad·scale outside."""
+    dx[...], slope, outside = _straight_through(grad, x, scale, zero, low, high)
+    dscale[...] = _parts(grad * slope).sum(axis=2)
+    dzero[...] = _parts(np.where(outside, -grad * scale[:, None].astype(np.float64), 0)).sum(axis=2)
+
+
+def fake_quantize_backward_f32_bound(grad, x, scale, zero, low, high, dx, dscale, dzero):
+    """1024 additions in a lane, 4 folds, a product: 2^-42 of the sum of the terms' magnitudes."""
+    _, slope, outside = _straight_through(grad, x, scale, zero, low, high)
+    by_zero = np.where(outside, np.abs(grad * scale[:, None].astype(np.float64)), 0)
+    return np.zeros(dx.shape), *(2.0**-42 * _parts(terms).sum(axis=2) for terms in (np.abs(grad * slope), by_zero))
+
+
+def _lanes(parts):
+    """The lanes' elements in turn: [m, parts, PART] -> PART/16 arrays [m, parts, 16]."""
+    return np.moveaxis(parts.reshape(*parts.shape[:2], PART // LANES, LANES), 2, 0)
+
+
+def _fold(lanes):
+    for half in (8, 4, 2, 1):
+        lanes = lanes[..., :half] + lanes[..., half : 2 * half]
+    return lanes[..., 0]
+
+
+def fake_quantize_backward_f32_chain(grad, x, scale, zero, low, high, dx, dscale, dzero):
+    """A lane adds grad·slope by fma, and grad outside; lanes are folded; the second sum is multiplied by -scale."""
+    dx[...], slope, outside = _straight_through(grad, x, scale, zero, low, high)
+    by_scale = by_zero = np.zeros((*dscale.shape, LANES))
+    steps = -(-min(x.shape[1], PART) // LANES)  # of the longest part; past the end of another there are zeros
+    for g, s, o in zip(*(_lanes(_parts(v))[:steps] for v in (grad, slope, np.where(outside, grad, 0))), strict=True):
+        by_scale, by_zero = fma64(g, s, by_scale), by_zero + o
+    dscale[...] = _fold(by_scale)
+    dzero[...] = _fold(by_zero) * -scale[:, None].astype(np.float64)
+
+
+def fake_quantize_backward_f32_sample(rng, m, k):
+    low, high = (-127, 127) if rng.random() < 0.5 else (0, 255)
+    scale = rng.uniform(0.1, 1, m).astype(np.float32)
+    zero = rng.integers(low, high + 1, m, np.int32) if low == 0 or rng.random() < 0.5 else None
+    x = (rng.standard_normal((m, k)) * 50).astype(np.float32)
+    if x.size and rng.random() < 0.3:
+        x[rng.integers(m), rng.integers(k)] = rng.choice([np.inf, -np.inf])
+    return rng.standard_normal((m, k)).astype(np.float32), x, scale, zero, low, high

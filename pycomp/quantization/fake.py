@@ -7,30 +7,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, result
+from pycomp._validate import FLOAT32, as_array, contiguous, result
+from pycomp.kernels import dispatch
 
-from .schemes import check_axis
-from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, quantize
+from .schemes import Layout, check_axis, layout
+from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, dequantize, quantize
 
 Floats = NDArray[np.float32]
+PART = 16384
+"""Elements of one sum of the kernel."""
+
+
+def _range(zero_point: NDArray[np.int32], kind: np.dtype[Any], narrow_range: bool) -> tuple[int, int]:
+    """Smallest and largest code; a zero point below the first is an error."""
+    limits = np.iinfo(kind)
+    low = limits.min + bool(narrow_range)
+    if zero_point.size and zero_point.min() < low:
+        raise ValueError(f"zero_point holds {zero_point.min()}, expected {low} to {limits.max} "
+                         f"({kind.name}, narrow range)")
+    return low, limits.max
 
 
 def _operands(
     x: Any, scale: Any, zero_point: Any, axis: int | None, dtype: str, narrow_range: bool
-) -> tuple[Floats, int | None, Floats, Floats, int, int]:
-    """x, axis, scale and zero point spread along it, smallest and largest code."""
+) -> tuple[Floats, Layout, Floats, NDArray[np.int32], tuple[int, int]]:
+    """x, its layout, scale and zero point in the shape of the scales, smallest and largest code."""
     x = as_array(x, "x", FLOAT32, ANY_NDIM)
     kind = code_dtype(dtype)
     axis, _ = check_axis(axis, None, x.shape, "x")
-    length = None if axis is None else x.shape[axis]
-    shape = () if axis is None else tuple(-1 if i == axis else 1 for i in range(x.ndim))
-    scale = as_scale(scale, "scale", length)
-    zero = as_zero_point(zero_point, "zero_point", length, kind)
-    limits = np.iinfo(kind)
-    low, high = limits.min + bool(narrow_range), limits.max
-    if zero.size and zero.min() < low:
-        raise ValueError(f"zero_point holds {zero.min()}, expected {low} to {high} ({kind.name}, narrow range)")
-    return x, axis, scale.reshape(shape), zero.astype(np.float32).reshape(shape), low, high
+    parts = layout(x.shape, axis, None)
+    scale = as_scale(scale, "scale", parts.shape)
+    zero = as_zero_point(zero_point, "zero_point", parts.shape, kind)
+    return x, parts, scale, zero, _range(zero, kind, narrow_range)
 
 
 def fake_quantize(
@@ -72,14 +80,11 @@ def fake_quantize(
     >>> fake_quantize(np.array([0.3, 0.8, 100], np.float32), 0.5)
     array([ 0.5,  1. , 63.5], dtype=float32)
     """
-    x, _, scales, *_ = _operands(x, scale, zero_point, axis, dtype, narrow_range)
+    x, _, scale, zero, _ = _operands(x, scale, zero_point, axis, dtype, narrow_range)
     if out is not None:
-        result(out, x.shape, FLOAT32, (x, scales))
-    y = quantize(x, scale=scale, zero_point=zero_point, axis=axis, dtype=dtype, narrow_range=narrow_range).dequantize()
-    if out is None:
-        return y
-    out[...] = y
-    return out  # type: ignore[no-any-return]
+        result(out, x.shape, FLOAT32, (x, scale, zero))
+    q = quantize(x, scale=scale, zero_point=zero, axis=axis, dtype=dtype, narrow_range=narrow_range)
+    return dequantize(q, out=out)
 
 
 def fake_quantize_backward(
@@ -114,9 +119,10 @@ def fake_quantize_backward(
 
     Notes
     -----
-    Terms and sums are float64, padded with zeros to a power of two and folded by halves (j and j + n/2), rounded once:
-    element-wise operations that IEEE 754 rounds exactly, so the bits depend on the values and the shape alone.
-    Error of a sum, relative to the float32 quotient ``x/scale``: ``2⁻⁴⁵·Σ|terms|`` and half a unit of the result.
+    Sums are made in float64, by lanes of parts of 16384 elements as ``docs/numerics.md`` says, the parts padded with
+    zeros to a power of two and folded by halves (j and j + n/2), and rounded once. Error of a sum, relative to the
+    float32 quotient ``x/scale``: ``2⁻⁴²·Σ|terms|`` and half a unit of the result. Scales along the last of several axes
+    cost copies of x and grad, and of dx.
 
     Examples
     --------
@@ -124,37 +130,38 @@ def fake_quantize_backward(
     >>> fake_quantize_backward(np.ones(3, np.float32), np.array([0.25, 0.75, 100], np.float32), 0.5)[0]
     array([1., 1., 0.], dtype=float32)
     """
-    x, axis, scale, zero, low, high = _operands(x, scale, zero_point, axis, dtype, narrow_range)
+    x, parts, scale, zero, (low, high) = _operands(x, scale, zero_point, axis, dtype, narrow_range)
     grad = as_array(grad, "grad", FLOAT32, ANY_NDIM)
     if grad.shape != x.shape:
         raise ValueError(f"grad has shape {grad.shape}, expected {x.shape}")
-    if np.isnan(x).any():
-        raise ValueError("x holds NaN")
+    rows, columns = parts.matrix[:: -1 if parts.by_column else 1]
+
+    def by_rows(a: Floats) -> Floats:
+        matrix = a.reshape(parts.matrix)
+        return contiguous(matrix.T if parts.by_column else matrix)
+
+    dx = np.empty((rows, columns), np.float32)
+    sums = np.empty((2, rows, -(-columns // PART)))
+    zeros = np.tile(zero.reshape(-1), parts.outer) if zero.any() else None
+    try:
+        dispatch.fake_quantize_backward_f32(by_rows(grad), by_rows(x), np.tile(scale.reshape(-1), parts.outer), zeros,
+                                            low, high, dx, *sums)
+    except ValueError:
+        raise ValueError("x holds NaN") from None
+    factor = 1 / np.sqrt(np.float64(max(x.size // max(scale.size, 1), 1) * high)) if lsq_scale else np.float64(1)
+    per_scale = sums.reshape(2, parts.outer, scale.size, sums.shape[2]).swapaxes(1, 2).reshape(
+        2, scale.size, parts.outer * sums.shape[2])
     with np.errstate(over="ignore", under="ignore"):
-        q = x / scale
-    # Beyond 512 a code saturates whatever the zero point; up to it, code + zero is exact in float32.
-    code = np.rint(np.clip(q, np.float32(-512), np.float32(512))) + zero
-    inside = (code >= low) & (code <= high)
-    dx = np.where(inside, grad, np.float32(0))
-    wide = grad.astype(np.float64)
-    clipped = np.clip(code, np.float32(low), np.float32(high)) - zero
-    # Outside, q may be infinite: it is replaced before it is subtracted.
-    by_scale = wide * (clipped.astype(np.float64) - np.where(inside, q, np.float32(0)))
-    by_zero = np.where(inside, 0.0, -wide * scale)
-    count = x.size if axis is None else x.size // max(x.shape[axis], 1)
-    factor = 1 / np.sqrt(np.float64(max(count, 1) * high)) if lsq_scale else np.float64(1)
-    with np.errstate(over="ignore", under="ignore"):
-        return dx, *((_sum(terms, axis) * factor).astype(np.float32) for terms in (by_scale, by_zero))
+        dscale, dzero = (_fold(per_scale) * factor).astype(np.float32).reshape(2, *parts.shape)
+    return contiguous(dx.T if parts.by_column else dx).reshape(x.shape), dscale, dzero
 
 
-def _sum(terms: NDArray[np.float64], axis: int | None) -> NDArray[np.float64]:
-    """Sums over all axes but one, folded by halves."""
-    rows = terms.reshape(1, -1) if axis is None else np.moveaxis(terms, axis, 0)
-    channels, size = rows.shape[0], terms.size // max(rows.shape[0], 1)
-    length = 1 << max(size - 1, 0).bit_length()
-    folded = np.zeros((channels, length))
-    folded[:, :size] = rows.reshape(channels, size)
+def _fold(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums along the last axis, padded with zeros to a power of two and folded by halves."""
+    length = 1 << max(sums.shape[-1] - 1, 0).bit_length()
+    folded = np.zeros((*sums.shape[:-1], length))
+    folded[..., : sums.shape[-1]] = sums
     while length > 1:
         length //= 2
-        folded = folded[:, :length] + folded[:, length:]
-    return folded.reshape(() if axis is None else (channels,))
+        folded = folded[..., :length] + folded[..., length:]
+    return folded[..., 0]

@@ -16,6 +16,7 @@ _FUNCTIONS: dict[str, Any] = {
     "__builtins__": {},
     "ceil16": lambda n: -(-n // 16),
     "ceil4": lambda n: -(-n // 4),
+    "ceil16384": lambda n: -(-n // 16384),
 }
 
 
