@@ -13,16 +13,20 @@ from .product import PackedInt8Matrix, matmul_int8, pack
 from .tensor import QuantizedTensor, dequantize, quantize, quantize_rows
 
 if TYPE_CHECKING:
+    from .correction import InputMean, bias_correction
     from .fake import fake_quantize, fake_quantize_backward
     from .files import load, save
     from .histogram import MSE, Entropy, Percentile
     from .observer import MinMax, MovingAverage
+    from .report import LayerError, SensitivityReport, sensitivity
     from .requantization import quantize_multiplier, requantize, requantize_fixed_point
     from .weight_only import PackedGroupedMatrix, pack_groups
 
 __all__ = [
     "MSE",
     "Entropy",
+    "InputMean",
+    "LayerError",
     "Linear",
     "MinMax",
     "MovingAverage",
@@ -30,6 +34,8 @@ __all__ = [
     "PackedInt8Matrix",
     "Percentile",
     "QuantizedTensor",
+    "SensitivityReport",
+    "bias_correction",
     "dequantize",
     "fake_quantize",
     "fake_quantize_backward",
@@ -43,9 +49,12 @@ __all__ = [
     "requantize",
     "requantize_fixed_point",
     "save",
+    "sensitivity",
 ]
 
 _LATER = {
+    "InputMean": "correction", "bias_correction": "correction", "LayerError": "report",
+    "SensitivityReport": "report", "sensitivity": "report",
     "fake_quantize": "fake", "fake_quantize_backward": "fake", "load": "files", "save": "files", "MSE": "histogram",
     "Entropy": "histogram", "Percentile": "histogram", "MinMax": "observer", "MovingAverage": "observer",
     "quantize_multiplier": "requantization", "requantize": "requantization", "requantize_fixed_point": "requantization",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pycomp._validate import FLOAT32, as_array, contiguous, result
 from pycomp.kernels import dispatch
 
+from .correction import fold
 from .schemes import Layout, check_axis, layout
 from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, dequantize, quantize
 
@@ -152,16 +153,5 @@ def fake_quantize_backward(
     per_scale = sums.reshape(2, parts.outer, scale.size, sums.shape[2]).swapaxes(1, 2).reshape(
         2, scale.size, parts.outer * sums.shape[2])
     with np.errstate(over="ignore", under="ignore"):
-        dscale, dzero = (_fold(per_scale) * factor).astype(np.float32).reshape(2, *parts.shape)
+        dscale, dzero = (fold(per_scale) * factor).astype(np.float32).reshape(2, *parts.shape)
     return contiguous(dx.T if parts.by_column else dx).reshape(x.shape), dscale, dzero
-
-
-def _fold(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums along the last axis, padded with zeros to a power of two and folded by halves."""
-    length = 1 << max(sums.shape[-1] - 1, 0).bit_length()
-    folded = np.zeros((*sums.shape[:-1], length))
-    folded[..., : sums.shape[-1]] = sums
-    while length > 1:
-        length //= 2
-        folded = folded[..., :length] + folded[..., length:]
-    return folded[..., 0]

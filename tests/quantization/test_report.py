@@ -1,0 +1,68 @@
+"""The sensitivity report: its figures are those of float64, and it points at the layer to leave alone."""
+
+import numpy as np
+import pytest
+
+from pycomp.quantization import Linear, sensitivity
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((40, 64), np.float32)
+EVEN = rng.standard_normal((32, 64), np.float32)
+SPIKED = EVEN.copy()
+SPIKED[:, 5] *= 200
+SPIKED_X = X.copy()
+SPIKED_X[:, 5] = 0
+LAYERS = {"even": (EVEN, X), "spiked": (SPIKED, SPIKED_X)}
+
+
+def test_figures_are_those_of_the_definition():
+    report = sensitivity(LAYERS)
+    assert [(e.layer, e.scheme) for e in report.errors] == [
+        (layer, scheme) for layer in LAYERS
+        for scheme in ("dynamic", "dynamic, one scale", "static", "weight-only", "weight-only, asymmetric")]
+    exact = X.astype(np.float64) @ EVEN.T.astype(np.float64)
+    for found, layer in zip(report.errors[::3], (Linear(EVEN), Linear(EVEN, weight_only=True)), strict=False):
+        error, size = layer(X) - exact, np.sqrt((exact**2).mean())
+        assert found.relative == pytest.approx(np.sqrt((error**2).mean()) / size, rel=1e-9)
+        assert found.largest == pytest.approx(np.abs(error).max() / size, rel=1e-9)
+        assert found.sqnr == pytest.approx(10 * np.log10((exact**2).sum() / (error**2).sum()), rel=1e-9)
+
+
+def test_the_layer_with_outliers_comes_first():
+    report = sensitivity(LAYERS)
+    for scheme in ("dynamic", "static", "weight-only"):
+        assert report.ranking(scheme) == ["spiked", "even"]
+    lines = str(report).splitlines()
+    assert lines[1].split()[0] == "layer"
+    assert [line.split()[0] for line in lines[2:]] == ["spiked", "even"]
+    assert f"{report.errors[-1].sqnr:.1f}" in lines[2]
+
+
+def test_schemes_of_the_user_and_exact_layers():
+    exact = {"as it is": lambda w, x: lambda inputs: inputs.astype(np.float64) @ w.T.astype(np.float64)}
+    report = sensitivity({"zeros": (np.zeros_like(EVEN), X), **LAYERS}, schemes=exact)
+    assert all(e.relative == 0 and e.sqnr == np.inf for e in report.errors)
+
+
+def test_inputs_are_not_changed():
+    before = EVEN.copy(), X.copy()
+    sensitivity({"even": (EVEN, X)})
+    assert (before[0] == EVEN).all()
+    assert (before[1] == X).all()
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: sensitivity({}), ValueError, "layers is empty"),
+    (lambda: sensitivity(LAYERS, schemes={}), ValueError, "schemes is empty"),
+    (lambda: sensitivity({"a": EVEN}), TypeError, r"layer 'a' is a ndarray, expected a pair \(weight, inputs\)"),
+    (lambda: sensitivity({"a": (EVEN, X[:, 1:])}), ValueError, "inputs of 'a' have 63 columns, its weight has 64"),
+    (lambda: sensitivity({"a": (EVEN, X[:0])}), ValueError, r"inputs \(0, 64\), expected some of each"),
+    (lambda: sensitivity({"a": (EVEN * np.float32(np.nan), X)}), ValueError, "weight of 'a' holds NaN"),
+    (lambda: sensitivity({"a": (EVEN, X * np.float32(np.inf))}), ValueError, "inputs of 'a' holds NaN or infinity"),
+    (lambda: sensitivity({"a": (EVEN.astype(np.float64), X)}), TypeError, "weight of 'a' has dtype float64"),
+    (lambda: sensitivity(LAYERS, schemes={"bad": lambda w, x: lambda v: v}), ValueError, "scheme 'bad' gives shape"),
+    (lambda: sensitivity(LAYERS).ranking("none"), ValueError, "scheme is 'none', expected one of 'dynamic'"),
+])
+def test_bad_input_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
