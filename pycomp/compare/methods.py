@@ -14,7 +14,7 @@ from . import network, training
 from .data import CLASSES, Dataset
 from .network import Affine, Floats, Model, Network
 from .settings import Plan, Settings
-from .training import Constraint, Gradient
+from .training import Constraint, FakeQuantization, Gradient
 
 # Gradual pruning reaches its sparsity at this part of the fine-tuning; the rest trains under the final mask.
 PRUNED_BY = 0.6
@@ -47,13 +47,13 @@ class Study:
 
     def train(
         self, name: str, model: Model, plan: Plan, *,
-        gradient: Gradient | None = None, constraint: Constraint | None = None,
+        gradient: Gradient | None = None, constraint: Constraint | None = None, fake: FakeQuantization | None = None,
     ) -> Model:
         """A trained copy of ``model``. Batches come in an order fixed by the seed and the length of the training."""
         self.stage(name)
         rng = np.random.default_rng((self.settings.seed, plan.epochs))
         return training.train(model, self.data.train_x, gradient or self.by_labels, plan, rng, constraint=constraint,
-                              epoch_done=self.step)
+                              fake=fake, epoch_done=self.step)
 
     def initial(self, hidden: tuple[int, ...]) -> Model:
         return training.initial((self.data.features, *hidden, CLASSES), np.random.default_rng(self.settings.seed))
@@ -87,6 +87,9 @@ def variants(study: Study) -> Iterator[Variant]:
     yield Variant("int8 static", "quantization",
                   f"weights int8, input ranges fixed from {settings.calibration} training images; quantization.Linear",
                   network.int8_network(teacher, ranges(study, teacher)))
+    yield Variant("int8 QAT", "quantization",
+                  "int8 static, after training further with weights and inputs rounded so; quantization.Linear",
+                  quantization_aware(study, teacher))
 
     alone, taught = students(study, teacher)
     yield Variant("student alone", "distillation",
@@ -168,9 +171,17 @@ def ranges(study: Study, model: Model) -> list[quantization.MinMax]:
     return observers
 
 
+def quantization_aware(study: Study, teacher: Model) -> Network:
+    """Trained further with the rounding that int8 static does, over the teacher's input ranges, and then run so."""
+    seen = ranges(study, teacher)
+    grids = tuple(r.scale_and_zero_point(symmetric=False) for r in seen)
+    aware = study.train("quantization-aware training", teacher, study.settings.tune_plan, fake=FakeQuantization(grids))
+    return network.int8_network(aware, seen)
+
+
 def epochs(settings: Settings) -> int:
     """All epochs of a comparison, for its progress bar."""
-    tuned = len(settings.sparsities) + 2
+    tuned = len(settings.sparsities) + 3
     return (settings.teacher_plan.epochs + tuned * settings.tune_plan.epochs + 2 * settings.student_plan.epochs)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp import dense, distillation
+from pycomp import dense, distillation, quantization
 
 from .network import Affine, Floats, Model, activation_of
 from .settings import Plan
@@ -36,11 +37,32 @@ def initial(sizes: tuple[int, ...], rng: np.random.Generator) -> Model:
     return tuple(model)
 
 
-def activations(model: Model, x: Floats) -> list[Floats]:
+@dataclass(frozen=True)
+class FakeQuantization:
+    """Weights and inputs of every layer rounded as its int8 form rounds them; gradients go straight through (Jacob et
+    al., 2018). ``grids``: scale and zero point of each layer's input; weights follow their own range, so none is
+    clipped."""
+
+    grids: tuple[tuple[float, int], ...]
+
+    def inputs(self, layer: int, x: Floats) -> Floats:
+        return quantization.fake_quantize(x, *self.grids[layer])
+
+    def weight(self, weight: Floats) -> Floats:
+        return quantization.quantize(weight, axis=0).dequantize()
+
+    def through(self, layer: int, by_inputs: Floats, x: Floats) -> Floats:
+        return quantization.fake_quantize_backward(by_inputs, x, *self.grids[layer])[0]
+
+
+def activations(model: Model, x: Floats, fake: FakeQuantization | None = None) -> list[Floats]:
     """The input, the output of every hidden layer, and the logits."""
     values = [x]
     for i, (weight, bias) in enumerate(model):
-        values.append(dense.linear(values[-1], weight, bias, activation=activation_of(i, len(model))))
+        inputs = values[-1]
+        if fake is not None:
+            inputs, weight = fake.inputs(i, inputs), fake.weight(weight)
+        values.append(dense.linear(inputs, weight, bias, activation=activation_of(i, len(model))))
     return values
 
 
@@ -70,21 +92,29 @@ def distilling(labels: Rows, teacher: Floats, temperature: float, alpha: float) 
     return gradient
 
 
-def backward(model: Model, values: list[Floats], by_output: Floats) -> list[Affine]:
+def backward(
+    model: Model, values: list[Floats], by_output: Floats, fake: FakeQuantization | None = None
+) -> list[Affine]:
     """Gradients of all weights and biases, from the values of the forward pass."""
     ones = np.ones((1, len(by_output)), np.float32)
     gradients = []
     for i in reversed(range(len(model))):
-        by_weight = dense.matmul(by_output.T, values[i])
-        gradients.append(Affine(by_weight, dense.matmul(ones, by_output)[0]))
+        inputs, weight = values[i], model[i].weight
+        if fake is not None:
+            inputs, weight = fake.inputs(i, inputs), fake.weight(weight)
+        gradients.append(Affine(dense.matmul(by_output.T, inputs), dense.matmul(ones, by_output)[0]))
         if i > 0:
-            by_output = dense.matmul(by_output, model[i].weight) * (values[i] > 0)
+            by_output = dense.matmul(by_output, weight)
+            if fake is not None:
+                by_output = fake.through(i, by_output, values[i])
+            by_output = by_output * (values[i] > 0)
     return gradients[::-1]
 
 
 def train(
     model: Model, x: Floats, gradient: Gradient, plan: Plan, rng: np.random.Generator, *,
-    constraint: Constraint | None = None, epoch_done: Callable[[], None] = lambda: None,
+    constraint: Constraint | None = None, fake: FakeQuantization | None = None,
+    epoch_done: Callable[[], None] = lambda: None,
 ) -> Model:
     """A trained copy of ``model``. ``epoch_done`` is called after every epoch."""
     weights = [Affine(a.weight.copy(), a.bias.copy()) for a in model]
@@ -96,8 +126,8 @@ def train(
         for batch in range(batches):
             rows = order[batch * plan.batch : (batch + 1) * plan.batch]
             step = epoch * batches + batch
-            values = activations(tuple(weights), x[rows])
-            gradients = backward(tuple(weights), values, gradient(values[-1], rows))
+            values = activations(tuple(weights), x[rows], fake)
+            gradients = backward(tuple(weights), values, gradient(values[-1], rows), fake)
             rate = plan.rate * (steps - step) / steps
             for kept, moving, new in zip(weights, velocity, gradients, strict=True):
                 descend(kept.weight, moving.weight, new.weight, rate, plan.momentum)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycomp import pruning
+from pycomp import dense, pruning, quantization
 from pycomp.compare import measure, methods, network, training
 from pycomp.compare.advice import pareto
 from pycomp.compare.measure import Proportion, Spread, interleaved
@@ -39,6 +39,36 @@ def test_backward_is_the_chain_rule():
         np.testing.assert_array_equal(got[i].weight, back.T @ values[i])
         np.testing.assert_array_equal(got[i].bias, back.sum(0))
         back = (back @ layers[i].weight.astype(np.int64)) * (values[i] > 0)
+
+
+def observed(values):
+    seen = quantization.MinMax()
+    seen.update(values)
+    return seen
+
+
+def test_training_with_rounding_sees_the_network_that_will_run():
+    """Its outputs are those of the int8 network, and its gradients stop where an input is clipped."""
+    layers = model(12, 20, 10)
+    x = np.random.default_rng(0).random((64, 12), dtype=np.float32)
+    seen = [observed(v) for v in training.activations(layers, x)[:-1]]
+    fake = training.FakeQuantization(tuple(r.scale_and_zero_point(symmetric=False) for r in seen))
+    values = training.activations(layers, x, fake)
+    int8 = network.int8_network(layers, seen)(x)
+    np.testing.assert_allclose(values[-1], int8, rtol=1e-4, atol=1e-4)
+    assert (np.abs(values[-1] - training.activations(layers, x)[-1]) > 1e-3).any()
+
+    wide = [values[0], values[1] * np.float32(2), values[2]]  # hidden values, some past the range
+    clipped = wide[1] > seen[1].max + seen[1].max / 100
+    assert 0 < clipped.mean() < 1
+    by_output = np.ones_like(values[-1])
+    got = training.backward(layers, wide, by_output, fake)
+    by_hidden = dense.matmul(by_output, fake.weight(layers[1].weight)) * (wide[1] > 0) * ~clipped
+    by_weight = dense.matmul(by_hidden.T.copy(), fake.inputs(0, x))
+    edge = (wide[1] > seen[1].max * 0.99) & ~clipped  # neither surely inside nor outside
+    sure = ~edge.any(axis=0)
+    assert sure.any()
+    np.testing.assert_allclose(got[0].weight[sure], by_weight[sure], rtol=1e-5, atol=1e-6)
 
 
 def test_training_leaves_its_start_alone():
