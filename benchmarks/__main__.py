@@ -1,10 +1,11 @@
 """Time kernels beside what a user would pick instead: ``python -m benchmarks [KERNEL ...] [--threads 1,2]``.
 
-Kernels and shapes come from the contract. Contenders are pycomp, at each instruction-set level asked for, and the peers
-of bench_<family>.py that are installed (``pip install 'pycomp[bench]'``). They take turns inside a round; the figure is
-the median over rounds, with its spread. The machine's limits are measured in the same run, and the processor time that
-others used meanwhile is shown: absolute figures mean nothing on another machine, ratios in one run do. Each number of
-threads runs in a process of its own, since other libraries fix theirs at start.
+Kernels and shapes come from the contract, whole layers from bench_layers.py. Contenders are pycomp, at each
+instruction-set level asked for, and the peers of bench_<family>.py that are installed (``pip install
+'pycomp[bench]'``). They take turns inside a round; the figure is the median over rounds, with its spread. The machine's
+limits are measured in the same run, and the processor time that others used meanwhile is shown: absolute figures mean
+nothing on another machine, ratios in one run do. Each number of threads runs in a process of its own, since other
+libraries fix theirs at start.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ root = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(root / "benchmarks"), *(p for p in sys.path if Path(p or ".").resolve() != root)]
 
 import limits  # noqa: E402
+from bench_layers import LAYERS, Layer  # noqa: E402
 from timing import Contender, foreign_load, interleave  # noqa: E402
 
 import pycomp  # noqa: E402
@@ -30,6 +33,7 @@ from pycomp.kernels.contract import KERNELS, Kernel  # noqa: E402
 from pycomp.testing import Case, make_case, nudged  # noqa: E402
 
 GELU = 2
+SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS}
 CACHE_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they would slow NumPy down
 
 
@@ -51,7 +55,14 @@ def plain(case: Case) -> Case:
     return replace(case, inputs=inputs).moved(lambda a: nudged(a, 0))
 
 
-def contenders(kernel: Kernel, sizes: dict[str, int], levels: list[str | None], peers: bool) -> list[Contender]:
+def contenders(
+    kernel: Kernel | Layer, sizes: dict[str, int], levels: list[str | None], peers: bool
+) -> list[Contender]:
+    if isinstance(kernel, Layer):
+        operands = kernel.operands(**sizes)
+        run = kernel.ours(*operands)
+        found = [Contender("pycomp" + (f" {level}" if level else ""), run, level) for level in levels]
+        return found + others(kernel.peers if peers else {}, *operands)
     case = plain(make_case(kernel, {s: v for s, v in sizes.items() if s in kernel.edges or s == "nnz"}))
     found = [ours(case, level) for level in levels]
     if peers:
@@ -61,11 +72,18 @@ def contenders(kernel: Kernel, sizes: dict[str, int], levels: list[str | None], 
             if not (error.name or "").startswith("bench_"):
                 raise
             return found
-        for name, make in family.PEERS.get(kernel.name, {}).items():
-            try:
-                found.append(Contender(name, make(case)))
-            except Exception as error:
-                print(f"    ({name}: {type(error).__name__}: {str(error).splitlines()[0][:100]})")
+        found += others(family.PEERS.get(kernel.name, {}), case)
+    return found
+
+
+def others(peers: dict[str, Callable[..., Callable[[], object]]], *operands: object) -> list[Contender]:
+    """The peers that are installed and can do this; why not, for the rest."""
+    found = []
+    for name, make in peers.items():
+        try:
+            found.append(Contender(name, make(*operands)))
+        except Exception as error:
+            print(f"    ({name}: {type(error).__name__}: {str(error).splitlines()[0][:100]})")
     return found
 
 
@@ -77,8 +95,8 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
     known = ", ".join(f"{k} {v:.0f} {limits.UNITS[k]}" for k, v in machine.items())
     print(f"\n{threads} thread(s), {best}; limits: {known or 'not measured, no C compiler'}")
     rows = []
-    for name in options.kernels or KERNELS:
-        kernel = KERNELS[name]
+    for name in options.kernels or SUBJECTS:
+        kernel = SUBJECTS[name]
         for why, sizes in kernel.shapes:
             if options.shapes and ",".join(map(str, sizes.values())) not in options.shapes:
                 continue
@@ -103,7 +121,7 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("kernels", nargs="*", help=f"of {', '.join(KERNELS)}")
+    parser.add_argument("kernels", nargs="*", help=f"of {', '.join(SUBJECTS)}")
     parser.add_argument("--threads", default="1", help="numbers of threads, such as 1,2")
     parser.add_argument("--levels", help="instruction-set levels to time pycomp at, such as avx2,avx512vnni")
     parser.add_argument("--shapes", nargs="*", help="only these, as sizes joined by commas: 1,768,3072")
@@ -113,8 +131,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="append one line a figure")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if unknown := set(options.kernels) - set(KERNELS):
-        parser.error(f"no such kernel: {', '.join(sorted(unknown))}; choose of {', '.join(KERNELS)}")
+    if unknown := set(options.kernels) - set(SUBJECTS):
+        parser.error(f"no such kernel: {', '.join(sorted(unknown))}; choose of {', '.join(SUBJECTS)}")
     if options.child:
         rows = measure(options, options.child)
         if options.json:

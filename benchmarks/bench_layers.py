@@ -1,0 +1,110 @@
+"""Whole quantized layers: float32 in, float32 out, the quantization of activations included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_models
+
+from pycomp import quantization
+from pycomp.kernels.contract import LINEAR_SHAPES
+
+Make = Callable[[np.ndarray, np.ndarray], Callable[[], object]]
+"""(x [m, k], w [n, k], both float32) -> a call of the layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the benchmark needs of a kernel, for a layer."""
+
+    name: str
+    ours: Make
+    peers: dict[str, Make]
+    shapes: tuple[tuple[str, dict[str, int]], ...] = LINEAR_SHAPES
+
+    @staticmethod
+    def flops(m: int, k: int, n: int) -> float:
+        return 2 * m * k * n
+
+    @staticmethod
+    def bytes(m: int, k: int, n: int) -> float:
+        return 4 * m * k + k * n + 4 * m * n
+
+    @staticmethod
+    def operands(m: int, k: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(0)
+        return rng.standard_normal((m, k), np.float32), rng.standard_normal((n, k), np.float32)
+
+
+def ours(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    layer, out = quantization.Linear(w), np.empty((len(x), len(w)), np.float32)
+    return lambda: layer(x, out=out)
+
+
+def torch_dynamic(engine: str) -> Make:
+    """One scale for all rows of x, which is less than ours does; here as below."""
+
+    def make(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+        import torch
+
+        torch.backends.quantized.engine = engine
+        scale = torch.from_numpy(np.abs(w).max(axis=1).astype(np.float64) / 127)
+        zero = torch.zeros(len(w), dtype=torch.long)
+        wt = torch.quantize_per_channel(torch.from_numpy(w), scale, zero, 0, torch.qint8)
+        packed, xt = torch.ops.quantized.linear_prepack(wt, None), torch.from_numpy(x)
+        return lambda: torch.ops.quantized.linear_dynamic(xt, packed)
+
+    return make
+
+
+def onnxruntime_dynamic(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """The fused operator that ONNX Runtime makes of a dynamically quantized layer."""
+    scale = np.abs(w).max(axis=1) / np.float32(127)
+    codes = np.rint(w / scale[:, None]).astype(np.int8).T.copy()
+    return onnx_models.session("DynamicQuantizeMatMul", {"x": x}, {"w": codes, "s": scale},
+                               np.empty((len(x), len(w)), np.float32), "com.microsoft")
+
+
+def openvino_dynamic(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """int8 weights, activations quantized row by row, if this CPU and this version do that."""
+    import openvino
+    from openvino import opset13 as ops
+
+    scale = np.abs(w).max(axis=1, keepdims=True) / np.float32(127)
+    codes = np.rint(w / scale).astype(np.int8)
+    weights = ops.multiply(ops.convert(ops.constant(codes), "f32"), ops.constant(scale))
+    parameter = ops.parameter(list(x.shape), np.float32)
+    model = openvino.Model([ops.matmul(parameter, weights, False, True)], [parameter])
+    return onnx_models.openvino_request(model, x, DYNAMIC_QUANTIZATION_GROUP_SIZE=x.shape[1])
+
+
+def torch_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """oneDNN's product of codes that are there already: what remains of a layer that quantizes for nothing."""
+    import torch
+
+    xt = torch.from_numpy(np.random.default_rng(0).integers(0, 256, x.shape, np.uint8))
+    codes = np.random.default_rng(1).integers(-127, 128, w.shape, np.int8)
+    packed = torch.ops.onednn.qlinear_prepack(torch.from_numpy(codes), list(x.shape))
+    scale, zero = torch.ones(len(w)), torch.zeros(len(w), dtype=torch.int32)
+    return lambda: torch.ops.onednn.qlinear_pointwise(
+        xt, 1.0, 0, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], "")
+
+
+def onnxruntime_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    codes = np.random.default_rng(1).integers(-127, 128, (w.shape[1], w.shape[0]), np.int8)
+    xq = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
+    return onnx_models.session("MatMulInteger", {"x": xq}, {"w": codes}, np.empty((len(x), len(w)), np.int32))
+
+
+LAYERS = {
+    "linear_int8_dynamic": Layer("linear_int8_dynamic", ours, {
+        "PyTorch fbgemm dynamic": torch_dynamic("fbgemm"),
+        "PyTorch x86 dynamic": torch_dynamic("x86"),
+        "ONNX Runtime dynamic": onnxruntime_dynamic,
+        "OpenVINO dynamic": openvino_dynamic,
+        "oneDNN, product alone": torch_product_alone,
+        "ONNX Runtime, product alone": onnxruntime_product_alone,
+    }),
+}
