@@ -1,6 +1,35 @@
-"""Softmax with temperature and the knowledge-distillation loss, accurate and with the same bits everywhere."""
+"""Softmax with temperature and the losses of knowledge distillation, accurate and with the same bits everywhere."""
 
+from ._decoupled import dist_loss, dkd_loss, ensemble_kd_loss, nkd_loss, standardized_kd_loss, top_k_kd_loss
+from ._divergences import (
+    binary_kd_loss,
+    forward_kl_loss,
+    jsd_loss,
+    logit_mse_loss,
+    reverse_kl_loss,
+    skew_kl_loss,
+    soft_cross_entropy,
+    total_variation_loss,
+)
 from ._loss import kd_loss
 from ._softmax import log_softmax, softmax
 
-__all__ = ["kd_loss", "log_softmax", "softmax"]
+__all__ = [
+    "binary_kd_loss",
+    "dist_loss",
+    "dkd_loss",
+    "ensemble_kd_loss",
+    "forward_kl_loss",
+    "jsd_loss",
+    "kd_loss",
+    "log_softmax",
+    "logit_mse_loss",
+    "nkd_loss",
+    "reverse_kl_loss",
+    "skew_kl_loss",
+    "soft_cross_entropy",
+    "softmax",
+    "standardized_kd_loss",
+    "top_k_kd_loss",
+    "total_variation_loss",
+]

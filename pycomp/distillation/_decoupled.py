@@ -1,0 +1,431 @@
+"""Losses that treat the right class, the spread of the logits, or the teacher in a way of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._validate import positive, real
+from ._divergences import divergence, documented
+from ._double import Doubles, exp, expm1, log, total
+from ._rows import Labels, Result, as_floats, log_softmax, product, reduced
+
+
+def _split(x: Doubles, temperature: Doubles, labels: Labels) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    """Of each row: log probability of the label, and of all the rest; log and plain distribution of the rest alone."""
+    rows = np.arange(len(x))
+    log_p, _ = log_softmax(x, temperature)
+    others = x.copy()
+    others[rows, labels] = -np.inf
+    alone = (others == -np.inf).all(axis=1)
+    others[alone] = 0.0
+    log_own, own = log_softmax(others, temperature)
+    log_own[alone], own[alone] = -np.inf, 0.0
+
+    def log_sum(z: Doubles) -> Doubles:
+        top = z.max(axis=1)
+        sums: Doubles = top / temperature[:, 0] + log(total(exp((z - top[:, None]) / temperature)))
+        return sums
+
+    return log_p[rows, labels], np.where(alone, -np.inf, log_sum(others) - log_sum(x)), log_own, own
+
+
+def _two(log_p: Doubles, log_rest: Doubles, log_q: Doubles, log_rest_q: Doubles) -> Doubles:
+    """KL between two yes-or-no answers, given both logarithms of each."""
+    terms = []
+    for lp, lq in ((log_p, log_q), (log_rest, log_rest_q)):
+        p, q, d = exp(lp), exp(lq), lp - lq
+        terms.append(np.where(p == 0, q, p * (d + expm1(-d))))
+    return terms[0] + terms[1]
+
+
+@documented
+def dkd_loss(
+    student: Any, teacher: Any, labels: Any, *, alpha: float = 1.0, beta: float = 8.0, temperature: Any = 4.0,
+    mask: Any = None, weights: Any = None, ignore_index: int | None = None, reduction: str = "batchmean",
+    scale_by_t2: bool = True, check_finite: bool = False, return_grad: bool = False,
+) -> Result:
+    """Decoupled distillation (Zhao et al., 2022): the right class against the rest, and the rest among themselves.
+
+    With b = (p_label, 1 - p_label) and p̂ the distribution of the other classes alone, of the teacher and of the
+    student: ``T²·(alpha·KL(b_t‖b_s) + beta·KL(p̂_t‖p̂_s))``. alpha = 1 with beta = 1 - p_label is plain KL.
+
+    Parameters
+    ----------
+    labels : array of integers, shape (...)
+        The right class of each row that counts.
+    alpha, beta : float
+        At least 0.
+    ignore_index : int, optional
+        A label whose rows do not count.
+    {shared}
+
+    Returns
+    -------
+    {returns}
+
+    Raises
+    ------
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1, 2, 3]], np.float32)
+    >>> dkd_loss(x, x, [2])
+    0.0
+    """
+    alpha, beta = _weight(alpha, "alpha"), _weight(beta, "beta")
+
+    def loss(s: Doubles, t: Doubles, temperature: Doubles, known: Labels) -> tuple[Doubles, Doubles]:
+        log_p, log_rest_p, own_log_p, own_p = _split(t, temperature, known)
+        log_q, log_rest_q, own_log_q, own_q = _split(s, temperature, known)
+        value = alpha * _two(log_p, log_rest_p, log_q, log_rest_q)
+        value = value + beta * divergence(own_log_p, own_p, own_log_q, own_q)
+        # By the label's logit q - p; by another one the same share as it has among the rest, taken away.
+        target = exp(log_q) - exp(log_p)
+        grad = beta * (own_q - own_p) - alpha * target[:, None] * own_q
+        grad[np.arange(len(s)), known] = alpha * target
+        return value, grad / temperature
+
+    return reduced(loss, student, teacher, labels=labels, temperature=temperature, mask=mask, weights=weights,
+                   ignore_index=ignore_index, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
+                   return_grad=return_grad)
+
+
+@documented
+def nkd_loss(
+    student: Any, teacher: Any, labels: Any, *, gamma: float = 1.5, temperature: Any = 1.0, mask: Any = None,
+    weights: Any = None, ignore_index: int | None = None, reduction: str = "batchmean", check_finite: bool = False,
+    return_grad: bool = False,
+) -> Result:
+    """Normalised distillation (Yang et al., 2023): soft weight on the right class, cross entropy among the rest.
+
+    With the softmax at temperature 1 for the right class and p̂, q̂ the distributions of the other classes alone at T:
+    ``-p_label·log q_label - gamma·T²·Σ_j p̂_j log q̂_j``.
+
+    Parameters
+    ----------
+    labels : array of integers, shape (...)
+        The right class of each row that counts.
+    gamma : float
+        At least 0.
+    ignore_index : int, optional
+        A label whose rows do not count.
+    {shared}
+        ``scale_by_t2`` does not apply: T² is in the definition.
+
+    Returns
+    -------
+    {returns}
+
+    Raises
+    ------
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.zeros((1, 3), np.float32)
+    >>> round(nkd_loss(x, x, [0], gamma=1.0), 6)  # log(3)/3 + log(2)
+    1.059351
+    """
+    gamma = _weight(gamma, "gamma")
+
+    def loss(s: Doubles, t: Doubles, temperature: Doubles, known: Labels) -> tuple[Doubles, Doubles]:
+        one, rows = np.ones_like(temperature), np.arange(len(s))
+        (log_q1, q1), (_, p1) = log_softmax(s, one), log_softmax(t, one)
+        _, _, _, own_p = _split(t, temperature, known)
+        _, _, own_log_q, own_q = _split(s, temperature, known)
+        soft = p1[rows, known]
+        square = gamma * temperature[:, 0] ** 2
+        value = -product(soft, log_q1[rows, known]) - square * total(product(own_p, own_log_q))
+        hard = soft[:, None] * q1
+        hard[rows, known] -= soft
+        return value, hard + (square / temperature[:, 0])[:, None] * (own_q * total(own_p)[:, None] - own_p)
+
+    return reduced(loss, student, teacher, labels=labels, temperature=temperature, mask=mask, weights=weights,
+                   ignore_index=ignore_index, reduction=reduction, scale_by_t2=False, check_finite=check_finite,
+                   return_grad=return_grad)
+
+
+def _standardized(x: Doubles) -> tuple[Doubles, Doubles]:
+    """(x - mean)/deviation of rows, 0 where a row is constant; and 1/deviation, 0 there."""
+    classes = x.shape[1]
+    centred = x - total(x)[:, None] / classes
+    deviation = np.sqrt(total(centred * centred) / classes)
+    inverse = np.where(deviation > 0, 1.0 / deviation, 0.0)
+    return centred * inverse[:, None], inverse
+
+
+@documented
+def standardized_kd_loss(
+    student: Any, teacher: Any, *, temperature: Any = 2.0, mask: Any = None, weights: Any = None,
+    reduction: str = "batchmean", scale_by_t2: bool = True, check_finite: bool = False, return_grad: bool = False,
+) -> Result:
+    """KL between logits that were brought to mean 0 and deviation 1 in each row (Sun et al., 2024).
+
+    With Z(x) = (x - mean(x))/std(x), std over V: ``T²·KL(softmax(Z(teacher)/T) ‖ softmax(Z(student)/T))``. The student
+    need not match the teacher's shift and spread. A constant row has Z = 0 and no gradient.
+
+    Parameters
+    ----------
+    {shared}
+        A row with ``-inf`` has no deviation: NaN.
+
+    Returns
+    -------
+    {returns}
+
+    Raises
+    ------
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1, 2, 4]], np.float32)
+    >>> standardized_kd_loss(x, 3 * x + 5) < 1e-15
+    True
+    """
+
+    def loss(s: Doubles, t: Doubles, temperature: Doubles, no_labels: Labels | None) -> tuple[Doubles, Doubles]:
+        (zs, inverse), (zt, _) = _standardized(s), _standardized(t)
+        (log_q, q), (log_p, p) = log_softmax(zs, temperature), log_softmax(zt, temperature)
+        g = (q - p) / temperature
+        mean, along = total(g)[:, None] / s.shape[1], total(g * zs)[:, None] / s.shape[1]
+        return divergence(log_p, p, log_q, q), inverse[:, None] * (g - mean - zs * along)
+
+    return reduced(loss, student, teacher, labels=None, temperature=temperature, mask=mask, weights=weights,
+                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
+                   return_grad=return_grad)
+
+
+@documented
+def ensemble_kd_loss(
+    student: Any, teachers: Any, *, teacher_weights: Any = None, temperature: Any = 1.0, mask: Any = None,
+    weights: Any = None, reduction: str = "batchmean", scale_by_t2: bool = True, check_finite: bool = False,
+    return_grad: bool = False,
+) -> Result:
+    """KL to the mean distribution of several teachers (You et al., 2017).
+
+    ``T²·KL(Σ_e w_e·softmax(teacher_e/T) ‖ softmax(student/T))``.
+
+    Parameters
+    ----------
+    teachers : sequence of arrays, each of the shape of ``student``
+    teacher_weights : sequence of numbers, optional
+        w, at least 0, brought to the sum 1; equal by default.
+    {shared}
+
+    Returns
+    -------
+    {returns}
+
+    Raises
+    ------
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one, other = np.array([[0, -np.inf]], np.float32), np.array([[-np.inf, 0]], np.float32)
+    >>> ensemble_kd_loss(np.zeros((1, 2), np.float32), [one, other])
+    0.0
+    """
+    student = as_floats(student, "student")
+    given = [as_floats(t, f"teachers[{i}]") for i, t in enumerate(teachers)]
+    if not given:
+        raise ValueError("teachers is empty, expected at least one")
+    for i, t in enumerate(given):
+        if t.shape != student.shape:
+            raise ValueError(f"student has shape {student.shape}, teachers[{i}] has {t.shape}")
+    shares = [1.0] * len(given) if teacher_weights is None else [
+        _weight(w, f"teacher_weights[{i}]") for i, w in enumerate(teacher_weights)]
+    if len(shares) != len(given) or not sum(shares) > 0:
+        raise ValueError(f"teacher_weights is {teacher_weights}, expected {len(given)} numbers, not all 0")
+    shares = [w / sum(shares) for w in shares]
+    flat = [t.reshape(-1, t.shape[-1]) if t.size else t for t in given]
+
+    def rows_of(rows: Any) -> tuple[Doubles, ...]:
+        return tuple(t[rows].astype(np.float64) for t in flat)
+
+    def loss(
+        s: Doubles, ts: tuple[Doubles, ...], temperature: Doubles, no_labels: Labels | None
+    ) -> tuple[Doubles, Doubles]:
+        log_q, q = log_softmax(s, temperature)
+        p = np.zeros_like(q)
+        for share, t in zip(shares, ts, strict=True):
+            p = p + share * log_softmax(t, temperature)[1]
+        # A sum of probabilities has a logarithm as good as its own: one rounding moves both by 2^-53.
+        return divergence(log(p), p, log_q, q), (q - p) / temperature
+
+    return reduced(loss, student, None, labels=None, temperature=temperature, mask=mask, weights=weights,
+                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
+                   return_grad=return_grad, teacher_rows=rows_of)
+
+
+@documented
+def top_k_kd_loss(
+    student: Any, probabilities: Any, indices: Any, *, temperature: Any = 1.0, mask: Any = None, weights: Any = None,
+    reduction: str = "batchmean", scale_by_t2: bool = True, check_finite: bool = False, return_grad: bool = False,
+) -> Result:
+    """KL to a teacher of whom only the k largest probabilities are known, the rest of the mass as one more answer.
+
+    With r = 1 - Σ p_j the teacher's mass outside and R = 1 - Σ q_j the student's:
+    ``T²·(Σ_j p_j log(p_j/q_j) + r log(r/R))``, j over the k indices. At most the full KL, and equal to it for k = V.
+
+    Parameters
+    ----------
+    probabilities : array of floats, shape (..., k)
+        The teacher's, at the same temperature; at least 0, of sum at most 1 within 1e-3 (what is above is scaled off).
+    indices : array of integers, shape (..., k)
+        Their classes, no two equal in a row.
+    {shared}
+
+    Returns
+    -------
+    {returns}
+
+    Raises
+    ------
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> top_k_kd_loss(np.zeros((1, 4), np.float32), np.array([[0.25]], np.float32), np.array([[2]]))
+    0.0
+    """
+    student, probabilities = as_floats(student, "student"), as_floats(probabilities, "probabilities")
+    where = np.asarray(indices)
+    if where.dtype.kind not in "iu":
+        raise TypeError(f"indices has dtype {where.dtype.name}, expected integers")
+    if student.ndim == 0 or probabilities.shape[:-1] != student.shape[:-1] or where.shape != probabilities.shape:
+        raise ValueError(f"student has shape {student.shape}, probabilities {probabilities.shape}, indices "
+                         f"{where.shape}; expected (..., V), (..., k), (..., k)")
+    k = where.shape[-1]
+    known, at = probabilities.reshape(-1, k), where.reshape(-1, k).astype(np.int64)
+    if at.size:
+        if at.min() < 0 or at.max() >= student.shape[-1]:
+            bad = at[(at < 0) | (at >= student.shape[-1])][0]
+            raise ValueError(f"indices holds {bad}, expected 0 to {student.shape[-1] - 1}")
+        ordered = np.sort(at, axis=1)
+        if (ordered[:, 1:] == ordered[:, :-1]).any():
+            raise ValueError("indices holds a class twice in a row of k")
+
+    def rows_of(rows: Any) -> tuple[Doubles, Any]:
+        p = known[rows].astype(np.float64)
+        sums = total(p)
+        if not ((p >= 0).all() and (sums <= 1.001).all()):
+            raise ValueError("probabilities has a negative or NaN entry, or a row of sum above 1")
+        return p / np.maximum(sums, 1.0)[:, None], at[rows]
+
+    def loss(
+        s: Doubles, other: tuple[Doubles, Any], temperature: Doubles, no_labels: Labels | None
+    ) -> tuple[Doubles, Doubles]:
+        (p, classes), (log_q, q) = other, log_softmax(s, temperature)
+        outside = q.copy()
+        np.put_along_axis(outside, classes, 0.0, axis=1)
+        inside_q, inside_log = np.take_along_axis(q, classes, axis=1), np.take_along_axis(log_q, classes, axis=1)
+        rest, left = np.maximum(1.0 - total(p), 0.0), total(outside)
+        rest = np.where(rest < 2.0**-48, 0.0, rest)  # rounding of a sum that is 1
+        d = log(rest) - log(left)
+        value = divergence(log(p), p, inside_log, inside_q) + np.where(rest == 0, left, rest * (d + expm1(-d)))
+        share = np.where(left > 0, rest / np.where(left > 0, left, 1.0), 0.0)
+        grad = outside * (1.0 - share)[:, None]
+        np.put_along_axis(grad, classes, inside_q - p, axis=1)
+        return value, grad / temperature
+
+    return reduced(loss, student, None, labels=None, temperature=temperature, mask=mask, weights=weights,
+                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
+                   return_grad=return_grad, teacher_rows=rows_of)
+
+
+def _correlation(a: Doubles, b: Doubles, axis: int) -> tuple[Doubles, Doubles]:
+    """1 - Pearson's correlation along an axis, as half the squared distance of the standardised; its gradient by b."""
+    def units(x: Doubles) -> tuple[Doubles, Doubles]:
+        centred = x - np.expand_dims(total(x, axis), axis) / x.shape[axis]
+        length = np.sqrt(np.expand_dims(total(centred * centred, axis), axis))
+        inverse = np.where(length > 0, 1.0 / length, 0.0)
+        return centred * inverse, inverse
+
+    (u, _), (v, inverse) = units(a), units(b)
+    loss = 0.5 * total((u - v) ** 2, axis)
+    along = np.expand_dims(total(u * v, axis), axis)
+    return loss, -inverse * (u - v * along)
+
+
+def dist_loss(
+    student: Any, teacher: Any, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0,
+    scale_by_t2: bool = True, return_grad: bool = False,
+) -> Result:
+    """Distillation of relations (Huang et al., DIST, 2022): correlation of classes in a row, and of rows in a class.
+
+    With p, q the softmax at T and ρ Pearson's correlation:
+    ``T²·(beta·mean_i(1 - ρ(q[i, :], p[i, :])) + gamma·mean_j(1 - ρ(q[:, j], p[:, j])))``.
+    A constant row or column has correlation 1/2 with another that is not, 1 with a constant one, and no gradient.
+
+    Parameters
+    ----------
+    student, teacher : array of float32, float64, float16 or bfloat16, shape (B, V)
+        Finite logits.
+    beta, gamma : float
+        At least 0.
+    temperature : float
+    scale_by_t2 : bool
+    return_grad : bool
+        Return ``(loss, grad)``.
+
+    Returns
+    -------
+    loss : float
+    grad : array, shape and dtype of ``student``
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If shapes do not fit, B or V is 0, logits are not finite, or an option is out of range.
+
+    Notes
+    -----
+    1 - ρ is half the squared distance of the standardised vectors, which stays exact where they agree.
+    Workspace: a dozen arrays (B, V) of float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1, 2, 4], [0, 3, 1]], np.float32)
+    >>> dist_loss(x, x)
+    0.0
+    """
+    student, teacher = as_floats(student, "student"), as_floats(teacher, "teacher")
+    if student.ndim != 2 or student.shape != teacher.shape or not student.size:
+        raise ValueError(f"student has shape {student.shape}, teacher {teacher.shape}, expected both (B, V), not empty")
+    beta, gamma = _weight(beta, "beta"), _weight(gamma, "gamma")
+    temperature = positive(temperature, "temperature")
+    s, t = student.astype(np.float64), teacher.astype(np.float64)
+    if not (np.isfinite(s).all() and np.isfinite(t).all()):
+        raise ValueError("student or teacher is not finite")
+    column = np.full((len(s), 1), temperature)
+    with np.errstate(all="ignore"):
+        (_, q), (_, p) = log_softmax(s, column), log_softmax(t, column)
+        (by_row, row_slope), (by_class, class_slope) = _correlation(p, q, 1), _correlation(p, q, 0)
+        factor = temperature**2 if scale_by_t2 else 1.0
+        rows, classes = q.shape
+        loss = float(factor * (beta * total(by_row) / rows + gamma * total(by_class) / classes))
+        if not return_grad:
+            return loss
+        slope = beta / rows * row_slope + gamma / classes * class_slope
+        grad = q * (slope - total(q * slope)[:, None]) / temperature
+    return loss, np.asarray((factor * grad).astype(student.dtype))
+
+
+def _weight(value: Any, name: str) -> float:
+    number = real(value, name)
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{name} is {value!r}, expected a finite number of at least 0")
+    return number
