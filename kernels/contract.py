@@ -633,6 +633,19 @@ _ALL = (
         for name in ("softmax_f32", "log_softmax_f32")
     ),
     Kernel(
+        name="logsumexp_f32",
+        family="distillation",
+        sizes=("m", "n"),
+        operands=(In("x", "f32", "m,n", strides=1), Scalar("temperature", "f64"), Out("y", "f32", "m")),
+        reference=distillation.logsumexp_f32,
+        bound=distillation.log_softmax_f32_bound,
+        sample=distillation.softmax_f32_sample,
+        flops=lambda m, n: 20 * m * n,
+        bytes=lambda m, n: 4 * m * n,
+        edges=LOGITS_EDGES,
+        shapes=LOGITS_SHAPES,
+    ),
+    Kernel(
         name="kd_loss_f32",
         family="distillation",
         sizes=("m", "n"),

@@ -1,5 +1,5 @@
-/* softmax and log_softmax of the rows of x/T; exp and log of every element.
- *   m = max x;  e_i = exp((x_i - m)/T);  S = sum e_i;  y_i = e_i/S, or (x_i - m)/T - log S.
+/* softmax, log_softmax and logsumexp of the rows of x/T.
+ *   m = max x;  e_i = exp((x_i - m)/T);  S = sum e_i;  y_i = e_i/S, or (x_i - m)/T - log S;  y = m/T + log S.
  * The sum follows the lane rule with float64 lanes: one chain a lane, i ascending, then j <- j + (j+8), 4, 2, 1.
  * Threads share rows. Limit: the float units, about 30 operations an element; memory for log_softmax's second half. */
 #include "softmax.h"
@@ -55,6 +55,16 @@ static void log_softmax_row(int64_t n, const float *x, double temperature, float
   }
 }
 
+static float logsumexp_row(int64_t n, const float *x, double temperature) {
+  const float max = pc_row_max(x, n);
+  const pc_row_kind kind = pc_classify_row(x, n, max);
+  if (kind != PC_ROW_FINITE) return kind == PC_ROW_EMPTY ? -INFINITY : NAN;
+  const pc_terms terms = pc_terms_of(max, temperature);
+  vd16 lanes = vd_zero();
+  for (int64_t i = 0; i < n; i += LANES) lanes = vd_add_vf(lanes, pc_term(pc_load_row(x + i, n - i), terms));
+  return (float)(max / temperature + pc_log(vd_fold_add(lanes)));
+}
+
 static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   for (int64_t i = begin; i < end; i++) softmax_row(j->n, j->x + i * j->ldx, j->temperature, j->y + i * j->ldy);
@@ -63,6 +73,11 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
 static void log_softmax_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   for (int64_t i = begin; i < end; i++) log_softmax_row(j->n, j->x + i * j->ldx, j->temperature, j->y + i * j->ldy);
+}
+
+static void logsumexp_rows(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t i = begin; i < end; i++) j->y[i] = logsumexp_row(j->n, j->x + i * j->ldx, j->temperature);
 }
 
 static int share_rows(void (*rows)(int64_t, int64_t, const void *), int64_t m, const job *j) {
@@ -79,4 +94,9 @@ int PC_FN(softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double
 int PC_FN(log_softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
   const job j = {n, x, ldx, temperature, y, ldy};
   return share_rows(log_softmax_rows, m, &j);
+}
+
+int PC_FN(logsumexp_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y) {
+  const job j = {n, x, ldx, temperature, y, n};
+  return share_rows(logsumexp_rows, m, &j);
 }

@@ -6,7 +6,8 @@ from numba import njit
 from .arithmetic import FAST, fma
 from .elementary import exp2, exp_f32, larger, log64, log_f32, smaller
 
-__all__ = ["exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_f32", "softmax_f32"]
+__all__ = ["exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_f32", "logsumexp_f32",
+           "softmax_f32"]
 
 f32, f64 = np.float32, np.float64
 LANES, BLOCK = 16, 1024
@@ -111,6 +112,17 @@ def log_softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
         log_sum = log64(sum_terms(row, top, temperature))
         for j in range(len(row)):
             y[i, j] = f32(fma(f64(row[j]) - f64(top), inverse, -log_sum))
+
+
+@njit(**FAST)
+def logsumexp_f32(x, temperature, y):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        top = row_max(x[i])
+        kind = classify(x[i], top)
+        if kind != FINITE:
+            y[i] = -INFINITY if kind == EMPTY else NAN
+        else:
+            y[i] = f32(f64(top) / temperature + log64(sum_terms(x[i], top, temperature)))
 
 
 @njit(**FAST)

@@ -79,6 +79,16 @@ def log_softmax_f32_bound(x, temperature, y):
     return 4 * U * np.maximum(1.0, np.abs(np.where(np.isfinite(y), y, 0.0)))
 
 
+def logsumexp_f32(x, temperature, y):
+    """y[i] = log Σ_j exp(x[i, j]/T)."""
+    x = x.astype(np.float64)
+    top = x.max(axis=1, initial=-np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sums = np.exp((x - np.where(top == -np.inf, 0.0, top)[:, None]) / temperature).sum(axis=1)
+        y[...] = np.where(top == -np.inf, -np.inf, in_range(top / temperature + np.log(sums)))
+    y[np.isnan(x).any(axis=1) | (top == np.inf)] = np.nan
+
+
 def logits(rng, m, n):
     """Rows of logits as models make them, and rows that go wrong: masked, far off zero, one far above, not finite."""
     x = (rng.standard_normal((m, n)) * rng.choice([1e-3, 1.0, 3.0, 30.0], (m, 1))).astype(np.float32)

@@ -12,7 +12,7 @@ from ._divergences import (
     total_variation_loss,
 )
 from ._loss import kd_loss
-from ._softmax import log_softmax, softmax
+from ._softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
     "binary_kd_loss",
@@ -24,6 +24,7 @@ __all__ = [
     "kd_loss",
     "log_softmax",
     "logit_mse_loss",
+    "logsumexp",
     "nkd_loss",
     "reverse_kl_loss",
     "skew_kl_loss",

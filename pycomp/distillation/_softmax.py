@@ -1,4 +1,4 @@
-"""softmax and log_softmax over any axis."""
+"""softmax, log_softmax and logsumexp over any axis, for any float type, with masks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from .._validate import FLOAT32, as_array, contiguous, delivered, integer, positive, result
+from .._validate import contiguous, delivered, integer, positive, result
+from ._double import Doubles, exp, log, total
+from ._rows import as_floats, choice
 
-DIMENSIONS = tuple(range(65))
+Rows = NDArray[Any]
+Kernel = Callable[[Rows, float, Rows], None]
+"""(x [m, n], temperature, y): fills y."""
 
 
 def softmax(
@@ -20,52 +24,63 @@ def softmax(
     *,
     temperature: float = 1.0,
     axis: int = -1,
+    mask: Any = None,
+    lengths: Any = None,
     on_empty: str = "zeros",
     check_finite: bool = False,
     out: Any = None,
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     """Softmax of ``x / temperature`` along an axis: ``exp(x/T) / sum(exp(x/T))``.
 
     Parameters
     ----------
-    x : array of float32
+    x : array of float32, float64, float16 or bfloat16
         At least one dimension. ``-inf`` is a masked entry and gets the probability 0.
     temperature : float
         T, above 0 and finite.
     axis : int
         The axis that sums to 1. Any but the last one costs a copy.
+    mask : array of bool, optional
+        True where an entry counts; of a shape that broadcasts to that of x. Costs a copy of x.
+    lengths : array of integers, the shape of x without ``axis``, optional
+        How many entries along the axis count, from the first on. Costs a copy of x.
     on_empty : {"zeros", "raise"}
         A row that is masked altogether gives zeros, or is a ValueError.
     check_finite : bool
-        Raise where ``x`` holds NaN or ``+inf``, instead of returning NaN for the whole row.
-    out : array of float32, shape of x, optional
-        Takes the result: C order; may not overlap ``x``.
+        Raise where an entry that counts is NaN or ``+inf``, instead of returning NaN for the whole row.
+    out : array, shape and dtype of x, optional
+        Takes the result; any strides. It may be x itself, and else may not overlap it.
 
     Returns
     -------
-    array of float32, shape of x
+    array, shape and dtype of x
 
     Raises
     ------
     TypeError
-        If ``x`` is not a float32 array in native byte order.
+        If an array has the wrong dtype.
     ValueError
-        If the temperature is not above 0 and finite, the axis does not exist, ``out`` cannot take the result, or a row
-        is refused as above.
+        If the temperature is not above 0 and finite, the axis does not exist, mask or lengths do not fit, ``out``
+        cannot take the result, or a row is refused as above.
 
     Notes
     -----
-    Bound: 4 ulp of each result that is at least 2**-126, for T from 1e-3 to 1e4 and rows of up to 2**24 entries. Below
-    that, 4 times the smallest subnormal.
+    Bound for float32: 4 ulp of each result that is at least 2**-126, for T from 1e-3 to 1e4 and rows of up to 2**24
+    entries; below that, 4 times the smallest subnormal. float16 and bfloat16 are widened exactly, computed as float32
+    and rounded once. float64: 2**-50·(4 + |x - max|/T) relative.
 
     Examples
     --------
     >>> import numpy as np
     >>> softmax(np.array([[0, 0, -np.inf]], np.float32))
     array([[0.5, 0.5, 0. ]], dtype=float32)
+    >>> softmax(np.zeros((2, 3), np.float32), lengths=[1, 2])
+    array([[1. , 0. , 0. ],
+           [0.5, 0.5, 0. ]], dtype=float32)
     """
-    y = _along(dispatch.softmax_f32, x, temperature, axis, out, check_finite)
-    if _refuse_empty(on_empty, "zeros") and not y.any(axis=axis).all():
+    choice(on_empty, "on_empty", ("zeros", "raise"))
+    y = _along(dispatch.softmax_f32, _softmax_f64, x, temperature, axis, mask, lengths, out, check_finite)
+    if on_empty == "raise" and not (y != 0).any(axis=axis).all():
         raise ValueError("x has a row of -inf alone")
     return y
 
@@ -75,22 +90,24 @@ def log_softmax(
     *,
     temperature: float = 1.0,
     axis: int = -1,
+    mask: Any = None,
+    lengths: Any = None,
     on_empty: str = "-inf",
     check_finite: bool = False,
     out: Any = None,
-) -> NDArray[np.float32]:
+) -> NDArray[Any]:
     """Logarithm of :func:`softmax`: ``x/T - log(sum(exp(x/T)))``.
 
     Parameters
     ----------
-    x, temperature, axis, check_finite, out
+    x, temperature, axis, mask, lengths, check_finite, out
         As for :func:`softmax`.
     on_empty : {"-inf", "raise"}
         A row that is masked altogether gives ``-inf``, or is a ValueError.
 
     Returns
     -------
-    array of float32, shape of x
+    array, shape and dtype of x
 
     Raises
     ------
@@ -99,7 +116,8 @@ def log_softmax(
 
     Notes
     -----
-    Bound: ``4u·max(1, |result|)``, ``u = 2**-24``, for T from 1e-3 to 1e4 and rows of up to 2**24 entries.
+    Bound for float32: ``4u·max(1, |result|)``, ``u = 2**-24``, for T from 1e-3 to 1e4 and rows of up to 2**24 entries;
+    half types as for :func:`softmax`; float64: ``2**-48·max(1, |result|)``.
 
     Examples
     --------
@@ -107,38 +125,146 @@ def log_softmax(
     >>> log_softmax(np.array([3, 3], np.float32))
     array([-0.6931472, -0.6931472], dtype=float32)
     """
-    y = _along(dispatch.log_softmax_f32, x, temperature, axis, out, check_finite)
-    if _refuse_empty(on_empty, "-inf") and bool((y.max(axis=axis, initial=-np.inf) == -np.inf).any()):
+    choice(on_empty, "on_empty", ("-inf", "raise"))
+    y = _along(dispatch.log_softmax_f32, _log_softmax_f64, x, temperature, axis, mask, lengths, out, check_finite)
+    if on_empty == "raise" and (y == -np.inf).all(axis=axis).any():
         raise ValueError("x has a row of -inf alone")
     return y
 
 
-def _refuse_empty(on_empty: Any, otherwise: str) -> bool:
-    if on_empty not in (otherwise, "raise"):
-        raise ValueError(f"on_empty is {on_empty!r}, expected {otherwise!r} or 'raise'")
-    return bool(on_empty == "raise")
+def logsumexp(
+    x: Any,
+    *,
+    temperature: float = 1.0,
+    axis: int = -1,
+    mask: Any = None,
+    lengths: Any = None,
+    check_finite: bool = False,
+) -> NDArray[Any]:
+    """``log(sum(exp(x/T)))`` along an axis, without overflow.
+
+    Parameters
+    ----------
+    x, temperature, axis, mask, lengths, check_finite
+        As for :func:`softmax`.
+
+    Returns
+    -------
+    array, the shape of x without ``axis``, dtype of x
+        ``-inf`` for a row that is empty or masked altogether.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`softmax`.
+
+    Notes
+    -----
+    Bound for float32: ``4u·max(1, |result|)``, ``u = 2**-24``; half types as for :func:`softmax`; float64:
+    ``2**-48·max(1, |result|)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> logsumexp(np.array([[1000, 1000], [0, -np.inf]], np.float32))
+    array([1000.6932,    0.    ], dtype=float32)
+    """
+    x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
+    kind = rows.dtype
+    y = np.empty(len(rows), kind)
+    (_logsumexp_f64 if kind == np.float64 else dispatch.logsumexp_f32)(rows, temperature, y)
+    if check_finite and np.isnan(y).any():
+        raise ValueError("x holds NaN or +inf")
+    found: NDArray[Any] = y.astype(x.dtype, copy=False).reshape(x.shape[:axis] + x.shape[axis + 1 :])
+    return found
 
 
-def _along(
-    kernel: Callable[..., None], x: Any, temperature: Any, axis: Any, out: Any, check_finite: bool
-) -> NDArray[np.float32]:
-    """The kernel over rows of ``x`` along ``axis``."""
-    x = as_array(x, "x", FLOAT32, DIMENSIONS)
+def _rows(x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any) -> tuple[NDArray[Any], Rows, float, int]:
+    """x; its rows along the axis as a matrix of float32 or float64, masked; temperature; axis, not negative."""
+    x = as_floats(x, "x")
     if x.ndim == 0:
         raise ValueError("x has no dimensions, expected at least one")
     temperature = positive(temperature, "temperature")
-    axis = integer(axis, "axis", -x.ndim, x.ndim - 1)
-    y = result(out, x.shape, FLOAT32, (x,))
-    if axis in (-1, x.ndim - 1) and y.flags.c_contiguous:
-        rows = contiguous(x).reshape(-1, x.shape[-1]) if x.size else x.reshape(0, 0)
-        target = y.reshape(rows.shape)
-        kernel(rows, temperature, target)
-    else:
-        moved = contiguous(np.moveaxis(x, axis, -1))
-        rows = moved.reshape(-1, moved.shape[-1]) if moved.size else moved.reshape(0, 0)
-        target = np.empty_like(rows)
-        kernel(rows, temperature, target)
-        y[...] = np.moveaxis(target.reshape(moved.shape), -1, axis)
+    axis = integer(axis, "axis", -x.ndim, x.ndim - 1) % x.ndim
+    values = _masked(x, axis, mask, lengths)
+    moved = contiguous(values if axis == x.ndim - 1 else np.moveaxis(values, axis, -1))
+    count = moved.shape[-1]
+    rows = moved.reshape(moved.size // count, count) if count else moved.reshape(int(np.prod(moved.shape[:-1])), 0)
+    return x, rows.astype(np.float64 if x.dtype == np.float64 else np.float32, copy=False), temperature, axis
+
+
+def _masked(x: NDArray[Any], axis: int, mask: Any, lengths: Any) -> NDArray[Any]:
+    """x with -inf where an entry does not count."""
+    kept: Any = None
+    if mask is not None:
+        kept = np.asarray(mask)
+        if kept.dtype != np.bool_:
+            raise TypeError(f"mask has dtype {kept.dtype.name}, expected bool: True where an entry counts")
+        try:
+            kept = np.broadcast_to(kept, x.shape)
+        except ValueError:
+            raise ValueError(f"mask has shape {kept.shape}, expected one that broadcasts to {x.shape}") from None
+    if lengths is not None:
+        given, expected = np.asarray(lengths), x.shape[:axis] + x.shape[axis + 1 :]
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"lengths has dtype {given.dtype.name}, expected integers")
+        if given.shape != expected:
+            raise ValueError(f"lengths has shape {given.shape}, expected {expected}")
+        if given.size and not 0 <= given.min() <= given.max() <= x.shape[axis]:
+            raise ValueError(f"lengths has values from {given.min()} to {given.max()}, expected 0 to {x.shape[axis]}")
+        index = np.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+        short = index < np.expand_dims(given, axis)
+        kept = short if kept is None else kept & short
+    return x if kept is None else np.where(kept, x, np.array(-np.inf, x.dtype))
+
+
+def _along(
+    single: Kernel, double: Kernel, x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any, out: Any,
+    check_finite: bool,
+) -> NDArray[Any]:
+    """The kernel over rows of ``x`` along ``axis``."""
+    x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
+    y = result(out, x.shape, x.dtype, () if out is x else (x,), whole=True)
+    direct = axis == x.ndim - 1 and y.dtype == rows.dtype
+    target = y.reshape(rows.shape) if direct else np.empty_like(rows)
+    (double if rows.dtype == np.float64 else single)(rows, temperature, target)
     if check_finite and target.size and np.isnan(target[:, 0]).any():
         raise ValueError("x holds NaN or +inf")
+    if not direct:
+        shape = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
+        with np.errstate(over="ignore"):
+            y[...] = np.moveaxis(target.reshape(shape), -1, axis)
     return delivered(y, out)
+
+
+# -- float64, on operations that are rounded exactly
+def _terms(rows: Doubles, temperature: float) -> tuple[Doubles, Doubles, Doubles, NDArray[np.bool_], NDArray[np.bool_]]:
+    """(x - max)/T, its exponentials and their sums; which rows are unknown (NaN, +inf), and which are empty."""
+    top = rows.max(axis=1, initial=-np.inf)
+    unknown, empty = ~(top < np.inf), top == -np.inf
+    with np.errstate(all="ignore"):
+        z = (rows - np.where(unknown | empty, 0.0, top)[:, None]) / temperature
+        e = exp(z)
+        return z, e, total(e), unknown, empty
+
+
+def _softmax_f64(rows: Rows, temperature: float, y: Rows) -> None:
+    _, e, sums, unknown, empty = _terms(rows, temperature)
+    with np.errstate(all="ignore"):
+        y[...] = e / np.where(empty, 1.0, sums)[:, None]
+    y[unknown] = np.nan
+
+
+def _log_softmax_f64(rows: Rows, temperature: float, y: Rows) -> None:
+    z, _, sums, unknown, empty = _terms(rows, temperature)
+    with np.errstate(all="ignore"):
+        y[...] = z - log(sums)[:, None]
+    y[unknown], y[empty] = np.nan, -np.inf
+
+
+def _logsumexp_f64(rows: Rows, temperature: float, y: Rows) -> None:
+    _, _, sums, unknown, empty = _terms(rows, temperature)
+    top = rows.max(axis=1, initial=-np.inf)
+    with np.errstate(all="ignore"):
+        y[...] = np.where(empty, -np.inf, top / temperature + log(sums))
+    y[unknown] = np.nan

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycomp.distillation import log_softmax, softmax
+import pycomp
+from pycomp.distillation import log_softmax, logsumexp, softmax
 from pycomp.kernels.reference import distillation as reference
 from pycomp.testing import assert_within_bound
 
@@ -110,11 +111,11 @@ def test_extreme_temperatures_keep_their_meaning():
 
 
 @pytest.mark.parametrize(("x", "error"), [
-    (np.zeros((2, 2)), TypeError), (np.zeros((2, 2), np.float16), TypeError), (np.zeros((2, 2), ">f4"), TypeError),
-    ([[1.0, 2.0]], TypeError), (np.float32(1), ValueError), (np.zeros((), np.float32), ValueError),
-    (np.ma.zeros((2, 2), np.float32), TypeError),
+    (np.zeros((2, 2), int), TypeError), (np.zeros((2, 2), np.longdouble), TypeError),
+    (np.zeros((2, 2), ">f4"), TypeError), ([[1.0, 2.0]], TypeError), (np.ma.zeros((2, 2), np.float32), TypeError),
+    (np.float32(1), ValueError), (np.zeros((), np.float32), ValueError),
 ])
-def test_anything_but_a_float32_array_is_refused(x, error):
+def test_anything_but_an_array_of_floats_is_refused(x, error):
     with pytest.raises(error, match="x "):
         softmax(x)
 
@@ -126,6 +127,103 @@ def test_bad_axis_and_out_are_refused():
     with pytest.raises(TypeError, match="axis"):
         softmax(x, axis=1.0)
     with pytest.raises(ValueError, match="overlaps"):
-        softmax(x, out=x)
+        softmax(x[:1], out=x[:1])
     with pytest.raises(ValueError, match="shape"):
         softmax(x, out=np.empty((3, 2), np.float32))
+
+
+TYPES = {"float16": 2.0**-11, "float32": 2.0**-22, "float64": 2.0**-46, "bfloat16": 2.0**-8}
+
+
+def of_type(x, name):
+    return x.astype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
+
+
+@pytest.mark.parametrize("name", TYPES)
+@given(seed=st.integers(0, 2**32), shape=st.lists(st.integers(1, 6), min_size=1, max_size=3), data=st.data())
+@settings(deadline=None)
+def test_every_float_type_is_near_the_exact_value(name, seed, shape, data):
+    x = of_type(3 * np.random.default_rng(seed).standard_normal(shape), name)
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    rows = np.moveaxis(x, axis, -1).reshape(-1, shape[axis])
+    log_p = reference.log_probabilities(rows.astype(np.float64), 2.0)
+    back = (*shape[:axis], *shape[axis + 1 :])
+    for function, expected in ((softmax, np.exp(log_p)), (log_softmax, log_p)):
+        y = function(x, temperature=2.0, axis=axis)
+        assert y.dtype == x.dtype
+        got = np.moveaxis(y, axis, -1).reshape(rows.shape).astype(np.float64)
+        assert (np.abs(got - expected) <= 1.01 * TYPES[name] * np.maximum(np.abs(expected), 2.0**-10)).all()
+    y = logsumexp(x, temperature=2.0, axis=axis)
+    assert y.dtype == x.dtype
+    assert y.shape == back
+    expected = (rows.astype(np.float64) / 2)[:, 0] - log_p[:, 0]
+    assert (np.abs(y.reshape(-1).astype(np.float64) - expected) <= TYPES[name] * np.maximum(np.abs(expected), 1)).all()
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_types_are_the_float32_result_rounded_once(name):
+    x = of_type(np.random.default_rng(0).standard_normal((4, 100)), name)
+    for function in (softmax, log_softmax):
+        assert function(x).tobytes() == function(x.astype(np.float32)).astype(x.dtype).tobytes()
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("backend", ["native", "jit"])
+def test_in_place(name, backend):
+    x = of_type(np.random.default_rng(0).standard_normal((5, 37)), name)
+    pycomp.set_backend(backend)
+    try:
+        for function in (softmax, log_softmax):
+            for axis in (0, 1):
+                expected, same = function(x, axis=axis), x.copy()
+                assert function(same, axis=axis, out=same) is same
+                assert same.tobytes() == expected.tobytes()
+    finally:
+        pycomp.set_backend(None)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_masks_and_lengths_are_minus_infinity(name):
+    rng = np.random.default_rng(1)
+    x = of_type(rng.standard_normal((3, 4, 6)), name)
+    mask, lengths = rng.random((4, 6)) < 0.6, rng.integers(0, 7, (3, 4))
+    lengths[0, 0] = 0
+    both = np.where(mask & (np.arange(6) < lengths[:, :, None]), x, np.array(-INF, x.dtype))
+    for function in (softmax, log_softmax, logsumexp):
+        assert function(x, mask=mask, lengths=lengths).tobytes() == function(both).tobytes()
+    turned, across = np.moveaxis(x, -1, 0), np.moveaxis(mask, -1, 0)[:, None]
+    expected = np.moveaxis(softmax(x, mask=mask, lengths=lengths), -1, 0)
+    assert (softmax(turned, axis=0, mask=across, lengths=lengths) == expected).all()
+    x[0, 0, 0] = np.nan  # what does not count is not looked at
+    assert (softmax(x, mask=mask, lengths=lengths, check_finite=True)[0, 0] == 0).all()
+    with pytest.raises(ValueError, match="-inf alone"):
+        softmax(x, lengths=lengths, on_empty="raise")
+
+
+def test_logsumexp_of_nothing_and_of_what_is_not_finite():
+    x = np.array([[-INF, -INF], [INF, 0], [np.nan, 0], [1e30, -INF]], np.float32)
+    for values in (x, x.astype(np.float64)):
+        np.testing.assert_array_equal(logsumexp(values), np.array([-INF, np.nan, np.nan, x[3, 0]], values.dtype))
+        np.testing.assert_array_equal(logsumexp(values[:, :0]), np.full(4, -INF))
+        with pytest.raises(ValueError, match=r"NaN or \+inf"):
+            logsumexp(values, check_finite=True)
+    assert logsumexp(np.zeros((2, 0, 3)), axis=0).shape == (0, 3)
+
+
+def test_rows_of_float64_do_not_depend_on_their_batch():
+    x = np.random.default_rng(0).standard_normal((6, 1000))
+    assert (softmax(x)[2] == softmax(x[2:3])[0]).all()
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"mask": np.ones((2, 3), int)}, TypeError, "mask has dtype int64, expected bool"),
+    ({"mask": np.ones((3, 2), bool)}, ValueError, r"mask has shape \(3, 2\), expected one that broadcasts to \(2, 3\)"),
+    ({"lengths": [1.0, 2.0]}, TypeError, "lengths has dtype float64, expected integers"),
+    ({"lengths": [1, 2, 3]}, ValueError, r"lengths has shape \(3,\), expected \(2,\)"),
+    ({"lengths": [1, 4]}, ValueError, "lengths has values from 1 to 4, expected 0 to 3"),
+    ({"lengths": [-1, 3]}, ValueError, "lengths has values from -1 to 3"),
+])
+def test_masks_that_do_not_fit_are_refused(options, error, message):
+    for function in (softmax, log_softmax, logsumexp):
+        with pytest.raises(error, match=message):
+            function(np.zeros((2, 3), np.float32), **options)
