@@ -9,11 +9,27 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from .._validate import FLOAT32, as_array, fraction, optional_vector, positive, rows
+from .._validate import FLOAT32, fraction, rows
+from ._divergences import divergence
+from ._double import Doubles, total
+from ._rows import (
+    REDUCTIONS,
+    Labels,
+    Result,
+    as_floats,
+    as_labels,
+    check_labels,
+    choice,
+    counted,
+    divisor,
+    log_softmax,
+    product,
+    reduced,
+    row_weights,
+    temperatures,
+)
 
 LANES = 16
-INT64 = np.dtype(np.int64)
-REDUCTIONS = ("batchmean", "sum", "none")
 
 Loss = float | NDArray[np.float64]
 
@@ -24,8 +40,12 @@ def kd_loss(
     teacher: Any,
     *,
     labels: Any = ...,
-    temperature: float = ...,
+    temperature: Any = ...,
     alpha: float = ...,
+    label_smoothing: float = ...,
+    mask: Any = ...,
+    weights: Any = ...,
+    ignore_index: int | None = ...,
     reduction: str = ...,
     scale_by_t2: bool = ...,
     on_empty: str = ...,
@@ -40,14 +60,18 @@ def kd_loss(
     teacher: Any,
     *,
     labels: Any = ...,
-    temperature: float = ...,
+    temperature: Any = ...,
     alpha: float = ...,
+    label_smoothing: float = ...,
+    mask: Any = ...,
+    weights: Any = ...,
+    ignore_index: int | None = ...,
     reduction: str = ...,
     scale_by_t2: bool = ...,
     on_empty: str = ...,
     check_finite: bool = ...,
     return_grad: Literal[True],
-) -> tuple[Loss, NDArray[np.float32]]: ...
+) -> tuple[Loss, NDArray[Any]]: ...
 
 
 def kd_loss(
@@ -55,38 +79,54 @@ def kd_loss(
     teacher: Any,
     *,
     labels: Any = None,
-    temperature: float = 1.0,
+    temperature: Any = 1.0,
     alpha: float = 0.5,
+    label_smoothing: float = 0.0,
+    mask: Any = None,
+    weights: Any = None,
+    ignore_index: int | None = None,
     reduction: str = "batchmean",
     scale_by_t2: bool = True,
     on_empty: str = "zeros",
     check_finite: bool = False,
     return_grad: bool = False,
-) -> Loss | tuple[Loss, NDArray[np.float32]]:
+) -> Loss | tuple[Loss, NDArray[Any]]:
     """Distance of a student from its teacher, and from hard labels, with the gradient by the student's logits.
 
     The loss of row i of B, with p = softmax(teacher[i]/T), q = softmax(student[i]/T), T the temperature::
 
         KD[i] = T² · Σ_j p_j (log p_j - log q_j)               (without T² if scale_by_t2 is False)
-        CE[i] = log Σ_j exp(student[i, j]) - student[i, labels[i]]
+        CE[i] = log Σ_j exp(student[i, j]) - Σ_j y_j student[i, j]
         loss[i] = alpha · KD[i] + (1 - alpha) · CE[i]          (KD[i] alone where no labels are given)
 
-    ``reduction="batchmean"`` returns Σ loss[i] / B, ``"sum"`` Σ loss[i], ``"none"`` the B values. T² keeps the gradient
-    of KD of one size whatever the temperature (Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural
-    Network*, 2015, §2.1). The hard labels see the student at temperature 1.
+    where y is 1 for the label, or with ``label_smoothing`` ε, 1 - ε + ε/V for it and ε/V for the rest (Szegedy et al.,
+    2016). T² keeps the gradient of KD of one size whatever the temperature (Hinton, Vinyals and Dean, *Distilling the
+    Knowledge in a Neural Network*, 2015, §2.1). The hard labels see the student at temperature 1.
+
+    With weights w, 1 by default, over the rows that count: ``reduction="batchmean"`` returns Σ w[i] loss[i] / B, B all
+    rows; ``"mean"`` Σ w[i] loss[i] / Σ w[i]; ``"sum"`` Σ w[i] loss[i]; ``"none"`` the values w[i] loss[i], 0 where a
+    row does not count. For rows of loss 1, 2, 6 of which the last is masked: 1, 1.5, 3 and [1, 2, 0].
 
     Parameters
     ----------
-    student, teacher : array of float32, shape (B, V)
-        Logits. ``-inf`` is a masked entry: masked on both sides it counts for nothing; where the student masks what the
-        teacher does not, the loss is infinite.
-    labels : array of int64, shape (B,), optional
-        The right class of each row, 0 to V - 1.
-    temperature : float
-        T, above 0 and finite.
+    student, teacher : array of float32, float16, bfloat16 or float64, shape (..., V)
+        Logits; every leading index is a row, such as a token of a sequence. ``-inf`` is a masked entry: masked on both
+        sides it counts for nothing; where the student masks what the teacher does not, the loss is infinite.
+    labels : array of integers, shape (...), optional
+        The right class of each row that counts, 0 to V - 1.
+    temperature : float, or array of floats, shape (...)
+        T, above 0 and finite; an array has one for each row.
     alpha : float
         Weight of the teacher, 0 to 1; not used without labels.
-    reduction : {"batchmean", "sum", "none"}
+    label_smoothing : float
+        ε, 0 to 1.
+    mask : array of bool, shape (...), optional
+        True where a row counts: its loss is else 0, and its gradient exactly 0.
+    weights : array of floats, shape (...), optional
+        Of the rows; at least 0.
+    ignore_index : int, optional
+        A label whose rows do not count.
+    reduction : {"batchmean", "mean", "sum", "none"}
     scale_by_t2 : bool
     on_empty : {"zeros", "raise"}
         A row that is masked altogether on one side counts for nothing in KD (the student's, in CE either), or is a
@@ -98,15 +138,15 @@ def kd_loss(
 
     Returns
     -------
-    loss : float, or array of float64 of shape (B,) for ``reduction="none"``
-    grad : array of float32, shape (B, V)
-        The derivative of the loss by ``student``; for ``"none"`` of each row's own loss. It is all the memory that the
-        call takes beyond its inputs.
+    loss : float, or array of float64 of shape (...) for ``reduction="none"``
+    grad : array, shape and dtype of ``student``
+        The derivative of the loss by ``student``; for ``"none"`` of each row's own loss. For float32 without a mask,
+        weights or temperatures of rows it is all the memory that the call takes beyond its inputs.
 
     Raises
     ------
     TypeError
-        If logits are not float32 or labels not int64, in native byte order.
+        If logits are not floats or labels not integers, in native byte order.
     ValueError
         If shapes do not fit, a label or an option is out of range, or a row is refused as above.
 
@@ -115,7 +155,8 @@ def kd_loss(
     Bounds: KD is never negative, and its relative error is at most 2**-14 wherever its true value (T² included) is at
     least 1e-9: it is summed from terms of second order, not from differences of rounded logarithms. CE is
     within ``4u·max(1, CE)``, the gradient within ``8u`` times ``alpha·T + (1 - alpha)`` (T without labels; divided by B
-    for ``"batchmean"``, by T² if scale_by_t2 is False), ``u = 2**-24``.
+    for ``"batchmean"``, by T² if scale_by_t2 is False), ``u = 2**-24``; weights add a rounding. Half types are widened
+    exactly and their gradient is rounded once more. float64, and label smoothing, are computed in float64, slower.
 
     Examples
     --------
@@ -125,41 +166,94 @@ def kd_loss(
     >>> round(loss, 6), grad.round(4)
     (0.120667, array([[ 0.0922,  0.1519, -0.2441]], dtype=float32))
     """
-    student, teacher = (as_array(a, name, FLOAT32, 2) for a, name in ((student, "student"), (teacher, "teacher")))
-    if student.shape != teacher.shape:
-        raise ValueError(f"student has shape {student.shape}, teacher has {teacher.shape}")
-    labels = _labels(labels, *student.shape)
-    temperature = positive(temperature, "temperature")
+    student, teacher = as_floats(student, "student"), as_floats(teacher, "teacher")
+    if student.ndim == 0 or student.shape != teacher.shape:
+        raise ValueError(f"student has shape {student.shape}, teacher has {teacher.shape}, expected both (..., V)")
     alpha = fraction(alpha, "alpha")
-    for value, name, choices in ((reduction, "reduction", REDUCTIONS), (on_empty, "on_empty", ("zeros", "raise"))):
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
-    student, teacher = rows(student), rows(teacher)
-    if on_empty == "raise":
+    smoothing = fraction(label_smoothing, "label_smoothing")
+    choice(reduction, "reduction", REDUCTIONS)
+    if choice(on_empty, "on_empty", ("zeros", "raise")) == "raise":
         for a, name in ((student, "student"), (teacher, "teacher")):
-            if bool((a.max(axis=1, initial=-np.inf) == -np.inf).any()):
+            if bool((a == -np.inf).all(axis=-1).any()):
                 raise ValueError(f"{name} has a row of -inf alone")
+    if smoothing or np.float64 in (student.dtype, teacher.dtype):
+        return _in_double(student, teacher, labels, temperature, 1.0 if labels is None else alpha, smoothing, mask,
+                          weights, ignore_index, reduction, scale_by_t2, check_finite, return_grad)
+    return _by_kernel(student, teacher, labels, temperature, alpha, mask, weights, ignore_index, reduction, scale_by_t2,
+                      check_finite, return_grad)
 
-    count = student.shape[0]
-    soft = (temperature**2 if scale_by_t2 else 1.0) * (1.0 if labels is None else alpha)
-    scale = 1.0 / count if reduction == "batchmean" and count else 1.0
-    losses = np.empty(count)
-    grad = np.empty(student.shape, FLOAT32) if return_grad else None
-    if grad is None:
-        dispatch.kd_loss_f32(student, teacher, labels, temperature, soft, 1.0 - alpha, losses)
-    else:
-        dispatch.kd_loss_grad_f32(student, teacher, labels, temperature, soft, 1.0 - alpha, scale, losses, grad)
+
+def _by_kernel(
+    student: NDArray[Any], teacher: NDArray[Any], labels: Any, temperature: Any, alpha: float, mask: Any, weights: Any,
+    ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
+) -> Result:
+    shape, classes = student.shape[:-1], student.shape[-1]
+    count = int(np.prod(shape))
+    s, t = (rows(a.astype(FLOAT32, copy=False).reshape(count, classes)) for a in (student, teacher))
+    known = None if labels is None else as_labels(labels, shape)
+    each = temperatures(temperature, shape)
+    kept = counted(mask, known, ignore_index, shape)
+    if known is not None:
+        check_labels(known, kept, classes)
+    w = row_weights(weights, shape)
+    scale = 1.0 / divisor(reduction, w, kept)
+    losses = np.zeros(count)
+    grad = np.zeros((count, classes), FLOAT32) if return_grad else None
+    for value in np.unique(each[kept]).tolist():
+        chosen = kept & (each == value)
+        part: Any = slice(None) if chosen.all() else np.flatnonzero(chosen)
+        soft = (value**2 if scale_by_t2 else 1.0) * (1.0 if known is None else alpha)
+        operands = (rows(s[part]), rows(t[part]), None if known is None else np.ascontiguousarray(known[part]), value)
+        found = np.empty(int(chosen.sum()))
+        if grad is None:
+            dispatch.kd_loss_f32(*operands, soft, 1.0 - alpha, found)
+        else:
+            slopes = grad if isinstance(part, slice) else np.empty((len(found), classes), FLOAT32)
+            dispatch.kd_loss_grad_f32(*operands, soft, 1.0 - alpha, scale, found, slopes)
+            if slopes is not grad:
+                grad[part] = slopes
+        losses[part] = found
     if check_finite and np.isnan(losses).any():
         raise ValueError("student or teacher holds NaN or +inf")
-    loss = losses if reduction == "none" else lane_sum(losses) * scale
-    return loss if grad is None else (loss, grad)
+    if weights is not None:
+        losses = np.where(w == 0, 0.0, w * losses)
+        if grad is not None:
+            grad = np.where(w[:, None] == 0, np.float32(0), (w[:, None] * grad).astype(FLOAT32))
+    loss: Any = losses.reshape(shape) if reduction == "none" else lane_sum(losses) * scale
+    return loss if grad is None else (loss, grad.astype(student.dtype, copy=False).reshape(student.shape))
 
 
-def _labels(labels: Any, count: int, classes: int) -> NDArray[np.int64] | None:
-    vector = optional_vector(labels, "labels", count, INT64)
-    if vector is not None and count and not 0 <= vector.min() <= vector.max() < classes:
-        raise ValueError(f"labels has values from {vector.min()} to {vector.max()}, expected 0 to {classes - 1}")
-    return vector
+def _in_double(
+    student: NDArray[Any], teacher: NDArray[Any], labels: Any, temperature: Any, alpha: float, smoothing: float,
+    mask: Any, weights: Any, ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool,
+    return_grad: bool,
+) -> Result:
+    logits = teacher.reshape(int(np.prod(teacher.shape[:-1])), teacher.shape[-1])
+
+    def rows_of(chosen: NDArray[np.int64]) -> tuple[Doubles]:
+        t: Doubles = logits[chosen].astype(np.float64)
+        if check_finite and not (t < np.inf).all():
+            raise ValueError("student or teacher holds NaN or +inf")
+        return (t,)
+
+    def loss(s: Doubles, other: tuple[Doubles], temperature: Doubles, known: Labels | None) -> tuple[Doubles, Doubles]:
+        (t,) = other
+        empty = (t == -np.inf).all(axis=1, keepdims=True)  # a teacher that says nothing leaves the labels
+        (log_q, q), (log_p, p) = log_softmax(s, temperature), log_softmax(np.where(empty, s, t), temperature)
+        # ``reduced`` would multiply the labels' part by T² as well.
+        square = alpha * (temperature**2 if scale_by_t2 else np.ones_like(temperature))
+        value, grad = square[:, 0] * divergence(log_p, p, log_q, q), square / temperature * (q - p)
+        if known is not None:
+            log_one, one = log_softmax(s, np.ones_like(temperature))
+            target = np.full(s.shape, smoothing / s.shape[1])
+            target[np.arange(len(s)), known] += 1.0 - smoothing
+            value = value - (1.0 - alpha) * total(product(target, log_one))
+            grad = grad + (1.0 - alpha) * (one - target)
+        return value, grad
+
+    return reduced(loss, student, None, labels=labels, temperature=temperature, mask=mask, weights=weights,
+                   ignore_index=ignore_index, reduction=reduction, scale_by_t2=False, check_finite=check_finite,
+                   return_grad=return_grad, teacher_rows=rows_of)
 
 
 def lane_sum(values: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pycomp
-from pycomp.distillation import kd_loss, softmax
+from pycomp.distillation import kd_loss, soft_cross_entropy, softmax
 from pycomp.kernels.reference import distillation as reference
 from pycomp.testing import assert_within_bound
 
@@ -151,15 +151,20 @@ def test_nan_or_infinity_gives_nan_for_its_row(bad, side, labels):
 @pytest.mark.parametrize(("options", "error", "message"), [
     ({"temperature": 0.0}, ValueError, "temperature"), ({"temperature": np.nan}, ValueError, "temperature"),
     ({"temperature": "2"}, TypeError, "temperature"), ({"alpha": 1.5}, ValueError, "alpha"),
-    ({"reduction": "mean"}, ValueError, "reduction is 'mean', expected one of 'batchmean', 'sum', 'none'"),
+    ({"reduction": "average"}, ValueError, "reduction is 'average', expected one of 'batchmean', 'mean', 'sum'"),
     ({"on_empty": "x"}, ValueError, "on_empty"),
-    ({"labels": np.array([0, 4])}, ValueError, "labels has values from 0 to 4"),
-    ({"labels": np.array([0, -1])}, ValueError, "labels has values from -1 to 0"),
-    ({"labels": np.array([0])}, ValueError, "labels has 1 elements, expected 2"),
-    ({"labels": np.array([0, 1], np.int32)}, TypeError, "labels has dtype int32"),
+    ({"labels": np.array([0, 4])}, ValueError, "labels holds 4, expected 0 to 3"),
+    ({"labels": np.array([0, -1])}, ValueError, "labels holds -1, expected 0 to 3"),
+    ({"labels": np.array([0])}, ValueError, r"labels has shape \(1,\), expected \(2,\)"),
+    ({"labels": np.array([0.0, 1.0])}, TypeError, "labels has dtype float64"),
     ({"teacher": np.zeros((2, 5), np.float32)}, ValueError, "teacher has"),
-    ({"teacher": np.zeros((2, 4))}, TypeError, "teacher has dtype float64"),
-    ({"student": np.zeros(4, np.float32)}, ValueError, "student has 1 dimensions"),
+    ({"teacher": np.zeros((2, 4), int)}, TypeError, "teacher has dtype int64"),
+    ({"student": np.zeros(4, np.float32)}, ValueError, "student has shape"),
+    ({"label_smoothing": 1.5}, ValueError, "label_smoothing is 1.5"),
+    ({"temperature": np.array([1.0, 0.0])}, ValueError, "temperature holds 0.0"),
+    ({"weights": np.array([1.0, np.nan])}, ValueError, "weights holds nan"),
+    ({"mask": np.array([1.0, 0.0])}, TypeError, "mask has dtype float64"),
+    ({"ignore_index": -1}, ValueError, "ignore_index is given without labels"),
 ])
 def test_bad_input_is_refused(options, error, message):
     call = {"student": np.zeros((2, 4), np.float32), "teacher": np.zeros((2, 4), np.float32), **options}
@@ -208,3 +213,118 @@ def test_reference_agrees_with_extended_precision():
         t = (s + logits(1, 4, 500, nudge)).astype(np.float32)
         true = exact_kl(s, t, 4.0)
         assert (np.abs(reference.divergence(s, t, 4.0) / true - 1) < 1e-5).all()
+
+
+def operands(seed=0, m=6, n=9):
+    rng = np.random.default_rng(seed)
+    return (2 * rng.standard_normal((m, n), np.float32), 2 * rng.standard_normal((m, n), np.float32),
+            rng.integers(0, n, m))
+
+
+def test_rows_that_do_not_count_are_as_if_they_were_not_there():
+    s, t, labels = operands()
+    labels[4] = -100
+    mask = np.array([True, False, True, True, True, False])
+    s[1] = np.nan  # not looked at
+    kept = [0, 2, 3]
+    options = {"temperature": 2.0, "return_grad": True}
+    for reduction, factor in (("sum", 1), ("mean", 1 / 3), ("batchmean", 1 / 6)):
+        loss, grad = kd_loss(s, t, labels=labels, mask=mask, ignore_index=-100, reduction=reduction, **options)
+        alone, slopes = kd_loss(s[kept], t[kept], labels=labels[kept], reduction="sum", **options)
+        assert loss == pytest.approx(factor * alone, rel=1e-15)
+        np.testing.assert_allclose(grad[kept], factor * slopes, rtol=3e-7)
+        assert (grad[[1, 4, 5]] == 0).all()
+    losses, _ = kd_loss(s, t, labels=labels, mask=mask, ignore_index=-100, reduction="none", **options)
+    assert (losses[[1, 4, 5]] == 0).all()
+    loss, grad = kd_loss(s, t, mask=np.zeros(6, bool), reduction="mean", **options)
+    assert loss == 0
+    assert (grad == 0).all()
+
+
+def test_the_worked_example_of_the_reductions():
+    """Losses 1, 2, 6 with the last row masked."""
+    teacher = np.zeros((3, 1), np.float32)
+    rows = np.array([1.0, 2.0, 6.0])
+    mask = np.array([True, True, False])
+    t = np.concatenate([teacher, np.full((3, 1), -np.inf, np.float32)], axis=1)
+    s = np.stack([np.zeros(3), np.log(np.expm1(rows))], axis=1).astype(np.float32)  # KL = log(1 + e^s1)
+    for reduction, expected in (("batchmean", 1.0), ("mean", 1.5), ("sum", 3.0), ("none", [1.0, 2.0, 0.0])):
+        np.testing.assert_allclose(kd_loss(s, t, mask=mask, reduction=reduction), expected, rtol=1e-6)
+
+
+def test_weights_multiply_rows():
+    s, t, labels = operands(1)
+    w = np.array([0.0, 1, 2, 0.5, 3, 1])
+    s[0, 0] = np.inf  # of weight 0
+    options = {"labels": labels, "temperature": 3.0, "return_grad": True}
+    each, slopes = kd_loss(s[1:], t[1:], **{**options, "labels": labels[1:]}, reduction="none")
+    for reduction, factor in (("sum", 1), ("mean", 1 / 7.5), ("batchmean", 1 / 6)):
+        loss, grad = kd_loss(s, t, weights=w, reduction=reduction, **options)
+        assert loss == pytest.approx(factor * (w[1:] * each).sum(), rel=1e-12)
+        np.testing.assert_allclose(grad[1:], factor * w[1:, None] * slopes, rtol=5e-7, atol=1e-8)
+        assert (grad[0] == 0).all()
+
+
+def test_each_row_may_have_its_temperature():
+    s, t, labels = operands(2)
+    temperature = np.array([1, 2, 1, 4, 2, 0.5])
+    losses, grad = kd_loss(s, t, labels=labels, temperature=temperature, reduction="none", return_grad=True)
+    for i in range(6):
+        loss, slope = kd_loss(s[i : i + 1], t[i : i + 1], labels=labels[i : i + 1], temperature=float(temperature[i]),
+                              reduction="none", return_grad=True)
+        assert losses[i] == loss[0]
+        assert (grad[i] == slope[0]).all()
+
+
+def test_leading_axes_are_rows():
+    s, t, labels = operands(3)
+    loss, grad = kd_loss(s, t, labels=labels, reduction="none", return_grad=True)
+    shaped, slopes = kd_loss(s.reshape(2, 3, 9), t.reshape(2, 3, 9), labels=labels.reshape(2, 3), reduction="none",
+                             return_grad=True)
+    assert (shaped == loss.reshape(2, 3)).all()
+    assert (slopes == grad.reshape(2, 3, 9)).all()
+    assert kd_loss(s[0], t[0]) == kd_loss(s[:1], t[:1])
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_types_are_the_float32_result_rounded_once(name):
+    dtype = pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else np.float16
+    s, t, labels = operands(4)
+    s, t = s.astype(dtype), t.astype(dtype)
+    loss, grad = kd_loss(s, t, labels=labels, return_grad=True)
+    wide, slopes = kd_loss(s.astype(np.float32), t.astype(np.float32), labels=labels, return_grad=True)
+    assert loss == wide
+    assert grad.dtype == dtype
+    assert grad.tobytes() == slopes.astype(dtype).tobytes()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32), temperature=st.sampled_from([0.5, 1.0, 4.0]), scale=st.booleans(),
+       labelled=st.booleans(), reduction=st.sampled_from(["none", "mean", "sum", "batchmean"]))
+def test_float64_agrees_with_the_kernel(seed, temperature, scale, labelled, reduction):
+    s, t, labels = operands(seed)
+    s[0, 3] = t[0, 3] = t[1, 2] = -np.inf
+    t[2] = -np.inf
+    options = {"labels": labels if labelled else None, "temperature": temperature, "scale_by_t2": scale,
+               "reduction": reduction, "return_grad": True}
+    if labelled:
+        labels[0] = 0
+    loss, grad = kd_loss(s, t, **options)
+    wide, slopes = kd_loss(s.astype(np.float64), t.astype(np.float64), **options)
+    np.testing.assert_allclose(loss, wide, rtol=2.0**-14, atol=2.0**-20)
+    np.testing.assert_allclose(grad, slopes, atol=2.0**-20 * max(1, temperature), rtol=0)
+    assert slopes.dtype == np.float64
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32), smoothing=st.floats(0.01, 1))
+def test_label_smoothing_is_cross_entropy_with_smoothed_targets(seed, smoothing):
+    s, t, labels = operands(seed)
+    target = np.full(s.shape, smoothing / 9)
+    target[np.arange(6), labels] += 1 - smoothing
+    loss, grad = kd_loss(s, t, labels=labels, alpha=0.0, label_smoothing=smoothing, return_grad=True)
+    expected, slopes = soft_cross_entropy(s, target, return_grad=True)
+    assert loss == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(grad, slopes, atol=1e-7)
+    both = kd_loss(s, t, labels=labels, alpha=0.3, label_smoothing=smoothing, temperature=2.0)
+    assert both == pytest.approx(0.3 * kd_loss(s, t, temperature=2.0) + 0.7 * loss, rel=1e-6)
