@@ -11,22 +11,38 @@ from ._divergences import (
     soft_cross_entropy,
     total_variation_loss,
 )
+from ._features import (
+    attention_loss,
+    cka_loss,
+    contrastive_loss,
+    hint_loss,
+    relational_angle_loss,
+    relational_distance_loss,
+    similarity_loss,
+)
 from ._loss import kd_loss
 from ._softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
+    "attention_loss",
     "binary_kd_loss",
+    "cka_loss",
+    "contrastive_loss",
     "dist_loss",
     "dkd_loss",
     "ensemble_kd_loss",
     "forward_kl_loss",
+    "hint_loss",
     "jsd_loss",
     "kd_loss",
     "log_softmax",
     "logit_mse_loss",
     "logsumexp",
     "nkd_loss",
+    "relational_angle_loss",
+    "relational_distance_loss",
     "reverse_kl_loss",
+    "similarity_loss",
     "skew_kl_loss",
     "soft_cross_entropy",
     "softmax",

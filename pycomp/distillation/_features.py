@@ -1,0 +1,422 @@
+"""Losses on the features of hidden layers: what the student should see as the teacher does, with exact gradients.
+
+Matrix products are those of :mod:`pycomp.dense`, float32 with a fixed chain; all else is float64 from operations that
+are rounded exactly. So the bits are the same on every machine, and a student that equals its teacher has loss 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp import dense
+
+from .._validate import FLOAT32, integer, positive
+from ._double import Doubles, total
+from ._rows import as_floats, log_softmax
+
+Floats = NDArray[np.float32]
+FeatureLoss = float | tuple[float, Floats]
+
+
+def _features(a: Any, name: str, ndim: int | None = 2) -> Floats:
+    """Finite features as float32 of shape (B, D), the axes after the first joined; None: not joined."""
+    array = as_floats(a, name)
+    if array.ndim < 2 or array.shape[0] == 0 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}, expected a batch of features, (B, D) or (B, ...), not empty")
+    with np.errstate(over="ignore"):
+        array = array.astype(FLOAT32, copy=False)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} is not finite in float32")
+    return array if ndim is None else array.reshape(array.shape[0], -1)
+
+
+def _pair(student: Any, teacher: Any) -> tuple[Floats, Floats]:
+    s, t = _features(student, "student"), _features(teacher, "teacher")
+    if len(s) != len(t):
+        raise ValueError(f"student has {len(s)} examples, teacher has {len(t)}")
+    return s, t
+
+
+def _product(a: NDArray[Any], b: NDArray[Any]) -> Doubles:
+    product: Doubles = dense.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
+    return product
+
+
+def _unit(x: Doubles) -> tuple[Doubles, Doubles]:
+    """Rows of length 1, 0 for rows of zeros; and 1/length, 0 there."""
+    length = np.sqrt(total(x * x))[..., None]
+    inverse = np.where(length > 0, 1.0 / np.where(length > 0, length, 1.0), 0.0)
+    return x * inverse, inverse
+
+
+def _through_unit(unit: Doubles, inverse: Doubles, by_unit: Doubles) -> Doubles:
+    """The gradient by x of what has the gradient ``by_unit`` by x/|x|."""
+    slope: Doubles = inverse * (by_unit - unit * total(unit * by_unit)[..., None])
+    return slope
+
+
+def _returned(loss: Any, grad: Any, like: Any, return_grad: bool) -> Any:
+    return (float(loss), np.asarray(grad, np.float32).reshape(np.shape(like))) if return_grad else float(loss)
+
+
+def hint_loss(
+    student: Any, teacher: Any, projection: Any = None, *, return_grad: bool = False
+) -> float | tuple[float, Floats] | tuple[float, Floats, Floats]:
+    """Half the squared distance of the projected student from the teacher (Romero et al., FitNets, 2015).
+
+    ``Σ_i |student_i·Wᵀ - teacher_i|² / (2B)``.
+
+    Parameters
+    ----------
+    student : array of floats, shape (B, ...)
+        Features, D_s of each example.
+    teacher : array of floats, shape (B, ...)
+        D_t of each.
+    projection : array of float32, shape (D_t, D_s), optional
+        W, trained with the student; without it D_s must be D_t.
+    return_grad : bool
+        Return ``(loss, grad)``, and with a projection ``(loss, grad, grad_projection)``.
+
+    Returns
+    -------
+    loss : float
+    grad, grad_projection : arrays of float32, the shapes of ``student`` and ``projection``
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If shapes do not fit or a value is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hint_loss(np.array([[1, 2]], np.float32), np.array([[5]], np.float32), np.array([[1, 1]], np.float32))
+    2.0
+    """
+    s, t = _pair(student, teacher)
+    w = None if projection is None else _features(projection, "projection")
+    expected = (t.shape[1], s.shape[1])
+    if (w is None and s.shape[1] != t.shape[1]) or (w is not None and w.shape != expected):
+        found = "no projection" if w is None else f"a projection {w.shape}"
+        raise ValueError(f"student has {s.shape[1]} features, teacher {t.shape[1]}, with {found}; expected {expected}")
+    count = len(s)
+    difference = (s.astype(np.float64) if w is None else _product(s, w.T)) - t
+    loss = float(total(total(difference * difference)) / (2 * count))
+    if not return_grad:
+        return loss
+    by_output = difference / count
+    grad = by_output if w is None else _product(by_output, w)
+    by_student = np.asarray(grad, np.float32).reshape(np.shape(student))
+    return (loss, by_student) if w is None else (loss, by_student, _product(by_output.T, s).astype(np.float32))
+
+
+def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: bool = False) -> FeatureLoss:
+    """Distance of where the two look (Zagoruyko and Komodakis, Attention Transfer, 2017).
+
+    The map of an example is Q = Σ_c |A_c|^power over its channels, brought to length 1:
+    ``Σ_i |Q_s/|Q_s| - Q_t/|Q_t||² / B``.
+
+    Parameters
+    ----------
+    student, teacher : array of floats, shapes (B, C_s, ...) and (B, C_t, ...)
+        Channels first; the axes after them are the same.
+    power : int
+        1 to 8.
+    return_grad : bool
+
+    Returns
+    -------
+    loss : float
+    grad : array of float32, the shape of ``student``
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If shapes do not fit, a value is not finite, or ``power`` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = np.arange(8, dtype=np.float32).reshape(1, 2, 4)
+    >>> attention_loss(a, 3 * a) < 1e-15
+    True
+    """
+    power = integer(power, "power", 1, 8)
+    s, t = _features(student, "student", None), _features(teacher, "teacher", None)
+    if min(s.ndim, t.ndim) < 3 or s.shape[0] != t.shape[0] or s.shape[2:] != t.shape[2:]:
+        raise ValueError(f"student has shape {s.shape}, teacher has {t.shape}, "
+                         "expected (B, C, ...) that differ in C alone")
+    count = len(s)
+
+    def attention(a: Floats) -> tuple[Doubles, Doubles, Doubles]:
+        x = a.reshape(count, a.shape[1], -1).astype(np.float64)
+        size, raised = np.abs(x), np.ones_like(x)
+        for _ in range(power - 1):
+            raised = raised * size
+        return (*_unit(total(raised * size, axis=1)), power * raised * np.sign(x))
+
+    (u, inverse, slope), (v, _, _) = attention(s), attention(t)
+    loss = total(total((u - v) ** 2)) / count
+    by_map = _through_unit(u, inverse, 2.0 * (u - v) / count)
+    return _returned(loss, by_map[:, None] * slope, student, return_grad)  # type: ignore[no-any-return]
+
+
+def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
+    """Distance of which examples look alike (Tung and Mori, Similarity-Preserving, 2019).
+
+    With G = A·Aᵀ, rows brought to length 1: ``|G_s - G_t|² / B²``, the squares of all entries summed.
+
+    Parameters
+    ----------
+    student, teacher : array of floats, shapes (B, ...)
+        Features of the same examples, as many as each has.
+    return_grad : bool
+
+    Returns
+    -------
+    loss : float
+    grad : array of float32, the shape of ``student``
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If the batches differ or a value is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> similarity_loss(np.eye(2, dtype=np.float32), np.ones((2, 3), np.float32)).__round__(6)
+    0.292893
+    """
+    s, t = _pair(student, teacher)
+    (u, inverse), (v, _) = _unit(_product(s, s.T)), _unit(_product(t, t.T))
+    square = float(len(s)) ** 2
+    by_gram = _through_unit(u, inverse, 2.0 * (u - v) / square)
+    return _returned(total(total((u - v) ** 2)) / square, _product(by_gram + by_gram.T, s), student, return_grad)  # type: ignore[no-any-return]
+
+
+def _huber(x: Doubles) -> tuple[Doubles, Doubles]:
+    """x²/2 within 1, |x| - 1/2 beyond; its slope."""
+    near = np.abs(x) <= 1
+    return np.where(near, 0.5 * x * x, np.abs(x) - 0.5), np.clip(x, -1.0, 1.0)
+
+
+def _distances(x: Doubles) -> Doubles:
+    """[B, B]; from differences, so that neighbours keep their distance."""
+    return np.stack([np.sqrt(total((x - row) ** 2)) for row in x])
+
+
+def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
+    """Distance of the distances between examples (Park et al., Relational Knowledge Distillation, 2019, RKD-D).
+
+    With ψ_ij = |x_i - x_j| over its mean: the mean over pairs i ≠ j of ``huber(ψ_s - ψ_t)``, ``x²/2`` within 1 and
+    ``|x| - 1/2`` beyond.
+
+    Parameters
+    ----------
+    student, teacher : array of floats, shapes (B, ...)
+        Features of the same examples, at least two.
+    return_grad : bool
+
+    Returns
+    -------
+    loss : float
+    grad : array of float32, the shape of ``student``
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If the batches differ or hold fewer than two examples, or a value is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[0, 0], [1, 0], [0, 2]], np.float32)
+    >>> relational_distance_loss(x, 4 * x)
+    0.0
+    """
+    s, t = _pair(student, teacher)
+    _at_least(s, 2)
+    x = s.astype(np.float64)
+    pairs = float(len(s) * (len(s) - 1))
+
+    def relative(a: Doubles) -> tuple[Doubles, Doubles, float]:
+        d = _distances(a)
+        mean = float(total(total(d))) / pairs
+        return d, d / mean if mean > 0 else d, mean
+
+    (d, near, mean), (_, far, _) = relative(x), relative(t.astype(np.float64))
+    value, slope = _huber(near - far)
+    loss = total(total(value)) / pairs
+    if not return_grad:
+        return float(loss)
+    slope = slope / pairs
+    by_distance = (slope - total(total(slope * near)) / pairs) / mean if mean > 0 else np.zeros_like(d)
+    pull = np.where(d > 0, (by_distance + by_distance.T) / np.where(d > 0, d, 1.0), 0.0)
+    # Σ_j pull_ij (x_i - x_j), in float64: neighbours' differences are small.
+    grad = np.stack([total((pull[i][:, None] * (x[i] - x)).T) for i in range(len(x))])
+    return _returned(loss, grad, student, True)  # type: ignore[no-any-return]
+
+
+def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
+    """Distance of the angles between examples (Park et al., Relational Knowledge Distillation, 2019, RKD-A).
+
+    With e_ij = (x_i - x_j)/|x_i - x_j|: the mean over triples of three examples of ``huber(<e_ij, e_kj>_s -
+    <e_ij, e_kj>_t)``.
+
+    Parameters
+    ----------
+    student, teacher : array of floats, shapes (B, ...)
+        Features of the same examples, at least three.
+    return_grad : bool
+
+    Returns
+    -------
+    loss : float
+    grad : array of float32, the shape of ``student``
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If the batches differ or hold fewer than three examples, or a value is not finite.
+
+    Notes
+    -----
+    B products of (B, D) with its transpose.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[0, 0], [1, 0], [0, 2]], np.float32)
+    >>> relational_angle_loss(x, 4 * x + 1)
+    0.0
+    """
+    s, t = _pair(student, teacher)
+    _at_least(s, 3)
+    count = len(s)
+    triples = float(count * (count - 1) * (count - 2))
+    x, y = s.astype(np.float64), t.astype(np.float64)
+    loss, grad = 0.0, np.zeros_like(x)
+    for j in range(count):
+        (e, inverse), (f, _) = _unit(x - x[j]), _unit(y - y[j])
+        value, slope = _huber(_product(e, e.T) - _product(f, f.T))
+        apart = ~np.eye(count, dtype=np.bool_)
+        apart[j], apart[:, j] = False, False
+        loss += float(total(total(np.where(apart, value, 0.0)))) / triples
+        if return_grad:
+            slope = np.where(apart, slope, 0.0) / triples
+            by_difference = _through_unit(e, inverse, _product(slope + slope.T, e))
+            grad += by_difference
+            grad[j] -= total(by_difference.T)
+    return _returned(loss, grad, student, return_grad)  # type: ignore[no-any-return]
+
+
+def _at_least(s: Floats, count: int) -> None:
+    if len(s) < count:
+        raise ValueError(f"student and teacher have {len(s)} examples, expected at least {count}")
+
+
+def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
+    """1 - linear centred kernel alignment (Kornblith et al., 2019).
+
+    With X, Y the features less their means over the batch: ``1 - |YᵀX|² / (|XᵀX|·|YᵀY|)``, Frobenius norms. It does not
+    see rotations and scale.
+
+    Parameters
+    ----------
+    student, teacher : array of floats, shapes (B, ...)
+        Features of the same examples, at least two.
+    return_grad : bool
+
+    Returns
+    -------
+    loss : float
+    grad : array of float32, the shape of ``student``
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If the batches differ or hold fewer than two examples, or a value is not finite.
+
+    Notes
+    -----
+    By Gram matrices (B, B), as half the squared distance of K_x/|K_x| and K_y/|K_y|: exact where they agree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[0, 1], [1, 0], [2, 5]], np.float32)
+    >>> cka_loss(x, 2 * x[:, ::-1] + 3) < 1e-12
+    True
+    """
+    s, t = _pair(student, teacher)
+    _at_least(s, 2)
+
+    def gram(a: Floats) -> tuple[Doubles, Doubles, Doubles]:
+        x = a.astype(np.float64)
+        x = x - total(x.T) / len(x)
+        return (x, *_unit(_product(x, x.T).reshape(1, -1)))
+
+    (x, u, inverse), (_, v, _) = gram(s), gram(t)
+    loss = 0.5 * total((u - v) ** 2)[0]
+    by_gram = _through_unit(u, inverse, u - v).reshape(len(s), len(s))
+    grad = _product(by_gram + by_gram.T, x)
+    return _returned(loss, grad - total(grad.T) / len(s), student, return_grad)  # type: ignore[no-any-return]
+
+
+def contrastive_loss(
+    student: Any, teacher: Any, *, temperature: float = 0.07, return_grad: bool = False
+) -> FeatureLoss:
+    """Each student's features against its own teacher's among those of the batch (Tian et al., CRD, 2020; InfoNCE).
+
+    With rows brought to length 1: ``-Σ_i log softmax_j(<s_i, t_j>/T)_i / B``.
+
+    Parameters
+    ----------
+    student, teacher : array of floats, shapes (B, ...)
+        As many features each; the other teachers of the batch are the negatives.
+    temperature : float
+    return_grad : bool
+
+    Returns
+    -------
+    loss : float
+    grad : array of float32, the shape of ``student``
+
+    Raises
+    ------
+    TypeError
+        If an array has the wrong dtype.
+    ValueError
+        If shapes do not fit, a value is not finite, or the temperature is not above 0 and finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(contrastive_loss(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), temperature=1.0), 6)
+    0.313262
+    """
+    temperature = positive(temperature, "temperature")
+    s, t = _pair(student, teacher)
+    if s.shape[1] != t.shape[1]:
+        raise ValueError(f"student has {s.shape[1]} features, teacher has {t.shape[1]}")
+    (u, inverse), (v, _) = _unit(s.astype(np.float64)), _unit(t.astype(np.float64))
+    log_p, p = log_softmax(_product(u, v.T), np.full((len(s), 1), temperature))
+    loss = -total(np.diagonal(log_p).copy()) / len(s)
+    by_logits = (p - np.eye(len(s))) / (temperature * len(s))
+    return _returned(loss, _through_unit(u, inverse, _product(by_logits, v)), student, return_grad)  # type: ignore[no-any-return]
