@@ -20,6 +20,7 @@ from ._features import (
     relational_distance_loss,
     similarity_loss,
 )
+from ._fused import fused_linear_kd_loss
 from ._loss import kd_loss
 from ._softmax import log_softmax, logsumexp, softmax
 
@@ -32,6 +33,7 @@ __all__ = [
     "dkd_loss",
     "ensemble_kd_loss",
     "forward_kl_loss",
+    "fused_linear_kd_loss",
     "hint_loss",
     "jsd_loss",
     "kd_loss",

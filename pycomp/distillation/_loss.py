@@ -218,7 +218,8 @@ def _by_kernel(
     if weights is not None:
         losses = np.where(w == 0, 0.0, w * losses)
         if grad is not None:
-            grad = np.where(w[:, None] == 0, np.float32(0), (w[:, None] * grad).astype(FLOAT32))
+            np.multiply(grad, w[:, None], out=grad, casting="same_kind")
+            grad[w == 0] = 0
     loss: Any = losses.reshape(shape) if reduction == "none" else lane_sum(losses) * scale
     return loss if grad is None else (loss, grad.astype(student.dtype, copy=False).reshape(student.shape))
 
