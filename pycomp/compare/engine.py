@@ -55,6 +55,8 @@ class Comparison:
     settings: Settings
     data: dict[str, Any]
     rows: tuple[Row, ...]
+    sweep: tuple[tuple[float, Proportion], ...]
+    """Accuracy of the student distilled at each temperature."""
     seconds: float
 
     @property
@@ -82,7 +84,10 @@ def run(settings: Settings, data: Dataset, progress: Progress | None = None) -> 
     data = data.head(settings.train, settings.test)
     progress.begin(methods.epochs(settings) + settings.rounds * len(settings.batches))
     study = Study(settings, data, stage=progress.stage, step=progress.step)
-    made = list(methods.variants(study))
+    teacher = methods.train_teacher(study)
+    made = list(methods.variants(study, teacher))
+    sweep = tuple((temperature, matches(methods.predictions(student, data.test_x), data.test_y))
+                  for temperature, student in methods.sweep(study, teacher))
     latencies = {batch: _time(made, data, batch, settings.rounds, progress) for batch in settings.batches}
     predicted = [methods.predictions(variant.network, data.test_x) for variant in made]
     rows = tuple(
@@ -102,7 +107,7 @@ def run(settings: Settings, data: Dataset, progress: Progress | None = None) -> 
     )
     described = {"name": data.name, "source": data.source, "features": data.features,
                  "train": len(data.train_x), "held_out": len(data.test_x)}
-    return Comparison(settings, described, rows, time.perf_counter() - began)
+    return Comparison(settings, described, rows, sweep, time.perf_counter() - began)
 
 
 def _time(made: list[Variant], data: Dataset, batch: int, rounds: int, progress: Progress) -> list[Latency]:

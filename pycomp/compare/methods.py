@@ -48,12 +48,13 @@ class Study:
     def train(
         self, name: str, model: Model, plan: Plan, *,
         gradient: Gradient | None = None, constraint: Constraint | None = None, fake: FakeQuantization | None = None,
+        hidden: Gradient | None = None,
     ) -> Model:
         """A trained copy of ``model``. Batches come in an order fixed by the seed and the length of the training."""
         self.stage(name)
         rng = np.random.default_rng((self.settings.seed, plan.epochs))
         return training.train(model, self.data.train_x, gradient or self.by_labels, plan, rng, constraint=constraint,
-                              fake=fake, epoch_done=self.step)
+                              fake=fake, hidden=hidden, epoch_done=self.step)
 
     def initial(self, hidden: tuple[int, ...]) -> Model:
         return training.initial((self.data.features, *hidden, CLASSES), np.random.default_rng(self.settings.seed))
@@ -63,10 +64,13 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.4g} %"
 
 
-def variants(study: Study) -> Iterator[Variant]:
+def train_teacher(study: Study) -> Model:
+    return study.train("teacher", study.initial(study.settings.hidden), study.settings.teacher_plan)
+
+
+def variants(study: Study, teacher: Model) -> Iterator[Variant]:
     """Every variant, the float teacher first."""
     settings = study.settings
-    teacher = study.train("teacher", study.initial(settings.hidden), settings.teacher_plan)
     yield Variant("teacher", "baseline", "float32, as trained; dense.linear", network.dense_network(teacher))
 
     pruned = {sparsity: unstructured(study, teacher, sparsity) for sparsity in settings.sparsities}
@@ -91,12 +95,24 @@ def variants(study: Study) -> Iterator[Variant]:
                   "int8 static, after training further with weights and inputs rounded so; quantization.Linear",
                   quantization_aware(study, teacher))
 
-    alone, taught = students(study, teacher)
+    taught = distilled(study, teacher, settings.temperature)
     yield Variant("student alone", "distillation",
                   f"a network of {'-'.join(map(str, settings.student))} hidden units trained on labels; dense.linear",
-                  network.dense_network(alone))
+                  network.dense_network(student(study, "student alone")))
+    yield Variant("student smoothed", "distillation",
+                  f"the same student, start and batches, on labels smoothed by {settings.smoothing}; dense.linear",
+                  network.dense_network(smoothed(study)))
     yield Variant("student distilled", "distillation",
-                  "the same student, start and batches, taught by kd_loss; dense.linear", network.dense_network(taught))
+                  f"the same, taught by kd_loss at temperature {settings.temperature:g}; dense.linear",
+                  network.dense_network(taught))
+    yield Variant("student DKD", "distillation", "the same, taught by dkd_loss; dense.linear",
+                  network.dense_network(by_dkd(study, teacher)))
+    yield Variant("student by features", "distillation",
+                  "the same, on labels and similarity_loss between the last hidden layers; dense.linear",
+                  network.dense_network(by_features(study, teacher)))
+    yield Variant("self-distilled", "distillation",
+                  "a network of the teacher's own shape and start, taught by it; dense.linear",
+                  network.dense_network(by_itself(study, teacher)))
 
     both = pruned[settings.combined_sparsity]
     yield Variant(f"pruned {percent(settings.combined_sparsity)} + int8", "combination",
@@ -150,14 +166,49 @@ def without_units(model: Model, fraction: float) -> Model:
     return tuple(layers)
 
 
-def students(study: Study, teacher: Model) -> tuple[Model, Model]:
-    """The same small network trained on labels alone, and on labels and the teacher's logits."""
+def student(study: Study, name: str, gradient: Gradient | None = None, hidden: Gradient | None = None) -> Model:
+    """The small network, from the same start on the same batches whatever teaches it; labels by default."""
+    return study.train(name, study.initial(study.settings.student), study.settings.student_plan, gradient=gradient,
+                       hidden=hidden)
+
+
+def smoothed(study: Study) -> Model:
+    return student(study, "student, label smoothing",
+                   training.smoothed_cross_entropy(study.data.train_y, study.settings.smoothing))
+
+
+def distilled(study: Study, teacher: Model, temperature: float) -> Model:
+    """On labels and the teacher's logits (Hinton et al., 2015)."""
+    return student(study, f"student, temperature {temperature:g}", _taught(study, teacher, temperature))
+
+
+def _taught(study: Study, teacher: Model, temperature: float) -> Gradient:
+    logits = training.logits(teacher, study.data.train_x)
+    return training.distilling(study.data.train_y, logits, temperature, study.settings.alpha)
+
+
+def by_dkd(study: Study, teacher: Model) -> Model:
     settings, data = study.settings, study.data
-    start = study.initial(settings.student)
-    teacher_logits = training.logits(teacher, data.train_x)
-    taught = training.distilling(data.train_y, teacher_logits, settings.temperature, settings.alpha)
-    return (study.train("student alone", start, settings.student_plan),
-            study.train("student distilled", start, settings.student_plan, gradient=taught))
+    return student(study, "student, DKD", training.decoupled(
+        data.train_y, training.logits(teacher, data.train_x), settings.temperature, settings.alpha, settings.dkd_beta))
+
+
+def by_features(study: Study, teacher: Model) -> Model:
+    hidden = training.activations(teacher, study.data.train_x)[-2]
+    return student(study, "student, features", hidden=training.alike(hidden, study.settings.similarity))
+
+
+def by_itself(study: Study, teacher: Model) -> Model:
+    """A student of the teacher's own size (Furlanello et al., Born-Again Neural Networks, 2018)."""
+    settings = study.settings
+    return study.train("self-distillation", study.initial(settings.hidden), settings.teacher_plan,
+                       gradient=_taught(study, teacher, settings.temperature))
+
+
+def sweep(study: Study, teacher: Model) -> Iterator[tuple[float, Network]]:
+    """The student distilled at each temperature."""
+    for temperature in study.settings.temperatures:
+        yield temperature, network.dense_network(distilled(study, teacher, temperature))
 
 
 def ranges(study: Study, model: Model) -> list[quantization.MinMax]:
@@ -182,7 +233,9 @@ def quantization_aware(study: Study, teacher: Model) -> Network:
 def epochs(settings: Settings) -> int:
     """All epochs of a comparison, for its progress bar."""
     tuned = len(settings.sparsities) + 3
-    return (settings.teacher_plan.epochs + tuned * settings.tune_plan.epochs + 2 * settings.student_plan.epochs)
+    students = 5 + len(settings.temperatures)
+    return (2 * settings.teacher_plan.epochs + tuned * settings.tune_plan.epochs
+            + students * settings.student_plan.epochs)
 
 
 def predictions(network: Network, x: Floats) -> NDArray[np.int64]:

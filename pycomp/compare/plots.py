@@ -1,4 +1,4 @@
-"""The charts: accuracy against size and against latency, with the Pareto front."""
+"""The charts: accuracy against size and against latency, with the Pareto front, and against temperature."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def draw(comparison: Comparison) -> dict[str, bytes]:
     charts = {"accuracy-size.png": _panels(comparison, [("stored size", "B", lambda row: row.stored_bytes)])}
     latency = [(f"time a call at batch {b}, median", "s", _seconds(b)) for b in comparison.settings.batches]
     charts["accuracy-latency.png"] = _panels(comparison, latency)
+    if comparison.sweep:
+        charts["accuracy-temperature.png"] = _temperatures(comparison)
     return {name: _png(figure) for name, figure in charts.items()}
 
 
@@ -80,6 +82,39 @@ def _panel(axes: Axes, rows: Sequence[Row], cost: Callable[[Row], float]) -> Non
     axes.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _temperatures(comparison: Comparison) -> Figure:
+    """Accuracy of the distilled student by temperature, with 95 % intervals; the same student without a teacher."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    figure = Figure(figsize=(9, 4.2), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    colour, marker = FAMILIES["distillation"]
+    temperatures = [t for t, _ in comparison.sweep]
+    accuracy = [100 * p.value for _, p in comparison.sweep]
+    for t, (_, p) in zip(temperatures, comparison.sweep, strict=True):
+        axes.plot([t, t], [100 * end for end in p.interval], color=colour, alpha=0.25, linewidth=2, zorder=2,
+                  solid_capstyle="round")
+    axes.plot(temperatures, accuracy, marker + "-", color=colour, markersize=8, markeredgecolor="white", zorder=3,
+              label="student distilled")
+    for row, style in ((comparison.rows[0], "-"), *((r, "--") for r in comparison.rows if r.name == "student alone")):
+        axes.axhline(100 * row.accuracy.value, color=FAMILIES[row.family][0], linestyle=style, linewidth=1.1, zorder=1,
+                     label=row.name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("temperature of the distillation loss")
+    axes.set_ylabel("accuracy on held-out images, %")
+    axes.grid(True, which="major", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
 
 
 def _log_axis(axes: Axes, label: str, unit: str) -> None:

@@ -39,7 +39,8 @@ class Report:
         """What does not depend on the machine or the moment."""
         settings = json.loads(json.dumps(asdict(self.comparison.settings)))
         return {"settings": settings, "data": self.comparison.data,
-                "variants": [_result(row) for row in self.comparison.rows]}
+                "variants": [_result(row) for row in self.comparison.rows],
+                "temperatures": [{"temperature": t, "accuracy": _proportion(p)} for t, p in self.comparison.sweep]}
 
     def timings(self) -> dict[str, Any]:
         rows = {row.name: {f"batch {batch}": asdict(latency) for batch, latency in row.latency.items()}

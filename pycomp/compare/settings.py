@@ -33,6 +33,10 @@ class Settings:
         Fraction of every hidden layer's units removed whole.
     temperature, alpha : float
         Of the distillation loss; alpha is the weight of the teacher's word.
+    temperatures : tuple of float
+        At which the student is distilled for the chart of accuracy against temperature.
+    smoothing, dkd_beta, similarity : float
+        Of label smoothing; of the other classes in ``dkd_loss``; weight of ``similarity_loss``.
     calibration : int
         Training images that the static quantization sees.
     train, test : int or None
@@ -53,6 +57,10 @@ class Settings:
     removed_units: float = 0.75
     temperature: float = 4.0
     alpha: float = 0.9
+    temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+    smoothing: float = 0.1
+    dkd_beta: float = 1.0
+    similarity: float = 1000.0
     calibration: int = 512
     train: int | None = None
     test: int | None = None
@@ -83,4 +91,4 @@ def settings_for(data: str, *, quick: bool = False, seed: int = 0) -> Settings:
         short = {"teacher_plan": 6, "tune_plan": 3, "student_plan": 8}
         chosen = replace(chosen, train=6000, test=2000)
     plans = {name: replace(getattr(chosen, name), epochs=epochs) for name, epochs in short.items()}
-    return replace(chosen, hidden=(256, 256), sparsities=(0.9,), rounds=15, **plans)
+    return replace(chosen, hidden=(256, 256), sparsities=(0.9,), temperatures=(1.0, 4.0, 16.0), rounds=15, **plans)

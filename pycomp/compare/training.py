@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,10 +93,48 @@ def distilling(labels: Rows, teacher: Floats, temperature: float, alpha: float) 
     return gradient
 
 
+def smoothed_cross_entropy(labels: Rows, smoothing: float) -> Gradient:
+    """The gradient of the mean cross entropy with smoothed labels."""
+
+    def gradient(outputs: Floats, rows: Rows) -> Floats:
+        _, by_logits = distillation.kd_loss(outputs, outputs, labels=labels[rows], alpha=0.0,
+                                            label_smoothing=smoothing, return_grad=True)
+        return by_logits
+
+    return gradient
+
+
+def decoupled(labels: Rows, teacher: Floats, temperature: float, alpha: float, beta: float) -> Gradient:
+    """The gradient of alpha ``dkd_loss`` and (1 - alpha) cross entropy."""
+
+    def gradient(outputs: Floats, rows: Rows) -> Floats:
+        known = labels[rows]
+        _, by_teacher = distillation.dkd_loss(outputs, teacher[rows], known, beta=beta, temperature=temperature,
+                                              return_grad=True)
+        _, by_labels = distillation.kd_loss(outputs, outputs, labels=known, alpha=0.0, return_grad=True)
+        sum_of_both: Floats = np.float32(alpha) * by_teacher + np.float32(1 - alpha) * by_labels
+        return sum_of_both
+
+    return gradient
+
+
+def alike(teacher_hidden: Floats, weight: float) -> Gradient:
+    """By the last hidden values instead of the logits: the gradient of ``similarity_loss`` times ``weight``."""
+
+    def gradient(hidden: Floats, rows: Rows) -> Floats:
+        found: Any = distillation.similarity_loss(hidden, teacher_hidden[rows], return_grad=True)
+        weighted: Floats = np.float32(weight) * found[1]
+        return weighted
+
+    return gradient
+
+
 def backward(
-    model: Model, values: list[Floats], by_output: Floats, fake: FakeQuantization | None = None
+    model: Model, values: list[Floats], by_output: Floats, fake: FakeQuantization | None = None,
+    by_hidden: Floats | None = None,
 ) -> list[Affine]:
-    """Gradients of all weights and biases, from the values of the forward pass."""
+    """Gradients of all weights and biases, from the values of the forward pass. ``by_hidden``: what a loss on the last
+    hidden values adds."""
     ones = np.ones((1, len(by_output)), np.float32)
     gradients = []
     for i in reversed(range(len(model))):
@@ -107,16 +146,19 @@ def backward(
             by_output = dense.matmul(by_output, weight)
             if fake is not None:
                 by_output = fake.through(i, by_output, values[i])
+            if by_hidden is not None and i + 1 == len(model):
+                by_output = by_output + by_hidden
             by_output = by_output * (values[i] > 0)
     return gradients[::-1]
 
 
 def train(
     model: Model, x: Floats, gradient: Gradient, plan: Plan, rng: np.random.Generator, *,
-    constraint: Constraint | None = None, fake: FakeQuantization | None = None,
+    constraint: Constraint | None = None, fake: FakeQuantization | None = None, hidden: Gradient | None = None,
     epoch_done: Callable[[], None] = lambda: None,
 ) -> Model:
-    """A trained copy of ``model``. ``epoch_done`` is called after every epoch."""
+    """A trained copy of ``model``. ``hidden``: the gradient of a loss on the last hidden values, added to ``gradient``.
+    ``epoch_done`` is called after every epoch."""
     weights = [Affine(a.weight.copy(), a.bias.copy()) for a in model]
     velocity = [Affine(np.zeros_like(a.weight), np.zeros_like(a.bias)) for a in model]
     batches = -(-len(x) // plan.batch)
@@ -127,7 +169,8 @@ def train(
             rows = order[batch * plan.batch : (batch + 1) * plan.batch]
             step = epoch * batches + batch
             values = activations(tuple(weights), x[rows], fake)
-            gradients = backward(tuple(weights), values, gradient(values[-1], rows), fake)
+            gradients = backward(tuple(weights), values, gradient(values[-1], rows), fake,
+                                 None if hidden is None else hidden(values[-2], rows))
             rate = plan.rate * (steps - step) / steps
             for kept, moving, new in zip(weights, velocity, gradients, strict=True):
                 descend(kept.weight, moving.weight, new.weight, rate, plan.momentum)

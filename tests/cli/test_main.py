@@ -91,7 +91,8 @@ def test_quick_comparison_end_to_end(tmp_path):
                           capture_output=True, text=True, timeout=200, cwd=ELSEWHERE)
     assert (done.returncode, done.stderr) == (0, "")
     assert "For latency:" in done.stdout
-    assert sorted(os.listdir(folder)) == ["accuracy-latency.png", "accuracy-size.png", "report.html", "report.json"]
+    assert sorted(os.listdir(folder)) == ["accuracy-latency.png", "accuracy-size.png", "accuracy-temperature.png",
+                                           "report.html", "report.json"]
     report = json.loads((folder / "report.json").read_text("utf-8"))
     assert report["command"] == "pycomp compare --data digits --goal latency --seed 0 --quick"
     variants = {v["name"]: v for v in report["results"]["variants"]}

@@ -13,7 +13,7 @@ SCRIPT = """
 import hashlib, json
 import numpy as np
 from pycomp.compare import Dataset, Plan, Report, Settings, run
-from pycomp.compare.methods import Study, variants
+from pycomp.compare.methods import Study, train_teacher, variants
 
 rng = np.random.default_rng(7)
 y = np.arange(260) % 10
@@ -21,9 +21,10 @@ x = (rng.integers(0, 9, (260, 64)) + 8 * (np.arange(64) // 7 == y[:, None])).ast
 data = Dataset("blobs", "made by integers", x[:200], y[:200], x[200:], y[200:])
 plan = Plan(epochs=3, rate=0.1)
 settings = Settings(hidden=(48, 32), student=(12,), teacher_plan=plan, tune_plan=plan, student_plan=plan,
-                    sparsities=(0.6, 0.9), batches=(1,), rounds=1)
+                    sparsities=(0.6, 0.9), temperatures=(3.0,), batches=(1,), rounds=1)
 print(json.dumps(Report(run(settings, data), "size", "").results()))
-for variant in variants(Study(settings, data)):
+study = Study(settings, data)
+for variant in variants(study, train_teacher(study)):
     digest = hashlib.sha256()
     for layer in variant.network.layers:
         for array in layer.stored:

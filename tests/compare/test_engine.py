@@ -159,7 +159,9 @@ def test_progress_counts_every_epoch():
     y = np.arange(40) % 10
     steps = []
     study = methods.Study(settings, methods.Dataset("", "", x, y, x, y), step=lambda: steps.append(1))
-    names = [variant.name for variant in methods.variants(study)]
+    teacher = methods.train_teacher(study)
+    names = [variant.name for variant in methods.variants(study, teacher)]
+    assert [t for t, _ in methods.sweep(study, teacher)] == list(settings.temperatures)
     assert len(steps) == methods.epochs(settings)
     assert len(set(names)) == len(names)
 

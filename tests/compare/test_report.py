@@ -22,7 +22,7 @@ def row(name, family, stored, hits, speedup, agreement=100):
 
 def comparison(*rows):
     data = {"name": "digits", "source": "made <by> hand", "features": 64, "train": 10, "held_out": 1000}
-    return Comparison(Settings(), data, rows, 1.0)
+    return Comparison(Settings(), data, rows, ((1.0, Proportion(900, 1000)), (4.0, Proportion(950, 1000))), 1.0)
 
 
 TEACHER = row("teacher", "baseline", 4000, 970, (1, 1))
@@ -73,10 +73,12 @@ def test_files_are_whole_and_stand_alone(tmp_path):
     assert "made &lt;by&gt; hand" in html
     for word in ("pycomp compare --goal latency", "Scope", "Acts on", "Purpose", "Examples", "Choose it when"):
         assert word in html
-    assert (tmp_path / "accuracy-size.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("size", "latency", "temperature"):
+        assert (tmp_path / f"accuracy-{name}.png").read_bytes().startswith(b"\x89PNG")
     whole = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert [v["name"] for v in whole["results"]["variants"]] == ["teacher", "pruned", "int8", "student"]
     assert whole["recommendations"][0]["goal"] == "latency"
+    assert [(t["temperature"], t["accuracy"]["hits"]) for t in whole["results"]["temperatures"]] == [(1, 900), (4, 950)]
     assert "seconds" not in json.dumps(whole["results"])
 
 
