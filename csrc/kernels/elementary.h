@@ -9,8 +9,10 @@
 #include "vocabulary.h"
 
 /* 2^(h - d), |h| <= 160 and |d| <= 1/64. h and d together are one argument of more than 24 bits: exp has to scale x by
- * an irrational, and the rounding of a single product would show in the result. */
+ * an irrational, and the rounding of a single product would show in the result. Below 2^-150 the result is 0 without being
+ * scaled there: an underflow takes the CPU a hundred cycles, and masked entries are many. */
 PC_INLINE vf16 vf_exp2(vf16 h, vf16 d) {
+  const vm16 none = vf_lt(h, vf_set1(-151.0f));
   const vf16 n = vf_rint(h);
   const vf16 f = vf_sub(vf_sub(h, n), d);
   vf16 q = vf_set1(0x1.417810p-13f);
@@ -19,7 +21,7 @@ PC_INLINE vf16 vf_exp2(vf16 h, vf16 d) {
   q = vf_fma(q, f, vf_set1(0x1.c6af7ap-5f));
   q = vf_fma(q, f, vf_set1(0x1.ebfbdcp-3f));
   q = vf_fma(q, f, vf_set1(0x1.62e430p-1f));
-  return vf_scale2(vf_fma(q, f, vf_set1(1.0f)), n);
+  return vf_scale2(vf_select(none, vf_zero(), vf_fma(q, f, vf_set1(1.0f))), vf_select(none, vf_zero(), n));
 }
 
 /* log2(e) in two floats */

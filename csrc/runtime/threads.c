@@ -2,12 +2,18 @@
  * workers are our own. An OpenMP region ends when every thread of the team has passed through it: on a machine that others
  * use too, the caller then spins until the kernel gives a worker its turn, and a call of 0.2 ms took 8. Here the caller
  * works through the pieces like everybody else and waits only for pieces that a worker has begun. */
+#ifdef __linux__
+#define _GNU_SOURCE /* sched_getcpu, and what follows */
+#endif
 #define _POSIX_C_SOURCE 200809L /* sigset_t under -std=c11 */
 #include "table.h"
 
 #ifdef _OPENMP
 #include <omp.h>
 #include <pthread.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 #include <signal.h>
 #include <stddef.h>
 
@@ -27,6 +33,7 @@ static struct {
   int threads;
   int64_t next[MOST + 1]; /* of each thread's own shares, the first that nobody has taken: a thread begins with the same
                              part of the work in every call, so that what it reads stays in its own cache */
+  int cpu;              /* where the caller runs; -1: not known */
   int places;           /* workers that may still join */
   int busy;             /* workers that have joined and not left */
   unsigned call;        /* changes with every call, so that a worker sees that there is a new one */
@@ -69,6 +76,24 @@ static void pause_a_little(void) {
   __asm__ volatile("yield");
 #endif
 }
+
+/* The system may wake a worker on the caller's own processor and leave the two to take turns there while another idles: on
+ * a machine of two, for whole seconds. Such a worker moves; it may run anywhere again afterwards. */
+#ifdef __linux__
+static int this_cpu(void) { return sched_getcpu(); }
+
+static void move_from(int cpu) {
+  cpu_set_t allowed, others;
+  if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getcpu() != cpu || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  others = allowed;
+  CPU_CLR((size_t)cpu, &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
+  sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+static int this_cpu(void) { return -1; }
+static void move_from(int cpu) { (void)cpu; }
+#endif
 
 /* Takes shares until none is left: those of thread `me`, then what the others have not begun. */
 static void take_shares(int me) {
@@ -119,6 +144,7 @@ static void *worker(void *number) {
   for (;;) {
     await_call(seen);
     if (!join(&seen)) continue;
+    move_from(__atomic_load_n(&work.cpu, __ATOMIC_RELAXED));
     take_shares((int)(intptr_t)number);
     leave();
   }
@@ -161,6 +187,7 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
   work.pieces = pieces;
   work.shares = (int64_t)threads * SHARES < pieces ? (int64_t)threads * SHARES : pieces;
   work.threads = threads;
+  __atomic_store_n(&work.cpu, this_cpu(), __ATOMIC_RELAXED);
   for (int t = 0; t < threads; t++) work.next[t] = work.shares * t / threads;
   work.places = threads - 1;
   __atomic_store_n(&work.call, work.call + 1, __ATOMIC_RELAXED);
