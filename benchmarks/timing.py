@@ -49,7 +49,7 @@ def interleave(contenders: list[Contender], rounds: int, seconds: float) -> list
         for contender, times in zip(contenders, samples, strict=True):
             if contender.level:
                 pycomp.set_isa(contender.level)
-            time.sleep(0.005)  # other libraries' threads go on spinning for a while
+            time.sleep(0.05)  # other libraries' threads go on spinning for a while
             times.append(_loop(contender.run, seconds))
             if contender.level:
                 pycomp.set_isa(None)
