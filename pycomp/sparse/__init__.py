@@ -7,6 +7,7 @@ zero that is not stored contributes nothing, also where x is NaN or infinite; a 
 """
 
 from .csr import CSRMatrix
+from .files import load, save
 from .products import linear, matmul
 
-__all__ = ["CSRMatrix", "linear", "matmul"]
+__all__ = ["CSRMatrix", "linear", "load", "matmul", "save"]

@@ -105,6 +105,108 @@ class CSRMatrix:
         return cls(_given(w[stored]), _given(indices), _given(indptr), w.shape)
 
     @classmethod
+    def from_arrays(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
+        """A matrix from arrays as others make them: indices of any integer type, rows unsorted, entries repeated.
+
+        Parameters
+        ----------
+        data : array of float32, shape (nnz,)
+        indices : array of integers, shape (nnz,)
+            Columns, in any order; entries of the same place are added in the order given, each sum rounded.
+        indptr : array of integers, shape (N + 1,)
+        shape : tuple of int
+            ``(N, K)``.
+
+        Raises
+        ------
+        TypeError
+            If an array has another kind of dtype.
+        ValueError
+            If the arrays are not such a matrix. The message says where.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> a = CSRMatrix.from_arrays(np.array([1, 2, 4], np.float32), [2, 0, 2], [0, 3], (1, 3))
+        >>> a.data, a.indices
+        (array([2., 5.], dtype=float32), array([0, 2], dtype=int32))
+        """
+        data = as_array(data, "data", FLOAT32, 1)
+        found, starts = _integers(indices, "indices"), _integers(indptr, "indptr")
+        if not isinstance(shape, tuple) or len(shape) != 2:
+            raise TypeError(f"shape is {shape!r}, expected a tuple (N, K)")
+        n, k = integer(shape[0], "shape[0]", 0), integer(shape[1], "shape[1]", 0, 2**31 - 1)
+        _check_rows(found, starts, data.shape[0], n)
+        _check_columns(found, starts, k)
+        row = np.repeat(np.arange(n), np.diff(starts))
+        order = np.lexsort((found, row))  # stable: entries of one place keep their order
+        row, column, values = row[order], found[order], data[order]
+        first = np.ones(len(row), np.bool_)
+        first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
+        place = np.cumsum(first) - 1
+        rank = np.arange(len(row)) - np.flatnonzero(first)[place] if len(row) else place
+        sums = values[first].copy()
+        for r in range(1, int(rank.max(initial=0)) + 1):
+            again = rank == r
+            sums[place[again]] += values[again]
+        counts = np.zeros(n + 1, INT64)
+        np.cumsum(np.bincount(row[first], minlength=n)[:n], out=counts[1:])
+        return cls(_given(sums), _given(column[first].astype(INT32)), _given(counts), (n, k))
+
+    @classmethod
+    def _made(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
+        """From arrays that are right because they come out of a CSRMatrix: they are not checked."""
+        made = object.__new__(cls)
+        for name, value in (("data", data), ("indices", indices), ("indptr", indptr), ("shape", shape)):
+            object.__setattr__(made, name, value)
+        return made
+
+    def __getitem__(self, rows: Any) -> CSRMatrix:
+        """Rows ``a[i:j]``, without a copy of their entries.
+
+        Raises
+        ------
+        TypeError
+            If ``rows`` is not a slice.
+        ValueError
+            If its step is not 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> CSRMatrix.from_dense(np.eye(3, dtype=np.float32))[1:].to_dense()
+        array([[0., 1., 0.],
+               [0., 0., 1.]], dtype=float32)
+        """
+        if not isinstance(rows, slice):
+            raise TypeError(f"rows is {rows!r}, expected a slice such as 2:5")
+        start, stop, step = rows.indices(self.shape[0])
+        if step != 1:
+            raise ValueError(f"rows has step {step}, expected 1")
+        stop = max(start, stop)
+        begin, end = self.indptr[start], self.indptr[stop]
+        indptr = _given(self.indptr[start : stop + 1] - begin)
+        return self._made(self.data[begin:end], self.indices[begin:end], indptr, (stop - start, self.shape[1]))
+
+    @property
+    def T(self) -> CSRMatrix:  # noqa: N802
+        """The transpose, a new matrix.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> CSRMatrix.from_dense(np.array([[1, 2]], np.float32)).T.to_dense()
+        array([[1.],
+               [2.]], dtype=float32)
+        """
+        n, k = self.shape
+        order = np.argsort(self.indices, kind="stable")  # within a column, rows keep their order
+        row = np.repeat(np.arange(n, dtype=INT32), np.diff(self.indptr))
+        indptr = np.zeros(k + 1, INT64)
+        np.cumsum(np.bincount(self.indices, minlength=k), out=indptr[1:])
+        return self._made(_given(self.data[order]), _given(row[order]), _given(indptr), (k, n))
+
+    @classmethod
     def from_scipy(cls, a: Any) -> CSRMatrix:
         """A SciPy sparse matrix of float32 in any of its formats. Rows are sorted, duplicate entries summed by SciPy.
 
@@ -196,8 +298,25 @@ def _frozen(a: NDArray[Any]) -> NDArray[Any]:
     return _given(np.array(a))
 
 
+def _integers(a: Any, name: str) -> NDArray[np.int64]:
+    """One-dimensional integers as int64; what does not fit is an error."""
+    array = np.asarray(a)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{name} has dtype {array.dtype.name}, expected integers")
+    if array.ndim != 1:
+        raise ValueError(f"{name} has {array.ndim} dimensions {array.shape}, expected 1")
+    if array.dtype == np.uint64 and array.size and array.max() > np.uint64(2**63 - 1):
+        raise ValueError(f"{name} holds {array.max()}, expected at most {2**63 - 1}")
+    return array.astype(INT64)
+
+
 def _check(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], n: int, k: int) -> None:
-    nnz = data.shape[0]
+    _check_rows(indices, indptr, data.shape[0], n)
+    _check_columns(indices, indptr, k)
+    _check_order(indices, indptr)
+
+
+def _check_rows(indices: NDArray[Any], indptr: NDArray[Any], nnz: int, n: int) -> None:
     if indices.shape[0] != nnz:
         raise ValueError(f"indices has {indices.shape[0]} elements, data has {nnz}")
     if indptr.shape[0] != n + 1:
@@ -208,11 +327,20 @@ def _check(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], n: i
         raise ValueError(f"indptr decreases at position {i + 1}: {indptr[i + 1]} after {indptr[i]}")
     if indptr[-1] != nnz:
         raise ValueError(f"indptr[{n}] is {indptr[-1]}, expected the number of entries {nnz}")
-    if nnz == 0:
+
+
+def _check_columns(indices: NDArray[Any], indptr: NDArray[Any], k: int) -> None:
+    if indices.size == 0:
         return
     if indices.min() < 0 or indices.max() >= k:
         p = int(np.argmax((indices < 0) | (indices >= k)))
         raise ValueError(f"indices[{p}] in row {_row(indptr, p)} is {indices[p]}, expected 0 to {k - 1}")
+
+
+def _check_order(indices: NDArray[Any], indptr: NDArray[Any]) -> None:
+    nnz = indices.shape[0]
+    if nnz == 0:
+        return
     falls = indices[1:] <= indices[:-1]
     starts = indptr[1:-1]
     falls[starts[(starts > 0) & (starts < nnz)] - 1] = False  # a row's first column may be any

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycomp.sparse import CSRMatrix
+import pycomp
+from pycomp.sparse import CSRMatrix, linear, load, save
 
 
 def arrays(data=(1, 2, 3, 4), indices=(0, 2, 1, 3), indptr=(0, 2, 2, 4)):
@@ -211,3 +212,127 @@ def test_from_scipy_refuses_other_things():
     broken.indices[0] = 9
     with pytest.raises(ValueError, match="indices"):
         CSRMatrix.from_scipy(broken)
+
+
+@settings(deadline=None)
+@given(denses, st.integers(0, 2**32), st.sampled_from([np.int64, np.int32, np.uint16, np.uint64]))
+def test_unsorted_rows_are_sorted_and_repeated_entries_added(dense, seed, kind):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.nonzero(dense)
+    values = dense[rows, columns]
+    twice = rng.random(len(rows)) < 0.4
+    rows, columns = np.concatenate([rows, rows[twice]]), np.concatenate([columns, columns[twice]])
+    values = np.concatenate([values, values[twice]])
+    order = rng.permutation(len(rows))
+    order = order[np.argsort(rows[order], kind="stable")]
+    indptr = np.zeros(len(dense) + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=len(dense)), out=indptr[1:])
+    a = CSRMatrix.from_arrays(values[order], columns[order].astype(kind), indptr.astype(kind), dense.shape)
+    doubled = dense.copy()
+    added = slice(len(rows) - twice.sum(), None)
+    np.add.at(doubled, (rows[added], columns[added]), values[added])
+    assert (a.to_dense() == doubled).all()
+    again = CSRMatrix(a.data, a.indices, a.indptr, a.shape)  # checked whole
+    assert again.nnz == a.nnz == np.count_nonzero(dense)
+
+
+def test_repeated_entries_are_added_in_their_order():
+    values = np.array([1e8, 1, -1e8, 2], np.float32)
+    a = CSRMatrix.from_arrays(values, [1, 1, 1, 0], [0, 4], (1, 2))
+    assert a.data.tolist() == [2, 0]  # (1e8 + 1) - 1e8 in float32
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), [
+    ({"indices": [0, 2, 1, 2**31]}, ValueError, r"indices\[3\] in row 2 is 2147483648, expected 0 to 4"),
+    ({"indices": np.array([0, 2, 1, 2**63], np.uint64)}, ValueError, "indices holds 9223372036854775808"),
+    ({"indices": [0.0, 2.0, 1.0, 3.0]}, TypeError, "indices has dtype float64, expected integers"),
+    ({"indptr": [0, 3, 2, 4]}, ValueError, "indptr decreases at position 2"),
+    ({"indptr": [[0, 2, 2, 4]]}, ValueError, "indptr has 2 dimensions"),
+    ({"data": np.ones(4)}, TypeError, "data has dtype float64, expected float32"),
+    ({"shape": [3, 5]}, TypeError, r"shape is \[3, 5\]"),
+    ({"shape": (3, -5)}, ValueError, r"shape\[1\] is -5"),
+])
+def test_arrays_that_make_no_matrix_are_refused(changes, error, message):
+    data, indices, indptr = arrays()
+    with pytest.raises(error, match=message):
+        CSRMatrix.from_arrays(**{"data": data, "indices": indices, "indptr": indptr, "shape": (3, 5), **changes})
+
+
+@given(denses)
+def test_the_transpose_is_that_of_the_dense_matrix(dense):
+    a = CSRMatrix.from_dense(dense)
+    turned = a.T
+    assert (turned.to_dense() == dense.T).all()
+    CSRMatrix(turned.data, turned.indices, turned.indptr, turned.shape)  # sorted, whole
+    assert not turned.data.flags.writeable
+    assert turned.T.data.tobytes() == a.data.tobytes()
+
+
+@given(denses, st.integers(-25, 25), st.integers(-25, 25))
+def test_rows_are_those_of_the_dense_matrix_without_a_copy(dense, start, stop):
+    a = CSRMatrix.from_dense(dense)
+    part = a[start:stop]
+    assert part.shape == dense[start:stop].shape
+    assert (part.to_dense() == dense[start:stop]).all()
+    CSRMatrix(part.data, part.indices, part.indptr, part.shape)
+    assert part.nnz == 0 or np.shares_memory(part.data, a.data)
+    x = np.ones((3, dense.shape[1]), np.float32)
+    assert (linear(x, part) == linear(x, a)[:, start:stop]).all()
+
+
+@pytest.mark.parametrize(("rows", "error"), [
+    (1, TypeError), ((slice(1), slice(1)), TypeError), (slice(0, 3, 2), ValueError)])
+def test_other_subscripts_are_refused(rows, error):
+    with pytest.raises(error, match="rows"):
+        CSRMatrix(*arrays(), (3, 5))[rows]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@given(dense=denses)
+@settings(deadline=None)
+def test_files_give_the_matrix_again(suffix, dense, tmp_path_factory):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = tmp_path_factory.mktemp("sparse") / f"a{suffix}"
+    a = CSRMatrix.from_dense(dense)
+    save(path, a)
+    b = load(path)
+    assert b.shape == a.shape
+    for name in ("data", "indices", "indptr"):
+        assert getattr(b, name).tobytes() == getattr(a, name).tobytes()
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_files_of_scipy_and_for_scipy(tmp_path, compressed):
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    dense = random_dense(0, 7, 9, 0.4)
+    scipy_sparse.save_npz(tmp_path / "theirs.npz", scipy_sparse.csr_array(dense), compressed=compressed)
+    assert (load(tmp_path / "theirs.npz").to_dense() == dense).all()
+    save(tmp_path / "ours.npz", CSRMatrix.from_dense(dense))
+    assert (scipy_sparse.load_npz(tmp_path / "ours.npz").toarray() == dense).all()
+    scipy_sparse.save_npz(tmp_path / "coo.npz", scipy_sparse.coo_array(dense))
+    with pytest.raises(pycomp.FormatError, match="lacks indices, indptr"):
+        load(tmp_path / "coo.npz")
+    scipy_sparse.save_npz(tmp_path / "csc.npz", scipy_sparse.csc_array(dense))
+    with pytest.raises(pycomp.FormatError, match="is of format b'csc'"):
+        load(tmp_path / "csc.npz")
+
+
+def test_files_that_are_damaged_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    save(path, CSRMatrix.from_dense(random_dense(0, 7, 9, 0.4)))
+    content = path.read_bytes()
+    for size in range(0, len(content), 41):
+        path.write_bytes(content[:size])
+        with pytest.raises(pycomp.FormatError):
+            load(path)
+    np.savez(path, data=np.ones(1, np.float32), indices=[5], indptr=[0, 1], shape=[1, 3])
+    with pytest.raises(pycomp.FormatError, match=r"indices\[0\] in row 0 is 5"):
+        load(path)
+    np.savez(path, data=np.ones(1, np.float32), indices=[0], indptr=[0, 1], shape=[1.0, 3.0])
+    with pytest.raises(pycomp.FormatError, match="expected two integers"):
+        load(path)
+    with pytest.raises(ValueError, match=r"ends in \.npz or \.safetensors"):
+        load(tmp_path / "a.npy")
+    with pytest.raises(TypeError, match="a is a ndarray, expected a CSRMatrix"):
+        save(path, np.eye(2))

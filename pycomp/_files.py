@@ -1,0 +1,111 @@
+"""Named arrays in ``.npz`` and ``.safetensors`` files. Nothing is unpickled, and a file is whole or not there."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._errors import FormatError
+
+Arrays = dict[str, NDArray[Any]]
+DEFLATED = 1032
+"""How many bytes deflate can make of one."""
+
+
+def write_arrays(target: Path, arrays: Arrays) -> None:
+    """A file beside the target that then takes its name, so an interruption leaves what was there before."""
+    arrays = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
+    if file_format(target) == ".npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        content = buffer.getbuffer()
+    else:
+        content = memoryview(_safetensors().numpy.save(arrays))
+    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_arrays(source: Path) -> Arrays:
+    """The arrays of a file, or FormatError."""
+    return _read_npz(source) if file_format(source) == ".npz" else _read_safetensors(source)
+
+
+def file_format(path: Path) -> str:
+    """``.npz`` or ``.safetensors``, as the name says."""
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ValueError(f"path is {str(path)!r}, expected a name that ends in .npz or .safetensors")
+    return path.suffix
+
+
+def _read_npz(path: Path) -> Arrays:
+    """No member can be larger than the file allows: as it is, or by what deflate can make of it."""
+    import zipfile  # takes milliseconds, which `import pycomp` need not
+
+    arrays: Arrays = {}
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.infolist():
+                    name = member.filename.removesuffix(".npy")
+                    if name in arrays:
+                        raise FormatError(f"{path}: {name} is there twice")
+                    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise FormatError(f"{path}: {name} is compressed in a way that is not known")
+                    most = 1 if member.compress_type == zipfile.ZIP_STORED else DEFLATED
+                    if member.file_size > most * path.stat().st_size:
+                        raise FormatError(f"{path}: {name} claims more bytes than the file has")
+                    arrays[name] = _parse(archive.read(member), f"{path}: {name}")
+        except FormatError:
+            raise
+        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
+            raise FormatError(f"{path} is not a whole .npz file ({' '.join(str(error).split())})") from None
+    return arrays
+
+
+def _parse(content: bytes, what: str) -> NDArray[Any]:
+    """An array from the bytes of an .npy file, its size checked before anything is made of it."""
+    stream = io.BytesIO(content)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("another version")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except Exception as error:  # NumPy reads the header as Python text: SyntaxError, TokenError, TypeError, ...
+        raise FormatError(f"{what} has no header of an array ({' '.join(str(error).split())})") from None
+    size = dtype.itemsize
+    for length in shape:  # Python's integers do not overflow
+        size *= length
+    if dtype.hasobject or min(shape, default=0) < 0 or size != len(content) - stream.tell():
+        raise FormatError(f"{what} claims {dtype} {shape}, which its {len(content) - stream.tell()} bytes are not")
+    flat = np.frombuffer(content, dtype, offset=stream.tell())
+    array: NDArray[Any] = flat.reshape(shape, order="F" if fortran else "C").copy()
+    return array
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError("safetensors is not installed: pip install 'pycomp[formats]'") from None
+    return safetensors
+
+
+def _read_safetensors(path: Path) -> Arrays:
+    safetensors = _safetensors()
+    content = path.read_bytes()
+    try:
+        return safetensors.numpy.load(content)  # type: ignore[no-any-return]
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} is not a whole .safetensors file ({' '.join(str(error).split())})") from None

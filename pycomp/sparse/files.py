@@ -1,0 +1,87 @@
+"""Sparse matrices in files: ``.npz`` as SciPy writes and reads it, and ``.safetensors``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from pycomp._errors import FormatError
+from pycomp._files import Arrays, read_arrays, write_arrays
+
+from .csr import CSRMatrix
+
+NAMES = {"data", "indices", "indptr", "shape", "format"}
+
+
+def save(path: str | os.PathLike[str], a: CSRMatrix) -> None:
+    """Write a matrix as ``.npz``, which :func:`scipy.sparse.load_npz` reads, or ``.safetensors``, as the name says.
+
+    The arrays are ``data``, ``indices``, ``indptr``, ``shape`` and, in ``.npz``, ``format``. They go into a file beside
+    the target that then takes its name, so an interruption leaves what was there before.
+
+    Parameters
+    ----------
+    path : path that ends in .npz or .safetensors
+        The second needs ``pip install 'pycomp[formats]'``.
+    a : CSRMatrix
+
+    Raises
+    ------
+    TypeError
+        If ``a`` is something else.
+    ValueError
+        If the name ends otherwise.
+    ImportError
+        If safetensors is not installed.
+    OSError
+        If the file cannot be written.
+    """
+    if not isinstance(a, CSRMatrix):
+        raise TypeError(f"a is a {type(a).__name__}, expected a CSRMatrix")
+    target = Path(path)
+    arrays: Arrays = {"data": a.data, "indices": a.indices, "indptr": a.indptr, "shape": np.array(a.shape, np.int64)}
+    if target.suffix == ".npz":
+        arrays["format"] = np.array(b"csr")
+    write_arrays(target, arrays)
+
+
+def load(path: str | os.PathLike[str]) -> CSRMatrix:
+    """Read a matrix that :func:`save` or :func:`scipy.sparse.save_npz` wrote; rows are sorted and duplicates summed.
+
+    Raises
+    ------
+    pycomp.FormatError
+        If the file is cut short, of another format, or holds arrays that do not make a CSRMatrix.
+    ValueError
+        If the name does not end in .npz or .safetensors.
+    ImportError
+        If safetensors is not installed.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/a.npz", CSRMatrix.from_dense(np.eye(2, dtype=np.float32)))
+    ...     load(f"{folder}/a.npz")
+    CSRMatrix(shape=(2, 2), nnz=2)
+    """
+    source = Path(path)
+    arrays = read_arrays(source)
+    if missing := sorted({"data", "indices", "indptr", "shape"} - set(arrays)):
+        raise FormatError(f"{source} lacks {', '.join(missing)}")
+    if unknown := sorted(set(arrays) - NAMES - {"_is_array"}):  # SciPy's mark of an array
+        raise FormatError(f"{source} holds {', '.join(unknown)}, which a CSRMatrix does not have")
+    if "format" in arrays and arrays["format"].tobytes().rstrip(b"\0") != b"csr":
+        raise FormatError(f"{source} is of format {arrays['format'].tobytes()!r}, expected b'csr'")
+    shape = arrays["shape"]
+    if shape.dtype.kind not in "iu" or shape.shape != (2,):
+        raise FormatError(f"{source}: shape is an array {shape.dtype.name} {shape.shape}, expected two integers")
+    try:
+        whole = int(shape[0]), int(shape[1])
+        return CSRMatrix.from_arrays(arrays["data"], arrays["indices"], arrays["indptr"], whole)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{source}: {error}") from None
