@@ -124,7 +124,7 @@ PC_INLINE void block_2x2(int is_signed, const operands *o, epilogue *before, str
   const int64_t each = before->rows / (o->steps + 1) + 1;
   for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE) {
     STEP_2X2(x, ldx, w0, w1);
-    fetch(soon, s);
+    fetch(soon, s - 1);
     finish_until(before, s * each);
   }
   if (o->x_tail) STEP_2X2(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1]);
@@ -147,7 +147,7 @@ PC_INLINE void block_1x4(int is_signed, const operands *o, epilogue *before, str
   const int64_t each = before->rows / (o->steps + 1) + 1;
   for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
     STEP_1X4(x, ldx, w0, w1, w2, w3);
-    fetch(soon, s);
+    fetch(soon, s - 1);
     finish_until(before, s * each);
   }
   if (o->x_tail) STEP_1X4(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], o->w_tail[2], o->w_tail[3]);
@@ -210,7 +210,8 @@ void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t
   const int64_t panels = (row1 - row0 + HIGH - 1) / HIGH, slice = slice_bytes(j);
   const int64_t steps = panels * ((end - begin + 2 * SIDE - 1) / (2 * SIDE)) * (j->k / DEPTH);
   const int8_t *first = j->w + (end + SIDE - 1) / SIDE * slice, *last = j->w + (next + SIDE - 1) / SIDE * slice;
-  stream soon = {.w = first, .w_end = panels > 1 ? last : first, .each = steps ? ((last - first) / steps / DEPTH + 1) * DEPTH : 0};
+  stream soon = {.w = first, .w_end = panels > 1 ? last : first,
+                 .each = steps ? ((last - first) / steps / DEPTH + 1) * DEPTH : 0};
   for (int64_t row = row0; row < row1; row += HIGH) panel(j, row, row1, begin, end, &soon);
   _tile_release(); /* the system need not save tiles that are in their initial state */
 }

@@ -1,28 +1,33 @@
 """Softmax with temperature and the losses of knowledge distillation, accurate and with the same bits everywhere."""
 
-from ._decoupled import dist_loss, dkd_loss, ensemble_kd_loss, nkd_loss, standardized_kd_loss, top_k_kd_loss
-from ._divergences import (
-    binary_kd_loss,
-    forward_kl_loss,
-    jsd_loss,
-    logit_mse_loss,
-    reverse_kl_loss,
-    skew_kl_loss,
-    soft_cross_entropy,
-    total_variation_loss,
-)
-from ._features import (
-    attention_loss,
-    cka_loss,
-    contrastive_loss,
-    hint_loss,
-    relational_angle_loss,
-    relational_distance_loss,
-    similarity_loss,
-)
-from ._fused import fused_linear_kd_loss
-from ._loss import kd_loss
-from ._softmax import log_softmax, logsumexp, softmax
+from typing import TYPE_CHECKING
+
+from pycomp._lazy import attributes
+
+if TYPE_CHECKING:
+    from ._decoupled import dist_loss, dkd_loss, ensemble_kd_loss, nkd_loss, standardized_kd_loss, top_k_kd_loss
+    from ._divergences import (
+        binary_kd_loss,
+        forward_kl_loss,
+        jsd_loss,
+        logit_mse_loss,
+        reverse_kl_loss,
+        skew_kl_loss,
+        soft_cross_entropy,
+        total_variation_loss,
+    )
+    from ._features import (
+        attention_loss,
+        cka_loss,
+        contrastive_loss,
+        hint_loss,
+        relational_angle_loss,
+        relational_distance_loss,
+        similarity_loss,
+    )
+    from ._fused import fused_linear_kd_loss
+    from ._loss import kd_loss
+    from ._softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
     "attention_loss",
@@ -52,3 +57,15 @@ __all__ = [
     "top_k_kd_loss",
     "total_variation_loss",
 ]
+
+__getattr__ = attributes(__name__, {
+    "attention_loss": "_features", "binary_kd_loss": "_divergences", "cka_loss": "_features",
+    "contrastive_loss": "_features", "dist_loss": "_decoupled", "dkd_loss": "_decoupled",
+    "ensemble_kd_loss": "_decoupled", "forward_kl_loss": "_divergences", "fused_linear_kd_loss": "_fused",
+    "hint_loss": "_features", "jsd_loss": "_divergences", "kd_loss": "_loss", "log_softmax": "_softmax",
+    "logit_mse_loss": "_divergences", "logsumexp": "_softmax", "nkd_loss": "_decoupled",
+    "relational_angle_loss": "_features", "relational_distance_loss": "_features", "reverse_kl_loss": "_divergences",
+    "similarity_loss": "_features", "skew_kl_loss": "_divergences", "soft_cross_entropy": "_divergences",
+    "softmax": "_softmax", "standardized_kd_loss": "_decoupled", "top_k_kd_loss": "_decoupled",
+    "total_variation_loss": "_divergences",
+})

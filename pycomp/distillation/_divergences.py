@@ -2,7 +2,8 @@
 
 Of each row with p = softmax(teacher/T) and q = softmax(student/T). All of them work in float64 on operations that are
 rounded exactly, so the bits are the same on every machine; :func:`kd_loss`, the one that training lives on, is a C
-kernel.
+kernel. The logits of either side are read once, and the gradient is written once: what lies between works on chunks of
+2 MB an array.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def forward_kl_loss(
 ) -> Result:
     """KL(p‖q): what :func:`kd_loss` takes without labels, for any float type, shape and mask.
 
-    ``T²·Σ_j p_j (log p_j - log q_j)``; its gradient by the student is ``T·(q - p)``. Passes over the logits: 2.
+    ``T²·Σ_j p_j (log p_j - log q_j)``; its gradient by the student is ``T·(q - p)``.
 
     Parameters
     ----------

@@ -158,6 +158,9 @@ def kd_loss(
     for ``"batchmean"``, by T² if scale_by_t2 is False), ``u = 2**-24``; weights add a rounding. Half types are widened
     exactly and their gradient is rounded once more. float64, and label smoothing, are computed in float64, slower.
 
+    Passes of the kernel over a row: for its maximum, its terms and the divergence, with labels two more over the
+    student's; all but the first find it in cache.
+
     Examples
     --------
     >>> import numpy as np

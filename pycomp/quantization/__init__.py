@@ -5,8 +5,9 @@ integers on every machine; the float epilogue is one fixed chain, so results do 
 :mod:`pycomp.quantization.onnx_ops` has the operators of ONNX.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pycomp._lazy import attributes
 
 from .linear import Linear
 from .product import PackedInt8Matrix, matmul_int8, pack
@@ -52,19 +53,11 @@ __all__ = [
     "sensitivity",
 ]
 
-_LATER = {
+__getattr__ = attributes(__name__, {
     "InputMean": "correction", "bias_correction": "correction", "LayerError": "report",
     "SensitivityReport": "report", "sensitivity": "report",
     "fake_quantize": "fake", "fake_quantize_backward": "fake", "load": "files", "save": "files", "MSE": "histogram",
     "Entropy": "histogram", "Percentile": "histogram", "MinMax": "observer", "MovingAverage": "observer",
     "quantize_multiplier": "requantization", "requantize": "requantization", "requantize_fixed_point": "requantization",
     "PackedGroupedMatrix": "weight_only", "pack_groups": "weight_only",
-}
-"""Names -> their modules, loaded when used: an import of the package stays quick."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
-    return value
+})

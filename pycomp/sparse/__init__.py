@@ -6,8 +6,16 @@ is the chain of :mod:`pycomp.dense`, where a zero changes nothing but perhaps th
 zero that is not stored contributes nothing, also where x is NaN or infinite; a stored zero follows IEEE.
 """
 
+from typing import TYPE_CHECKING
+
+from pycomp._lazy import attributes
+
 from .csr import CSRMatrix
-from .files import load, save
 from .products import linear, matmul
 
+if TYPE_CHECKING:
+    from .files import load, save
+
 __all__ = ["CSRMatrix", "linear", "load", "matmul", "save"]
+
+__getattr__ = attributes(__name__, {"load": "files", "save": "files"})

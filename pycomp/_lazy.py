@@ -1,0 +1,21 @@
+"""Names that a package loads when they are used: its import stays quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def attributes(package: str, modules: dict[str, str]) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` (PEP 562): ``modules`` says of each name in which module it is."""
+
+    def find(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{modules[name]}", package), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return find
