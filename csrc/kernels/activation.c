@@ -12,10 +12,7 @@ typedef struct {
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = begin; i < end; i += LANES) {
-    const int64_t lanes = end - i < LANES ? end - i : LANES;
-    vf_store_n(j->y + i, lanes, vf_activate(vf_load_n(j->x + i, lanes), j->activation));
-  }
+  pc_activate_each(end - begin, j->x + begin, j->activation, j->y + begin);
 }
 
 int PC_FN(activate_f32)(int64_t n, const float *x, int32_t activation, float *y) {

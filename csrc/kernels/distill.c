@@ -30,17 +30,6 @@ typedef struct {
   int64_t ldgrad;
 } job;
 
-/* The sum of a row's terms; the terms themselves go to `keep`, if given. */
-static double sum_terms(int64_t n, const float *x, pc_terms t, float *keep) {
-  vd16 lanes = vd_zero();
-  for (int64_t i = 0; i < n; i += LANES) {
-    const vf16 e = pc_term(pc_load_row(x + i, n - i), t);
-    if (keep) pc_store_row(keep + i, n - i, e);
-    lanes = vd_add_vf(lanes, e);
-  }
-  return vd_fold_add(lanes);
-}
-
 /* e^-d - 1 + d over d^2 for |d| < 1/2, within 13 u relative */
 PC_INLINE vf16 second_order(vf16 d) {
   vf16 g = vf_set1(0x1.6cd0d0p-10f);
@@ -85,7 +74,7 @@ static double divergence(int64_t n, const float *s, const float *t, pc_terms stu
 /* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
-  const double sum = sum_terms(j->n, s, terms, NULL);
+  const double sum = pc_sum_terms(j->n, s, terms, NULL);
   if (grad) {
     const double step = j->scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum));
@@ -112,7 +101,7 @@ static double loss_of_row(const job *j, int64_t row, float *grad) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
   } else {
     const pc_terms student = pc_terms_of(max_s, j->temperature), teacher = pc_terms_of(max_t, j->temperature);
-    const double sum_s = sum_terms(j->n, s, student, grad), sum_t = sum_terms(j->n, t, teacher, NULL);
+    const double sum_s = pc_sum_terms(j->n, s, student, grad), sum_t = pc_sum_terms(j->n, t, teacher, NULL);
     const float step = (float)(j->scale * j->soft / j->temperature);
     const double kl = divergence(j->n, s, t, student, teacher, sum_s, sum_t, max_s, max_t, j->temperature, step, grad);
     loss = j->soft == 0.0 && kl == INFINITY ? 0.0 : j->soft * kl;

@@ -23,14 +23,7 @@ static void softmax_row(int64_t n, const float *x, double temperature, float *y)
     pc_fill_row(y, n, kind == PC_ROW_EMPTY ? 0.0f : NAN);
     return;
   }
-  const pc_terms terms = pc_terms_of(max, temperature);
-  vd16 lanes = vd_zero();
-  for (int64_t i = 0; i < n; i += LANES) {
-    const vf16 e = pc_term(pc_load_row(x + i, n - i), terms);
-    pc_store_row(y + i, n - i, e);
-    lanes = vd_add_vf(lanes, e);
-  }
-  const double inverse = 1.0 / vd_fold_add(lanes);
+  const double inverse = 1.0 / pc_sum_terms(n, x, pc_terms_of(max, temperature), y);
   const vf16 r = vf_set1((float)inverse), r_low = vf_set1((float)(inverse - (double)(float)inverse));
   for (int64_t i = 0; i < n; i += LANES) {
     const vf16 e = pc_load_row(y + i, n - i);
@@ -45,10 +38,8 @@ static void log_softmax_row(int64_t n, const float *x, double temperature, float
     pc_fill_row(y, n, kind == PC_ROW_EMPTY ? -INFINITY : NAN);
     return;
   }
-  const pc_terms terms = pc_terms_of(max, temperature);
-  vd16 lanes = vd_zero();
-  for (int64_t i = 0; i < n; i += LANES) lanes = vd_add_vf(lanes, pc_term(pc_load_row(x + i, n - i), terms));
-  const vd16 log_sum = vd_set1(-pc_log(vd_fold_add(lanes))), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
+  const double sum = pc_sum_terms(n, x, pc_terms_of(max, temperature), NULL);
+  const vd16 log_sum = vd_set1(-pc_log(sum)), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
   for (int64_t i = 0; i < n; i += LANES) {
     const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), top);
     pc_store_row(y + i, n - i, vf_from_vd(vd_fma(z, inverse, log_sum)));
@@ -59,10 +50,7 @@ static float logsumexp_row(int64_t n, const float *x, double temperature) {
   const float max = pc_row_max(x, n);
   const pc_row_kind kind = pc_classify_row(x, n, max);
   if (kind != PC_ROW_FINITE) return kind == PC_ROW_EMPTY ? -INFINITY : NAN;
-  const pc_terms terms = pc_terms_of(max, temperature);
-  vd16 lanes = vd_zero();
-  for (int64_t i = 0; i < n; i += LANES) lanes = vd_add_vf(lanes, pc_term(pc_load_row(x + i, n - i), terms));
-  return (float)(max / temperature + pc_log(vd_fold_add(lanes)));
+  return (float)(max / temperature + pc_log(pc_sum_terms(n, x, pc_terms_of(max, temperature), NULL)));
 }
 
 static void softmax_rows(int64_t begin, int64_t end, const void *context) {

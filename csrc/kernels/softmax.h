@@ -72,6 +72,17 @@ PC_INLINE vf16 pc_term(vf16 x, pc_terms t) {
   return vf_exp2(h, vf_min(d, vf_set1(0x1p-6f)));
 }
 
+/* The sum of a row's terms; the terms themselves go to `keep`, if given. */
+static inline double pc_sum_terms(int64_t n, const float *x, pc_terms t, float *keep) {
+  vd16 lanes = vd_zero();
+  for (int64_t i = 0; i < n; i += LANES) {
+    const vf16 e = pc_term(pc_load_row(x + i, n - i), t);
+    if (keep) pc_store_row(keep + i, n - i, e);
+    lanes = vd_add_vf(lanes, e);
+  }
+  return vd_fold_add(lanes);
+}
+
 /* log of a finite x > 0, within 2^-50 relative to max(1, |log x|): atanh series about sqrt 1/2 .. sqrt 2. */
 PC_INLINE double pc_log(double x) {
   int k;

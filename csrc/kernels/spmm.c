@@ -196,13 +196,6 @@ typedef struct {
   float chain;
 } slot;
 
-static void activate(float *y, int64_t n, int32_t activation) {
-  for (int64_t i = 0; i < n; i += LANES) {
-    const int64_t lanes = n - i < LANES ? n - i : LANES;
-    vf_store_n(y + i, lanes, vf_activate(vf_load_n(y + i, lanes), activation));
-  }
-}
-
 static void put(const job *j, int64_t row, float chain) {
   j->y[row] = j->bias ? chain + j->bias[row] : chain;
 }
@@ -269,7 +262,7 @@ static void run_row(int64_t begin, int64_t end, const void *context) {
     advance(j, s + full, 1, stretch);
     put(j, s[full].row, s[full].chain);
   }
-  if (j->activation) activate(j->y + begun, last - begun, j->activation);
+  if (j->activation) pc_activate_each(last - begun, j->y + begun, j->activation, j->y + begun);
 }
 
 int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const float *data, const int32_t *indices,

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .._sums import total
 from .._validate import positive, real
-from ._divergences import divergence, documented
-from ._double import Doubles, exp, expm1, log, total
+from ._divergences import divergence, documented, kl_terms
+from ._double import Doubles, exp, log
 from ._rows import Labels, Result, as_floats, log_softmax, product, reduced
 
 
@@ -33,11 +34,8 @@ def _split(x: Doubles, temperature: Doubles, labels: Labels) -> tuple[Doubles, D
 
 def _two(log_p: Doubles, log_rest: Doubles, log_q: Doubles, log_rest_q: Doubles) -> Doubles:
     """KL between two yes-or-no answers, given both logarithms of each."""
-    terms = []
-    for lp, lq in ((log_p, log_q), (log_rest, log_rest_q)):
-        p, q, d = exp(lp), exp(lq), lp - lq
-        terms.append(np.where(p == 0, q, p * (d + expm1(-d))))
-    return terms[0] + terms[1]
+    answers = (log_p, exp(log_p), log_q, exp(log_q)), (log_rest, exp(log_rest), log_rest_q, exp(log_rest_q))
+    return kl_terms(*answers[0]) + kl_terms(*answers[1])
 
 
 @documented
@@ -197,9 +195,8 @@ def standardized_kd_loss(
         mean, along = total(g)[:, None] / s.shape[1], total(g * zs)[:, None] / s.shape[1]
         return divergence(log_p, p, log_q, q), inverse[:, None] * (g - mean - zs * along)
 
-    return reduced(loss, student, teacher, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad)
+    return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
 @documented
@@ -261,9 +258,9 @@ def ensemble_kd_loss(
         # A sum of probabilities has a logarithm as good as its own: one rounding moves both by 2^-53.
         return divergence(log(p), p, log_q, q), (q - p) / temperature
 
-    return reduced(loss, student, None, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad, teacher_rows=rows_of)
+    return reduced(loss, student, None, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad,
+                   teacher_rows=rows_of)
 
 
 @documented
@@ -331,16 +328,15 @@ def top_k_kd_loss(
         inside_q, inside_log = np.take_along_axis(q, classes, axis=1), np.take_along_axis(log_q, classes, axis=1)
         rest, left = np.maximum(1.0 - total(p), 0.0), total(outside)
         rest = np.where(rest < 2.0**-48, 0.0, rest)  # rounding of a sum that is 1
-        d = log(rest) - log(left)
-        value = divergence(log(p), p, inside_log, inside_q) + np.where(rest == 0, left, rest * (d + expm1(-d)))
+        value = divergence(log(p), p, inside_log, inside_q) + kl_terms(log(rest), rest, log(left), left)
         share = np.where(left > 0, rest / np.where(left > 0, left, 1.0), 0.0)
         grad = outside * (1.0 - share)[:, None]
         np.put_along_axis(grad, classes, inside_q - p, axis=1)
         return value, grad / temperature
 
-    return reduced(loss, student, None, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad, teacher_rows=rows_of)
+    return reduced(loss, student, None, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad,
+                   teacher_rows=rows_of)
 
 
 def _correlation(a: Doubles, b: Doubles, axis: int) -> tuple[Doubles, Doubles]:

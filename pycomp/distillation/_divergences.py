@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from .._sums import total
 from .._validate import fraction
-from ._double import Doubles, exp, expm1, log, log1p, total
+from ._double import Doubles, exp, expm1, log, log1p
 from ._rows import Labels, Result, as_floats, log_softmax, product, reduced, through_softmax
 
 _SHARED = """
@@ -55,10 +56,15 @@ def documented(function: Any) -> Any:
     return function
 
 
-def divergence(log_p: Doubles, p: Doubles, log_q: Doubles, q: Doubles) -> Doubles:
-    """KL(p‖q) of rows as Σ p·(d + expm1(-d)), d = log p - log q: terms of second order, none of them negative."""
+def kl_terms(log_p: Doubles, p: Doubles, log_q: Doubles, q: Doubles) -> Doubles:
+    """p·(d + expm1(-d)), d = log p - log q: of second order, never negative, and of sum KL where p and q have sum 1."""
     d = log_p - log_q
-    return total(np.where(p == 0, q, p * (d + expm1(-d))))
+    return np.where(p == 0, q, p * (d + expm1(-d)))
+
+
+def divergence(log_p: Doubles, p: Doubles, log_q: Doubles, q: Doubles) -> Doubles:
+    """KL(p‖q) of rows."""
+    return total(kl_terms(log_p, p, log_q, q))
 
 
 @documented
@@ -98,9 +104,8 @@ def forward_kl_loss(
         (log_q, q), (log_p, p) = log_softmax(s, temperature), log_softmax(t, temperature)
         return divergence(log_p, p, log_q, q), (q - p) / temperature
 
-    return reduced(loss, student, teacher, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad)
+    return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
 @documented
@@ -135,9 +140,8 @@ def reverse_kl_loss(
         (log_q, q), (log_p, p) = log_softmax(s, temperature), log_softmax(t, temperature)
         return divergence(log_q, q, log_p, p), through_softmax(q, log_q - log_p, temperature)
 
-    return reduced(loss, student, teacher, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad)
+    return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
 def _mixed(log_p: Doubles, p: Doubles, log_q: Doubles, q: Doubles, share: float) -> tuple[Doubles, Doubles]:
@@ -196,9 +200,8 @@ def jsd_loss(
         value = beta * divergence(log_p, p, log_m, m) + (1 - beta) * divergence(log_q, q, log_m, m)
         return factor * value, through_softmax(q, factor * (1 - beta) * (log_q - log_m), temperature)
 
-    return reduced(loss, student, teacher, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad)
+    return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
 @documented
@@ -245,9 +248,8 @@ def skew_kl_loss(
         slope = -(1 - skew) * exp(np.where(p == 0, -np.inf, log_p - log_m))
         return divergence(log_p, p, log_m, m), through_softmax(q, slope, temperature)
 
-    return reduced(loss, student, teacher, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad)
+    return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
 @documented
@@ -280,9 +282,8 @@ def total_variation_loss(
         (_, q), (_, p) = log_softmax(s, temperature), log_softmax(t, temperature)
         return 0.5 * total(np.abs(p - q)), through_softmax(q, 0.5 * np.sign(q - p), temperature)
 
-    return reduced(loss, student, teacher, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad)
+    return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
 @documented
@@ -334,9 +335,9 @@ def soft_cross_entropy(
         (p,), (log_q, q) = other, log_softmax(s, temperature)
         return -total(product(p, log_q)), (q * total(p)[:, None] - p) / temperature
 
-    return reduced(loss, student, None, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad, teacher_rows=probabilities)
+    return reduced(loss, student, None, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad,
+                   teacher_rows=probabilities)
 
 
 @documented
@@ -370,9 +371,8 @@ def logit_mse_loss(
         difference = np.where(s == t, 0.0, s - t)
         return total(difference * difference) / s.shape[1], 2.0 * difference / s.shape[1]
 
-    return reduced(loss, student, teacher, labels=None, temperature=1.0, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=False, check_finite=check_finite,
-                   return_grad=return_grad)
+    return reduced(loss, student, teacher, temperature=1.0, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=False, check_finite=check_finite, return_grad=return_grad)
 
 
 def _log_sigmoid(z: Doubles) -> Doubles:
@@ -414,10 +414,8 @@ def binary_kd_loss(
         for sign in (1.0, -1.0):
             log_q, log_p = _log_sigmoid(sign * s / temperature), _log_sigmoid(sign * t / temperature)
             both.append((log_p, exp(log_p), log_q, exp(log_q)))
-        value = total(np.concatenate([np.where(p == 0, q, p * ((lp - lq) + expm1(lq - lp)))
-                                      for lp, p, lq, q in both], axis=1))
+        value = total(np.concatenate([kl_terms(*answer) for answer in both], axis=1))
         return value, (both[0][3] - both[0][1]) / temperature
 
-    return reduced(loss, student, teacher, labels=None, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=None, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad)
+    return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
+                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)

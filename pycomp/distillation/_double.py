@@ -75,19 +75,3 @@ def log1p(x: Doubles) -> Doubles:
     near = np.abs(x) <= 0.25
     small = np.where(near, x, 0.0)
     return np.where(near, _log_ratio(small / (2.0 + small)), log(1.0 + x))
-
-
-def total(terms: Doubles, axis: int = -1) -> Doubles:
-    """Sums along an axis, padded with zeros to a power of two and folded by halves (j and j + n/2)."""
-    terms = np.moveaxis(terms, axis, -1)
-    size = terms.shape[-1]
-    length = 1 << max(size - 1, 0).bit_length()
-    if length != size:
-        padded = np.zeros((*terms.shape[:-1], length))
-        padded[..., :size] = terms
-        terms = padded
-    while length > 1:
-        length //= 2
-        terms = terms[..., :length] + terms[..., length:]
-    sums: Doubles = terms[..., 0] if terms.shape[-1] else np.zeros(terms.shape[:-1])
-    return sums

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from pycomp import dense
 
+from .._sums import total
 from .._validate import FLOAT32, integer, positive
-from ._double import Doubles, total
+from ._double import Doubles
 from ._rows import as_floats, log_softmax
 
 Floats = NDArray[np.float32]

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
+from .._sums import total
 from .._validate import FLOAT32, fraction, rows
 from ._divergences import divergence
-from ._double import Doubles, total
+from ._double import Doubles
 from ._rows import (
     REDUCTIONS,
     Labels,

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._sums import total
 from .._validate import positive
-from ._double import Doubles, exp, log, total
+from ._double import Doubles, exp, log
 
 CHUNK = 1 << 18
 """Logits in float64 at a time: 2 MB an array."""
@@ -126,8 +127,8 @@ def divisor(reduction: str, weights: Doubles, kept: NDArray[np.bool_]) -> float:
 
 
 def reduced(
-    loss: RowLoss, student: Any, teacher: Any, *, labels: Any, temperature: Any, mask: Any, weights: Any,
-    ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
+    loss: RowLoss, student: Any, teacher: Any, *, temperature: Any, mask: Any, weights: Any, reduction: str,
+    scale_by_t2: bool, check_finite: bool, return_grad: bool, labels: Any = None, ignore_index: int | None = None,
     teacher_rows: Callable[[NDArray[np.int64]], Any] | None = None,
 ) -> Result:
     """The loss over all rows, and its gradient if asked for.

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
+from .._sums import total
 from .._validate import contiguous, delivered, integer, positive, result
-from ._double import Doubles, exp, log, total
+from ._double import Doubles, exp, log
 from ._rows import as_floats, choice
 
 Rows = NDArray[Any]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pycomp._sums import total
 from pycomp._validate import FLOAT32, as_array, optional_vector
 
 from .observer import finite
@@ -14,20 +15,6 @@ from .tensor import QuantizedTensor
 
 ROWS = 256
 """Outputs whose weights are in float64 at a time."""
-
-
-def fold(terms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums along the last axis, padded with zeros to a power of two and folded by halves (j and j + n/2).
-
-    Element-wise additions alone, so the bits do not depend on the machine.
-    """
-    length = 1 << max(terms.shape[-1] - 1, 0).bit_length()
-    sums = np.zeros((*terms.shape[:-1], length))
-    sums[..., : terms.shape[-1]] = terms
-    while length > 1:
-        length //= 2
-        sums = sums[..., :length] + sums[..., length:]
-    return sums[..., 0]
 
 
 class InputMean:
@@ -73,8 +60,8 @@ class InputMean:
         if self._total is not None and self._total.shape[0] != x.shape[1]:
             raise ValueError(f"x has {x.shape[1]} columns, expected {self._total.shape[0]} as before")
         finite(x, None)
-        total = fold(x.T.astype(np.float64))
-        self._total = total if self._total is None else self._total + total
+        sums = total(x.T.astype(np.float64))
+        self._total = sums if self._total is None else self._total + sums
         self.count += x.shape[0]
 
     def merge(self, other: InputMean) -> None:
@@ -161,7 +148,7 @@ def bias_correction(
     shift = np.empty(n)
     for i in range(0, n, ROWS):
         part = slice(i, i + ROWS)
-        shift[part] = fold(values[part].astype(np.float64) * seen - weight[part].astype(np.float64) * exact)
+        shift[part] = total(values[part].astype(np.float64) * seen - weight[part].astype(np.float64) * exact)
     return ((0.0 if before is None else before) - shift).astype(np.float32)
 
 

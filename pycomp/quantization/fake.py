@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pycomp._sums import total
 from pycomp._validate import FLOAT32, as_array, contiguous, result
 from pycomp.kernels import dispatch
 
-from .correction import fold
 from .schemes import Layout, check_axis, layout
 from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, dequantize, quantize
 
@@ -153,5 +153,5 @@ def fake_quantize_backward(
     per_scale = sums.reshape(2, parts.outer, scale.size, sums.shape[2]).swapaxes(1, 2).reshape(
         2, scale.size, parts.outer * sums.shape[2])
     with np.errstate(over="ignore", under="ignore"):
-        dscale, dzero = (fold(per_scale) * factor).astype(np.float32).reshape(2, *parts.shape)
+        dscale, dzero = (total(per_scale) * factor).astype(np.float32).reshape(2, *parts.shape)
     return contiguous(dx.T if parts.by_column else dx).reshape(x.shape), dscale, dzero
