@@ -7,92 +7,13 @@ an operand has explicit strides, these after its pointer; a test compares the tw
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
+from .contract_sparse import ENTRIES as SPARSE
+from .entry import DTYPES, In, Kernel, Operand, Opt, Out, Scalar
+from .reference import dense, distillation, pruning, quantization
 
-from .reference import dense, distillation, pruning, quantization, sparse
-
-DTYPES: dict[str, np.dtype[Any]] = {
-    "f16": np.dtype(np.float16),
-    "bf16": np.dtype(np.uint16),  # the bits of a bfloat16, which NumPy lacks
-    "f32": np.dtype(np.float32),
-    "f64": np.dtype(np.float64),
-    "i8": np.dtype(np.int8),
-    "u8": np.dtype(np.uint8),
-    "i32": np.dtype(np.int32),
-    "i64": np.dtype(np.int64),
-    "bool": np.dtype(np.bool_),
-}
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One argument: an array (``shape`` names its sizes) or a scalar (``shape`` is None)."""
-
-    name: str
-    dtype: str
-    shape: tuple[str, ...] | None
-    kind: Literal["in", "opt", "out", "scalar"]
-    strides: int = 0
-    """Explicit strides: 0, C-contiguous; 1, rows may be apart (a leading dimension); 2, any."""
-
-
-def _shape(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
-
-
-def In(name: str, dtype: str, shape: str, strides: int = 0) -> Operand:  # noqa: N802
-    return Operand(name, dtype, _shape(shape), "in", strides)
-
-
-def Opt(name: str, dtype: str, shape: str) -> Operand:  # noqa: N802
-    """An input that may be None."""
-    return Operand(name, dtype, _shape(shape), "opt")
-
-
-def Out(name: str, dtype: str, shape: str, strides: int = 0) -> Operand:  # noqa: N802
-    return Operand(name, dtype, _shape(shape), "out", strides)
-
-
-def Scalar(name: str, dtype: str) -> Operand:  # noqa: N802
-    return Operand(name, dtype, None, "scalar")
-
-
-@dataclass(frozen=True)
-class Kernel:
-    name: str
-    family: str
-    """Where it lives: kernels/reference/<family>.py, kernels/jit/<family>.py, tests/<family>/."""
-    sizes: tuple[str, ...]
-    operands: tuple[Operand, ...]
-    reference: Callable[..., None]
-    bound: Callable[..., Any]
-    """Allowed |error| of each output (an array, or a tuple of them), from the operands and the reference's outputs."""
-    sample: Callable[..., tuple[Any, ...]]
-    """Operands (inputs and scalars) from a random generator and the sizes."""
-    flops: Callable[..., float]
-    bytes: Callable[..., float]
-    edges: dict[str, tuple[int, ...]]
-    """Sizes at which an implementation may go wrong: 0, 1, and around every tile."""
-    shapes: tuple[tuple[str, dict[str, int]], ...]
-    """Sizes worth timing, each with its reason."""
-    chain: Callable[..., None] | None = None
-    """The promised chain of float32 operations, literally."""
-    invariant: tuple[str, ...] = ("threads", "batch", "alignment", "level", "backend")
-    batch: str | None = "m"
-    """The size along which a row alone equals the row in a batch."""
-
-    @property
-    def inputs(self) -> tuple[Operand, ...]:
-        return tuple(o for o in self.operands if o.kind != "out")
-
-    @property
-    def outputs(self) -> tuple[Operand, ...]:
-        return tuple(o for o in self.operands if o.kind == "out")
-
+__all__ = ["DTYPES", "KERNELS", "Kernel", "Operand"]
 
 LINEAR_SHAPES = (
     ("one row, weights in L3", {"m": 1, "k": 768, "n": 3072}),
@@ -112,19 +33,6 @@ LINEAR_EDGES = {
     "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 130, 250),
 }
 
-SPARSE_SHAPES = tuple(
-    (f"{what}, {zeros} % zeros", {"m": m, "k": size, "n": size, "nnz": size * size * (100 - zeros) // 100})
-    for what, m, size in (("one row, a 7B model's square", 1, 4096), ("sixteen rows", 16, 4096),
-                          ("a prompt", 128, 4096), ("BERT-base square, in cache", 128, 768))
-    for zeros in (50, 80, 90, 95)
-)
-_CSR = (
-    In("data", "f32", "nnz"),
-    In("indices", "i32", "nnz"),
-    In("indptr", "i64", "n+1"),
-    Opt("bias", "f32", "n"),
-    Scalar("activation", "i32"),
-)
 INT8_EDGES = {
     "m": (0, 1, 2, 3, 4, 5, 7, 8, 9, 17),
     "k": (0, 1, 2, 3, 4, 5, 63, 64, 65, 127, 2047, 2049, 4300),
@@ -235,42 +143,7 @@ _ALL = (
         shapes=(("a 7B model's square", {"k": 4096, "n": 4096}),),
         batch=None,
     ),
-    Kernel(
-        name="spmm_csr_f32",
-        family="sparse",
-        sizes=("m", "k", "n", "nnz"),
-        operands=(In("x", "f32", "ceil16(m),k,16"), *_CSR, Out("y", "f32", "m,n", strides=2)),
-        reference=sparse.spmm_csr_f32,
-        bound=sparse.spmm_csr_f32_bound,
-        chain=sparse.spmm_csr_f32_chain,
-        sample=sparse.spmm_csr_f32_sample,
-        flops=lambda m, k, n, nnz: 2 * m * nnz,
-        bytes=lambda m, k, n, nnz: 4 * (m * k + m * n) + 8 * nnz + 8 * n,
-        edges={
-            "m": (0, 1, 15, 16, 17, 33, 64, 65, 81),
-            "k": (0, 1, 2, 17, 95, 96, 97, 193, 385),
-            "n": (0, 1, 2, 3, 15, 17, 127, 129),
-        },
-        shapes=tuple(shape for shape in SPARSE_SHAPES if shape[1]["m"] > 1),
-        batch=None,
-    ),
-    Kernel(
-        name="spmv_csr_f32",
-        family="sparse",
-        sizes=("k", "n", "nnz"),
-        operands=(In("x", "f32", "k"), *_CSR, Out("y", "f32", "n")),
-        reference=sparse.spmv_csr_f32,
-        bound=sparse.spmv_csr_f32_bound,
-        chain=sparse.spmv_csr_f32_chain,
-        sample=sparse.spmv_csr_f32_sample,
-        flops=lambda k, n, nnz: 2 * nnz,
-        bytes=lambda k, n, nnz: 4 * (k + n) + 8 * nnz + 8 * n,
-        edges={"k": (0, 1, 2, 16, 17, 300), "n": (0, 1, 2, 3, 4, 5, 8, 9, 130)},
-        shapes=tuple(
-            (why, {s: sizes[s] for s in ("k", "n", "nnz")}) for why, sizes in SPARSE_SHAPES if sizes["m"] == 1
-        ),
-        batch=None,
-    ),
+    *SPARSE,
     Kernel(
         name="topk_mask_f32",
         family="pruning",

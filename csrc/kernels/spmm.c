@@ -1,5 +1,5 @@
-/* y[i,j] = activation(sum over the stored entries p of row j, in order, of x[i, indices[p]] * data[p] + bias[j]): one fma
- * chain an output, the chain of gemm_f32 without the zeros. Lanes go across i, threads across j, so that every level,
+/* y[i,j] = activation(sum over the stored entries p of row j, in order, of x[i, indices[p]] * data[p] + bias[j] +
+ * residual[i,j]): one fma chain an output, the chain of gemm_f32 without the zeros. Lanes go across i, threads across j, so that every level,
  * thread count and batch gives the same bits.
  * Limit: one load of x for each fma, from L1 in blocks of columns; at few entries a row, the branch that ends a row.
  *
@@ -9,9 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "activation.h"
-#include "table.h"
-#include "vocabulary.h"
+#include "product.h"
 
 enum {
   CHAINS = PC_TILE_VECTORS(1),         /* vectors that the level's registers hold as chains in flight */
@@ -29,14 +27,11 @@ enum {
 #define HEIGHT(vectors) (CHAINS / (vectors) < FLIGHT ? CHAINS / (vectors) : FLIGHT)
 
 typedef struct {
-  int64_t m, k, n;
+  int64_t k;
   const float *x, *data;
   const int32_t *indices;
   const int64_t *indptr;
-  const float *bias;
-  int32_t activation;
-  float *y;
-  int64_t y_row, y_column;
+  pc_end end;
 } job;
 
 /* The first entry of a row, from p on, whose column is not below stop. */
@@ -99,24 +94,6 @@ static void run_down(int vectors, const job *j, const float *x, const int64_t *i
   switch (vectors) { SHAPE(1) SHAPE(2) SHAPE(3) SHAPE(4) }
 }
 
-/* y = activation(chain + bias) for finished rows, from chains [rows][width] to y at any strides. */
-static void finish(const job *j, int64_t i0, int64_t row0, int64_t rows, int64_t width, float *chains) {
-  const int64_t lanes = j->m - i0 < width ? j->m - i0 : width;
-  float *y = j->y + i0 * j->y_row + row0 * j->y_column;
-  if (j->bias || j->activation)
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t c = r * width; c < (r + 1) * width; c += LANES) {
-        vf16 v = vf_load(chains + c);
-        if (j->bias) v = vf_add(v, vf_set1(j->bias[row0 + r]));
-        vf_store(chains + c, vf_activate(v, j->activation));
-      }
-  if (j->y_row == 1)
-    for (int64_t r = 0; r < rows; r++) memcpy(y + r * j->y_column, chains + r * width, (size_t)lanes * sizeof(float));
-  else
-    for (int64_t i = 0; i < lanes; i++)
-      for (int64_t r = 0; r < rows; r++) y[i * j->y_row + r * j->y_column] = chains[r * width + i];
-}
-
 /* Columns in a block: for L1 if a row has enough entries there, several vectors use each, and the entries of the group,
  * which are then not read in order, stay in L2; else for L2. */
 static int64_t block_of(const job *j, int vectors, int64_t entries, int64_t rows) {
@@ -137,12 +114,12 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
     stop = j->k - stop < block ? j->k : stop + block;
     run_down(vectors, j, j->x + slice * LANES * j->k, indptr, rows, stop, at, chains, first);
   } while (stop < j->k);
-  finish(j, slice * LANES, row, rows, LANES * vectors, chains);
+  pc_finish(&j->end, slice * LANES, row, rows, LANES * vectors, chains);
 }
 
 /* The work up to row i is indptr[i] + i: an entry and a row count alike. */
 static int64_t row_at(const job *j, int64_t work) {
-  int64_t low = 0, high = j->n;
+  int64_t low = 0, high = j->end.n;
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
     if (j->indptr[middle] + middle < work) low = middle + 1;
@@ -153,7 +130,7 @@ static int64_t row_at(const job *j, int64_t work) {
 
 static void run_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t slices = (j->m + LANES - 1) / LANES, panels = (slices + WIDEST - 1) / WIDEST;
+  const int64_t slices = (j->end.m + LANES - 1) / LANES, panels = (slices + WIDEST - 1) / WIDEST;
   const int64_t widest = (slices + panels - 1) / panels, last = row_at(j, end);
   int64_t rows;
   for (int64_t row = row_at(j, begin); row < last; row += rows) {
@@ -168,17 +145,18 @@ static void run_rows(int64_t begin, int64_t end, const void *context) {
 
 /* The rows of a job are cut at its entries; a matrix whose ends do not fit its entries is refused. */
 static int run_job(const job *j, int64_t nnz, void (*run)(int64_t, int64_t, const void *)) {
-  if (j->m == 0 || j->n == 0) return PC_OK;
-  if (j->indptr[0] != 0 || j->indptr[j->n] != nnz) return PC_EINVAL;
-  pc_for(nnz + j->n, 1 + GRAIN / j->m, run, j);
+  const pc_end *e = &j->end;
+  if (e->m < 0 || j->k < 0 || e->n < 0 || nnz < 0 || !pc_is_activation(e->activation)) return PC_EINVAL;
+  if (e->m == 0 || e->n == 0) return PC_OK;
+  if (j->indptr[0] != 0 || j->indptr[e->n] != nnz) return PC_EINVAL;
+  pc_for(nnz + e->n, 1 + GRAIN / e->m, run, j);
   return PC_OK;
 }
 
 int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *x, const float *data,
-                        const int32_t *indices, const int64_t *indptr, const float *bias, int32_t activation, float *y,
-                        int64_t y_row, int64_t y_column) {
-  if (m < 0 || k < 0 || n < 0 || nnz < 0 || !pc_is_activation(activation)) return PC_EINVAL;
-  const job j = {m, k, n, x, data, indices, indptr, bias, activation, y, y_row, y_column};
+                        const int32_t *indices, const int64_t *indptr, const float *bias, const float *residual,
+                        int32_t activation, float *y, int64_t y_row, int64_t y_column) {
+  const job j = {k, x, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column}};
   return run_job(&j, nnz, run_rows);
 }
 
@@ -196,17 +174,13 @@ typedef struct {
   float chain;
 } slot;
 
-static void put(const job *j, int64_t row, float chain) {
-  j->y[row] = j->bias ? chain + j->bias[row] : chain;
-}
-
 /* Fills a slot with the next row that has entries; 0 if there is none before row `last`. */
 static int take(const job *j, slot *s, int64_t *next, int64_t last) {
   while (*next < last) {
     const int64_t row = (*next)++, at = j->indptr[row], left = j->indptr[row + 1] - at;
     *s = (slot){row, at, left, 0.0f};
     if (left) return 1;
-    put(j, row, 0.0f);
+    j->end.y[row] = 0.0f;
   }
   return 0;
 }
@@ -244,7 +218,7 @@ PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
 static void run_row(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t begun = row_at(j, begin), last = row_at(j, end);
-  const int64_t stretch = j->indptr[j->n] > CACHED ? LANES : INT64_MAX; /* a cache line */
+  const int64_t stretch = j->indptr[j->end.n] > CACHED ? LANES : INT64_MAX; /* a cache line */
   int64_t next = begun;
   slot s[FLIGHT];
   int full = 0;
@@ -254,20 +228,19 @@ static void run_row(int64_t begin, int64_t end, const void *context) {
     for (int r = 0; r < full; r++)
       if (s[r].left <= ALONE) {
         advance(j, s + r, 1, stretch);
-        put(j, s[r].row, s[r].chain);
+        j->end.y[s[r].row] = s[r].chain;
         if (!take(j, s + r, &next, last)) s[r--] = s[--full];
       }
   }
   while (full--) {
     advance(j, s + full, 1, stretch);
-    put(j, s[full].row, s[full].chain);
+    j->end.y[s[full].row] = s[full].chain;
   }
-  if (j->activation) pc_activate_each(last - begun, j->y + begun, j->activation, j->y + begun);
+  pc_finish_row(&j->end, begun, last - begun);
 }
 
 int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const float *data, const int32_t *indices,
-                        const int64_t *indptr, const float *bias, int32_t activation, float *y) {
-  if (k < 0 || n < 0 || nnz < 0 || !pc_is_activation(activation)) return PC_EINVAL;
-  const job j = {1, k, n, x, data, indices, indptr, bias, activation, y, n, 1};
+                        const int64_t *indptr, const float *bias, const float *residual, int32_t activation, float *y) {
+  const job j = {k, x, data, indices, indptr, {1, n, NULL, bias, residual, activation, y, n, 1}};
   return run_job(&j, nnz, run_row);
 }

@@ -63,6 +63,19 @@ PC_INLINE void vf_stream(float *p, vf16 a) { _mm256_stream_ps(p, a.a); _mm256_st
 PC_INLINE void vf_stream_fence(void) { _mm_sfence(); }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return (vi16){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return (vi16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
+PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return (vi16){_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))}; }
+PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return (vf16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))}; }
+PC_INLINE vf16 vf_gather(const float *p, vi16 at) { return (vf16){_mm256_i32gather_ps(p, at.a, 4), _mm256_i32gather_ps(p, at.b, 4)}; }
+PC_INLINE vi16 vi_gather(const int32_t *p, vi16 at) { return (vi16){_mm256_i32gather_epi32(p, at.a, 4), _mm256_i32gather_epi32(p, at.b, 4)}; }
+/* Each byte of a word is a lane: 1 where its bit is set; multiplied, it becomes the count of those below it. */
+PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) {
+  const uint64_t ones = 0x0101010101010101, apart = (bits & 0xff) * ones & 0x8040201008040201;
+  const uint64_t set = (apart + 0x7f7f7f7f7f7f7f7f) >> 7 & ones;
+  const __m256i rank = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)(set * (ones << 8))));
+  const __m256i lanes = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)(set * 0xff)));
+  return _mm256_and_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), rank), _mm256_castsi256_ps(lanes));
+}
+PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return (vf16){pc_expand8(p, bits), pc_expand8(p + __builtin_popcount(bits & 0xff), bits >> 8)}; }
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { const __m256 v = _mm256_set1_ps(x); return (vf16){v, v}; }
@@ -108,6 +121,10 @@ PC_INLINE vm16 vm_and(vm16 a, vm16 b) { PC_BOTH(vm16, _mm256_and_si256, a, b); }
 PC_INLINE vm16 vm_or(vm16 a, vm16 b) { PC_BOTH(vm16, _mm256_or_si256, a, b); }
 PC_INLINE uint32_t vm_bits(vm16 m) {
   return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(m.a)) | (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(m.b)) << 8;
+}
+PC_INLINE vm16 vm_from_bits(uint32_t bits) {
+  const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), high = _mm256_slli_epi32(low, 8), all = _mm256_set1_epi32((int32_t)bits);
+  return (vm16){_mm256_cmpeq_epi32(_mm256_and_si256(all, low), low), _mm256_cmpeq_epi32(_mm256_and_si256(all, high), high)};
 }
 
 /* -- int32 arithmetic */
@@ -164,6 +181,10 @@ PC_INLINE vi16 dot_sum(dot16 acc) { return (vi16){pc_fold_pairs(acc.part[0], acc
 #endif
 
 /* -- lanes moved */
+PC_INLINE __m256 pc_take8(vf16 a, __m256i at) { /* bit 3 of a lane says which half */
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(a.a, at), _mm256_permutevar8x32_ps(a.b, at), _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
+}
+PC_INLINE vf16 vf_take(vf16 a, vi16 at) { return (vf16){pc_take8(a, at.a), pc_take8(a, at.b)}; }
 PC_INLINE vi16 vi_turn4(vi16 a) { return (vi16){_mm256_shuffle_epi32(a.a, 0x39), _mm256_shuffle_epi32(a.b, 0x39)}; }
 PC_INLINE vi16 vi_swap4(vi16 a) { return (vi16){_mm256_permute2x128_si256(a.a, a.a, 1), _mm256_permute2x128_si256(a.b, a.b, 1)}; }
 PC_INLINE vi16 vi_swap8(vi16 a) { return (vi16){a.b, a.a}; }
@@ -191,6 +212,8 @@ PC_INLINE int32_t vi_fold_add(vi16 a) {
 
 /* -- double */
 PC_INLINE vd16 vd_zero(void) { const __m256d z = _mm256_setzero_pd(); return (vd16){z, z, z, z}; }
+PC_INLINE vd16 vd_load(const double *p) { return (vd16){_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4), _mm256_loadu_pd(p + 8), _mm256_loadu_pd(p + 12)}; }
+PC_INLINE void vd_store(double *p, vd16 s) { _mm256_storeu_pd(p, s.a); _mm256_storeu_pd(p + 4, s.b); _mm256_storeu_pd(p + 8, s.c); _mm256_storeu_pd(p + 12, s.d); }
 PC_INLINE __m256d pc_low_pd(__m256 x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
 PC_INLINE __m256d pc_high_pd(__m256 x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
 PC_INLINE vd16 vd_add_vf(vd16 s, vf16 x) {

@@ -34,6 +34,11 @@ PC_INLINE void vf_stream(float *p, vf16 a) { _mm512_stream_ps(p, a); }
 PC_INLINE void vf_stream_fence(void) { _mm_sfence(); }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
+PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+PC_INLINE vf16 vf_gather(const float *p, vi16 at) { return _mm512_i32gather_ps(at, p, 4); }
+PC_INLINE vi16 vi_gather(const int32_t *p, vi16 at) { return _mm512_i32gather_epi32(at, p, 4); }
+PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p)); }
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { return _mm512_set1_ps(x); }
@@ -71,6 +76,7 @@ PC_INLINE vi16 vi_select(vm16 m, vi16 a, vi16 b) { return _mm512_mask_mov_epi32(
 PC_INLINE vm16 vm_and(vm16 a, vm16 b) { return (vm16)(a & b); }
 PC_INLINE vm16 vm_or(vm16 a, vm16 b) { return (vm16)(a | b); }
 PC_INLINE uint32_t vm_bits(vm16 m) { return m; }
+PC_INLINE vm16 vm_from_bits(uint32_t bits) { return (vm16)bits; }
 
 /* -- int32 arithmetic */
 PC_INLINE vi16 vi_add(vi16 a, vi16 b) { return _mm512_add_epi32(a, b); }
@@ -126,6 +132,7 @@ PC_INLINE vi16 dot_sum(dot16 acc) {
 #endif
 
 /* -- lanes moved */
+PC_INLINE vf16 vf_take(vf16 a, vi16 at) { return _mm512_permutexvar_ps(at, a); }
 PC_INLINE vi16 vi_turn4(vi16 a) { return _mm512_shuffle_epi32(a, 0x39); }
 PC_INLINE vi16 vi_swap4(vi16 a) { return _mm512_shuffle_i32x4(a, a, 0xb1); }
 PC_INLINE vi16 vi_swap8(vi16 a) { return _mm512_shuffle_i32x4(a, a, 0x4e); }
@@ -149,6 +156,8 @@ PC_INLINE int32_t vi_fold_add(vi16 a) { return _mm512_reduce_add_epi32(a); }
 
 /* -- double */
 PC_INLINE vd16 vd_zero(void) { return (vd16){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+PC_INLINE vd16 vd_load(const double *p) { return (vd16){_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)}; }
+PC_INLINE void vd_store(double *p, vd16 a) { _mm512_storeu_pd(p, a.lo); _mm512_storeu_pd(p + 8, a.hi); }
 PC_INLINE vd16 vd_add_vf(vd16 a, vf16 b) {
   return (vd16){_mm512_add_pd(a.lo, _mm512_cvtps_pd(_mm512_castps512_ps256(b))),
                 _mm512_add_pd(a.hi, _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1)))};

@@ -57,6 +57,26 @@ PC_INLINE vi16 vi_load_s8(const int8_t *p) {
   const int16x8_t low = vmovl_s8(vget_low_s8(b)), high = vmovl_s8(vget_high_s8(b));
   return (vi16){{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)), vmovl_s16(vget_low_s16(high)), vmovl_s16(vget_high_s16(high))}};
 }
+PC_INLINE vi16 vi_load_u16(const uint16_t *p) { PC_EACH(vi16, vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p + 4 * i)))); }
+PC_INLINE vf16 vf_load_f16(const uint16_t *p) { PC_EACH(vf16, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
+PC_INLINE vf16 vf_gather(const float *p, vi16 at) {
+  int32_t from[16];
+  float all[16];
+  vi_store(from, at);
+  for (int i = 0; i < 16; i++) all[i] = p[from[i]];
+  return vf_load(all);
+}
+PC_INLINE vi16 vi_gather(const int32_t *p, vi16 at) {
+  int32_t all[16];
+  vi_store(all, at);
+  for (int i = 0; i < 16; i++) all[i] = p[all[i]];
+  return vi_load(all);
+}
+PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) {
+  float all[16];
+  for (int i = 0; i < 16; i++) all[i] = bits >> i & 1 ? *p++ : 0.0f;
+  return vf_load(all);
+}
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, vdupq_n_f32(x)); }
@@ -104,6 +124,10 @@ PC_INLINE vm16 vm_first(int64_t n) {
   const int32x4_t iota = {0, 1, 2, 3}, count = vdupq_n_s32(n > 16 ? 16 : (int32_t)n);
   PC_EACH(vm16, vcgtq_s32(count, vaddq_s32(iota, vdupq_n_s32(4 * i))));
 }
+PC_INLINE vm16 vm_from_bits(uint32_t bits) {
+  static const uint32_t first[4] = {1, 2, 4, 8};
+  PC_EACH(vm16, vtstq_u32(vdupq_n_u32(bits), vshlq_u32(vld1q_u32(first), vdupq_n_s32(4 * i))));
+}
 PC_INLINE uint32_t vm_bits(vm16 m) {
   const uint32x4_t weight = {1, 2, 4, 8};
   uint32_t r = 0;
@@ -133,6 +157,14 @@ PC_INLINE int32x4_t pc_dot_u8s8(int32x4_t acc, int32x4_t u, int32x4_t s) {
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { PC_EACH(vi16, pc_dot_u8s8(acc.q[i], u.q[i], s.q[i])); }
 
 /* -- lanes moved */
+PC_INLINE vf16 vf_take(vf16 a, vi16 at) {
+  float from[16], all[16];
+  int32_t lanes[16];
+  vf_store(from, a);
+  vi_store(lanes, at);
+  for (int i = 0; i < 16; i++) all[i] = from[lanes[i] & 15];
+  return vf_load(all);
+}
 PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, vextq_s32(a.q[i], a.q[i], 1)); }
 PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.q[i ^ 1]); }
 PC_INLINE vi16 vi_swap8(vi16 a) { PC_EACH(vi16, a.q[i ^ 2]); }
@@ -156,6 +188,8 @@ PC_INLINE float vf_fold_min(vf16 a) { PC_FOLD(pc_min4, a); }
 PC_INLINE int32_t vi_fold_add(vi16 a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.q[0], a.q[2]), vaddq_s32(a.q[1], a.q[3]))); }
 
 /* -- double */
+PC_INLINE vd16 vd_load(const double *p) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vld1q_f64(p + 2 * i); return r; }
+PC_INLINE void vd_store(double *p, vd16 a) { for (int i = 0; i < 8; i++) vst1q_f64(p + 2 * i, a.d[i]); }
 PC_INLINE vd16 vd_zero(void) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vdupq_n_f64(0.0); return r; }
 PC_INLINE vd16 vd_add_vf(vd16 a, vf16 b) {
   for (int i = 0; i < 4; i++) {

@@ -51,6 +51,21 @@ PC_INLINE void vf_stream_fence(void) {}
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { for (int i = 0; i < n; i++) ((uint8_t *)p)[i] = (uint8_t)a.v[i]; }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { PC_EACH(vi16, p[i]); }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { PC_EACH(vi16, p[i]); }
+PC_INLINE vi16 vi_load_u16(const uint16_t *p) { PC_EACH(vi16, p[i]); }
+/* half-precision floats widened, exact; a NaN stays one */
+PC_INLINE float pc_from_half(uint16_t h) {
+  const uint32_t sign = (uint32_t)(h & 0x8000) << 16, size = h & 0x7fff;
+  if (size < 0x400) return sign ? -0x1p-24f * (float)size : 0x1p-24f * (float)size;
+  const uint32_t bits = sign | (size < 0x7c00 ? (size << 13) + 0x38000000 : 0x7f800000 | size << 13);
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+PC_INLINE vf16 vf_load_f16(const uint16_t *p) { PC_EACH(vf16, pc_from_half(p[i])); }
+/* lane i from p[at i]; from p for the set bits one after the other, 0 elsewhere: 16 floats may be read */
+PC_INLINE vf16 vf_gather(const float *p, vi16 at) { PC_EACH(vf16, p[at.v[i]]); }
+PC_INLINE vi16 vi_gather(const int32_t *p, vi16 at) { PC_EACH(vi16, p[at.v[i]]); }
+PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { PC_EACH(vf16, bits >> i & 1 ? *p++ : 0.0f); }
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, x); }
@@ -87,6 +102,7 @@ PC_INLINE vm16 vm_and(vm16 a, vm16 b) { PC_EACH(vm16, a.v[i] & b.v[i]); }
 PC_INLINE vm16 vm_or(vm16 a, vm16 b) { PC_EACH(vm16, a.v[i] | b.v[i]); }
 PC_INLINE vm16 vm_first(int64_t n) { PC_EACH(vm16, i < n); }
 PC_INLINE uint32_t vm_bits(vm16 m) { uint32_t r = 0; for (int i = 0; i < 16; i++) r |= (uint32_t)m.v[i] << i; return r; }
+PC_INLINE vm16 vm_from_bits(uint32_t bits) { PC_EACH(vm16, bits >> i & 1); } /* of bits 0 to 15 */
 
 /* -- int32 arithmetic, modulo 2^32 */
 PC_INLINE vi16 vi_add(vi16 a, vi16 b) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] + (uint32_t)b.v[i])); }
@@ -111,6 +127,7 @@ PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
 }
 
 /* -- lanes moved: each four turned by one (0 takes 1, 3 takes 0), neighbouring fours or eights exchanged */
+PC_INLINE vf16 vf_take(vf16 a, vi16 at) { PC_EACH(vf16, a.v[at.v[i] & 15]); } /* lane i from the lane of the low 4 bits */
 PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, a.v[(i & ~3) | ((i + 1) & 3)]); }
 PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.v[i ^ 4]); }
 PC_INLINE vi16 vi_swap8(vi16 a) { PC_EACH(vi16, a.v[i ^ 8]); }
@@ -132,6 +149,8 @@ PC_INLINE int32_t vi_fold_add(vi16 a) { PC_FOLD(int32_t, a, PC_WRAP((uint32_t)x 
 
 /* -- double, for sums that must not lose what float32 lanes hold */
 PC_INLINE vd16 vd_zero(void) { PC_EACH(vd16, 0.0); }
+PC_INLINE vd16 vd_load(const double *p) { PC_EACH(vd16, p[i]); }
+PC_INLINE void vd_store(double *p, vd16 a) { memcpy(p, a.v, sizeof a.v); }
 PC_INLINE vd16 vd_add_vf(vd16 a, vf16 b) { PC_EACH(vd16, a.v[i] + (double)b.v[i]); }
 PC_INLINE double vd_fold_add(vd16 a) { PC_FOLD(double, a, x + y); }
 PC_INLINE vd16 vd_set1(double x) { PC_EACH(vd16, x); }

@@ -45,6 +45,9 @@ PC_INLINE void vf_store_bf16_n(uint16_t *p, int64_t n, vf16 a) {
   vi_store_halves_n(p, n, vi_select(vi_gt(vi_and(bits, vi_set1(0x7fffffff)), vi_set1(0x7f800000)), nan, rounded));
 }
 
+/* bfloat16 widened: the upper half of a float's bits */
+PC_INLINE vf16 vf_load_bf16(const uint16_t *p) { return vf_from_bits(vi_shl(vi_load_u16(p), 16)); }
+
 /* max(a, 0); NaN stays NaN, -0 becomes +0 */
 PC_INLINE vf16 vf_relu(vf16 a) { return vf_select(vf_isnan(a), a, vf_max(a, vf_zero())); }
 #endif

@@ -1,14 +1,23 @@
-"""Products with a sparse matrix in CSR: the chains of csrc/kernels/spmm.c."""
+"""Products with sparse matrices: the chains of csrc/kernels/spmm*.c."""
 
 import numpy as np
 from numba import njit
 
 from .activations import activate
-from .arithmetic import FAST, fma
+from .arithmetic import FAST, bits_float, fma
 
 
 @njit(**FAST)
-def spmm_csr_f32(x, data, indices, indptr, bias, activation, y):  # type: ignore[no-untyped-def]
+def _ended(v, j, bias, residual, activation):  # type: ignore[no-untyped-def]
+    if bias is not None:
+        v += bias[j]
+    if residual is not None:
+        v += residual[j]
+    return activate(v, activation)
+
+
+@njit(**FAST)
+def spmm_csr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     m, n = y.shape
     acc = np.empty(16, np.float32)
     for j in range(n):
@@ -19,18 +28,213 @@ def spmm_csr_f32(x, data, indices, indptr, bias, activation, y):  # type: ignore
                 for i in range(16):
                     acc[i] = fma(row[i], w, acc[i])
             for i in range(min(16, m - 16 * s)):
-                v = acc[i]
-                if bias is not None:
-                    v += bias[j]
-                y[16 * s + i, j] = activate(v, activation)
+                y[16 * s + i, j] = _ended(acc[i], j, bias, None if residual is None else residual[16 * s + i],
+                                          activation)
 
 
 @njit(**FAST)
-def spmv_csr_f32(x, data, indices, indptr, bias, activation, y):  # type: ignore[no-untyped-def]
+def spmv_csr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     for j in range(y.shape[0]):
         acc = np.float32(0)
         for p in range(indptr[j], indptr[j + 1]):
             acc = fma(x[indices[p]], data[p], acc)
-        if bias is not None:
-            acc += bias[j]
-        y[j] = activate(acc, activation)
+        y[j] = _ended(acc, j, bias, residual, activation)
+
+
+@njit(**FAST)
+def spmm_csr_f64(x, data, indices, indptr, y):  # type: ignore[no-untyped-def]
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            acc = 0.0
+            for p in range(indptr[j], indptr[j + 1]):
+                acc = fma(x[i // 16, indices[p], i % 16], data[p], acc)
+            y[i, j] = acc
+
+
+@njit(**FAST)
+def spmv_csr_f64(x, data, indices, indptr, y):  # type: ignore[no-untyped-def]
+    for j in range(y.shape[0]):
+        acc = 0.0
+        for p in range(indptr[j], indptr[j + 1]):
+            acc = fma(x[indices[p]], data[p], acc)
+        y[j] = acc
+
+
+@njit(**FAST)
+def _float(v):  # type: ignore[no-untyped-def]
+    return np.float32(v)
+
+
+@njit(**FAST)
+def _bfloat(v):  # type: ignore[no-untyped-def]
+    return bits_float(np.int32(np.uint32(v) << np.uint32(16)))
+
+
+@njit(**FAST)
+def _half(v):  # type: ignore[no-untyped-def]
+    size, sign = np.int32(v) & 0x7FFF, np.float32(-1 if v & 0x8000 else 1)
+    if size < 0x400:
+        return sign * np.float32(size) * np.float32(2.0**-24)
+    bits = (size << 13) + 0x38000000 if size < 0x7C00 else 0x7F800000 | size << 13
+    return sign * bits_float(np.int32(bits))
+
+
+@njit(**FAST)
+def _at(values, s, r):  # type: ignore[no-untyped-def]
+    return values[s, r]
+
+
+@njit(**FAST)
+def _neighbour(values, s, r):  # type: ignore[no-untyped-def]
+    return ((np.int32(values[s, r // 2]) >> 4 * (r % 2)) & 15 ^ 8) - 8
+
+
+@njit(**FAST)
+def _apart(values, s, r):  # type: ignore[no-untyped-def]
+    return ((np.int32(values[s, r % 8]) >> 4 * (r // 8)) & 15 ^ 8) - 8
+
+
+def _packed(widen, read_tile, read_slice):  # type: ignore[no-untyped-def]
+    """Products with values that ``widen`` makes floats: in tiles, and in slices."""
+
+    @njit(**{**FAST, "cache": False})
+    def tiles(x, values, columns, rows, starts, begins, firsts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+        for g in range(len(begins) - 1):
+            first, count = firsts[g], firsts[g + 1] - firsts[g]
+            chains = np.zeros((y.shape[0], count + 1), np.float32)
+            for t in range(begins[g], begins[g + 1]):
+                for s in range(starts[t], starts[t + 1]):
+                    for r in range(4):
+                        w, row, c = widen(read_tile(values, s, r)), rows[t, r], columns[s, r]
+                        for i in range(y.shape[0]):
+                            chains[i, row] = fma(x[i // 16, c, i % 16], w, chains[i, row])
+            for i in range(y.shape[0]):
+                for row in range(count):
+                    j = first + row
+                    v = chains[i, row] if scale is None else chains[i, row] * scale[j]
+                    y[i, j] = _ended(v, j, bias, None if residual is None else residual[i], activation)
+
+    @njit(**{**FAST, "cache": False})
+    def slices(x, values, columns, rows, starts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+        for t in range(len(starts) - 1):
+            for r in range(16):
+                j = rows[t, r]
+                if j < 0:
+                    continue
+                acc = np.float32(0)
+                for s in range(starts[t], starts[t + 1]):
+                    acc = fma(x[columns[s, r]], widen(read_slice(values, s, r)), acc)
+                v = acc if scale is None else acc * scale[j]
+                y[j] = _ended(v, j, bias, residual, activation)
+
+    return tiles, slices
+
+
+def _unscaled(function, before):  # type: ignore[no-untyped-def]
+    return lambda *operands: function(*operands[:before], None, *operands[before:])
+
+
+_tiles, _slices = _packed(_float, _at, _at)
+spmm_tiles_s8, spmv_sell_s8 = _tiles, _slices
+spmm_tiles_f32, spmv_sell_f32 = _unscaled(_tiles, 7), _unscaled(_slices, 5)
+_tiles, _slices = _packed(_bfloat, _at, _at)
+spmm_tiles_bf16, spmv_sell_bf16 = _unscaled(_tiles, 7), _unscaled(_slices, 5)
+_tiles, _slices = _packed(_half, _at, _at)
+spmm_tiles_f16, spmv_sell_f16 = _unscaled(_tiles, 7), _unscaled(_slices, 5)
+spmm_tiles_s4, spmv_sell_s4 = _packed(_float, _neighbour, _apart)
+
+
+@njit(**FAST)
+def _dot(x, w, acc):  # type: ignore[no-untyped-def]
+    for b in range(4):
+        acc += np.int64(x[b]) * np.int64(w[b])
+    return acc
+
+
+@njit(**FAST)
+def _moved(acc, j, offset):  # type: ignore[no-untyped-def]
+    return np.int32(np.int64(acc if offset is None else acc + offset[j]) & 0xFFFFFFFF)
+
+
+@njit(**FAST)
+def spmm_tiles_u8s8(x, values, columns, rows, starts, begins, firsts, offset, y):  # type: ignore[no-untyped-def]
+    for g in range(len(begins) - 1):
+        first, count = firsts[g], firsts[g + 1] - firsts[g]
+        sums = np.zeros((y.shape[0], count + 1), np.int64)
+        for t in range(begins[g], begins[g + 1]):
+            for s in range(starts[t], starts[t + 1]):
+                for r in range(4):
+                    for i in range(y.shape[0]):
+                        sums[i, rows[t, r]] = _dot(x[i // 16, columns[s, r], i % 16], values[s, r], sums[i, rows[t, r]])
+        for i in range(y.shape[0]):
+            for row in range(count):
+                y[i, first + row] = _moved(sums[i, row], first + row, offset)
+
+
+@njit(**FAST)
+def spmv_sell_u8s8(x, values, columns, rows, starts, offset, y):  # type: ignore[no-untyped-def]
+    for t in range(len(starts) - 1):
+        for r in range(16):
+            if rows[t, r] >= 0:
+                acc = np.int64(0)
+                for s in range(starts[t], starts[t + 1]):
+                    acc = _dot(x[columns[s, r]], values[s, r], acc)
+                y[rows[t, r]] = _moved(acc, rows[t, r], offset)
+
+
+@njit(**FAST)
+def spmv_bitmap_f32(x, values, bits, starts, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    acc = np.empty(16, np.float32)
+    for s in range(bits.shape[0]):
+        acc[:] = 0
+        p = starts[s]
+        for c in range(bits.shape[1]):
+            for r in range(16):
+                if bits[s, c] >> r & 1:
+                    acc[r] = fma(x[c], values[p], acc[r])
+                    p += 1
+        for r in range(min(16, len(y) - 16 * s)):
+            y[16 * s + r] = _ended(acc[r], 16 * s + r, bias, residual, activation)
+
+
+@njit(**FAST)
+def spmv_nm_f32(x, values, at, keep, group, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    for j in range(len(y)):
+        acc = np.float32(0)
+        for e in range(values.shape[1]):
+            place = at[j // 16, e // 2, j % 16] >> 4 * (e % 2) & 15
+            acc = fma(x[e // keep * group + place], values[j // 16, e, j % 16], acc)
+        y[j] = _ended(acc, j, bias, residual, activation)
+
+
+@njit(**FAST)
+def spmm_bsr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    h, w = data.shape[1:]
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            acc = np.float32(0)
+            for p in range(indptr[j // h], indptr[j // h + 1]):
+                for c in range(w):
+                    acc = fma(x[i // 16, indices[p] * w + c, i % 16], data[p, j % h, c], acc)
+            y[i, j] = _ended(acc, j, bias, None if residual is None else residual[i], activation)
+
+
+@njit(**FAST)
+def spmv_bsr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    w = data.shape[1]
+    for j in range(len(y)):
+        acc = np.float32(0)
+        for p in range(indptr[j // 16], indptr[j // 16 + 1]):
+            for c in range(w):
+                acc = fma(x[indices[p] * w + c], data[p, c, j % 16], acc)
+        y[j] = _ended(acc, j, bias, residual, activation)
+
+
+@njit(**FAST)
+def sddmm_csr_f32(a, b, indices, indptr, values):  # type: ignore[no-untyped-def]
+    for i in range(a.shape[0]):
+        for p in range(indptr[i], indptr[i + 1]):
+            acc = np.float32(0)
+            for step in range(b.shape[0]):
+                acc = fma(a[i, step], b[step, indices[p]], acc)
+            values[p] = acc

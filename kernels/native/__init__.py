@@ -27,8 +27,7 @@ else:
     _missing = None
 
 _CTYPES = {"f16": "uint16_t", "bf16": "uint16_t", "f32": "float", "f64": "double", "i8": "int8_t", "u8": "uint8_t",
-
-           "i32": "int32_t", "i64": "int64_t", "bool": "uint8_t"}
+           "u16": "uint16_t", "i32": "int32_t", "i64": "int64_t", "bool": "uint8_t"}
 
 
 def missing() -> str | None:
@@ -106,8 +105,9 @@ def apart(ctype: Any, a: np.ndarray) -> tuple[Any, int, int]:
 def _size(kernel: Kernel, symbol: str) -> str:
     """Where a size is read: ``x.shape[1]``."""
     for operand in kernel.operands:
-        if operand.kind in ("in", "out") and operand.shape and symbol in operand.shape:
-            return f"{operand.name}.shape[{operand.shape.index(symbol)}]"
+        for less, found in ((0, symbol), (1, f"{symbol}+1")):
+            if operand.kind in ("in", "out") and operand.shape and found in operand.shape:
+                return f"{operand.name}.shape[{operand.shape.index(found)}]" + (f" - {less}" if less else "")
     raise LookupError(f"{kernel.name}: no operand has the size {symbol}")
 
 

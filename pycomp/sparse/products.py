@@ -126,10 +126,10 @@ def _product(
     if not x.flags.aligned:
         x = x.copy()
     if x.shape[0] == 1 and y[0].flags.c_contiguous:
-        dispatch.spmv_csr_f32(np.ascontiguousarray(x[0]), a.data, a.indices, a.indptr, bias, code, y[0])
+        dispatch.spmv_csr_f32(np.ascontiguousarray(x[0]), a.data, a.indices, a.indptr, bias, None, code, y[0])
         return
     for i in range(0, x.shape[0], BATCH):
         rows = x[i : i + BATCH]
         packed = aligned((-(-rows.shape[0] // LANES), x.shape[1], LANES), FLOAT32)
         dispatch.pack_f32(rows.T, packed)
-        dispatch.spmm_csr_f32(packed, a.data, a.indices, a.indptr, bias, code, y[i : i + BATCH])
+        dispatch.spmm_csr_f32(packed, a.data, a.indices, a.indptr, bias, None, code, y[i : i + BATCH])

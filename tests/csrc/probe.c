@@ -48,6 +48,11 @@ PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_st
   PROBE(vf_stream_fence, vf_stream_fence())                                            \
   INT(vi_load_u8, vi_load_u8((const uint8_t *)a))                                      \
   INT(vi_load_s8, vi_load_s8((const int8_t *)a))                                       \
+  INT(vi_load_u16, vi_load_u16((const uint16_t *)(const void *)a))                     \
+  FLOAT(vf_load_f16, vf_load_f16((const uint16_t *)(const void *)a))                   \
+  FLOAT(vf_gather, vf_gather((const float *)(const void *)a, vi_and(I(b), vi_set1(15))))\
+  INT(vi_gather, vi_gather((const int32_t *)(const void *)a, vi_and(I(b), vi_set1(15))))\
+  FLOAT(vf_expand, vf_expand((const float *)(const void *)a, (uint32_t)READ(uint16_t, b)))\
   FLOAT(vf_set1, vf_set1(READ(float, a)))                                              \
   FLOAT(vf_zero, vf_zero())                                                            \
   INT(vi_set1, vi_set1(READ(int32_t, a)))                                              \
@@ -76,6 +81,7 @@ PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_st
   BITS(vm_or, vm_or(MASK(a), MASK(b)))                                                 \
   BITS(vm_first, vm_first(n))                                                          \
   BITS(vm_bits, MASK(a))                                                               \
+  BITS(vm_from_bits, vm_from_bits((uint32_t)READ(uint16_t, a)))                        \
   INT(vi_add, vi_add(I(a), I(b)))                                                      \
   INT(vi_sub, vi_sub(I(a), I(b)))                                                      \
   INT(vi_mul, vi_mul(I(a), I(b)))                                                      \
@@ -92,6 +98,7 @@ PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_st
   INT(vi_turn4, vi_turn4(I(a)))                                                        \
   INT(vi_swap4, vi_swap4(I(a)))                                                        \
   INT(vi_swap8, vi_swap8(I(a)))                                                        \
+  FLOAT(vf_take, vf_take(F(a), I(b)))                                                  \
   FLOAT(vf_from_vi, vf_from_vi(I(a)))                                                  \
   INT(vi_from_vf, vi_from_vf(F(a)))                                                    \
   INT(vi_from_bits, vi_from_bits(F(a)))                                                \
@@ -101,6 +108,8 @@ PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_st
   ONE(vf_fold_min, float, vf_fold_min(F(a)))                                           \
   ONE(vi_fold_add, int32_t, vi_fold_add(I(a)))                                         \
   DOUBLE(vd_zero, vd_zero())                                                           \
+  DOUBLE(vd_load, vd_load((const double *)(const void *)a))                            \
+  PROBE(vd_store, vd_store((double *)(void *)out, D(a)))                               \
   DOUBLE(vd_set1, vd_set1(READ(double, a)))                                            \
   DOUBLE(vd_add_vf, vd_add_vf(D(a), F(b)))                                             \
   DOUBLE(vd_sub, vd_sub(D(a), D(b)))                                                   \

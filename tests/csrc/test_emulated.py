@@ -18,8 +18,8 @@ from pycomp.kernels.contract import KERNELS
 from pycomp.testing import cases
 
 pytestmark = pytest.mark.skipif(bool(native.missing()), reason=str(native.missing()))
-CTYPES = {"f16": "uint16_t", "bf16": "uint16_t", "f32": "float", "f64": "double", "i8": "int8_t", "u8": "uint8_t",
-          "i32": "int32_t", "i64": "int64_t", "bool": "uint8_t"}
+CTYPES = {"f16": "uint16_t", "bf16": "uint16_t", "u16": "uint16_t", "f32": "float", "f64": "double",
+          "i8": "int8_t", "u8": "uint8_t", "i32": "int32_t", "i64": "int64_t", "bool": "uint8_t"}
 PER_KERNEL = 12
 
 PROGRAM = r"""

@@ -79,9 +79,16 @@ def lanes_of(op):
         x = [*np.arange(-4096, 4096) / 2, *rng.uniform(-(2**31), 2**31 - 200, 8192), -(2.0**31), 2**31 - 128]
         x = np.resize(x, 1025 * 16).astype(np.float32).reshape(-1, 16)
         return x, x, x
-    if op in ("vd_set1", "vd_sub", "vd_mul", "vd_fma", "vf_from_vd"):
+    if op in ("vd_set1", "vd_sub", "vd_mul", "vd_fma", "vf_from_vd", "vd_load", "vd_store"):
         near = [rng.standard_normal(4096) * 2.0 ** rng.integers(-155, 130, 4096) for _ in range(3)]
         return combined(SPECIAL_DOUBLES, 3, near)
+    if op in ("vf_gather", "vf_take", "vf_expand"):  # places, or bits, of every kind
+        x = np.resize(rng.permutation(np.concatenate([SPECIAL_FLOATS, bits[0].view(np.float32)])), (4096, 16))
+        return x, rng.integers(-(2**31), 2**31, x.shape).astype(np.int32), x
+    if op == "vm_from_bits":
+        return [np.arange(2**16, dtype=np.int32).repeat(16).reshape(-1, 16)] * 3
+    if op == "vf_load_f16":
+        return [np.arange(2**16).astype(np.uint16).view(np.int32).reshape(-1, 8).repeat(2, axis=1)] * 3
     if op == "vd_add_vf":
         doubles, _ = combined(SPECIAL_DOUBLES, 2, [rng.standard_normal(4096)] * 2)
         return doubles, np.resize(floats[0], doubles.shape), doubles

@@ -1,0 +1,78 @@
+/* How a product with a sparse matrix ends: y = activation(chain + bias + residual), each step rounded. */
+#ifndef PC_PRODUCT_H
+#define PC_PRODUCT_H
+
+#include <string.h>
+
+#include "activation.h"
+#include "table.h"
+#include "vocabulary.h"
+
+typedef struct {
+  int64_t m, n;
+  const float *scale, *bias; /* [n] or NULL; scale multiplies the chain first */
+  const float *residual;     /* [m,n] or NULL */
+  int32_t activation;
+  float *y;
+  int64_t y_row, y_column;
+} pc_end;
+
+static inline int pc_end_is_plain(const pc_end *e) {
+  return !e->scale && !e->bias && !e->residual && e->activation == PC_IDENTITY;
+}
+
+/* residual[i0 .. i0 + 16, row] */
+PC_INLINE vf16 pc_residual_column(const pc_end *e, int64_t i0, int64_t row) {
+  float column[LANES] = {0};
+  for (int64_t i = 0; i < LANES && i0 + i < e->m; i++) column[i] = e->residual[(i0 + i) * e->n + row];
+  return vf_load(column);
+}
+
+/* Rows row0 .. row0 + rows of the matrix are finished, against x's rows from i0 on: chains [rows][width] to y. */
+static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t rows, int64_t width, float *chains) {
+  const int64_t lanes = e->m - i0 < width ? e->m - i0 : width;
+  float *y = e->y + i0 * e->y_row + row0 * e->y_column;
+  if (!pc_end_is_plain(e))
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t c = 0; c < width; c += LANES) {
+        vf16 v = vf_load(chains + r * width + c);
+        if (e->scale) v = vf_mul(v, vf_set1(e->scale[row0 + r]));
+        if (e->bias) v = vf_add(v, vf_set1(e->bias[row0 + r]));
+        if (e->residual) v = vf_add(v, pc_residual_column(e, i0 + c, row0 + r));
+        vf_store(chains + r * width + c, vf_activate(v, e->activation));
+      }
+  if (e->y_row == 1)
+    for (int64_t r = 0; r < rows; r++) memcpy(y + r * e->y_column, chains + r * width, (size_t)lanes * sizeof(float));
+  else
+    for (int64_t i = 0; i < lanes; i++)
+      for (int64_t r = 0; r < rows; r++) y[i * e->y_row + r * e->y_column] = chains[r * width + i];
+}
+
+/* One row of x: y[row0 .. row0 + count) holds the chains. */
+static inline void pc_finish_row(const pc_end *e, int64_t row0, int64_t count) {
+  if (pc_end_is_plain(e)) return;
+  for (int64_t j = row0; j < row0 + count; j += LANES) {
+    const int64_t lanes = row0 + count - j < LANES ? row0 + count - j : LANES;
+    vf16 v = vf_load_n(e->y + j, lanes);
+    if (e->scale) v = vf_mul(v, vf_load_n(e->scale + j, lanes));
+    if (e->bias) v = vf_add(v, vf_load_n(e->bias + j, lanes));
+    if (e->residual) v = vf_add(v, vf_load_n(e->residual + j, lanes));
+    vf_store_n(e->y + j, lanes, vf_activate(v, e->activation));
+  }
+}
+
+/* One row of x, 16 rows of the matrix that lie anywhere: lane i is row rows[i], none where that is negative. */
+PC_INLINE void pc_finish_scattered(const pc_end *e, vf16 v, const int32_t *rows) {
+  if (!pc_end_is_plain(e)) {
+    const vi16 at = vi_max(vi_load(rows), vi_zero());
+    if (e->scale) v = vf_mul(v, vf_gather(e->scale, at));
+    if (e->bias) v = vf_add(v, vf_gather(e->bias, at));
+    if (e->residual) v = vf_add(v, vf_gather(e->residual, at));
+    v = vf_activate(v, e->activation);
+  }
+  float lanes[LANES];
+  vf_store(lanes, v);
+  for (int i = 0; i < LANES; i++)
+    if (rows[i] >= 0) e->y[rows[i]] = lanes[i];
+}
+#endif

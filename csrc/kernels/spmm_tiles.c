@@ -1,0 +1,265 @@
+/* The product of spmm.c from a packed form of the matrix, made for many rows of x: the same chains, the same bits.
+ *
+ * A tile is four rows whose entries in a block of columns are interleaved: a step is four values and their columns. The
+ * packer sorts a group's rows by their entries in a block, so the four end together, and pads the shorter with entries of
+ * value -0 at a column of zeros, which leave every chain as it is, NaN included. So a visit has no branch but its end,
+ * and the block's part of x stays in L1; a group's chains wait on the stack between its visits.
+ * Limit: the load ports, one load of x an fma and two for each step and row. */
+#include "product.h"
+
+enum {
+  HIGH = 4,             /* rows of a tile */
+  WIDEST = PC_TILE_VECTORS(1) < 8 ? 1 : 4, /* vectors of a row in flight: with the rows, as the level's registers hold */
+  MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
+  CHUNK = 64,           /* steps whose values are widened at a time */
+  AHEAD = 4096,         /* entries to prefetch ahead of use */
+  VISIT = 4,            /* what a tile costs beside its steps, in steps */
+  GRAIN = 1 << 13       /* steps times vectors that pay for waking a thread */
+};
+
+enum { F32, BF16, F16, S8, S4 }; /* how values are stored */
+
+typedef struct {
+  int64_t k, groups;
+  int kind;
+  const void *x, *values;
+  const uint16_t *columns;
+  const int32_t *rows;
+  const int64_t *starts, *begins, *firsts;
+  pc_end end;
+  const int32_t *offset; /* of the products of codes */
+  int32_t *sums;
+} job;
+
+/* Values of n steps from step s on, as floats. */
+static void widen(int kind, const void *values, int64_t s, int64_t n, float *to) {
+  const int64_t first = HIGH * s, count = HIGH * n;
+  if (kind == S4) {
+    const uint8_t *p = (const uint8_t *)values + first / 2;
+    for (int64_t i = 0; i < count; i++) to[i] = (float)((int8_t)(uint8_t)(p[i / 2] << (i % 2 ? 0 : 4)) >> 4);
+    return;
+  }
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    vf_store(to + i, kind == S8    ? vf_from_vi(vi_load_s8((const int8_t *)values + first + i))
+                     : kind == F16 ? vf_load_f16((const uint16_t *)values + first + i)
+                                   : vf_load_bf16((const uint16_t *)values + first + i));
+  if (i < count) { /* what lies past the end is not read */
+    uint16_t rest[LANES] = {0};
+    const size_t size = kind == S8 ? 1 : 2;
+    memcpy(rest, (const char *)values + size * (size_t)(first + i), size * (size_t)(count - i));
+    vf_store(to + i, kind == S8    ? vf_from_vi(vi_load_s8((const int8_t *)rest))
+                     : kind == F16 ? vf_load_f16(rest)
+                                   : vf_load_bf16(rest));
+  }
+}
+
+/* Where the column of row r of a step lies, in bytes of x: sixteen lanes of four bytes a column. */
+PC_INLINE const char *place(const void *x, uint64_t columns, int r) {
+  return (const char *)x + ((r ? columns >> (16 * r - 6) : columns << 6) & 0x3fffc0);
+}
+
+PC_INLINE uint64_t read_columns(const uint16_t *p) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  return p[0] | (uint64_t)p[1] << 16 | (uint64_t)p[2] << 32 | (uint64_t)p[3] << 48;
+#else
+  uint64_t columns;
+  memcpy(&columns, p, sizeof columns);
+  return columns;
+#endif
+}
+
+/* Advances the chains of four rows by n steps. */
+PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v, const uint16_t *c, int64_t n,
+                       float *const *at) {
+  vf16 acc[HIGH][4];
+  const int64_t apart = LANES * j->k;
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++)
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(at[r] + t * LANES);
+  for (; n; n--, v += HIGH, c += HIGH) {
+    const uint64_t columns = read_columns(c);
+    __builtin_prefetch(v + AHEAD);
+    __builtin_prefetch(c + AHEAD);
+#pragma GCC unroll 4
+    for (int r = 0; r < HIGH; r++) {
+      const float *row = (const float *)(const void *)place(x, columns, r);
+      const vf16 w = vf_set1(v[r]);
+#pragma GCC unroll 4
+      for (int t = 0; t < vectors; t++) acc[r][t] = vf_fma(vf_load(row + t * apart), w, acc[r][t]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++)
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) vf_store(at[r] + t * LANES, acc[r][t]);
+}
+
+PC_INLINE void add(int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
+  float wide[HIGH * CHUNK + LANES];
+  const float *x = (const float *)j->x + slice * LANES * j->k;
+  for (int64_t tile = j->begins[g]; tile < j->begins[g + 1]; tile++) {
+    const int32_t *rows = j->rows + HIGH * tile;
+    float *at[HIGH];
+    for (int r = 0; r < HIGH; r++) at[r] = chains + rows[r] * vectors * LANES;
+    int64_t s = j->starts[tile];
+    const int64_t end = j->starts[tile + 1];
+    if (j->kind == F32) {
+      advance(vectors, j, x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
+      continue;
+    }
+    for (int64_t n; s < end; s += n) {
+      n = end - s < CHUNK ? end - s : CHUNK;
+      widen(j->kind, j->values, s, n, wide);
+      advance(vectors, j, x, wide, j->columns + HIGH * s, n, at);
+    }
+  }
+}
+
+static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
+  _Alignas(64) float chains[(MOST + 1) * 4 * LANES]; /* the last row is of what pads a tile */
+  const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES;
+  memset(chains, 0, (size_t)((rows + 1) * width) * sizeof *chains);
+#define SHAPE(v) case v: if ((v) <= WIDEST) add(v, j, slice, g, chains); break;
+  switch (vectors) { SHAPE(1) SHAPE(2) SHAPE(3) SHAPE(4) }
+  pc_finish(&j->end, slice * LANES, row, rows, width, chains);
+}
+
+/* -- the same for products of codes: an entry is four of them, the step a dot product */
+
+PC_INLINE void advance_codes(int vectors, const job *j, const int8_t *v, const uint16_t *c, int64_t n, const char *x,
+                             int32_t *const *at) {
+  vi16 acc[HIGH][4];
+  const int64_t apart = LANES * 4 * j->k;
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++)
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) acc[r][t] = vi_load(at[r] + t * LANES);
+  for (; n; n--, v += 4 * HIGH, c += HIGH) {
+    const uint64_t columns = read_columns(c);
+    __builtin_prefetch(v + 4 * AHEAD);
+    __builtin_prefetch(c + AHEAD);
+#pragma GCC unroll 4
+    for (int r = 0; r < HIGH; r++) {
+      const char *row = place(x, columns, r);
+      const vi16 w = vi_set1_bytes(v + 4 * r);
+#pragma GCC unroll 4
+      for (int t = 0; t < vectors; t++) acc[r][t] = vi_dot_u8s8(acc[r][t], vi_load(row + t * apart), w);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++)
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) vi_store(at[r] + t * LANES, acc[r][t]);
+}
+
+PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, int32_t *sums) {
+  const char *x = (const char *)j->x + slice * LANES * 4 * j->k;
+  for (int64_t tile = j->begins[g]; tile < j->begins[g + 1]; tile++) {
+    const int32_t *rows = j->rows + HIGH * tile;
+    int32_t *at[HIGH];
+    for (int r = 0; r < HIGH; r++) at[r] = sums + rows[r] * vectors * LANES;
+    const int64_t s = j->starts[tile], n = j->starts[tile + 1] - s;
+    advance_codes(vectors, j, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, x, at);
+  }
+}
+
+static void run_codes(const job *j, int vectors, int64_t slice, int64_t g) {
+  _Alignas(64) int32_t sums[(MOST + 1) * 4 * LANES];
+  const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES, i0 = slice * LANES;
+  const int64_t lanes = j->end.m - i0 < width ? j->end.m - i0 : width;
+  memset(sums, 0, (size_t)((rows + 1) * width) * sizeof *sums);
+#define CODES(v) case v: if ((v) <= WIDEST) add_codes(v, j, slice, g, sums); break;
+  switch (vectors) { CODES(1) CODES(2) CODES(3) CODES(4) }
+  int32_t *y = j->sums + i0 * j->end.y_row + row * j->end.y_column;
+  for (int64_t i = 0; i < lanes; i++)
+    for (int64_t r = 0; r < rows; r++) {
+      const uint32_t move = j->offset ? (uint32_t)j->offset[row + r] : 0;
+      y[i * j->end.y_row + r * j->end.y_column] = (int32_t)((uint32_t)sums[r * width + i] + move);
+    }
+}
+
+/* -- groups of rows, panels of x and threads */
+
+/* Work before a group: its steps, and what visits cost. */
+static int64_t work_before(const job *j, int64_t g) {
+  return j->starts[j->begins[g]] + VISIT * (j->begins[g] + j->firsts[g]);
+}
+
+static int64_t panels_of(const job *j) { return ((j->end.m + LANES - 1) / LANES + WIDEST - 1) / WIDEST; }
+
+/* Units of work are the panels of a group: the first that begins at so much work or more. */
+static int64_t unit_at(const job *j, int64_t work) {
+  const int64_t panels = panels_of(j);
+  int64_t low = 0, high = j->groups;
+  while (low < high) {
+    const int64_t middle = high - (high - low) / 2;
+    if (panels * work_before(j, middle) <= work) low = middle;
+    else high = middle - 1;
+  }
+  if (low == j->groups) return low * panels;
+  const int64_t one = work_before(j, low + 1) - work_before(j, low);
+  return low * panels + (work - panels * work_before(j, low) + one - 1) / one;
+}
+
+static void run(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  const int64_t panels = panels_of(j), slices = (j->end.m + LANES - 1) / LANES;
+  for (int64_t u = unit_at(j, begin), last = unit_at(j, end); u < last; u++) {
+    const int64_t g = u / panels, p = u % panels, slice = slices * p / panels;
+    const int vectors = (int)(slices * (p + 1) / panels - slice); /* of equal width, give or take one slice */
+    if (j->sums) run_codes(j, vectors, slice, g);
+    else run_group(j, vectors, slice, g);
+  }
+}
+
+/* The rows of groups and the ends of tiles must fit; columns and rows of entries are trusted. */
+static int run_job(const job *j, int64_t steps, int64_t tiles) {
+  const pc_end *e = &j->end;
+  if (e->m < 0 || j->k < 0 || e->n < 0 || steps < 0 || tiles < 0 || j->groups < 0) return PC_EINVAL;
+  if (!pc_is_activation(e->activation)) return PC_EINVAL;
+  if (e->m == 0 || e->n == 0) return PC_OK;
+  if (j->starts[0] || j->begins[0] || j->firsts[0]) return PC_EINVAL;
+  if (j->starts[tiles] != steps || j->begins[j->groups] != tiles || j->firsts[j->groups] != e->n) return PC_EINVAL;
+  for (int64_t g = 0; g < j->groups; g++)
+    if (j->firsts[g + 1] - j->firsts[g] < 1 || j->firsts[g + 1] - j->firsts[g] > MOST) return PC_EINVAL;
+  pc_for(panels_of(j) * work_before(j, j->groups), GRAIN / WIDEST, run, j);
+  return PC_OK;
+}
+
+#define VALUES(name, type, storage)                                                                                    \
+  int PC_FN(spmm_tiles_##name)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,          \
+                               const float *x, const type *values, const uint16_t *columns, const int32_t *rows,      \
+                               const int64_t *starts, const int64_t *begins, const int64_t *firsts,                   \
+                               const float *bias, const float *residual, int32_t activation, float *y, int64_t y_row, \
+                               int64_t y_column) {                                                                     \
+    const job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                              \
+                   {m, n, NULL, bias, residual, activation, y, y_row, y_column}, NULL, NULL};                          \
+    return run_job(&j, steps, tiles);                                                                                  \
+  }
+VALUES(f32, float, F32)
+VALUES(bf16, uint16_t, BF16)
+VALUES(f16, uint16_t, F16)
+
+#define CODED(name, type, storage)                                                                                     \
+  int PC_FN(spmm_tiles_##name)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,          \
+                               const float *x, const type *values, const uint16_t *columns, const int32_t *rows,      \
+                               const int64_t *starts, const int64_t *begins, const int64_t *firsts,                   \
+                               const float *scale, const float *bias, const float *residual, int32_t activation,      \
+                               float *y, int64_t y_row, int64_t y_column) {                                            \
+    const job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                              \
+                   {m, n, scale, bias, residual, activation, y, y_row, y_column}, NULL, NULL};                         \
+    return run_job(&j, steps, tiles);                                                                                  \
+  }
+CODED(s8, int8_t, S8)
+CODED(s4, uint8_t, S4)
+
+int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,
+                           const uint8_t *x, const int8_t *values, const uint16_t *columns, const int32_t *rows,
+                           const int64_t *starts, const int64_t *begins, const int64_t *firsts, const int32_t *offset,
+                           int32_t *y, int64_t y_row, int64_t y_column) {
+  const job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
+                 {m, n, NULL, NULL, NULL, PC_IDENTITY, NULL, y_row, y_column}, offset, y};
+  return run_job(&j, steps, tiles);
+}

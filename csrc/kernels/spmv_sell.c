@@ -1,0 +1,140 @@
+/* One row of x against a matrix in slices of 16 rows (SELL, Kreutzer et al. 2014): a step of a slice is sixteen values and
+ * their columns, a lane for each row, so each output is the chain of spmm.c in one lane. The packer sorts rows by their
+ * entries and pads as in spmm_tiles.c: with values -0 at a column of zeros.
+ * Limit: memory, six bytes an entry and less; in cache, the gather of x. */
+#include "product.h"
+
+enum {
+  AHEAD = 1024,    /* entries to prefetch ahead of use */
+  GRAIN = 1 << 10  /* steps that pay for waking a thread */
+};
+
+enum { F32, BF16, F16, S8, S4 }; /* how values are stored */
+
+typedef struct {
+  int64_t slices;
+  const void *x, *values;
+  const uint16_t *columns;
+  const int32_t *rows;
+  const int64_t *starts;
+  pc_end end;
+  const int32_t *offset; /* of the products of codes */
+  int32_t *sums;
+} job;
+
+PC_INLINE vf16 value(int kind, const void *values, int64_t step) {
+  const int64_t at = LANES * step;
+  switch (kind) {
+    case BF16: return vf_load_bf16((const uint16_t *)values + at);
+    case F16: return vf_load_f16((const uint16_t *)values + at);
+    case S8: return vf_from_vi(vi_load_s8((const int8_t *)values + at));
+    case S4: { /* lanes 0 to 7 are the low halves of eight bytes, lanes 8 to 15 the high ones */
+      uint64_t bytes;
+      memcpy(&bytes, (const uint8_t *)values + at / 2, 8);
+      const uint64_t each = 0x0f0f0f0f0f0f0f0f, sign = 0x0808080808080808;
+      const uint64_t halves[2] = {bytes & each, bytes >> 4 & each};
+      int8_t codes[LANES];
+      for (int h = 0; h < 2; h++) { /* two's complement of four bits: (c ^ 8) - 8 in each byte, without a borrow */
+        const uint64_t high = halves[h] & sign, wide = halves[h] | high << 1 | high << 2 | high << 3 | high << 4;
+        memcpy(codes + 8 * h, &wide, 8);
+      }
+      return vf_from_vi(vi_load_s8(codes));
+    }
+    default: return vf_load((const float *)values + at);
+  }
+}
+
+PC_INLINE void ahead(const job *j, int bytes, int64_t step) {
+  __builtin_prefetch((const char *)j->values + (LANES * step + AHEAD) * bytes / 4);
+  __builtin_prefetch(j->columns + LANES * step + AHEAD);
+}
+
+PC_INLINE void slices(int kind, int bytes, const job *j, int64_t from, int64_t to) {
+  for (int64_t i = from; i < to; i++) {
+    vf16 acc = vf_zero();
+    for (int64_t s = j->starts[i]; s < j->starts[i + 1]; s++) {
+      ahead(j, bytes, s);
+      const vf16 x = vf_gather((const float *)j->x, vi_load_u16(j->columns + LANES * s));
+      acc = vf_fma(x, value(kind, j->values, s), acc);
+    }
+    pc_finish_scattered(&j->end, acc, j->rows + LANES * i);
+  }
+}
+
+static void code_slices(const job *j, int64_t from, int64_t to) {
+  for (int64_t i = from; i < to; i++) {
+    vi16 acc = vi_zero();
+    for (int64_t s = j->starts[i]; s < j->starts[i + 1]; s++) {
+      ahead(j, 16, s);
+      const vi16 x = vi_gather((const int32_t *)j->x, vi_load_u16(j->columns + LANES * s));
+      acc = vi_dot_u8s8(acc, x, vi_load((const int8_t *)j->values + 4 * LANES * s));
+    }
+    int32_t sums[LANES];
+    vi_store(sums, acc);
+    for (int l = 0; l < LANES; l++) {
+      const int32_t row = j->rows[LANES * i + l];
+      if (row >= 0) j->sums[row] = (int32_t)((uint32_t)sums[l] + (j->offset ? (uint32_t)j->offset[row] : 0));
+    }
+  }
+}
+
+/* The first slice that begins at so much work or more: a step and a slice count alike. */
+static int64_t slice_at(const job *j, int64_t work) {
+  int64_t low = 0, high = j->slices;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (j->starts[middle] + middle < work) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+#define RUN(kind, bytes)                                                         \
+  static void run_##kind(int64_t begin, int64_t end, const void *context) {      \
+    slices(kind, bytes, context, slice_at(context, begin), slice_at(context, end)); \
+  }
+RUN(F32, 16)
+RUN(BF16, 8)
+RUN(F16, 8)
+RUN(S8, 4)
+RUN(S4, 2)
+static void run_codes(int64_t begin, int64_t end, const void *context) {
+  code_slices(context, slice_at(context, begin), slice_at(context, end));
+}
+
+/* The ends of slices must fit; columns and rows of entries are trusted. */
+static int run_job(const job *j, int64_t k, int64_t steps, void (*run)(int64_t, int64_t, const void *)) {
+  if (k < 0 || j->end.n < 0 || steps < 0 || j->slices < 0 || !pc_is_activation(j->end.activation)) return PC_EINVAL;
+  if (j->end.n == 0) return PC_OK;
+  if (j->starts[0] || j->starts[j->slices] != steps) return PC_EINVAL;
+  pc_for(steps + j->slices, GRAIN, run, j);
+  return PC_OK;
+}
+
+#define VALUES(name, type, kind)                                                                                      \
+  int PC_FN(spmv_sell_##name)(int64_t k, int64_t n, int64_t steps, int64_t slices, const float *x, const type *values, \
+                              const uint16_t *columns, const int32_t *rows, const int64_t *starts, const float *bias, \
+                              const float *residual, int32_t activation, float *y) {                                  \
+    const job j = {slices, x, values, columns, rows, starts, {1, n, NULL, bias, residual, activation, y, n, 1}, NULL, NULL}; \
+    return run_job(&j, k, steps, run_##kind);                                                                         \
+  }
+VALUES(f32, float, F32)
+VALUES(bf16, uint16_t, BF16)
+VALUES(f16, uint16_t, F16)
+
+#define CODED(name, type, kind)                                                                                       \
+  int PC_FN(spmv_sell_##name)(int64_t k, int64_t n, int64_t steps, int64_t slices, const float *x, const type *values, \
+                              const uint16_t *columns, const int32_t *rows, const int64_t *starts, const float *scale, \
+                              const float *bias, const float *residual, int32_t activation, float *y) {               \
+    const job j = {slices, x, values, columns, rows, starts, {1, n, scale, bias, residual, activation, y, n, 1}, NULL, NULL}; \
+    return run_job(&j, k, steps, run_##kind);                                                                         \
+  }
+CODED(s8, int8_t, S8)
+CODED(s4, uint8_t, S4)
+
+int PC_FN(spmv_sell_u8s8)(int64_t k, int64_t n, int64_t steps, int64_t slices, const uint8_t *x, const int8_t *values,
+                          const uint16_t *columns, const int32_t *rows, const int64_t *starts, const int32_t *offset,
+                          int32_t *y) {
+  const job j = {slices, x, values, columns, rows, starts, {1, n, NULL, NULL, NULL, PC_IDENTITY, NULL, n, 1}, offset, y};
+  return run_job(&j, k, steps, run_codes);
+}

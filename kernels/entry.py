@@ -1,0 +1,88 @@
+"""What one entry of the contract is made of: a kernel, its operands, and what must hold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "f16": np.dtype(np.float16),
+    "bf16": np.dtype(np.uint16),  # the bits of a bfloat16, which NumPy lacks
+    "u16": np.dtype(np.uint16),
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "i8": np.dtype(np.int8),
+    "u8": np.dtype(np.uint8),
+    "i32": np.dtype(np.int32),
+    "i64": np.dtype(np.int64),
+    "bool": np.dtype(np.bool_),
+}
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One argument: an array (``shape`` names its sizes) or a scalar (``shape`` is None)."""
+
+    name: str
+    dtype: str
+    shape: tuple[str, ...] | None
+    kind: Literal["in", "opt", "out", "scalar"]
+    strides: int = 0
+    """Explicit strides: 0, C-contiguous; 1, rows may be apart (a leading dimension); 2, any."""
+
+
+def _shape(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def In(name: str, dtype: str, shape: str, strides: int = 0) -> Operand:  # noqa: N802
+    return Operand(name, dtype, _shape(shape), "in", strides)
+
+
+def Opt(name: str, dtype: str, shape: str) -> Operand:  # noqa: N802
+    """An input that may be None."""
+    return Operand(name, dtype, _shape(shape), "opt")
+
+
+def Out(name: str, dtype: str, shape: str, strides: int = 0) -> Operand:  # noqa: N802
+    return Operand(name, dtype, _shape(shape), "out", strides)
+
+
+def Scalar(name: str, dtype: str) -> Operand:  # noqa: N802
+    return Operand(name, dtype, None, "scalar")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    name: str
+    family: str
+    """Where it lives: kernels/reference/<family>.py, kernels/jit/<family>.py, tests/<family>/."""
+    sizes: tuple[str, ...]
+    operands: tuple[Operand, ...]
+    reference: Callable[..., None]
+    bound: Callable[..., Any]
+    """Allowed |error| of each output (an array, or a tuple of them), from the operands and the reference's outputs."""
+    sample: Callable[..., tuple[Any, ...]]
+    """Operands (inputs and scalars) from a random generator and the sizes."""
+    flops: Callable[..., float]
+    bytes: Callable[..., float]
+    edges: dict[str, tuple[int, ...]]
+    """Sizes at which an implementation may go wrong: 0, 1, and around every tile."""
+    shapes: tuple[tuple[str, dict[str, int]], ...]
+    """Sizes worth timing, each with its reason."""
+    chain: Callable[..., None] | None = None
+    """The promised chain of float32 operations, literally."""
+    invariant: tuple[str, ...] = ("threads", "batch", "alignment", "level", "backend")
+    batch: str | None = "m"
+    """The size along which a row alone equals the row in a batch."""
+
+    @property
+    def inputs(self) -> tuple[Operand, ...]:
+        return tuple(o for o in self.operands if o.kind != "out")
+
+    @property
+    def outputs(self) -> tuple[Operand, ...]:
+        return tuple(o for o in self.operands if o.kind == "out")

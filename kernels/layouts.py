@@ -1,0 +1,134 @@
+"""How sparse matrices are packed for the kernels that read them: where an entry goes follows from the pattern alone.
+
+A *tile* is some rows whose entries are interleaved: a step holds one entry of each. The rows of a tile have about as
+many entries as each other, and the shorter are padded: with the value ``PAD`` at the column after the last, which the
+kernels' x has as zeros. The product -0 changes no chain, NaN and -0 included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD = np.float32(-0.0)
+TILE, SLICE = 4, 16
+"""Rows of a tile for many rows of x (spmm_tiles), and for one (spmv_sell)."""
+BLOCK = 128
+"""Columns of a block: with 64 rows of x, 32 KB, which L1 holds beside what streams through it."""
+MOST_ROWS, FEW_ROWS = 256, 64
+"""Rows of a group, whose chains wait together; of a small matrix, so that it has groups enough for threads."""
+MOST_COLUMNS = 2**16 - 1
+"""So many columns, and the one that padding reads, have 16-bit indices."""
+
+Ints = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Where the entries of a sparse matrix go. ``place`` is of each entry, in the order of rows and columns."""
+
+    place: Ints
+    """int64 (nnz,): position among values and columns, taken flat."""
+    columns: Ints
+    """uint16 (steps, height)."""
+    rows: Ints
+    """int32 (tiles, height): row within the group; what pads a tile is the row after the group's last, or -1."""
+    starts: Ints
+    """int64 (tiles + 1,): steps of a tile."""
+    begins: Ints
+    """int64 (groups + 1,): tiles of a group."""
+    firsts: Ints
+    """int64 (groups + 1,): rows of a group."""
+
+    def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
+        """Data of the entries, in their places, (steps, height) and the shape of an entry."""
+        packed = np.full((self.columns.size, *data.shape[1:]), pad, data.dtype)
+        packed[self.place] = data
+        return packed.reshape(*self.columns.shape, *data.shape[1:])
+
+
+def tiles(indices: Ints, indptr: Ints, k: int) -> Tiles:
+    """For products with many rows: four rows, columns by blocks, chains by groups."""
+    n = len(indptr) - 1
+    return _interleaved(indices, indptr, k, TILE, BLOCK, MOST_ROWS if n >= 8 * MOST_ROWS else FEW_ROWS)
+
+
+def slices(indices: Ints, indptr: Ints, k: int) -> Tiles:
+    """For products with one row: sixteen rows, all columns, one group; padding has row -1."""
+    n = len(indptr) - 1
+    made = _interleaved(indices, indptr, k, SLICE, max(k, 1), max(n, 1), empty=True)
+    return Tiles(made.place, made.columns, np.where(made.rows < n, made.rows, np.int32(-1)), made.starts, made.begins,
+                 made.firsts)
+
+
+def _interleaved(
+    indices: Ints, indptr: Ints, k: int, height: int, block: int, group: int, empty: bool = False
+) -> Tiles:
+    """Within each group and block, rows by falling count, ``height`` to a tile; tiles without entries only if asked."""
+    n, nnz = len(indptr) - 1, len(indices)
+    groups, blocks, high = -(-n // group), max(1, -(-k // block)), -(-group // height) * height
+    row = np.repeat(np.arange(n), np.diff(indptr))
+    block_of = indices // block
+    visit = (row // group * blocks + block_of) * high + row % group  # a row's visit to a block, by groups and blocks
+    counts = np.bincount(visit, minlength=groups * blocks * high)[: groups * blocks * high].astype(np.int64)
+    # Entries come by rows; a visit's are in a run, since columns ascend.
+    first = np.ones(nnz, np.bool_)
+    first[1:] = visit[1:] != visit[:-1]
+    begun = np.flatnonzero(first)
+    rank = np.arange(nnz) - np.repeat(begun, np.diff(np.append(begun, nnz)))
+
+    counts = counts.reshape(groups, blocks, high)
+    order = np.argsort(-counts, axis=2, kind="stable")
+    position = np.empty_like(order)
+    np.put_along_axis(position, order, np.broadcast_to(np.arange(high), order.shape), 2)
+    steps = np.take_along_axis(counts, order[:, :, ::height], 2)  # the longest of a tile comes first
+    kept = np.ones(steps.shape, np.bool_) if empty else steps > 0
+    starts = np.concatenate([[0], np.cumsum(steps[kept])]).astype(np.int64)
+    tile = (np.cumsum(kept) - 1).reshape(kept.shape)
+    firsts = np.minimum(np.arange(groups + 1) * group, n).astype(np.int64)
+    rows = np.minimum(order, np.diff(firsts)[:, None, None]).reshape(*kept.shape, height)[kept]
+    begins = np.concatenate([[0], np.cumsum(kept.sum(axis=(1, 2)))]).astype(np.int64)
+
+    at = position.reshape(-1)[visit] if nnz else np.zeros(0, np.int64)
+    of_entry = tile[row // group, block_of, at // height] if nnz else np.zeros(0, np.int64)
+    place = (starts[of_entry] + rank) * height + at % height
+    columns = np.full(starts[-1] * height, k, np.uint16)
+    columns[place] = indices
+    return Tiles(place, columns.reshape(-1, height), rows.astype(np.int32).reshape(-1, height), starts, begins, firsts)
+
+
+def bitmap(data: NDArray[Any], indices: Ints, indptr: Ints, k: int) -> tuple[NDArray[Any], Ints, Ints]:
+    """Values, bits [slices, k] and starts [slices + 1] of slices of 16 rows: within a slice by columns, then rows."""
+    n, nnz = len(indptr) - 1, len(indices)
+    count = -(-n // SLICE)
+    row = np.repeat(np.arange(n), np.diff(indptr))
+    order = np.lexsort((row, indices, row // SLICE))
+    values = np.zeros(nnz + SLICE, data.dtype)  # whole vectors are read
+    values[:nnz] = data[order]
+    bits = np.zeros((count, k), np.uint16)
+    np.bitwise_or.at(bits, (row // SLICE, indices), (1 << row % SLICE).astype(np.uint16))
+    starts = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(row // SLICE, minlength=count)[:count], out=starts[1:])
+    return values, bits, starts
+
+
+def nm(data: NDArray[Any], place: Ints) -> tuple[NDArray[Any], Ints]:
+    """Values [slices, steps, 16] and places [slices, ceil(steps/2), 16], two a byte, of data and place [n, steps]."""
+    n, steps = data.shape
+    count = -(-n // SLICE)
+    values = np.zeros((count * SLICE, steps), data.dtype)
+    values[:n] = data
+    at = np.zeros((count * SLICE, -(-steps // 2) * 2), np.uint8)
+    at[:n, :steps] = place
+    pairs = at.reshape(count, SLICE, at.shape[1] // 2, 2).transpose(0, 2, 1, 3)
+    return (np.ascontiguousarray(values.reshape(count, SLICE, steps).transpose(0, 2, 1)),
+            np.ascontiguousarray(pairs[..., 0] | pairs[..., 1] << 4))
+
+
+def nibbles(codes: NDArray[Any], halves: bool) -> Ints:
+    """Codes from -8 to 7 [steps, height] as two a byte [steps, height/2]: neighbours or, ``halves``, 8 lanes apart."""
+    low, high = (codes[:, : SLICE // 2], codes[:, SLICE // 2 :]) if halves else (codes[:, 0::2], codes[:, 1::2])
+    return np.ascontiguousarray((low.view(np.uint8) & 15) | high.view(np.uint8) << 4)
