@@ -28,6 +28,17 @@ PC_INLINE vf16 pc_residual_column(const pc_end *e, int64_t i0, int64_t row) {
   return vf_load(column);
 }
 
+/* y[i][r] = chains[r][i] for at most sixteen of each. */
+PC_INLINE void pc_deliver(float *y, int64_t y_row, const float *chains, int64_t width, int64_t rows, int64_t lanes) {
+  vf16 block[LANES];
+  for (int r = 0; r < LANES; r++) block[r] = r < rows ? vf_load(chains + r * width) : vf_zero();
+  vf_transpose(block);
+  if (rows >= LANES)
+    for (int i = 0; i < LANES && i < lanes; i++) vf_store(y + i * y_row, block[i]);
+  else
+    for (int i = 0; i < LANES && i < lanes; i++) vf_store_n(y + i * y_row, rows, block[i]);
+}
+
 /* Rows row0 .. row0 + rows of the matrix are finished, against x's rows from i0 on: chains [rows][width] to y. */
 static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t rows, int64_t width, float *chains) {
   const int64_t lanes = e->m - i0 < width ? e->m - i0 : width;
@@ -43,6 +54,10 @@ static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t 
       }
   if (e->y_row == 1)
     for (int64_t r = 0; r < rows; r++) memcpy(y + r * e->y_column, chains + r * width, (size_t)lanes * sizeof(float));
+  else if (e->y_column == 1)
+    for (int64_t r = 0; r < rows; r += LANES)
+      for (int64_t i = 0; i < lanes; i += LANES)
+        pc_deliver(y + i * e->y_row + r, e->y_row, chains + r * width + i, width, rows - r, lanes - i);
   else
     for (int64_t i = 0; i < lanes; i++)
       for (int64_t r = 0; r < rows; r++) y[i * e->y_row + r * e->y_column] = chains[r * width + i];

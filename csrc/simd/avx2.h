@@ -188,6 +188,28 @@ PC_INLINE vf16 vf_take(vf16 a, vi16 at) { return (vf16){pc_take8(a, at.a), pc_ta
 PC_INLINE vi16 vi_turn4(vi16 a) { return (vi16){_mm256_shuffle_epi32(a.a, 0x39), _mm256_shuffle_epi32(a.b, 0x39)}; }
 PC_INLINE vi16 vi_swap4(vi16 a) { return (vi16){_mm256_permute2x128_si256(a.a, a.a, 1), _mm256_permute2x128_si256(a.b, a.b, 1)}; }
 PC_INLINE vi16 vi_swap8(vi16 a) { return (vi16){a.b, a.a}; }
+PC_INLINE void pc_transpose8(__m256 *r) { /* pairs, fours, then halves of a register */
+  __m256 t[8], f[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    f[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44), f[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    f[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44), f[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) r[j] = _mm256_permute2f128_ps(f[j], f[4 + j], 0x20), r[4 + j] = _mm256_permute2f128_ps(f[j], f[4 + j], 0x31);
+}
+PC_INLINE void vf_transpose(vf16 *r) { /* by eights */
+  __m256 block[8];
+  vf16 all[16];
+  for (int q = 0; q < 4; q++) {
+    for (int i = 0; i < 8; i++) block[i] = q & 1 ? r[q / 2 * 8 + i].b : r[q / 2 * 8 + i].a;
+    pc_transpose8(block);
+    for (int j = 0; j < 8; j++) if (q & 2) all[(q & 1) * 8 + j].b = block[j]; else all[(q & 1) * 8 + j].a = block[j];
+  }
+  for (int i = 0; i < 16; i++) r[i] = all[i];
+}
 
 /* -- conversion */
 PC_INLINE vf16 vf_from_vi(vi16 a) { return (vf16){_mm256_cvtepi32_ps(a.a), _mm256_cvtepi32_ps(a.b)}; }

@@ -136,6 +136,28 @@ PC_INLINE vf16 vf_take(vf16 a, vi16 at) { return _mm512_permutexvar_ps(at, a); }
 PC_INLINE vi16 vi_turn4(vi16 a) { return _mm512_shuffle_epi32(a, 0x39); }
 PC_INLINE vi16 vi_swap4(vi16 a) { return _mm512_shuffle_i32x4(a, a, 0xb1); }
 PC_INLINE vi16 vi_swap8(vi16 a) { return _mm512_shuffle_i32x4(a, a, 0x4e); }
+/* pairs, fours, then eights and sixteens by quarters of a register */
+PC_INLINE void vf_transpose(vf16 *r) {
+  vf16 t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+#define PC_PAIR(op, x, y) _mm512_castpd_ps(op(_mm512_castps_pd(x), _mm512_castps_pd(y)))
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = PC_PAIR(_mm512_unpacklo_pd, t[i], t[i + 2]), r[i + 1] = PC_PAIR(_mm512_unpackhi_pd, t[i], t[i + 2]);
+    r[i + 2] = PC_PAIR(_mm512_unpacklo_pd, t[i + 1], t[i + 3]), r[i + 3] = PC_PAIR(_mm512_unpackhi_pd, t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    t[j] = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x88), t[4 + j] = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x88);
+    t[8 + j] = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xdd), t[12 + j] = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xdd);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    r[j] = _mm512_shuffle_f32x4(t[j], t[4 + j], 0x88), r[8 + j] = _mm512_shuffle_f32x4(t[j], t[4 + j], 0xdd);
+    r[4 + j] = _mm512_shuffle_f32x4(t[8 + j], t[12 + j], 0x88), r[12 + j] = _mm512_shuffle_f32x4(t[8 + j], t[12 + j], 0xdd);
+  }
+}
 
 /* -- conversion */
 PC_INLINE vf16 vf_from_vi(vi16 a) { return _mm512_cvtepi32_ps(a); }

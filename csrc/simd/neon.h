@@ -168,6 +168,15 @@ PC_INLINE vf16 vf_take(vf16 a, vi16 at) {
 PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, vextq_s32(a.q[i], a.q[i], 1)); }
 PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.q[i ^ 1]); }
 PC_INLINE vi16 vi_swap8(vi16 a) { PC_EACH(vi16, a.q[i ^ 2]); }
+PC_INLINE void vf_transpose(vf16 *r) {
+  float all[16][16];
+  for (int i = 0; i < 16; i++) {
+    float row[16];
+    vf_store(row, r[i]);
+    for (int j = 0; j < 16; j++) all[j][i] = row[j];
+  }
+  for (int i = 0; i < 16; i++) r[i] = vf_load(all[i]);
+}
 
 /* -- conversion */
 PC_INLINE vf16 vf_from_vi(vi16 a) { PC_EACH(vf16, vcvtq_f32_s32(a.q[i])); }

@@ -131,6 +131,10 @@ PC_INLINE vf16 vf_take(vf16 a, vi16 at) { PC_EACH(vf16, a.v[at.v[i] & 15]); } /*
 PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, a.v[(i & ~3) | ((i + 1) & 3)]); }
 PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.v[i ^ 4]); }
 PC_INLINE vi16 vi_swap8(vi16 a) { PC_EACH(vi16, a.v[i ^ 8]); }
+/* sixteen vectors as a matrix, lane j of vector i becomes lane i of vector j */
+PC_INLINE void vf_transpose(vf16 *r) {
+  for (int i = 0; i < 16; i++) for (int j = 0; j < i; j++) { const float x = r[i].v[j]; r[i].v[j] = r[j].v[i]; r[j].v[i] = x; }
+}
 
 /* -- conversion */
 PC_INLINE vf16 vf_from_vi(vi16 a) { PC_EACH(vf16, (float)a.v[i]); }           /* half to even */

@@ -11,18 +11,18 @@ __all__ = ["activate_f32", "activate_f32_bound", "activate_f32_chain", "activate
 
 
 def pack_f32(w, packed):
-    """packed[s, l, j] = w[l, 16*s + j], zero past the last column."""
+    """packed[s, l, j] = w[l, 16*s + j], zero past the last column and row."""
     packed[...] = 0
     for column in range(w.shape[1]):
-        packed[column // LANES, :, column % LANES] = w[:, column]
+        packed[column // LANES, : w.shape[0], column % LANES] = w[:, column]
 
 
 def pack_f32_bound(w, packed):
     return np.zeros(packed.shape)
 
 
-def pack_f32_sample(rng, k, n):
-    return (rng.standard_normal((k, n)).astype(np.float32),)
+def pack_f32_sample(rng, k, n, padded):
+    return (rng.standard_normal((min(k, padded), n)).astype(np.float32),)
 
 
 def gemm_f32(x, w, bias, activation, y):

@@ -20,6 +20,24 @@ PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return 
 /* A store that asks for a line of its own. */
 PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_stream(line, a); vf_stream_fence(); memcpy(out, line, sizeof line); }
 
+/* One vector in, one out: lane j of vector i has the bits of lane j of a and 65537 i more, and every element of the result
+ * reaches the answer. */
+PC_INLINE void transposed(const char *a, char *out) {
+  vf16 r[LANES];
+  uint32_t bits[LANES], row[LANES], sums[LANES] = {0};
+  memcpy(bits, a, sizeof bits);
+  for (uint32_t i = 0; i < LANES; i++) {
+    for (int j = 0; j < LANES; j++) row[j] = bits[j] + 65537 * i;
+    r[i] = vf_from_bits(vi_load(row));
+  }
+  vf_transpose(r);
+  for (uint32_t i = 0; i < LANES; i++) {
+    vi_store(row, vi_from_bits(r[i]));
+    for (uint32_t j = 0; j < LANES; j++) sums[j] = sums[j] * 31 + row[j] * (1 + i + LANES * j);
+  }
+  memcpy(out, sums, sizeof sums);
+}
+
 #define F(p) vf_load((const float *)(p))
 #define I(p) vi_load(p)
 #define D(p) doubles(p)
@@ -99,6 +117,7 @@ PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_st
   INT(vi_swap4, vi_swap4(I(a)))                                                        \
   INT(vi_swap8, vi_swap8(I(a)))                                                        \
   FLOAT(vf_take, vf_take(F(a), I(b)))                                                  \
+  PROBE(vf_transpose, transposed(a, out))                                              \
   FLOAT(vf_from_vi, vf_from_vi(I(a)))                                                  \
   INT(vi_from_vf, vi_from_vf(F(a)))                                                    \
   INT(vi_from_bits, vi_from_bits(F(a)))                                                \
