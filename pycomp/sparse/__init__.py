@@ -1,9 +1,10 @@
-"""Products with sparse float32 matrices, with the bits that a dense product with the zeros would have.
+"""Products with sparse matrices, with the bits that a dense product with the zeros would have.
 
 Each output is one chain over the stored entries of a row, columns ascending: ``acc = fma(x[k], w[k], acc)`` from +0,
-then the bias, then the activation. It does not depend on the batch, the threads or the machine. For finite operands it
-is the chain of :mod:`pycomp.dense`, where a zero changes nothing but perhaps the sign of a zero reached by underflow. A
-zero that is not stored contributes nothing, also where x is NaN or infinite; a stored zero follows IEEE.
+then the bias, the residual and the activation. It does not depend on the form in which the matrix runs, the batch, the
+threads or the machine. For finite operands it is the chain of :mod:`pycomp.dense`, where a zero changes nothing but
+perhaps the sign of a zero reached by underflow. A zero that is not stored contributes nothing, also where x is NaN or
+infinite; a stored zero follows IEEE.
 """
 
 from typing import TYPE_CHECKING
@@ -11,11 +12,37 @@ from typing import TYPE_CHECKING
 from pycomp._lazy import attributes
 
 from .csr import CSRMatrix
-from .products import linear, matmul
+from .products import linear, matmul, matmul_int8
 
 if TYPE_CHECKING:
+    from .advice import Advice, advise
+    from .bitmap import BitmapMatrix
+    from .bsr import BSRMatrix
+    from .coded import CodedMatrix, quantize
     from .files import load, save
+    from .nm import NMMatrix
+    from .training import linear_backward, sddmm
 
-__all__ = ["CSRMatrix", "linear", "load", "matmul", "save"]
+__all__ = [
+    "Advice",
+    "BSRMatrix",
+    "BitmapMatrix",
+    "CSRMatrix",
+    "CodedMatrix",
+    "NMMatrix",
+    "advise",
+    "linear",
+    "linear_backward",
+    "load",
+    "matmul",
+    "matmul_int8",
+    "quantize",
+    "save",
+    "sddmm",
+]
 
-__getattr__ = attributes(__name__, {"load": "files", "save": "files"})
+__getattr__ = attributes(__name__, {
+    "Advice": "advice", "advise": "advice", "BSRMatrix": "bsr", "BitmapMatrix": "bitmap", "CodedMatrix": "coded",
+    "NMMatrix": "nm", "linear_backward": "training", "load": "files", "quantize": "coded", "save": "files",
+    "sddmm": "training",
+})

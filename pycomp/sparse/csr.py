@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._validate import FLOAT32, as_array, integer
+from pycomp.kernels import layouts
+
+from .matrix import SparseMatrix, assign, frozen, given
 
 if TYPE_CHECKING:
     import scipy.sparse
 
-INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
+INT8, INT32, INT64 = np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64)
+VALUES = ("float32", "float64", "float16", "bfloat16", "int8")
+"""Types of values."""
 
 
-@dataclass(frozen=True, eq=False)
-class CSRMatrix:
-    """A sparse float32 matrix by rows: row i is the entries ``indptr[i] <= p < indptr[i + 1]``, columns ascending.
+@dataclass(frozen=True, eq=False, repr=False)
+class CSRMatrix(SparseMatrix):
+    """A sparse matrix by rows: row i is the entries ``indptr[i] <= p < indptr[i + 1]``, columns ascending.
 
     Attributes
     ----------
-    data : array of float32, shape (nnz,)
-        Values, in the order of rows and columns. Zeros may be stored.
+    data : array of float32, float64, float16, bfloat16 or int8, shape (nnz,)
+        Values, in the order of rows and columns. Zeros may be stored. Products widen float16, bfloat16 and int8 exactly
+        and compute in float32; float64 stays float64.
     indices : array of int32, shape (nnz,)
-        Columns; within a row they ascend, each at most once.
+        Columns; within a row they ascend, each at most once. int64 is converted.
     indptr : array of int64, shape (N + 1,)
     shape : tuple of int
         ``(N, K)``.
@@ -54,23 +61,29 @@ class CSRMatrix:
            [7.]], dtype=float32)
     """
 
-    data: NDArray[np.float32]
+    data: NDArray[Any]
     indices: NDArray[np.int32]
     indptr: NDArray[np.int64]
     shape: tuple[int, int]
+    _pattern: dict[str, Any] = field(init=False)
+    """What follows from the pattern alone, shared by matrices that have it."""
 
-    __array_ufunc__ = None  # ndarray @ CSRMatrix is a TypeError, not an array of objects
+    _arrays = ("data", "indices", "indptr")
 
     def __post_init__(self) -> None:
         if not isinstance(self.shape, tuple) or len(self.shape) != 2:
             raise TypeError(f"shape is {self.shape!r}, expected a tuple (N, K)")
         shape = integer(self.shape[0], "shape[0]", 0), integer(self.shape[1], "shape[1]", 0, 2**31 - 1)
-        data = _frozen(as_array(self.data, "data", FLOAT32, 1))
-        indices = _frozen(as_array(self.indices, "indices", INT32, 1))
-        indptr = _frozen(as_array(self.indptr, "indptr", INT64, 1))
-        _check(data, indices, indptr, *shape)
-        for name, value in (("data", data), ("indices", indices), ("indptr", indptr), ("shape", shape)):
-            object.__setattr__(self, name, value)
+        data = frozen(_values(self.data, "data", 1))
+        # Copied first, checked then: nobody else can change what was checked.
+        found = _integers(self.indices, "indices") if _is_int64(self.indices) else frozen(
+            as_array(self.indices, "indices", INT32, 1))
+        indptr = frozen(as_array(self.indptr, "indptr", INT64, 1))
+        _check_rows(found, indptr, data.shape[0], shape[0])
+        _check_columns(found, indptr, shape[1])
+        _check_order(found, indptr)
+        indices = found if found.dtype == INT32 else given(found.astype(INT32))
+        assign(self, data=data, indices=indices, indptr=indptr, shape=shape, _pattern={})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy or an unpickled matrix is checked and frozen again."""
@@ -82,12 +95,12 @@ class CSRMatrix:
 
         Parameters
         ----------
-        w : array of float32, shape (N, K)
+        w : array of float32, float64, float16, bfloat16 or int8, shape (N, K)
 
         Raises
         ------
         TypeError
-            If ``w`` is not a float32 array.
+            If ``w`` is not an array of one of these.
         ValueError
             If ``w`` does not have two dimensions.
 
@@ -97,12 +110,12 @@ class CSRMatrix:
         >>> CSRMatrix.from_dense(np.eye(3, dtype=np.float32)).nnz
         3
         """
-        w = as_array(w, "w", FLOAT32, 2)
+        w = _values(w, "w", 2)
         stored = w != 0
         indptr = np.zeros(w.shape[0] + 1, INT64)
         np.cumsum(np.count_nonzero(stored, axis=1), out=indptr[1:])
         indices = (np.flatnonzero(stored) % max(w.shape[1], 1)).astype(INT32)
-        return cls(_given(w[stored]), _given(indices), _given(indptr), w.shape)
+        return cls(given(w[stored]), given(indices), given(indptr), w.shape)
 
     @classmethod
     def from_arrays(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
@@ -110,9 +123,10 @@ class CSRMatrix:
 
         Parameters
         ----------
-        data : array of float32, shape (nnz,)
+        data : array of float32, float64, float16, bfloat16 or int8, shape (nnz,)
         indices : array of integers, shape (nnz,)
-            Columns, in any order; entries of the same place are added in the order given, each sum rounded.
+            Columns, in any order; entries of the same place are added in the order given, each sum rounded. A sum of
+            int8 that is none is an error.
         indptr : array of integers, shape (N + 1,)
         shape : tuple of int
             ``(N, K)``.
@@ -131,7 +145,7 @@ class CSRMatrix:
         >>> a.data, a.indices
         (array([2., 5.], dtype=float32), array([0, 2], dtype=int32))
         """
-        data = as_array(data, "data", FLOAT32, 1)
+        data = _values(data, "data", 1)
         found, starts = _integers(indices, "indices"), _integers(indptr, "indptr")
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise TypeError(f"shape is {shape!r}, expected a tuple (N, K)")
@@ -145,21 +159,98 @@ class CSRMatrix:
         first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
         place = np.cumsum(first) - 1
         rank = np.arange(len(row)) - np.flatnonzero(first)[place] if len(row) else place
-        sums = values[first].copy()
+        sums = values[first].astype(INT64 if data.dtype == INT8 else data.dtype)
         for r in range(1, int(rank.max(initial=0)) + 1):
             again = rank == r
             sums[place[again]] += values[again]
+        if data.dtype == INT8:
+            if (at := _first((sums < -128) | (sums > 127))) is not None:
+                raise ValueError(f"the entries of row {row[first][at]}, column {column[first][at]} add up to "
+                                 f"{sums[at]}, expected an int8")
+            sums = sums.astype(INT8)
         counts = np.zeros(n + 1, INT64)
         np.cumsum(np.bincount(row[first], minlength=n)[:n], out=counts[1:])
-        return cls(_given(sums), _given(column[first].astype(INT32)), _given(counts), (n, k))
+        return cls(given(sums), given(column[first].astype(INT32)), given(counts), (n, k))
 
     @classmethod
     def _made(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
         """From arrays that are right because they come out of a CSRMatrix: they are not checked."""
         made = object.__new__(cls)
-        for name, value in (("data", data), ("indices", indices), ("indptr", indptr), ("shape", shape)):
-            object.__setattr__(made, name, value)
+        assign(made, data=data, indices=indices, indptr=indptr, shape=shape, _pattern={})
         return made
+
+    def _layout(self, name: str, make: Any) -> layouts.Tiles:
+        """Where the entries go in a packed form; it is that of the pattern, whatever the values."""
+        found: layouts.Tiles = self._pattern.setdefault(name, None) or make(self.indices, self.indptr, self.shape[1])
+        self._pattern[name] = found
+        return found
+
+    def with_data(self, data: Any) -> CSRMatrix:
+        """The same pattern with other values, which is not checked and not packed anew.
+
+        This is how weights are updated under a mask: ``a = a.with_data(a.data - rate * gradient.data)``.
+
+        Parameters
+        ----------
+        data : array of float32, float64, float16, bfloat16 or int8, shape (nnz,)
+
+        Raises
+        ------
+        TypeError
+            If ``data`` is not an array of one of these.
+        ValueError
+            If its shape is another.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> a = CSRMatrix.from_dense(np.eye(2, dtype=np.float32))
+        >>> a.with_data(2 * a.data).to_dense()
+        array([[2., 0.],
+               [0., 2.]], dtype=float32)
+        """
+        data = _values(data, "data", 1)
+        if data.shape != self.data.shape:
+            raise ValueError(f"data has {data.shape[0]} elements, expected {self.nnz}, one an entry")
+        made = self._made(frozen(data), self.indices, self.indptr, self.shape)
+        object.__setattr__(made, "_pattern", self._pattern)
+        return made
+
+    def astype(self, dtype: Any) -> CSRMatrix:
+        """The same entries with values of another type, rounded half to even.
+
+        Parameters
+        ----------
+        dtype : float32, float64, float16 or bfloat16
+            bfloat16 is ``ml_dtypes.bfloat16``.
+
+        Raises
+        ------
+        TypeError
+            If ``dtype`` is another.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> CSRMatrix.from_dense(np.eye(2, dtype=np.float32)).astype(np.float16).dtype
+        dtype('float16')
+        """
+        kind = np.dtype(dtype)
+        if kind.name not in VALUES[:-1]:
+            raise TypeError(f"dtype is {kind.name}, expected one of {', '.join(VALUES[:-1])}")
+        if kind == self.dtype:
+            return self
+        with np.errstate(over="ignore"):
+            return self.with_data(given(self.data.astype(kind)))
+
+    def to_csr(self) -> CSRMatrix:
+        """The matrix itself."""
+        return self
+
+    def _format(self, batch: int) -> str:
+        if self.dtype in (FLOAT32, np.float64) or self.shape[1] > layouts.MOST_COLUMNS:
+            return "csr"
+        return "slices" if batch == 1 else "tiles"
 
     def __getitem__(self, rows: Any) -> CSRMatrix:
         """Rows ``a[i:j]``, without a copy of their entries.
@@ -185,7 +276,7 @@ class CSRMatrix:
             raise ValueError(f"rows has step {step}, expected 1")
         stop = max(start, stop)
         begin, end = self.indptr[start], self.indptr[stop]
-        indptr = _given(self.indptr[start : stop + 1] - begin)
+        indptr = given(self.indptr[start : stop + 1] - begin)
         return self._made(self.data[begin:end], self.indices[begin:end], indptr, (stop - start, self.shape[1]))
 
     @property
@@ -200,25 +291,31 @@ class CSRMatrix:
                [2.]], dtype=float32)
         """
         n, k = self.shape
-        order = np.argsort(self.indices, kind="stable")  # within a column, rows keep their order
-        row = np.repeat(np.arange(n, dtype=INT32), np.diff(self.indptr))
-        indptr = np.zeros(k + 1, INT64)
-        np.cumsum(np.bincount(self.indices, minlength=k), out=indptr[1:])
-        return self._made(_given(self.data[order]), _given(row[order]), _given(indptr), (k, n))
+        if "transpose" not in self._pattern:
+            order = np.argsort(self.indices, kind="stable")  # within a column, rows keep their order
+            row = np.repeat(np.arange(n, dtype=INT32), np.diff(self.indptr))
+            indptr = np.zeros(k + 1, INT64)
+            np.cumsum(np.bincount(self.indices, minlength=k), out=indptr[1:])
+            self._pattern["transpose"] = order, given(row[order]), given(indptr), {}
+        order, row, indptr, pattern = self._pattern["transpose"]
+        made = self._made(given(self.data[order]), row, indptr, (k, n))
+        object.__setattr__(made, "_pattern", pattern)
+        return made
 
     @classmethod
     def from_scipy(cls, a: Any) -> CSRMatrix:
-        """A SciPy sparse matrix of float32 in any of its formats. Rows are sorted, duplicate entries summed by SciPy.
+        """A SciPy sparse matrix in any of its formats. Rows are sorted, duplicate entries summed by SciPy.
 
         Parameters
         ----------
-        a : scipy.sparse array or matrix of float32, shape (N, K)
-            It is not changed.
+        a : scipy.sparse array or matrix of float32, float64 or int8, shape (N, K)
+            It is not changed. Where it is in CSR, sorted, and its arrays own their memory and are read-only, they are
+            taken as they are.
 
         Raises
         ------
         TypeError
-            If ``a`` is not a SciPy sparse matrix of float32.
+            If ``a`` is not a SciPy sparse matrix of one of these.
         ValueError
             If it does not have two dimensions, or is malformed.
 
@@ -231,30 +328,44 @@ class CSRMatrix:
         """
         if not hasattr(a, "tocsr"):
             raise TypeError(f"a is a {type(a).__name__}, expected a SciPy sparse array")
-        if a.dtype != FLOAT32:
-            raise TypeError(f"a has dtype {a.dtype}, expected float32; convert it with a.astype(np.float32)")
+        if a.dtype.name not in ("float32", "float64", "int8"):
+            raise TypeError(f"a has dtype {a.dtype}, expected float32, float64 or int8; "
+                            "convert it with a.astype(np.float32)")
         if len(a.shape) != 2:
             raise ValueError(f"a has {len(a.shape)} dimensions {a.shape}, expected 2")
         import scipy.sparse
 
         a = a.tocsr()
+        if a.indices.dtype == INT32 and not (a.data.flags.writeable or a.indices.flags.writeable):
+            with contextlib.suppress(ValueError):  # unsorted, or what SciPy checks below
+                return cls(a.data, a.indices, given(a.indptr.astype(INT64)), (int(a.shape[0]), int(a.shape[1])))
+        if a.dtype == INT8:
+            return cls.from_arrays(a.data, a.indices, a.indptr, (int(a.shape[0]), int(a.shape[1])))
         # A new object, since the flags that say what was checked and sorted may be out of date in the old one.
         csr = scipy.sparse.csr_array((a.data, a.indices, a.indptr), shape=a.shape, copy=True)
         csr.check_format(full_check=True)
         csr.sum_duplicates()
         data, indices, indptr = csr.data[: csr.nnz], csr.indices[: csr.nnz], csr.indptr
         n, k = map(int, a.shape)
-        return cls(_given(data.copy()), _given(indices.astype(INT32)), _given(indptr.astype(INT64)), (n, k))
+        return cls(given(data.copy()), given(indices.astype(INT32)), given(indptr.astype(INT64)), (n, k))
 
-    def to_scipy(self) -> scipy.sparse.csr_array:
-        """A ``scipy.sparse.csr_array`` with its own copy of the entries."""
+    def to_scipy(self, *, copy: bool = True) -> scipy.sparse.csr_array:
+        """A ``scipy.sparse.csr_array`` with its own copy of the entries or, ``copy=False``, with these, read-only.
+
+        Raises
+        ------
+        TypeError
+            If the values are float16 or bfloat16, which SciPy does not have.
+        """
         import scipy.sparse
 
-        return scipy.sparse.csr_array((self.data, self.indices, self.indptr), shape=self.shape, copy=True)
+        if self.dtype.name in ("float16", "bfloat16"):
+            raise TypeError(f"the values are {self.dtype.name}, which SciPy does not have; see astype")
+        return scipy.sparse.csr_array((self.data, self.indices, self.indptr), shape=self.shape, copy=copy)
 
-    def to_dense(self) -> NDArray[np.float32]:
+    def to_dense(self) -> NDArray[Any]:
         """The matrix with its zeros, shape (N, K)."""
-        w = np.zeros(self.shape, FLOAT32)
+        w = np.zeros(self.shape, self.dtype)
         w[np.repeat(np.arange(self.shape[0]), np.diff(self.indptr)), self.indices] = self.data
         return w
 
@@ -264,38 +375,24 @@ class CSRMatrix:
         return int(self.data.shape[0])
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the three arrays."""
-        return self.data.nbytes + self.indices.nbytes + self.indptr.nbytes
-
-    @property
-    def sparsity(self) -> float:
-        """The part of the matrix that is not stored; 0 for a matrix without elements."""
-        size = self.shape[0] * self.shape[1]
-        return 1 - self.nnz / size if size else 0.0
-
-    def __matmul__(self, b: Any) -> NDArray[np.float32]:
-        """:func:`pycomp.sparse.matmul`."""
-        from .products import matmul
-
-        return matmul(self, b)
-
-    def __repr__(self) -> str:
-        return f"CSRMatrix(shape={self.shape}, nnz={self.nnz})"
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return self.data.dtype
 
 
-def _given(a: NDArray[Any]) -> NDArray[Any]:
-    """A new array, made ready to be taken without a copy."""
-    a.flags.writeable = False
-    return a
+def _values(a: Any, name: str, ndim: int) -> NDArray[Any]:
+    """``a`` as an array of one of the types of values, in native byte order."""
+    kind = getattr(a, "dtype", None)
+    known = isinstance(kind, np.dtype) and kind.name in VALUES and kind.isnative
+    if known or not isinstance(kind, np.dtype):
+        return as_array(a, name, kind if known else FLOAT32, ndim)  # type: ignore[arg-type]
+    order = "" if kind.isnative else " (byte-swapped)"
+    raise TypeError(f"{name} has dtype {kind.name}{order}, expected {', '.join(VALUES[:-1])} or int8; "
+                    f"convert it with {name}.astype(np.float32)")
 
 
-def _frozen(a: NDArray[Any]) -> NDArray[Any]:
-    """``a`` if nobody can write to it, else a copy of that kind; contiguous and aligned."""
-    flags = a.flags
-    if flags.owndata and not flags.writeable and flags.c_contiguous and flags.aligned:
-        return a
-    return _given(np.array(a))
+def _is_int64(a: Any) -> bool:
+    return isinstance(a, np.ndarray) and a.dtype == INT64
 
 
 def _integers(a: Any, name: str) -> NDArray[np.int64]:
@@ -308,12 +405,6 @@ def _integers(a: Any, name: str) -> NDArray[np.int64]:
     if array.dtype == np.uint64 and array.size and array.max() > np.uint64(2**63 - 1):
         raise ValueError(f"{name} holds {array.max()}, expected at most {2**63 - 1}")
     return array.astype(INT64)
-
-
-def _check(data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], n: int, k: int) -> None:
-    _check_rows(indices, indptr, data.shape[0], n)
-    _check_columns(indices, indptr, k)
-    _check_order(indices, indptr)
 
 
 def _check_rows(indices: NDArray[Any], indptr: NDArray[Any], nnz: int, n: int) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 from pycomp._errors import FormatError
 from pycomp._files import Arrays, read_arrays, write_arrays
 
+from .bsr import BSRMatrix
 from .csr import CSRMatrix
 
 NAMES = {"data", "indices", "indptr", "shape", "format"}
 
 
-def save(path: str | os.PathLike[str], a: CSRMatrix) -> None:
+def save(path: str | os.PathLike[str], a: CSRMatrix | BSRMatrix) -> None:
     """Write a matrix as ``.npz``, which :func:`scipy.sparse.load_npz` reads, or ``.safetensors``, as the name says.
 
     The arrays are ``data``, ``indices``, ``indptr``, ``shape`` and, in ``.npz``, ``format``. They go into a file beside
@@ -25,12 +26,13 @@ def save(path: str | os.PathLike[str], a: CSRMatrix) -> None:
     ----------
     path : path that ends in .npz or .safetensors
         The second needs ``pip install 'pycomp[formats]'``.
-    a : CSRMatrix
+    a : CSRMatrix or BSRMatrix
+        Other matrices have ``to_csr()``.
 
     Raises
     ------
     TypeError
-        If ``a`` is something else.
+        If ``a`` is something else, or its values are bfloat16, which NumPy does not read from files.
     ValueError
         If the name ends otherwise.
     ImportError
@@ -38,22 +40,26 @@ def save(path: str | os.PathLike[str], a: CSRMatrix) -> None:
     OSError
         If the file cannot be written.
     """
-    if not isinstance(a, CSRMatrix):
-        raise TypeError(f"a is a {type(a).__name__}, expected a CSRMatrix")
+    if not isinstance(a, (CSRMatrix, BSRMatrix)):
+        raise TypeError(f"a is a {type(a).__name__}, expected a CSRMatrix or BSRMatrix")
     target = Path(path)
     arrays: Arrays = {"data": a.data, "indices": a.indices, "indptr": a.indptr, "shape": np.array(a.shape, np.int64)}
+    if a.dtype.name == "bfloat16":
+        raise TypeError("a has values of bfloat16, which NumPy does not read from files; save a.astype(np.float32)")
     if target.suffix == ".npz":
-        arrays["format"] = np.array(b"csr")
+        arrays["format"] = np.array(b"csr" if isinstance(a, CSRMatrix) else b"bsr")
     write_arrays(target, arrays)
 
 
-def load(path: str | os.PathLike[str]) -> CSRMatrix:
-    """Read a matrix that :func:`save` or :func:`scipy.sparse.save_npz` wrote; rows are sorted and duplicates summed.
+def load(path: str | os.PathLike[str]) -> CSRMatrix | BSRMatrix:
+    """Read a matrix that :func:`save` or :func:`scipy.sparse.save_npz` wrote.
+
+    Rows are sorted and duplicates of CSR summed; blocks must be in order.
 
     Raises
     ------
     pycomp.FormatError
-        If the file is cut short, of another format, or holds arrays that do not make a CSRMatrix.
+        If the file is cut short, of another format, or holds arrays that do not make such a matrix.
     ValueError
         If the name does not end in .npz or .safetensors.
     ImportError
@@ -74,14 +80,20 @@ def load(path: str | os.PathLike[str]) -> CSRMatrix:
     if missing := sorted({"data", "indices", "indptr", "shape"} - set(arrays)):
         raise FormatError(f"{source} lacks {', '.join(missing)}")
     if unknown := sorted(set(arrays) - NAMES - {"_is_array"}):  # SciPy's mark of an array
-        raise FormatError(f"{source} holds {', '.join(unknown)}, which a CSRMatrix does not have")
-    if "format" in arrays and arrays["format"].tobytes().rstrip(b"\0") != b"csr":
-        raise FormatError(f"{source} is of format {arrays['format'].tobytes()!r}, expected b'csr'")
+        raise FormatError(f"{source} holds {', '.join(unknown)}, which such a matrix does not have")
+    blocks = arrays["data"].ndim == 3
+    if "format" in arrays:
+        found = arrays["format"].tobytes().rstrip(b"\0")
+        if found != (b"bsr" if blocks else b"csr"):
+            raise FormatError(f"{source} is of format {found!r}, expected b'csr', or b'bsr' with blocks [h, w]")
     shape = arrays["shape"]
     if shape.dtype.kind not in "iu" or shape.shape != (2,):
         raise FormatError(f"{source}: shape is an array {shape.dtype.name} {shape.shape}, expected two integers")
+    whole = int(shape[0]), int(shape[1])
     try:
-        whole = int(shape[0]), int(shape[1])
+        if blocks:
+            indptr = np.asarray(arrays["indptr"])
+            return BSRMatrix(arrays["data"], arrays["indices"], indptr.astype(np.int64, casting="safe"), whole)
         return CSRMatrix.from_arrays(arrays["data"], arrays["indices"], arrays["indptr"], whole)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{source}: {error}") from None

@@ -1,0 +1,227 @@
+"""What a sparse matrix gains on this machine: its forms timed beside the dense product."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pycomp
+from pycomp._validate import integer
+
+from .bsr import BSRMatrix
+from .matrix import SparseMatrix
+from .nm import NMMatrix
+from .products import linear, matrix
+
+ROUNDS, SECONDS = 5, 0.02
+"""Rounds in which the forms take turns, and how long one of them is called in a round."""
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Batches that are measured; others are taken for the next of these, larger ones for the last."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Made by :func:`advise`.
+
+    Attributes
+    ----------
+    times : dict of str to float
+        Seconds of a product in each form that the matrix has; ``"dense"`` is :func:`pycomp.dense.linear` with packed
+        weights.
+    recommendation : str
+        The fastest of them, for ``linear(..., format=...)``.
+    shape, sparsity, batch : of what was measured
+    crossover : float
+        Sparsity above which the best sparse form would beat dense, if its time is proportional to the entries.
+    threads, isa, cpu : of the machine
+    """
+
+    times: dict[str, float]
+    recommendation: str
+    shape: tuple[int, int]
+    sparsity: float
+    batch: int
+    crossover: float
+    threads: int
+    isa: str
+    cpu: str
+
+    @property
+    def speedup(self) -> float:
+        """Time of the dense product over that of the recommended form."""
+        return self.times["dense"] / self.times[self.recommendation]
+
+    def __str__(self) -> str:
+        n, k = self.shape
+        lines = [f"{n} x {k}, {self.sparsity:.1%} zeros, batch {self.batch}; {self.threads} thread(s), {self.isa}"]
+        lines += [f"  {name:8} {seconds * 1e6:10.1f} us  {self.times['dense'] / seconds:6.2f} times as fast as dense"
+                  for name, seconds in sorted(self.times.items(), key=lambda item: item[1])]
+        lines.append(f"  use {self.recommendation}; sparse beats dense from about {self.crossover:.0%} zeros")
+        return "\n".join(lines)
+
+
+def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
+    """Time a matrix in each of its forms, and dense, on this machine; say which is the fastest.
+
+    Parameters
+    ----------
+    a : CSRMatrix, BSRMatrix, NMMatrix or BitmapMatrix of float32
+    batch : int
+        Rows of x. 1, 2, 4, ... up to 512 are measured; others count as the next of these.
+    cache : bool
+        Keep the times in a file, and take them from there if this pattern was measured before with the same batch,
+        processor, instruction set, threads and version. The file is ``advice.json`` in the folder that
+        ``PYCOMP_CACHE_DIR`` names, else in ``pycomp`` below ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Returns
+    -------
+    Advice
+
+    Raises
+    ------
+    TypeError
+        If ``a`` is not a sparse matrix of float32.
+    ValueError
+        If ``batch`` is below 1.
+
+    Notes
+    -----
+    The forms take turns, so that a disturbance meets all; the time of each is the median of its rounds. It takes about
+    half a second and the packing of each form; other work on the machine falsifies it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pycomp.sparse import CSRMatrix
+    >>> advice = advise(CSRMatrix.from_dense(np.eye(64, dtype=np.float32)), batch=1, cache=False)
+    >>> sorted(advice.times)
+    ['bitmap', 'csr', 'dense', 'slices']
+    >>> advice.recommendation in advice.times
+    True
+    """
+    a = matrix(a)
+    if a.dtype != np.float32:
+        raise TypeError(f"a has values of {a.dtype.name}, expected float32")
+    batch = integer(batch, "batch", 1)
+    batch = next((b for b in BATCHES if b >= batch), BATCHES[-1])
+    known: dict[tuple[int, int], Advice] = a.__dict__.setdefault("_advice", {})
+    key = batch, pycomp.get_num_threads()
+    if key not in known:
+        known[key] = _advice(a, batch, cache)
+    return known[key]
+
+
+def candidates(a: SparseMatrix, batch: int) -> list[str]:
+    """The forms that a matrix has and that are meant for such a batch."""
+    names = ["csr", "dense"]
+    if isinstance(a, BSRMatrix) and (batch > 1 or a.block[0] == 16):
+        names.append("blocks")
+    if isinstance(a, NMMatrix) and batch <= 4:
+        names.append("nm")
+    if batch <= 4:
+        names += ["bitmap", *(["slices"] if a.shape[1] < 2**16 else [])]
+    if batch > 1 and a.shape[1] < 2**16:
+        names.append("tiles")
+    return names
+
+
+def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
+    isa = pycomp.info()["isa"]
+    path, name = _cache_file(), _name(a, batch, isa)
+    stored = _read(path) if cache else {}
+    times = stored.get(name)
+    if not _is_of(times, candidates(a, batch)):
+        times = _measured(a, batch)
+        if cache:
+            _write(path, {**_read(path), name: times})
+    assert times is not None
+    sparse = min((t, n) for n, t in times.items() if n != "dense")
+    best = min(times, key=lambda n: times[n])
+    crossover = 1 - min(1.0, (1 - a.sparsity) * times["dense"] / sparse[0])
+    return Advice(times, best, a.shape, a.sparsity, batch, crossover, pycomp.get_num_threads(), str(isa), _cpu())
+
+
+def _measured(a: SparseMatrix, batch: int) -> dict[str, float]:
+    x = np.random.default_rng(0).standard_normal((batch, a.shape[1]), dtype=np.float32)
+    out = np.empty((batch, a.shape[0]), np.float32)
+    names = candidates(a, batch)
+    calls: dict[str, Callable[[], Any]] = {n: lambda n=n: linear(x, a, format=n, out=out) for n in names}  # type: ignore[misc]
+    rounds: dict[str, list[float]] = {n: [] for n in names}
+    kept = set(a.__dict__.get("_forms", {}))
+    for call in calls.values():
+        call()  # packs
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            begun, count = time.perf_counter(), 0
+            while (passed := time.perf_counter() - begun) < SECONDS or count < 1:
+                call()
+                count += 1
+            rounds[name].append(passed / count)
+    times = {n: float(np.median(r)) for n, r in rounds.items()}
+    best = min(times, key=lambda n: times[n])
+    for name in names:  # the others are not needed any more
+        if name != best and name not in kept:
+            a.__dict__["_forms"].pop(name, None)
+    return times
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _name(a: SparseMatrix, batch: int, isa: Any) -> str:
+    """What a measurement holds for: pattern, batch and machine."""
+    csr = a.to_csr()
+    pattern = hashlib.blake2b(digest_size=16)
+    for array in (csr.indptr, csr.indices):
+        pattern.update(array.data)
+    where = (pycomp.__version__, _cpu(), isa, pycomp.get_num_threads())
+    return "|".join(map(str, (*where, type(a).__name__, *a.shape, pattern.hexdigest(), batch)))
+
+
+def _cache_file() -> Path:
+    if folder := os.environ.get("PYCOMP_CACHE_DIR"):
+        return Path(folder) / "advice.json"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycomp" / "advice.json"
+
+
+def _is_of(times: Any, names: list[str]) -> bool:
+    return isinstance(times, dict) and set(times) == set(names) and all(
+        isinstance(t, float) and 0 < t < 1e6 for t in times.values())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What is kept; nothing if the file is missing or not whole."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Beside the file, then in its place; where that is not allowed, nothing is kept."""
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=1))
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

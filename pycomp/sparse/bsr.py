@@ -1,0 +1,222 @@
+"""The matrix of dense blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._validate import FLOAT32, as_array, integer
+from pycomp.kernels import layouts
+
+from .csr import INT8, INT32, CSRMatrix
+from .matrix import SparseMatrix, assign, frozen, given
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BSRMatrix(SparseMatrix):
+    """A sparse matrix of dense blocks ``[h, w]``: block row i is the blocks ``indptr[i] <= p < indptr[i + 1]``.
+
+    Attributes
+    ----------
+    data : array of float32 or int8, shape (blocks, h, w)
+        Zeros inside a block are stored and follow IEEE.
+    indices : array of int32, shape (blocks,)
+        Block columns; within a block row they ascend, each at most once. Other integers are converted.
+    indptr : array of int64, shape (N / h + 1,)
+    shape : tuple of int
+        ``(N, K)``, of which h and w are divisors.
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype.
+    ValueError
+        If the arrays are not such a matrix. The message says where.
+
+    Notes
+    -----
+    Blocks of 4 and more rows have a kernel whose rows share each load of x; of 16 rows, also for one row of x. Others
+    run as their entries do (``format="tiles"`` and ``"slices"``), packed at the first product.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = np.kron(np.array([[1, 0], [0, 2]], np.float32), np.ones((4, 4), np.float32))
+    >>> a = BSRMatrix.from_dense(w, (4, 4))
+    >>> a
+    BSRMatrix(shape=(8, 8), block=(4, 4), blocks=2)
+    >>> (a @ np.ones((8, 1), np.float32))[:, 0]
+    array([4., 4., 4., 4., 8., 8., 8., 8.], dtype=float32)
+    """
+
+    data: NDArray[Any]
+    indices: NDArray[np.int32]
+    indptr: NDArray[np.int64]
+    shape: tuple[int, int]
+
+    _arrays = ("data", "indices", "indptr")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shape, tuple) or len(self.shape) != 2:
+            raise TypeError(f"shape is {self.shape!r}, expected a tuple (N, K)")
+        data = frozen(as_array(self.data, "data", INT8 if getattr(self.data, "dtype", None) == INT8 else FLOAT32, 3))
+        h, w = data.shape[1:]
+        n, k = integer(self.shape[0], "shape[0]", 0), integer(self.shape[1], "shape[1]", 0, 2**31 - 1)
+        _check_divides((n, k), (h, w))
+        # A matrix of the blocks' places is checked as every CSRMatrix is.
+        places = CSRMatrix(given(np.zeros(data.shape[0], INT8)), self.indices, self.indptr, (n // h, k // w))
+        assign(self, data=data, indices=places.indices, indptr=places.indptr, shape=(n, k))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or an unpickled matrix is checked and frozen again."""
+        return BSRMatrix, (self.data, self.indices, self.indptr, self.shape)
+
+    @classmethod
+    def from_dense(cls, w: Any, block: tuple[int, int]) -> BSRMatrix:
+        """The blocks of a dense matrix that hold anything but zeros.
+
+        Parameters
+        ----------
+        w : array of float32 or int8, shape (N, K)
+        block : tuple of int
+            ``(h, w)``, divisors of N and K.
+
+        Raises
+        ------
+        TypeError
+            If ``w`` is not an array of one of these.
+        ValueError
+            If the block does not divide the shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> BSRMatrix.from_dense(np.eye(4, dtype=np.float32), (2, 2)).data.shape
+        (2, 2, 2)
+        """
+        w = as_array(w, "w", INT8 if getattr(w, "dtype", None) == INT8 else FLOAT32, 2)
+        h, b = _block(block)
+        _check_divides(w.shape, (h, b))
+        blocks = w.reshape(w.shape[0] // h, h, w.shape[1] // b, b).transpose(0, 2, 1, 3)
+        stored = (blocks != 0).any(axis=(2, 3))
+        indptr = np.zeros(len(stored) + 1, np.int64)
+        np.cumsum(np.count_nonzero(stored, axis=1), out=indptr[1:])
+        return cls(given(np.ascontiguousarray(blocks[stored])), given(np.nonzero(stored)[1].astype(INT32)),
+                   given(indptr), w.shape)
+
+    @classmethod
+    def from_csr(cls, a: CSRMatrix, block: tuple[int, int]) -> BSRMatrix:
+        """The blocks that hold an entry of a matrix; zeros fill them up.
+
+        Raises
+        ------
+        TypeError
+            If ``a`` is not a CSRMatrix of float32 or int8.
+        ValueError
+            If the block does not divide the shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> BSRMatrix.from_csr(CSRMatrix.from_dense(np.eye(4, dtype=np.float32)), (1, 2)).data.tolist()
+        [[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]]
+        """
+        if not isinstance(a, CSRMatrix) or a.dtype not in (FLOAT32, INT8):
+            raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32 or int8")
+        h, w = _block(block)
+        _check_divides(a.shape, (h, w))
+        row, wide = np.repeat(np.arange(a.shape[0]), np.diff(a.indptr)), a.shape[1] // w
+        place = row // h * wide + a.indices // w
+        blocks, which = np.unique(place, return_inverse=True)
+        data = np.zeros((len(blocks), h, w), a.dtype)
+        data[which, row % h, a.indices % w] = a.data
+        indptr = np.zeros(a.shape[0] // h + 1, np.int64)
+        np.cumsum(np.bincount(blocks // max(wide, 1), minlength=a.shape[0] // h)[: a.shape[0] // h], out=indptr[1:])
+        return cls(given(data), given((blocks % max(wide, 1)).astype(INT32)), given(indptr), a.shape)
+
+    @classmethod
+    def from_scipy(cls, a: Any, block: tuple[int, int] | None = None) -> BSRMatrix:
+        """A SciPy sparse matrix; one in BSR keeps its blocks if no others are asked for.
+
+        Raises
+        ------
+        TypeError
+            If ``a`` is not a SciPy sparse matrix of float32 or int8.
+        ValueError
+            If it is malformed, or the block is missing or does not divide its shape.
+
+        Examples
+        --------
+        >>> import numpy as np, scipy.sparse
+        >>> a = scipy.sparse.bsr_array(np.ones((4, 4), np.float32), blocksize=(2, 2))
+        >>> BSRMatrix.from_scipy(a)
+        BSRMatrix(shape=(4, 4), block=(2, 2), blocks=4)
+        """
+        own = getattr(a, "blocksize", None) if getattr(a, "format", None) == "bsr" else None
+        block = own if block is None else block
+        if block is None:
+            raise ValueError("block is None, expected (h, w): the matrix does not say it")
+        return cls.from_csr(CSRMatrix.from_scipy(a), block)
+
+    def to_csr(self) -> CSRMatrix:
+        """Every element of the blocks as an entry, zeros included."""
+        (h, w), k = self.block, self.shape[1]
+        blocks = np.diff(self.indptr)
+        rows = np.repeat(np.arange(len(blocks)), blocks)
+        columns = (self.indices[:, None].astype(np.int64) * w + np.arange(w))[:, None, :].repeat(h, 1)
+        order = np.argsort((rows[:, None] * h + np.arange(h)).reshape(-1), kind="stable")  # (block, row of it)
+        indptr = np.concatenate([[0], np.cumsum(np.repeat(blocks, h) * w)]).astype(np.int64)
+        count = len(self.indices) * h
+        return CSRMatrix._made(given(self.data.reshape(count, w)[order].reshape(-1)),
+                               given(columns.reshape(count, w)[order].reshape(-1).astype(INT32)), given(indptr),
+                               (self.shape[0], k))
+
+    def to_scipy(self) -> scipy.sparse.bsr_array:
+        """A ``scipy.sparse.bsr_array`` with its own copy of the blocks."""
+        import scipy.sparse
+
+        return scipy.sparse.bsr_array((self.data, self.indices, self.indptr), shape=self.shape, copy=True)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """``(h, w)``."""
+        return self.data.shape[1], self.data.shape[2]
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored elements, those of whole blocks."""
+        return int(self.data.size)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return self.data.dtype
+
+    def __repr__(self) -> str:
+        return f"BSRMatrix(shape={self.shape}, block={self.block}, blocks={len(self.indices)})"
+
+    def _format(self, batch: int) -> str:
+        high = self.block[0]
+        narrow = self.shape[1] <= layouts.MOST_COLUMNS
+        if self.dtype == FLOAT32 and (high == layouts.SLICE or (high >= 4 and (batch > 1 or not narrow))):
+            return "blocks"
+        if not narrow:
+            return "csr"
+        return "slices" if batch == 1 else "tiles"
+
+
+def _block(block: Any) -> tuple[int, int]:
+    if not isinstance(block, tuple) or len(block) != 2:
+        raise TypeError(f"block is {block!r}, expected a tuple (h, w)")
+    return integer(block[0], "block[0]", 1), integer(block[1], "block[1]", 1)
+
+
+def _check_divides(shape: tuple[int, ...], block: tuple[int, int]) -> None:
+    if min(block) < 1 or shape[0] % block[0] or shape[1] % block[1]:
+        raise ValueError(f"a matrix {tuple(shape)} does not divide into blocks {block}")

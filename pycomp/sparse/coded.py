@@ -1,0 +1,133 @@
+"""A sparse matrix whose values are codes of 8 or 4 bits, for float activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._validate import FLOAT32, as_array
+
+from .csr import CSRMatrix
+from .matrix import SparseMatrix, assign, frozen, given
+
+LARGEST = {8: 127, 4: 7}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CodedMatrix(SparseMatrix):
+    """Entries ``code * scale[row]``; made by :func:`quantize`.
+
+    Attributes
+    ----------
+    codes : CSRMatrix of int8
+        From -127 to 127 or, of 4 bits, from -8 to 7.
+    scale : array of float32, shape (N,)
+        Finite and above 0.
+    bits : 8 or 4
+        A product stores so many bits an entry, and 16 for its column.
+
+    Raises
+    ------
+    TypeError
+        If ``codes`` is not a CSRMatrix of int8, or ``scale`` not an array of float32.
+    ValueError
+        If a code or a scale is outside these, or the number of scales is not that of rows.
+    """
+
+    codes: CSRMatrix
+    scale: NDArray[np.float32]
+    bits: int = 8
+
+    _arrays = ("scale",)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.codes, CSRMatrix) or self.codes.dtype != np.int8:
+            raise TypeError(f"codes is {self.codes!r}, expected a CSRMatrix of int8")
+        if self.bits not in LARGEST:
+            raise ValueError(f"bits is {self.bits!r}, expected 8 or 4")
+        scale = frozen(as_array(self.scale, "scale", FLOAT32, 1))
+        if scale.shape[0] != self.codes.shape[0]:
+            raise ValueError(f"scale has {scale.shape[0]} elements, codes has {self.codes.shape[0]} rows")
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            bad = scale[~(np.isfinite(scale) & (scale > 0))][0]
+            raise ValueError(f"scale holds {bad}, expected finite numbers above 0")
+        low = -8 if self.bits == 4 else -127
+        if self.codes.nnz and (self.codes.data.min() < low or self.codes.data.max() > LARGEST[self.bits]):
+            raise ValueError(f"codes hold {self.codes.data.min()} to {self.codes.data.max()}, "
+                             f"expected {low} to {LARGEST[self.bits]}")
+        assign(self, scale=scale, shape=self.codes.shape)
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored entries."""
+        return self.codes.nnz
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the codes."""
+        return self.codes.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, columns, rows and scales as they are held here."""
+        return self.codes.nbytes + self.scale.nbytes
+
+    def to_csr(self) -> CSRMatrix:
+        """``code * scale[row]``, each product rounded once to float32."""
+        scale = np.repeat(self.scale, np.diff(self.codes.indptr))
+        return self.codes.with_data(given(self.codes.data.astype(FLOAT32) * scale))
+
+    def _format(self, batch: int) -> str:
+        return "slices" if batch == 1 else "tiles"
+
+
+def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
+    """Round the values of a matrix to codes with a scale for each row: ``code = rint(value / scale[row])``.
+
+    ``scale`` is the largest magnitude of the row over 127, or over 7 of 4 bits; 1 for a row without one.
+
+    Parameters
+    ----------
+    a : CSRMatrix of float32
+    bits : 8 or 4
+
+    Returns
+    -------
+    CodedMatrix
+
+    Raises
+    ------
+    TypeError
+        If ``a`` is not a CSRMatrix of float32.
+    ValueError
+        If ``bits`` is another number, or a value is NaN or infinite.
+
+    Notes
+    -----
+    Bound of an entry: half of its row's scale, and a rounding. A product of the result is within
+    ``γ(e)·|scale|·Σ|x||code|`` and a rounding each for scale, bias and residual of that with exactly these entries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> q = quantize(CSRMatrix.from_dense(np.array([[0, 1.27, -0.5]], np.float32)))
+    >>> q.codes.data, q.scale
+    (array([127, -50], dtype=int8), array([0.01], dtype=float32))
+    """
+    if not isinstance(a, CSRMatrix) or a.dtype != FLOAT32:
+        raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32")
+    if bits not in LARGEST:
+        raise ValueError(f"bits is {bits!r}, expected 8 or 4")
+    if not np.isfinite(a.data).all():
+        raise ValueError(f"a holds {a.data[~np.isfinite(a.data)][0]}, expected finite values")
+    largest = np.zeros(a.shape[0], FLOAT32)
+    row = np.repeat(np.arange(a.shape[0]), np.diff(a.indptr))
+    np.maximum.at(largest, row, np.abs(a.data))
+    scale = np.maximum(largest / np.float32(LARGEST[bits]), np.float32(2.0**-126))
+    scale[largest == 0] = 1
+    codes = np.rint(a.data / scale[row])
+    limit = LARGEST[bits]
+    return CodedMatrix(a.with_data(given(np.clip(codes, -limit, limit).astype(np.int8))), given(scale), bits)

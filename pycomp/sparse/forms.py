@@ -1,0 +1,316 @@
+"""The forms in which a matrix runs: what each kernel reads, packed once.
+
+All of them compute the same chains, so a product has the same bits in whichever form it runs; they differ in speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._validate import FLOAT32, aligned, contiguous, has_rows, rows
+from pycomp.kernels import dispatch, layouts
+
+from .coded import CodedMatrix
+from .matrix import SparseMatrix
+
+if TYPE_CHECKING:
+    from .csr import CSRMatrix
+
+LANES = 16
+BATCH = 256
+"""Rows of x that are packed at once: enough that reading the matrix again costs nothing beside the product."""
+KINDS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8"}
+"""Values as the names of kernels say them."""
+
+Array = NDArray[Any]
+
+
+class Form:
+    """A matrix as some kernels read it."""
+
+    name: str
+    nbytes: int
+
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        """y [M, N] = activation(x [M, K] @ a.T + bias + residual); x and y at any strides, residual contiguous."""
+        raise NotImplementedError
+
+
+def make(name: str, a: SparseMatrix) -> Form:
+    """A form of a matrix.
+
+    Raises
+    ------
+    ValueError
+        If there is no such form, or the matrix does not have it.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"format is {name!r}, expected one of {', '.join(map(repr, ('auto', *FORMATS)))}")
+    if isinstance(a, CodedMatrix):
+        if name not in ("tiles", "slices"):
+            raise ValueError(f"format is {name!r}, expected 'tiles' or 'slices' for a CodedMatrix")
+        _check_width(a, name)
+        return (Tiles if name == "tiles" else Slices)(a.codes, "s4" if a.bits == 4 else "s8", a.scale)
+    if name in ("blocks", "nm"):
+        of = {"blocks": "BSRMatrix", "nm": "NMMatrix"}[name]
+        if type(a).__name__ != of or a.dtype != FLOAT32:
+            raise ValueError(f"format is {name!r}, expected a {of} of float32, which {of}.from_csr(a) makes")
+        return Blocks(a) if name == "blocks" else Nm(a)
+    csr = a.to_csr()
+    if csr.dtype == np.float64:
+        if name != "csr":
+            raise ValueError(f"format is {name!r}, expected 'csr' for a matrix of float64")
+        return Double(csr)
+    if name in ("tiles", "slices"):
+        _check_width(a, name)
+        scale = np.ones(a.shape[0], np.float32) if csr.dtype == np.int8 else None
+        return (Tiles if name == "tiles" else Slices)(csr, KINDS[csr.dtype.name], scale)
+    csr = csr.astype(FLOAT32)
+    return {"csr": Csr, "bitmap": Bitmap, "dense": Dense}[name](csr)
+
+
+def _check_width(a: SparseMatrix, name: str) -> None:
+    if a.shape[1] > layouts.MOST_COLUMNS:
+        raise ValueError(f"format is {name!r}, expected at most {layouts.MOST_COLUMNS} columns for it, "
+                         f"the matrix has {a.shape[1]}")
+
+
+def _bytes(*arrays: Array | None) -> int:
+    return sum(a.nbytes for a in arrays if a is not None)
+
+
+def _into(y: Array, write: Callable[[Array], None]) -> None:
+    """Lets ``write`` fill a row y [N], or a contiguous one in its place."""
+    if y.flags.c_contiguous and y.flags.aligned:
+        write(y)
+        return
+    line = np.empty(y.shape, y.dtype)
+    write(line)
+    y[...] = line
+
+
+def _panels(x: Array, beyond: int) -> Array:
+    """Rows of x as the kernels of many rows read them: [slices, K, 16], and so many further columns of zeros."""
+    packed = aligned((-(-x.shape[0] // LANES), x.shape[1] + beyond, LANES), FLOAT32)
+    dispatch.pack_f32(x.T, packed)
+    return packed
+
+
+class _ByRows(Form):
+    """One kernel for one row of x, another for many."""
+
+    beyond = 0
+    """Columns of zeros that the kernel of many rows reads after the last."""
+
+    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        raise NotImplementedError
+
+    def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        raise NotImplementedError
+
+    single = True
+    """Whether there is a kernel for one row."""
+
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        x = x if x.flags.aligned else x.copy()
+        if x.shape[0] == 1 and self.single:
+            row, term = np.ascontiguousarray(x[0]), None if residual is None else residual[0]
+            _into(y[0], lambda line: self.one(row, bias, term, code, line))
+            return
+        for i in range(0, x.shape[0], BATCH):
+            part = slice(i, i + BATCH)
+            self.many(_panels(x[part], self.beyond), bias, None if residual is None else residual[part], code, y[part])
+
+
+class Csr(_ByRows):
+    """The matrix as it is."""
+
+    name = "csr"
+
+    def __init__(self, a: CSRMatrix) -> None:
+        self.arrays = a.data, a.indices, a.indptr
+        self.nbytes = _bytes(*self.arrays)
+
+    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        dispatch.spmv_csr_f32(x, *self.arrays, bias, residual, code, y)
+
+    def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        dispatch.spmm_csr_f32(x, *self.arrays, bias, residual, code, y)
+
+
+class Tiles(_ByRows):
+    """For many rows: four rows of the matrix interleaved, columns in blocks that L1 holds."""
+
+    name, beyond, single = "tiles", 1, False
+
+    def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
+        t = a._layout("tiles", layouts.tiles)
+        values = _stored(t, a.data, kind)
+        self.matrix = values, t.columns, t.rows, t.starts, t.begins, t.firsts
+        self.scale = () if scale is None else (scale,)
+        self.kernel = f"spmm_tiles_{kind}"
+        self.nbytes = _bytes(*self.matrix, *self.scale)
+
+    def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        getattr(dispatch, self.kernel)(x, *self.matrix, *self.scale, bias, residual, code, y)
+
+
+class _One(Form):
+    """A kernel for one row of x; several rows come one after the other."""
+
+    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        raise NotImplementedError
+
+    def widened(self, row: Array) -> Array:
+        """A row of x, contiguous, and what the kernel reads beyond it."""
+        raise NotImplementedError
+
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        for i in range(x.shape[0]):
+            row, term = self.widened(x[i]), None if residual is None else residual[i]
+            _into(y[i], lambda line, row=row, term=term: self.one(row, bias, term, code, line))  # type: ignore[misc]
+
+
+class Slices(_One):
+    """For one row: sixteen rows of the matrix interleaved, a lane each (SELL)."""
+
+    name = "slices"
+
+    def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
+        t = a._layout("slices", layouts.slices)
+        self.matrix = _stored(t, a.data, kind), t.columns, t.rows, t.starts
+        self.scale = () if scale is None else (scale,)
+        self.kernel = f"spmv_sell_{kind}"
+        self.nbytes = _bytes(*self.matrix, *self.scale)
+
+    def widened(self, row: Array) -> Array:
+        wide = np.empty(len(row) + 1, FLOAT32)
+        wide[:-1], wide[-1] = row, 0
+        return wide
+
+    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        getattr(dispatch, self.kernel)(x, *self.matrix, *self.scale, bias, residual, code, y)
+
+
+def _stored(tiles: layouts.Tiles, data: Array, kind: str) -> Array:
+    """Values in their places, as a kernel of that kind reads them, on a cache line."""
+    if kind in ("s8", "s4"):
+        values = tiles.values(data, 0)
+        values = values if kind == "s8" else layouts.nibbles(values, tiles.columns.shape[1] == layouts.SLICE)
+    elif kind == "f32":
+        values = tiles.values(data)
+    else:
+        values = tiles.values(data.view(np.uint16), 0x8000)
+    placed = aligned(values.shape, values.dtype)
+    placed[...] = values
+    return placed
+
+
+class Bitmap(_One):
+    """For one row: sixteen rows of the matrix, a bit an element and the values beside each other."""
+
+    name = "bitmap"
+
+    def __init__(self, a: CSRMatrix) -> None:
+        self.matrix = layouts.bitmap(a.data, a.indices, a.indptr, a.shape[1])
+        self.nbytes = _bytes(*self.matrix)
+
+    def widened(self, row: Array) -> Array:
+        return contiguous(row)
+
+    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        dispatch.spmv_bitmap_f32(x, *self.matrix, bias, residual, code, y)
+
+
+class Nm(_One):
+    """For one row: N of every M columns, taken inside a register."""
+
+    name = "nm"
+
+    def __init__(self, a: Any) -> None:
+        self.matrix = (*layouts.nm(a.data, a.places), a.n, a.m)
+        self.width = max(a.shape[1], (a.shape[1] // a.m - 1) * a.m + LANES)
+        self.nbytes = _bytes(*self.matrix[:2])
+
+    def widened(self, row: Array) -> Array:
+        wide = np.zeros(self.width, FLOAT32)
+        wide[: len(row)] = row
+        return wide
+
+    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        dispatch.spmv_nm_f32(x, *self.matrix, bias, residual, code, y)
+
+
+class Blocks(_ByRows):
+    """Dense blocks, whose rows share each load of x; of sixteen rows, also for one row of x."""
+
+    name = "blocks"
+
+    def __init__(self, a: Any) -> None:
+        self.matrix = a.data, a.indices, a.indptr
+        self.single = a.block[0] == LANES
+        self.columns = np.ascontiguousarray(a.data.transpose(0, 2, 1)) if self.single else None
+        self.nbytes = _bytes(*self.matrix, self.columns)
+
+    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        dispatch.spmv_bsr_f32(x, self.columns, *self.matrix[1:], bias, residual, code, y)
+
+    def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        dispatch.spmm_bsr_f32(x, *self.matrix, bias, residual, code, y)
+
+
+class Dense(Form):
+    """The matrix with its zeros. Where x is not finite they would have an effect: then the entries alone run."""
+
+    name = "dense"
+
+    def __init__(self, a: CSRMatrix) -> None:
+        n, k = a.shape
+        self.sparse = Csr(a)
+        self.packed = aligned((-(-n // LANES), k, LANES), FLOAT32)
+        dispatch.pack_f32(a.to_dense().T, self.packed)
+        self.nbytes = self.packed.nbytes
+
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        if not np.isfinite(x).all():
+            self.sparse.run(x, bias, residual, code, y)
+            return
+        x = rows(x)
+        if residual is None and has_rows(y):
+            dispatch.gemm_f32(x, self.packed, bias, code, y)
+            return
+        sums = np.empty(y.shape, FLOAT32)
+        dispatch.gemm_f32(x, self.packed, bias, 0 if residual is not None else code, sums)
+        if residual is not None:
+            sums += residual
+            dispatch.activate_f32(sums.reshape(-1), code, sums.reshape(-1))  # in place
+        y[...] = sums
+
+
+class Double(Form):
+    """CSR in float64."""
+
+    name = "csr"
+
+    def __init__(self, a: CSRMatrix) -> None:
+        self.arrays = a.data, a.indices, a.indptr
+        self.nbytes = _bytes(*self.arrays)
+
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        if x.shape[0] == 1:
+            row = contiguous(x[0])
+            _into(y[0], lambda line: dispatch.spmv_csr_f64(row, *self.arrays, line))
+            return
+        m, k = x.shape
+        panels = np.zeros((-(-m // LANES) * LANES, k))
+        panels[:m] = x
+        panels = np.ascontiguousarray(panels.reshape(-(-m // LANES), LANES, k).transpose(0, 2, 1))
+        dispatch.spmm_csr_f64(panels, *self.arrays, y)
+
+
+FORMATS = ("csr", "tiles", "slices", "bitmap", "nm", "blocks", "dense")
+"""Every form that a product can be told to run in."""

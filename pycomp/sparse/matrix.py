@@ -1,0 +1,98 @@
+"""What every sparse matrix has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+    from .csr import CSRMatrix
+    from .forms import Form
+
+
+class SparseMatrix:
+    """A matrix ``[N, K]`` that does not store its zeros. Its arrays are checked once and never change."""
+
+    shape: tuple[int, int]
+    __array_ufunc__ = None  # ndarray @ SparseMatrix is a TypeError, not an array of objects
+    _arrays: ClassVar[tuple[str, ...]]
+    """Names of its arrays."""
+
+    def to_csr(self) -> CSRMatrix:
+        """The same entries as a :class:`CSRMatrix`, stored zeros included."""
+        raise NotImplementedError
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored entries."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        raise NotImplementedError
+
+    def to_dense(self) -> NDArray[Any]:
+        """The matrix with its zeros, shape (N, K)."""
+        return self.to_csr().to_dense()
+
+    def to_scipy(self) -> scipy.sparse.csr_array:
+        """A ``scipy.sparse.csr_array`` with its own copy of the entries."""
+        return self.to_csr().to_scipy()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays, without the forms that products have packed."""
+        return sum(int(getattr(self, name).nbytes) for name in self._arrays)
+
+    @property
+    def sparsity(self) -> float:
+        """The part of the matrix that is not stored; 0 for a matrix without elements."""
+        size = self.shape[0] * self.shape[1]
+        return 1 - self.nnz / size if size else 0.0
+
+    def __matmul__(self, b: Any) -> NDArray[Any]:
+        """:func:`pycomp.sparse.matmul`."""
+        from .products import matmul
+
+        return matmul(self, b)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, nnz={self.nnz})"
+
+    def _format(self, batch: int) -> str:
+        """The form that a product with so many rows takes unless it is told otherwise."""
+        raise NotImplementedError
+
+    def _form(self, name: str) -> Form:
+        """A form by name, packed at its first use."""
+        from .forms import make
+
+        forms: dict[str, Form] = self.__dict__.setdefault("_forms", {})
+        if name not in forms:
+            forms[name] = make(name, self)
+        return forms[name]
+
+
+def given(a: NDArray[Any]) -> NDArray[Any]:
+    """A new array, made ready to be taken without a copy."""
+    a.flags.writeable = False
+    return a
+
+
+def frozen(a: NDArray[Any]) -> NDArray[Any]:
+    """``a`` if nobody can write to it, else a copy of that kind; contiguous and aligned."""
+    flags = a.flags
+    if flags.owndata and not flags.writeable and flags.c_contiguous and flags.aligned:
+        return a
+    return given(np.array(a))
+
+
+def assign(matrix: SparseMatrix, **values: Any) -> None:
+    """Attributes of a frozen dataclass."""
+    for name, value in values.items():
+        object.__setattr__(matrix, name, value)

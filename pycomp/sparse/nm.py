@@ -1,0 +1,172 @@
+"""The matrix with N entries in every M columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._validate import FLOAT32, as_array, integer
+from pycomp.kernels import layouts
+
+from .csr import INT32, CSRMatrix
+from .matrix import SparseMatrix, assign, frozen, given
+
+UINT8 = np.dtype(np.uint8)
+WIDEST = 16
+"""Columns of a group: those of a register."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NMMatrix(SparseMatrix):
+    """A sparse matrix with ``n`` stored elements in every group of ``m`` columns of a row: 2:4, 1:4, 4:8, ...
+
+    Attributes
+    ----------
+    data : array of float32, shape (N, K / m * n)
+        Values by rows, groups and columns. A group with fewer than ``n`` others stores zeros, which follow IEEE.
+    places : array of uint8, shape (N, K / m * n)
+        Column within the group; within a group they ascend, each at most once.
+    n, m : int
+        ``1 <= n <= m <= 16``; m divides K.
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype.
+    ValueError
+        If the arrays are not such a matrix. The message says where.
+
+    Notes
+    -----
+    A product with one row of x stores 4 bits for a place and takes the elements of x inside a register. With more rows
+    it runs in ``format="tiles"``, packed at the first product.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = NMMatrix.from_dense(np.array([[0, 1, 0, 2, 3, 0, 0, 0]], np.float32), 2, 4)
+    >>> a.data, a.places
+    (array([[1., 2., 3., 0.]], dtype=float32), array([[1, 3, 0, 1]], dtype=uint8))
+    >>> a @ np.ones((8, 1), np.float32)
+    array([[6.]], dtype=float32)
+    """
+
+    data: NDArray[np.float32]
+    places: NDArray[np.uint8]
+    n: int
+    m: int
+
+    _arrays = ("data", "places")
+
+    def __post_init__(self) -> None:
+        n, m = _pattern(self.n, self.m)
+        data = frozen(as_array(self.data, "data", FLOAT32, 2))
+        places = frozen(as_array(self.places, "places", UINT8, 2))
+        if places.shape != data.shape:
+            raise ValueError(f"places has shape {places.shape}, data has {data.shape}")
+        if data.shape[1] % n:
+            raise ValueError(f"data has {data.shape[1]} elements a row, expected a multiple of n = {n}")
+        groups = places.reshape(*data.shape[:1], data.shape[1] // n, n)
+        bad = np.zeros(groups.shape, np.bool_)
+        bad[..., 1:] = groups[..., 1:] <= groups[..., :-1]
+        bad |= groups >= m
+        if bad.any():
+            row, group = (int(i) for i in np.argwhere(bad)[0][:2])
+            raise ValueError(f"places of row {row}, group {group} are {groups[row, group].tolist()}, "
+                             f"expected {n} ascending numbers below {m}")
+        assign(self, data=data, places=places, n=n, m=m, shape=(data.shape[0], data.shape[1] // n * m))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or an unpickled matrix is checked and frozen again."""
+        return NMMatrix, (self.data, self.places, self.n, self.m)
+
+    @classmethod
+    def from_dense(cls, w: Any, n: int, m: int) -> NMMatrix:
+        """A matrix with at most ``n`` non-zeros in every ``m`` columns, as :func:`pycomp.pruning.nm_mask` leaves it.
+
+        Parameters
+        ----------
+        w : array of float32, shape (N, K)
+        n, m : int
+
+        Raises
+        ------
+        TypeError
+            If ``w`` is not a float32 array.
+        ValueError
+            If a group has more non-zeros, or m does not divide K. The message says where.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> NMMatrix.from_dense(np.eye(4, dtype=np.float32), 1, 4)
+        NMMatrix(shape=(4, 4), pattern='1:4')
+        """
+        w = as_array(w, "w", FLOAT32, 2)
+        n, m = _pattern(n, m)
+        if w.shape[1] % m:
+            raise ValueError(f"w has {w.shape[1]} columns, expected a multiple of m = {m}")
+        groups = w.reshape(w.shape[0], w.shape[1] // m, m)
+        count = np.count_nonzero(groups, axis=2)
+        if count.size and count.max() > n:
+            row, group = (int(i) for i in np.argwhere(count > n)[0])
+            raise ValueError(f"row {row} has {count[row, group]} non-zeros in columns {group * m} to "
+                             f"{group * m + m - 1}, expected at most {n}")
+        kept = np.argsort(groups == 0, axis=2, kind="stable")[:, :, :n]  # zeros only where there are few others
+        kept = np.sort(kept, axis=2)
+        flat = w.shape[0], groups.shape[1] * n
+        values = np.take_along_axis(groups, kept, 2)
+        return cls(given(values.reshape(flat)), given(kept.astype(UINT8).reshape(flat)), n, m)
+
+    @classmethod
+    def from_csr(cls, a: CSRMatrix, n: int, m: int) -> NMMatrix:
+        """From a CSRMatrix of float32 whose entries fit the pattern; errors as for :meth:`from_dense`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> NMMatrix.from_csr(CSRMatrix.from_dense(np.eye(4, dtype=np.float32)), 2, 4).nnz
+        8
+        """
+        if not isinstance(a, CSRMatrix):
+            raise TypeError(f"a is a {type(a).__name__}, expected a CSRMatrix")
+        return cls.from_dense(a.to_dense(), n, m)
+
+    @classmethod
+    def from_scipy(cls, a: Any, n: int, m: int) -> NMMatrix:
+        """From a SciPy sparse matrix of float32; errors as for :meth:`from_dense`."""
+        return cls.from_csr(CSRMatrix.from_scipy(a), n, m)
+
+    def to_csr(self) -> CSRMatrix:
+        """Every stored element as an entry, zeros included."""
+        rows, steps = self.data.shape
+        columns = np.arange(steps) // self.n * self.m + self.places
+        indptr = np.arange(rows + 1, dtype=np.int64) * steps
+        return CSRMatrix._made(given(self.data.reshape(-1).copy()), given(columns.reshape(-1).astype(INT32)),
+                               given(indptr), self.shape)
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored elements."""
+        return int(self.data.size)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return self.data.dtype
+
+    def __repr__(self) -> str:
+        return f"NMMatrix(shape={self.shape}, pattern='{self.n}:{self.m}')"
+
+    def _format(self, batch: int) -> str:
+        if batch == 1:
+            return "nm"
+        return "tiles" if self.shape[1] <= layouts.MOST_COLUMNS else "csr"
+
+
+def _pattern(n: Any, m: Any) -> tuple[int, int]:
+    m = integer(m, "m", 1, WIDEST)
+    return integer(n, "n", 1, m), m

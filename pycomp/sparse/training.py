@@ -1,0 +1,137 @@
+"""Training under a mask: products where a pattern asks for them, and the gradients of a sparse layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pycomp._sums import total
+from pycomp._validate import FLOAT32, aligned, as_array, contiguous, rows
+from pycomp.kernels import dispatch
+
+from .csr import CSRMatrix
+from .matrix import given
+from .products import linear
+
+DENSE = 0.05
+"""Density from which the whole product is faster than its elements one by one: a gather takes as long as about so many
+fused multiply-adds."""
+CELLS = 1 << 20
+"""Elements of the dense product that are made at a time."""
+
+
+def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
+    """Elements of a dense product where a matrix has entries: ``values[p] = a[i] @ b[:, j]`` for each entry (i, j).
+
+    Parameters
+    ----------
+    pattern : CSRMatrix, shape (N, K)
+        Its values do not matter.
+    a : array of float32, shape (N, M)
+        Any strides.
+    b : array of float32, shape (M, K)
+        Rows may be any distance apart; other strides cost a copy.
+
+    Returns
+    -------
+    CSRMatrix of float32, shape (N, K)
+        With the pattern's entries.
+
+    Raises
+    ------
+    TypeError
+        If ``pattern`` is not a CSRMatrix, or an array is not float32 in native byte order.
+    ValueError
+        If shapes do not fit.
+
+    Notes
+    -----
+    Each value is one fma chain over M, ascending, from +0: the bits of that element of
+    :func:`pycomp.dense.matmul`, and its bound ``γ(M)·Σ|a||b|``. A pattern with more than a twentieth of its elements is
+    cut out of the dense product, rows at a time, with at most 4 MB of it at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pattern = CSRMatrix.from_dense(np.eye(2, dtype=np.float32))
+    >>> sddmm(pattern, np.array([[1, 2], [3, 4]], np.float32), np.array([[5, 6], [7, 8]], np.float32)).data
+    array([19., 50.], dtype=float32)
+    """
+    if not isinstance(pattern, CSRMatrix):
+        raise TypeError(f"pattern is a {type(pattern).__name__}, expected a CSRMatrix")
+    a, b = as_array(a, "a", FLOAT32, 2), as_array(b, "b", FLOAT32, 2)
+    n, k = pattern.shape
+    if a.shape[0] != n or b.shape != (a.shape[1], k):
+        raise ValueError(f"a has shape {a.shape} and b {b.shape}, expected ({n}, M) and (M, {k})")
+    values = np.empty(pattern.nnz, FLOAT32)
+    if pattern.nnz > DENSE * n * k:
+        _cut_out(pattern, a, b, values)
+    else:
+        a = a if a.flags.aligned else a.copy()
+        dispatch.sddmm_csr_f32(a, rows(b), pattern.indices, pattern.indptr, values)
+    return pattern.with_data(given(values))
+
+
+def _cut_out(pattern: CSRMatrix, a: NDArray[Any], b: NDArray[Any], values: NDArray[Any]) -> None:
+    """Fills values from the dense product, some rows at a time."""
+    n, k = pattern.shape
+    packed = aligned((-(-k // 16), b.shape[0], 16), FLOAT32)
+    dispatch.pack_f32(contiguous(b), packed)
+    high = max(1, CELLS // k)
+    product = np.empty((min(high, n), k), FLOAT32)
+    for i in range(0, n, high):
+        part = contiguous(a[i : i + high])
+        dispatch.gemm_f32(part, packed, None, 0, product[: len(part)])
+        starts = pattern.indptr[i : i + len(part) + 1]
+        row = np.repeat(np.arange(len(part)), np.diff(starts))
+        values[starts[0] : starts[-1]] = product[row, pattern.indices[starts[0] : starts[-1]]]
+
+
+def linear_backward(grad: Any, x: Any, a: CSRMatrix) -> tuple[NDArray[np.float32], CSRMatrix, NDArray[np.float32]]:
+    """Gradients of ``y = x @ a.T + bias`` for all three, the weights' only where the matrix has entries.
+
+    ``dx = grad @ a``, ``da = (grad.T @ x) ⊙ pattern``, ``dbias = Σ_i grad[i]``.
+
+    Parameters
+    ----------
+    grad : array of float32, shape (M, N)
+        Gradient of the loss for y, before the activation.
+    x : array of float32, shape (M, K)
+    a : CSRMatrix of float32, shape (N, K)
+
+    Returns
+    -------
+    dx : array of float32, shape (M, K)
+    da : CSRMatrix of float32, the pattern of ``a``
+    dbias : array of float32, shape (N,)
+
+    Raises
+    ------
+    TypeError
+        If ``a`` is not a CSRMatrix of float32, or an array is not float32 in native byte order.
+    ValueError
+        If shapes do not fit.
+
+    Notes
+    -----
+    Bounds: those of :func:`linear` with the transpose, of :func:`sddmm`, and of a sum in float64 rounded once. The
+    transpose's order is found once for a pattern: ``a.with_data`` keeps it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = CSRMatrix.from_dense(np.array([[2, 0], [0, 3]], np.float32))
+    >>> dx, da, dbias = linear_backward(np.ones((1, 2), np.float32), np.array([[5, 7]], np.float32), a)
+    >>> dx, da.data, dbias
+    (array([[2., 3.]], dtype=float32), array([5., 7.], dtype=float32), array([1., 1.], dtype=float32))
+    """
+    if not isinstance(a, CSRMatrix) or a.dtype != FLOAT32:
+        raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32")
+    grad, x = as_array(grad, "grad", FLOAT32, 2), as_array(x, "x", FLOAT32, 2)
+    if grad.shape != (x.shape[0], a.shape[0]) or x.shape[1] != a.shape[1]:
+        raise ValueError(f"grad has shape {grad.shape} and x {x.shape}, "
+                         f"expected (M, {a.shape[0]}) and (M, {a.shape[1]})")
+    dbias = total(grad.astype(np.float64), axis=0).astype(FLOAT32)
+    return linear(grad, a.T), sddmm(a, grad.T, x), dbias

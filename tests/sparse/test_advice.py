@@ -1,0 +1,109 @@
+"""advise: what it times, what it keeps, and that format="auto" follows it."""
+
+import json
+
+import numpy as np
+import pytest
+
+import pycomp
+from pycomp import dense
+from pycomp.sparse import BSRMatrix, CSRMatrix, NMMatrix, advice, advise, linear
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYCOMP_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(advice, "SECONDS", 0.0005)
+    return tmp_path / "advice.json"
+
+
+@pytest.fixture
+def w():
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((64, 96)).astype(np.float32)
+    w[rng.random(w.shape) < 0.9] = 0
+    return w
+
+
+def test_the_forms_of_each_class_are_timed(w):
+    csr = CSRMatrix.from_dense(w)
+    assert set(advise(csr, 1).times) == {"csr", "slices", "bitmap", "dense"}
+    assert set(advise(csr, 100).times) == {"csr", "tiles", "dense"}
+    assert "blocks" in advise(BSRMatrix.from_dense(w, (4, 4)), 8).times
+    few = NMMatrix.from_dense(np.kron(np.eye(8, dtype=np.float32), np.array([[1, 1, 0, 0]], np.float32)), 2, 4)
+    assert "nm" in advise(few, 1).times
+
+
+def test_the_advice_says_what_it_found(w):
+    found = advise(CSRMatrix.from_dense(w), 5)
+    assert found.batch == 8
+    assert found.recommendation == min(found.times, key=found.times.get)
+    assert found.speedup == found.times["dense"] / found.times[found.recommendation]
+    sparse = min(t for name, t in found.times.items() if name != "dense")
+    assert found.crossover == pytest.approx(max(0, 1 - (1 - found.sparsity) * found.times["dense"] / sparse))
+    assert f"use {found.recommendation}" in str(found)
+    assert (found.shape, found.threads) == ((64, 96), pycomp.get_num_threads())
+
+
+def test_times_are_kept_for_the_pattern_and_the_machine(w, cache, monkeypatch):
+    first = advise(CSRMatrix.from_dense(w), 1)
+    assert len(json.loads(cache.read_text())) == 1
+    monkeypatch.setattr(advice, "_measured", lambda *_: pytest.fail("was measured again"))
+    assert advise(CSRMatrix.from_dense(2 * w), 1).times == first.times
+    monkeypatch.undo()
+    monkeypatch.setenv("PYCOMP_CACHE_DIR", str(cache.parent))
+    monkeypatch.setattr(advice, "SECONDS", 0.0005)
+    advise(CSRMatrix.from_dense(w), 2)
+    other = w.copy()
+    other[0, 0] = 1 if other[0, 0] == 0 else 0
+    advise(CSRMatrix.from_dense(other), 1)
+    assert len(json.loads(cache.read_text())) == 3
+    advise(CSRMatrix.from_dense(w), 4, cache=False)
+    assert len(json.loads(cache.read_text())) == 3
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"x": 1}', "\0\0"])
+def test_a_broken_file_is_measured_again_and_replaced(w, cache, content):
+    cache.write_text(content)
+    advise(CSRMatrix.from_dense(w), 1)
+    assert advise(CSRMatrix.from_dense(w), 1).recommendation
+    assert isinstance(json.loads(cache.read_text()), dict)
+
+
+def test_a_folder_that_cannot_be_written_does_no_harm(w, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PYCOMP_CACHE_DIR", str(tmp_path / "file"))
+    assert advise(CSRMatrix.from_dense(w), 1).recommendation
+
+
+@pytest.mark.parametrize("m", [1, 3, 20])
+def test_auto_runs_what_is_recommended_with_the_same_bits(w, m, monkeypatch):
+    rng = np.random.default_rng(m)
+    x = rng.standard_normal((m, 96)).astype(np.float32)
+    a = CSRMatrix.from_dense(w)
+    assert linear(x, a, format="auto").tobytes() == dense.linear(x, w).tobytes()
+    recommended = advise(a, m).recommendation
+    if pycomp.info()["backends"]["native"] is None:
+        kernel = pycomp.info(last=True)["kernel"]
+        linear(x, a, format="auto")
+        expected = {"csr": "csr", "tiles": "tiles", "slices": "sell", "bitmap": "bitmap", "dense": "gemm"}
+        assert expected[recommended] in pycomp.info(last=True)["kernel"]
+        assert kernel
+    assert linear(np.zeros((0, 96), np.float32), a, format="auto").shape == (0, 64)
+
+
+def test_only_the_recommended_form_is_kept(w):
+    a = CSRMatrix.from_dense(w)
+    found = advise(a, 16)
+    assert set(a._forms) == {found.recommendation}
+
+
+@pytest.mark.parametrize(("make", "batch", "error", "message"), [
+    (CSRMatrix.from_dense, 0, ValueError, "batch is 0, expected at least 1"),
+    (CSRMatrix.from_dense, 1.5, TypeError, "batch is 1.5"),
+    (lambda w: w, 1, TypeError, "a is a ndarray, expected a sparse matrix"),
+    (lambda w: CSRMatrix.from_dense(w).astype(np.float16), 1, TypeError, "values of float16"),
+])
+def test_what_cannot_be_advised_on_is_refused(w, make, batch, error, message):
+    with pytest.raises(error, match=message):
+        advise(make(w), batch)

@@ -1,0 +1,396 @@
+"""Every form in which a matrix runs: the same bits; every class: conversions, files and bad input."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pycomp
+from pycomp import dense
+from pycomp.sparse import (
+    BitmapMatrix,
+    BSRMatrix,
+    CodedMatrix,
+    CSRMatrix,
+    NMMatrix,
+    linear,
+    load,
+    matmul,
+    quantize,
+    save,
+)
+
+ACTIVATIONS = [None, "relu", "gelu", "gelu_tanh", "silu"]
+
+
+def pruned(seed, n, k, kind, sparsity=0.6):
+    """A matrix of a pattern: 'any', 'nm' (2 of 4) or blocks 'hxw'."""
+    rng = np.random.default_rng(seed)
+    w = rng.standard_normal((n, k)).astype(np.float32)
+    if kind == "nm":
+        keep = np.argsort(rng.random((n, k // 4, 4)), axis=2) < 2
+        return np.where(keep.reshape(n, k), w, 0).astype(np.float32)
+    h, b = (1, 1) if kind == "any" else map(int, kind.split("x"))
+    kept = rng.random((n // h, k // b)) >= sparsity
+    return (w * np.kron(kept, np.ones((h, b)))).astype(np.float32)
+
+
+def same(a, b):
+    """Equal bits, but for the sign of a zero, which a stored zero may change."""
+    return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True)
+
+
+def every_matrix(w):
+    """The matrix in each class that can hold it, with the forms that it has."""
+    csr = CSRMatrix.from_dense(w)
+    yield csr, ["csr", "tiles", "slices", "bitmap", "dense"]
+    yield BitmapMatrix.from_dense(w), ["csr", "tiles", "slices", "bitmap", "dense"]
+    for block in ((1, 4), (4, 1), (1, 16), (16, 1), (4, 4), (16, 16), (2, 3)):
+        if w.shape[0] % block[0] == 0 and w.shape[1] % block[1] == 0:
+            yield BSRMatrix.from_dense(w, block), ["csr", "tiles", "slices", "bitmap", "blocks", "dense"]
+
+
+@pytest.mark.parametrize("m", [1, 2, 16, 70])
+@pytest.mark.parametrize("kind", ["any", "4x4", "16x1"])
+def test_every_class_and_form_has_the_bits_of_the_dense_product(m, kind):
+    rng = np.random.default_rng(m)
+    w = pruned(m, 48, 144, kind)
+    x, bias = rng.standard_normal((m, 144)).astype(np.float32), rng.standard_normal(48).astype(np.float32)
+    residual = rng.standard_normal((m, 48)).astype(np.float32)
+    sums = dense.linear(x, w, bias) + residual
+    for activation in ACTIVATIONS:
+        plain = dense.linear(x, w, bias, activation=activation)
+        ended = dense.activate(sums, activation)
+        for a, formats in every_matrix(w):
+            for format in [None, *formats]:
+                assert same(linear(x, a, bias, activation=activation, format=format), plain), (a, format)
+                got = linear(x, a, bias, activation=activation, residual=residual, format=format)
+                assert same(got, ended), (a, format)
+
+
+@pytest.mark.parametrize("m", [1, 5])
+@pytest.mark.parametrize(("n", "of"), [(1, 4), (2, 4), (4, 8), (2, 8), (3, 16), (1, 1), (5, 5)])
+def test_n_of_m_has_the_bits_of_the_dense_product(m, n, of):
+    rng = np.random.default_rng(n)
+    keep = np.argsort(rng.random((37, 6, of)), axis=2) < n
+    w = np.where(keep.reshape(37, -1), rng.standard_normal((37, 6 * of)), 0).astype(np.float32)
+    x, bias = rng.standard_normal((m, 6 * of)).astype(np.float32), rng.standard_normal(37).astype(np.float32)
+    a = NMMatrix.from_dense(w, n, of)
+    for format in (None, "nm", "tiles", "csr", "dense"):
+        assert same(linear(x, a, bias, format=format), dense.linear(x, w, bias))
+        assert same(matmul(a, x.T, format=format), dense.matmul(w, np.ascontiguousarray(x.T)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(0, 40), st.integers(0, 300), st.integers(0, 300), st.floats(0, 1))
+def test_forms_agree_on_any_shape(seed, m, k, n, sparsity):
+    rng = np.random.default_rng(seed)
+    w = rng.standard_normal((n, k)).astype(np.float32)
+    w[rng.random((n, k)) < sparsity] = 0
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    expected = dense.linear(x, w).tobytes()
+    a = CSRMatrix.from_dense(w)
+    for format in ("csr", "tiles", "slices", "bitmap", "dense"):
+        assert linear(x, a, format=format).tobytes() == expected, format
+    assert linear(x, BitmapMatrix.from_csr(a)).tobytes() == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_skewed_rows_have_their_bits_in_tiles_on_any_threads(threads):
+    rng = np.random.default_rng(0)
+    w = np.zeros((2500, 300), np.float32)
+    for i, count in enumerate(np.minimum(300, 1 + rng.pareto(0.7, 2500).astype(int))):
+        w[i, rng.choice(300, count, replace=False)] = rng.standard_normal(count)
+    x = rng.standard_normal((130, 300)).astype(np.float32)
+    a, expected = CSRMatrix.from_dense(w), dense.linear(x, w).tobytes()
+    with pycomp.threads(threads):
+        for format in ("csr", "tiles"):
+            assert linear(x, a, format=format).tobytes() == expected
+        for format in ("slices", "bitmap"):
+            assert linear(x[:1], a, format=format).tobytes() == expected[: 4 * 2500]
+
+
+@pytest.mark.parametrize("m", [1, 3])
+def test_zeros_that_are_not_stored_contribute_nothing_in_any_form(m):
+    w = np.zeros((20, 40), np.float32)
+    w[:, 7] = 2
+    x = np.full((m, 40), np.nan, np.float32)
+    x[:, ::2] = np.inf
+    x[:, 7] = 3
+    for a in (CSRMatrix.from_dense(w), BitmapMatrix.from_dense(w)):
+        for format in (None, "csr", "tiles", "slices", "bitmap", "dense"):
+            assert (linear(x, a, format=format) == 6).all(), format
+    x[:, 7] = np.nan
+    for format in ("csr", "tiles", "slices", "bitmap", "dense"):
+        assert np.isnan(linear(x, a, format=format)).all()
+
+
+def test_the_last_call_says_which_kernel_ran():
+    if pycomp.info()["backends"]["native"]:
+        pytest.skip("other backends have other names")
+    w = pruned(0, 32, 64, "16x16")
+    x, csr = np.ones((2, 64), np.float32), CSRMatrix.from_dense(w)
+    for a, rows, format, kernel in (
+        (csr, 2, None, "spmm_csr_f32"), (csr, 1, None, "spmv_csr_f32"), (csr, 2, "tiles", "spmm_tiles_f32"),
+        (csr, 1, "slices", "spmv_sell_f32"), (csr, 1, "bitmap", "spmv_bitmap_f32"), (csr, 2, "dense", "gemm_f32"),
+        (BSRMatrix.from_dense(w, (16, 16)), 2, None, "spmm_bsr_f32"),
+        (BSRMatrix.from_dense(w, (16, 16)), 1, None, "spmv_bsr_f32"),
+        (BSRMatrix.from_dense(w, (1, 4)), 1, None, "spmv_sell_f32"),
+        (quantize(csr), 1, None, "spmv_sell_s8"), (quantize(csr, bits=4), 2, None, "spmm_tiles_s4"),
+    ):
+        linear(x[:rows], a, format=format)
+        assert pycomp.info(last=True)["kernel"] == kernel
+
+
+# -- types of values
+@pytest.mark.parametrize("m", [1, 4])
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "int8"])
+def test_values_are_widened_exactly(m, name):
+    dtype = pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else np.dtype(name)
+    rng = np.random.default_rng(0)
+    w = pruned(3, 50, 90, "any") * (40 if name == "int8" else 1)
+    w = (np.clip(np.rint(w), -128, 127) if name == "int8" else w).astype(dtype)
+    x = rng.standard_normal((m, 90)).astype(np.float32)
+    a = CSRMatrix.from_dense(w)
+    assert a.dtype == dtype
+    assert (a.to_dense() == w).all()
+    for format in (None, "csr", "tiles", "slices", "bitmap", "dense"):
+        assert same(linear(x, a, format=format), dense.linear(x, w.astype(np.float32))), format
+
+
+def test_special_halves_are_widened():
+    halves = np.array([1.0, -0.0, 6e-8, -5e-5, np.inf, -np.inf, np.nan, 65504], np.float16)
+    for m in (1, 3):
+        for format in ("tiles", "slices"):
+            a = CSRMatrix(halves, np.zeros(len(halves), np.int32), np.arange(len(halves) + 1), (len(halves), 1))
+            got = linear(np.ones((m, 1), np.float32), a, format=format)
+            assert np.array_equal(got, np.tile(halves.astype(np.float32), (m, 1)), equal_nan=True)
+
+
+@pytest.mark.parametrize("m", [1, 4])
+def test_float64_keeps_its_precision(m):
+    rng = np.random.default_rng(1)
+    w = rng.standard_normal((30, 50))
+    w[rng.random(w.shape) < 0.7] = 0
+    x, bias = rng.standard_normal((m, 50)), rng.standard_normal(30)
+    residual = rng.standard_normal((m, 30))
+    a = CSRMatrix.from_dense(w)
+    exact = (x.astype(np.longdouble) @ w.T + bias + residual).astype(np.float64)
+    assert np.abs(linear(x, a, bias, residual=residual) - exact).max() < 1e-14
+    assert same(linear(x, a, bias, activation="relu"), np.maximum(linear(x, a, bias), 0))
+    assert np.abs(matmul(a, x.T) - w @ x.T).max() < 1e-14
+    for i in range(m):
+        assert linear(x[i : i + 1], a).tobytes() == linear(x, a)[i : i + 1].tobytes()
+    with pytest.raises(ValueError, match="activation is smooth"):
+        linear(x, a, activation="gelu")
+    with pytest.raises(TypeError, match="x has dtype float32, expected float64"):
+        linear(x.astype(np.float32), a)
+    with pytest.raises(ValueError, match="expected 'csr' for a matrix of float64"):
+        linear(x, a, format="tiles")
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("m", [1, 4])
+def test_codes_are_within_half_a_step_and_products_within_their_bound(bits, m):
+    rng = np.random.default_rng(2)
+    w = pruned(4, 60, 100, "any")
+    a = CSRMatrix.from_dense(w)
+    q = quantize(a, bits=bits)
+    assert (np.abs(q.to_dense() - w) <= 0.5000001 * q.scale[:, None] * (w != 0)).all()
+    x, bias = rng.standard_normal((m, 100)).astype(np.float32), rng.standard_normal(60).astype(np.float32)
+    codes = q.codes.to_dense().astype(np.float64)
+    exact = x @ (codes * q.scale[:, None]).T + bias
+    entries, u = np.diff(q.codes.indptr), 2.0**-24
+    magnitude = np.abs(x.astype(np.float64)) @ np.abs(codes * q.scale[:, None]).T
+    bound = 1.01 * (entries + 2) * u * magnitude + u * np.abs(exact)
+    got = [linear(x, q, bias, format=format) for format in ("tiles", "slices")]
+    assert (np.abs(got[0] - exact) <= bound).all()
+    assert got[0].tobytes() == got[1].tobytes() == linear(x, q, bias).tobytes()
+    small = q.nbytes
+    assert small < a.nbytes
+    with pytest.raises(ValueError, match="expected 'tiles' or 'slices' for a CodedMatrix"):
+        linear(x, q, format="csr")
+
+
+def test_a_row_of_zeros_and_extremes_can_be_coded():
+    a = CSRMatrix(np.array([0, 1e-45, 3e38], np.float32), np.array([1, 0, 0], np.int32), np.array([0, 1, 2, 3]), (3, 2))
+    q = quantize(a)
+    assert q.scale[0] == 1
+    assert np.isfinite(q.scale).all()
+    assert (q.scale > 0).all()
+    assert q.codes.data.tolist() == [0, 0, 127]
+
+
+# -- conversions
+def test_conversions_keep_every_entry():
+    w = pruned(5, 32, 48, "16x16")
+    csr = CSRMatrix.from_dense(w)
+    for a in (csr, BitmapMatrix.from_csr(csr), BSRMatrix.from_csr(csr, (4, 4)), BSRMatrix.from_csr(csr, (16, 1)),
+              NMMatrix.from_csr(CSRMatrix.from_dense(pruned(5, 32, 48, "nm")), 2, 4)):
+        expected = pruned(5, 32, 48, "nm") if isinstance(a, NMMatrix) else w
+        assert (a.to_dense() == expected).all()
+        assert (a.to_csr().to_dense() == expected).all()
+        assert (a.to_scipy().toarray() == expected).all()
+        assert a.shape == (32, 48)
+        assert 0 <= a.sparsity < 1
+        assert a.nbytes > 0
+        again = pickle.loads(pickle.dumps(a))
+        assert (again.to_dense() == expected).all()
+        assert (copy.deepcopy(a).to_dense() == expected).all()
+        assert type(a).__name__ in repr(a)
+        assert same(a @ np.eye(48, dtype=np.float32), expected)
+
+
+def test_scipy_blocks_keep_their_size():
+    sparse = pytest.importorskip("scipy.sparse")
+    w = pruned(6, 32, 48, "4x4")
+    a = BSRMatrix.from_scipy(sparse.bsr_array(w, blocksize=(4, 4)))
+    assert a.block == (4, 4)
+    assert (a.to_dense() == w).all()
+    assert a.to_scipy().blocksize == (4, 4)
+    assert BSRMatrix.from_scipy(sparse.csr_array(w), (2, 2)).block == (2, 2)
+    with pytest.raises(ValueError, match="block is None"):
+        BSRMatrix.from_scipy(sparse.csr_array(w))
+
+
+def test_scipy_arrays_that_nobody_can_write_are_shared():
+    sparse = pytest.importorskip("scipy.sparse")
+    theirs = sparse.csr_array(pruned(0, 9, 20, "any"))
+    theirs.data, theirs.indices = theirs.data.copy(), theirs.indices.copy()
+    assert not np.may_share_memory(CSRMatrix.from_scipy(theirs).data, theirs.data)
+    for array in (theirs.data, theirs.indices):
+        array.flags.writeable = False
+    a = CSRMatrix.from_scipy(theirs)
+    assert a.data is theirs.data
+    shared = a.to_scipy(copy=False)
+    assert np.may_share_memory(shared.data, a.data)
+    assert not shared.data.flags.writeable
+    assert not np.may_share_memory(a.to_scipy().data, a.data)
+
+
+def test_a_matrix_of_blocks_in_files(tmp_path):
+    a = BSRMatrix.from_dense(pruned(7, 16, 32, "4x4"), (4, 4))
+    save(tmp_path / "a.npz", a)
+    again = load(tmp_path / "a.npz")
+    assert again.block == (4, 4)
+    assert (again.to_dense() == a.to_dense()).all()
+    sparse = pytest.importorskip("scipy.sparse")
+    assert (sparse.load_npz(tmp_path / "a.npz").toarray() == a.to_dense()).all()
+    sparse.save_npz(tmp_path / "b.npz", sparse.bsr_array(a.to_dense(), blocksize=(2, 2)))
+    assert (load(tmp_path / "b.npz").to_dense() == a.to_dense()).all()
+    with pytest.raises(TypeError, match="expected a CSRMatrix or BSRMatrix"):
+        save(tmp_path / "c.npz", BitmapMatrix.from_dense(a.to_dense()))
+
+
+@pytest.mark.parametrize("name", ["float64", "float16", "bfloat16", "int8"])
+def test_values_of_other_types_in_files(tmp_path, name):
+    pytest.importorskip("safetensors")
+    dtype = pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else np.dtype(name)
+    a = CSRMatrix.from_dense((8 * pruned(8, 9, 12, "any")).astype(dtype))
+    for suffix in (".npz", ".safetensors"):
+        if name == "bfloat16":
+            with pytest.raises(TypeError, match="values of bfloat16"):
+                save(tmp_path / f"a{suffix}", a)
+            continue
+        save(tmp_path / f"a{suffix}", a)
+        again = load(tmp_path / f"a{suffix}")
+        assert again.dtype == dtype
+        assert (again.to_dense() == a.to_dense()).all()
+
+
+# -- bad input
+BLOCKS = {"data": np.ones((2, 2, 2), np.float32), "indices": np.array([0, 1], np.int32),
+          "indptr": np.array([0, 1, 2]), "shape": (4, 4)}
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"data": np.ones((2, 2, 2))}, TypeError, "data has dtype float64"),
+    ({"data": np.ones((2, 4), np.float32)}, ValueError, "data has 2 dimensions"),
+    ({"data": np.ones((3, 2, 2), np.float32)}, ValueError, "indices has 2 elements, data has 3"),
+    ({"shape": (5, 4)}, ValueError, r"\(5, 4\) does not divide into blocks \(2, 2\)"),
+    ({"shape": [4, 4]}, TypeError, "shape is"),
+    ({"indices": np.array([0, 2], np.int32)}, ValueError, r"indices\[1\] in row 1 is 2, expected 0 to 1"),
+    ({"indices": np.array([0, -1])}, ValueError, r"indices\[1\] in row 1 is -1"),
+    ({"indptr": np.array([0, 2, 1])}, ValueError, "indptr decreases"),
+    ({"indptr": np.array([0, 2, 2]), "indices": np.array([1, 0], np.int32)}, ValueError, "row 0 is not sorted"),
+    ({"indptr": np.array([0, 2, 2]), "indices": np.array([1, 1], np.int32)}, ValueError, "row 0 has column 1 twice"),
+    ({"data": np.ones((2, 0, 2), np.float32)}, ValueError, "does not divide"),
+])
+def test_blocks_that_make_no_matrix_are_refused(change, error, message):
+    with pytest.raises(error, match=message):
+        BSRMatrix(**{**BLOCKS, **change})
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda w: BSRMatrix.from_dense(w, (3, 4)), ValueError, "does not divide into blocks"),
+    (lambda w: BSRMatrix.from_dense(w, (0, 4)), ValueError, r"block\[0\] is 0"),
+    (lambda w: BSRMatrix.from_dense(w, 4), TypeError, "block is 4"),
+    (lambda w: BSRMatrix.from_csr(w, (4, 4)), TypeError, "expected a CSRMatrix"),
+    (lambda w: NMMatrix.from_dense(w, 2, 4), ValueError, "row 0 has 4 non-zeros in columns 0 to 3, expected at most 2"),
+    (lambda w: NMMatrix.from_dense(w, 2, 3), ValueError, "w has 16 columns, expected a multiple of m = 3"),
+    (lambda w: NMMatrix.from_dense(w, 5, 4), ValueError, "n is 5, expected from 1 to 4"),
+    (lambda w: NMMatrix.from_dense(w, 2, 32), ValueError, "m is 32, expected from 1 to 16"),
+    (lambda w: NMMatrix.from_dense(w.astype(float), 2, 4), TypeError, "w has dtype float64"),
+    (lambda w: NMMatrix(w, np.zeros((8, 16), np.uint8), 2, 4), ValueError, r"places of row 0, group 0 are \[0, 0\]"),
+    (lambda w: NMMatrix(w, np.full((8, 16), 9, np.uint8), 1, 4), ValueError, r"places of row 0, group 0 are \[9\]"),
+    (lambda w: NMMatrix(w, np.zeros((8, 15), np.uint8), 2, 4), ValueError, "places has shape"),
+    (lambda w: NMMatrix(w[:, :3], np.zeros((8, 3), np.uint8), 2, 4), ValueError, "data has 3 elements a row"),
+    (lambda w: BitmapMatrix(w[0], np.zeros((8, 3), np.uint8), 16), ValueError, "bits has 3 bytes a row, expected 2"),
+    (lambda w: BitmapMatrix(w[0], np.zeros((8, 2), np.uint8), 16), ValueError, "data has 16 elements, bits has 0 set"),
+    (lambda w: BitmapMatrix(w[0], np.full((1, 1), 255, np.uint8), 3), ValueError, "set past the last of 3 columns"),
+    (lambda w: BitmapMatrix.from_csr(CSRMatrix.from_dense(w.astype(float))), TypeError, "CSRMatrix of float32"),
+    (lambda w: quantize(w), TypeError, "expected a CSRMatrix of float32"),
+    (lambda w: quantize(CSRMatrix.from_dense(w), bits=2), ValueError, "bits is 2, expected 8 or 4"),
+    (lambda w: quantize(CSRMatrix.from_dense(w * np.float32(np.inf))), ValueError, "expected finite values"),
+    (lambda w: CodedMatrix(CSRMatrix.from_dense(w), w[:, 0]), TypeError, "expected a CSRMatrix of int8"),
+    (lambda w: CodedMatrix(CSRMatrix.from_dense(w.astype(np.int8)), -w[:, 0]), ValueError, "scale holds -1.0"),
+    (lambda w: CodedMatrix(CSRMatrix.from_dense(w.astype(np.int8)), w[0]), ValueError, "scale has 16 elements"),
+    (lambda w: CodedMatrix(CSRMatrix.from_dense((9 * w).astype(np.int8)), w[:, 0], 4), ValueError, "codes hold 9"),
+    (lambda w: CSRMatrix.from_dense(w).with_data(np.ones(3, np.float32)), ValueError, "data has 3 elements"),
+    (lambda w: CSRMatrix.from_dense(w).astype(np.int32), TypeError, "dtype is int32"),
+    (lambda w: CSRMatrix.from_dense(w).astype(np.float16).to_scipy(), TypeError, "which SciPy does not have"),
+    (lambda w: linear(w, CSRMatrix.from_dense(w), format="coo"), ValueError, "format is 'coo', expected one of 'auto'"),
+    (lambda w: linear(w, CSRMatrix.from_dense(w), format="nm"), ValueError, "expected a NMMatrix of float32"),
+    (lambda w: linear(w, CSRMatrix.from_dense(w), format="blocks"), ValueError, "expected a BSRMatrix of float32"),
+    (lambda w: linear(w, CSRMatrix.from_dense(w), residual=w), ValueError, r"residual has shape \(8, 16\)"),
+    (lambda w: linear(w, CSRMatrix.from_dense(w), residual=w[:, :8].astype(float)), TypeError, "residual has dtype"),
+])
+def test_what_does_not_fit_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(np.ones((8, 16), np.float32))
+
+
+def test_indices_of_64_bits_are_taken_and_those_beyond_the_columns_refused():
+    a = CSRMatrix(np.ones(2, np.float32), np.array([0, 3], np.int64), np.array([0, 1, 2]), (2, 4))
+    assert a.indices.dtype == np.int32
+    with pytest.raises(ValueError, match=rf"indices\[1\] in row 1 is {2**32}, expected 0 to 3"):
+        CSRMatrix(np.ones(2, np.float32), np.array([0, 2**32], np.int64), np.array([0, 1, 2]), (2, 4))
+    with pytest.raises(ValueError, match=r"the entries of row 0, column 1 add up to 200, expected an int8"):
+        CSRMatrix.from_arrays(np.array([100, 100], np.int8), [1, 1], [0, 2], (1, 2))
+
+
+def test_wide_matrices_run_without_16_bit_indices():
+    w = np.zeros((3, 70000), np.float32)
+    w[:, [0, 65535, 65536, 69999]] = 1
+    a, x = CSRMatrix.from_dense(w), np.ones((2, 70000), np.float32)
+    assert (linear(x, a) == 4).all()
+    assert (linear(x, a.astype(np.float16)) == 4).all()
+    assert (linear(x, BitmapMatrix.from_csr(a)) == 4).all()
+    assert (linear(x, BSRMatrix.from_csr(a, (1, 4))) == 4).all()
+    with pytest.raises(ValueError, match="format is 'tiles', expected at most 65535 columns"):
+        linear(x, a, format="tiles")
+
+
+def test_arguments_stay_as_they_are():
+    w = pruned(9, 16, 32, "4x4")
+    x, kept = np.ones((3, 32), np.float32), w.copy()
+    for a, formats in every_matrix(w):
+        before = [getattr(a, name).tobytes() for name in a._arrays]
+        for format in formats:
+            linear(x, a, format=format)
+        assert [getattr(a, name).tobytes() for name in a._arrays] == before
+    assert (x == 1).all()
+    assert (w == kept).all()
