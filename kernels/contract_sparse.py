@@ -203,7 +203,7 @@ ENTRIES = (
     _sparse(
         "sddmm_csr_f32",
         sizes=("m", "k", "n", "nnz"),
-        operands=(In("a", "f32", "n,m", strides=2), In("b", "f32", "m,k", strides=1), *_CSR,
+        operands=(In("a", "f32", "n,m", strides=1), In("b", "f32", "k,m", strides=1), *_CSR,
                   Out("values", "f32", "nnz")),
         flops=_many,
         bytes=lambda m, k, n, nnz: 4 * (m * k + m * n) + 8 * nnz + 8 * n,

@@ -1,18 +1,15 @@
-/* values[p] = sum over l ascending of a[i,l] * b[l, indices[p]] for each entry p of row i: the elements of a product that
- * a sparse pattern asks for, each one fma chain from +0, the chain of gemm_f32. Lanes go across the entries of a row.
- * Limit: the gather of b's row, from L1 where it fits. */
+/* values[p] = sum over l ascending of a[i,l] * b[indices[p],l] for each entry p of row i: the elements of a product that a
+ * sparse pattern asks for, each one fma chain from +0, the chain of gemm_f32. Lanes go across sixteen entries of a row: of
+ * their rows of b sixteen columns at a time are turned in registers. Limit: the shuffles of that, a quarter of one an fma. */
 #include "table.h"
 #include "vocabulary.h"
 
-enum {
-  GRAIN = 1 << 14, /* multiply-adds that pay for waking a thread */
-  FLIGHT = 4       /* vectors of entries in flight */
-};
+enum { GRAIN = 1 << 15 /* multiply-adds that pay for waking a thread */ };
 
 typedef struct {
-  int64_t m, k, n;
+  int64_t m, n;
   const float *a;
-  int64_t a_row, a_column;
+  int64_t lda;
   const float *b;
   int64_t ldb;
   const int32_t *indices;
@@ -20,24 +17,25 @@ typedef struct {
   float *values;
 } job;
 
-PC_INLINE void entries(int vectors, const job *j, int64_t i, int64_t p, int64_t lanes) {
-  vf16 acc[FLIGHT];
-  vi16 at[FLIGHT];
-#pragma GCC unroll 4
-  for (int t = 0; t < vectors; t++) {
-    acc[t] = vf_zero();
-    at[t] = vectors == 1 ? vi_load_n(j->indices + p, lanes) : vi_load(j->indices + p + t * LANES);
+/* At most sixteen entries of a row. */
+PC_INLINE void entries(const job *j, const float *a, int64_t p, int64_t lanes) {
+  const float *b[LANES];
+  vf16 acc = vf_zero(), block[LANES];
+  for (int t = 0; t < LANES; t++) b[t] = j->b + j->ldb * j->indices[p + (t < lanes ? t : 0)];
+  int64_t l = 0;
+  for (; l + LANES <= j->m; l += LANES) {
+#pragma GCC unroll 16
+    for (int t = 0; t < LANES; t++) block[t] = vf_load(b[t] + l);
+    vf_transpose(block);
+#pragma GCC unroll 16
+    for (int t = 0; t < LANES; t++) acc = vf_fma(vf_set1(a[l + t]), block[t], acc);
   }
-  const float *a = j->a + i * j->a_row, *b = j->b;
-  for (int64_t l = 0; l < j->m; l++, a += j->a_column, b += j->ldb) {
-    const vf16 factor = vf_set1(*a);
-#pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[t] = vf_fma(factor, vf_gather(b, at[t]), acc[t]);
+  if (l < j->m) {
+    for (int t = 0; t < LANES; t++) block[t] = vf_load_n(b[t] + l, j->m - l);
+    vf_transpose(block);
+    for (int t = 0; t < j->m - l; t++) acc = vf_fma(vf_set1(a[l + t]), block[t], acc);
   }
-  if (vectors == 1) vf_store_n(j->values + p, lanes, acc[0]);
-  else
-#pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) vf_store(j->values + p + t * LANES, acc[t]);
+  vf_store_n(j->values + p, lanes, acc);
 }
 
 /* The work up to row i is indptr[i] + i. */
@@ -53,20 +51,17 @@ static int64_t row_at(const job *j, int64_t work) {
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = row_at(j, begin), last = row_at(j, end); i < last; i++) {
-    int64_t p = j->indptr[i];
-    const int64_t stop = j->indptr[i + 1];
-    for (; p + FLIGHT * LANES <= stop; p += FLIGHT * LANES) entries(FLIGHT, j, i, p, LANES);
-    for (; p < stop; p += LANES) entries(1, j, i, p, stop - p < LANES ? stop - p : LANES);
-  }
+  for (int64_t i = row_at(j, begin), last = row_at(j, end); i < last; i++)
+    for (int64_t p = j->indptr[i], stop = j->indptr[i + 1]; p < stop; p += LANES)
+      entries(j, j->a + i * j->lda, p, stop - p < LANES ? stop - p : LANES);
 }
 
-int PC_FN(sddmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *a, int64_t a_row, int64_t a_column,
-                         const float *b, int64_t ldb, const int32_t *indices, const int64_t *indptr, float *values) {
-  if (m < 0 || k < 0 || n < 0 || nnz < 0 || ldb < k) return PC_EINVAL;
+int PC_FN(sddmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *a, int64_t lda, const float *b,
+                         int64_t ldb, const int32_t *indices, const int64_t *indptr, float *values) {
+  if (m < 0 || k < 0 || n < 0 || nnz < 0 || lda < m || ldb < m) return PC_EINVAL;
   if (n == 0 || nnz == 0) return PC_OK;
   if (indptr[0] != 0 || indptr[n] != nnz) return PC_EINVAL;
-  const job j = {m, k, n, a, a_row, a_column, b, ldb, indices, indptr, values};
+  const job j = {m, n, a, lda, b, ldb, indices, indptr, values};
   pc_for(nnz + n, 1 + GRAIN / (m + 1), run, &j);
   return PC_OK;
 }

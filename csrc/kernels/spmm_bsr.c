@@ -1,11 +1,17 @@
 /* The product of spmm.c with a matrix of dense blocks [h,w] (BSR): the rows of a block share every load of x, and an index
  * is read once a block. The chains and the bits are those of the same entries in CSR.
- * Limit: the fma units, where h * vectors chains fill the registers; x from L1 or L2. */
+ *
+ * A strip is some rows of a row of blocks, as many as the level's registers hold beside some slices of x. A group of strips
+ * runs down blocks of columns whose part of x stays in L2; between them the chains wait on the stack.
+ * Limit: the fma units. */
 #include "product.h"
 
 enum {
-  GRAIN = 1 << 15,  /* multiply-adds that pay for waking a thread */
-  WIDEST = PC_TILE_VECTORS(1)
+  GRAIN = 1 << 15,     /* multiply-adds that pay for waking a thread */
+  WIDEST = PC_TILE_VECTORS(1),
+  PART = 128 * 1024,    /* floats of x in a block: 512 KB, which L2 holds */
+  WAITING = 16 * 1024, /* floats of unfinished chains: 64 KB of stack */
+  STRIPS = 64          /* strips in a group */
 };
 
 typedef struct {
@@ -16,20 +22,30 @@ typedef struct {
   pc_end end; /* its n counts rows of the matrix */
 } job;
 
-/* Vectors beside so many rows: what the level's registers hold. */
-PC_INLINE int beside(int rows) { return rows > PC_TILE_ROWS ? 1 : PC_TILE_VECTORS(rows); }
+typedef struct {
+  int64_t block_row, row, at; /* row within the block, and the next of its blocks */
+  int rows;
+} strip;
 
-/* Rows r .. r + rows of block row b against `vectors` slices of x. */
-PC_INLINE void tile(int rows, int vectors, const job *j, int64_t b, int64_t r, int64_t slice) {
+/* Rows of a strip that begins with so many rows left, and the slices of x beside it. */
+static int high(int64_t left) {
+  if (PC_TILE_ROWS >= 8 && left >= 8) return 8;
+  return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+static int wide(int rows) { return PC_TILE_VECTORS(rows); }
+
+/* Advances a strip's chains by its blocks below block column `stop`. */
+PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, strip *s, int64_t stop, float *chains, int first) {
   vf16 acc[PC_TILE_ROWS][WIDEST];
-  const int64_t apart = LANES * j->k, size = j->h * j->w, w = j->w;
-  const float *x = j->x + slice * apart;
+  const int64_t apart = LANES * j->k, w = j->w, size = j->h * w, end = j->indptr[s->block_row + 1];
+  if (!first && (s->at == end || j->indices[s->at] >= stop)) return;
 #pragma GCC unroll 8
   for (int a = 0; a < rows; a++)
 #pragma GCC unroll 8
-    for (int t = 0; t < vectors; t++) acc[a][t] = vf_zero();
-  for (int64_t p = j->indptr[b]; p < j->indptr[b + 1]; p++) {
-    const float *from = x + LANES * w * j->indices[p], *block = j->data + size * p + r * w;
+    for (int t = 0; t < vectors; t++) acc[a][t] = first ? vf_zero() : vf_load(chains + (a * vectors + t) * LANES);
+  int64_t p = s->at;
+  for (; p < end && j->indices[p] < stop; p++) {
+    const float *from = x + LANES * w * j->indices[p], *block = j->data + size * p + s->row * w;
     for (int64_t l = 0; l < w; l++, from += LANES) {
       vf16 part[WIDEST];
 #pragma GCC unroll 8
@@ -42,43 +58,78 @@ PC_INLINE void tile(int rows, int vectors, const job *j, int64_t b, int64_t r, i
       }
     }
   }
-  float chains[PC_TILE_ROWS * WIDEST * LANES];
+  s->at = p;
 #pragma GCC unroll 8
   for (int a = 0; a < rows; a++)
 #pragma GCC unroll 8
     for (int t = 0; t < vectors; t++) vf_store(chains + (a * vectors + t) * LANES, acc[a][t]);
-  pc_finish(&j->end, slice * LANES, b * j->h + r, rows, vectors * LANES, chains);
 }
 
-/* All slices of x, `vectors` at a time. */
-PC_INLINE void across(int rows, const job *j, int64_t b, int64_t r) {
-  const int most = beside(rows);
-  const int64_t slices = (j->end.m + LANES - 1) / LANES;
-  int64_t s = 0;
-  for (; s + most <= slices; s += most) tile(rows, most, j, b, r, s);
-  if (most > 2 && s + 2 <= slices) tile(rows, 2, j, b, r, s), s += 2;
-  for (; s < slices; s++) tile(rows, 1, j, b, r, s);
+/* The shapes that the registers of a level hold: all slices beside it that are left, up to wide(rows). */
+static void advance_any(int vectors, const job *j, const float *x, strip *s, int64_t stop, float *chains, int first) {
+#define SHAPE(r, v) case 16 * (r) + (v): \
+    if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) advance(r, v, j, x, s, stop, chains, first); \
+    break;
+  switch (16 * s->rows + vectors) {
+    SHAPE(8, 1) SHAPE(8, 2) SHAPE(8, 3)
+    SHAPE(4, 1) SHAPE(4, 2) SHAPE(4, 3) SHAPE(4, 4) SHAPE(4, 5) SHAPE(4, 6)
+    SHAPE(2, 1) SHAPE(2, 2) SHAPE(2, 3) SHAPE(2, 4) SHAPE(2, 5) SHAPE(2, 6) SHAPE(2, 7) SHAPE(2, 8)
+    SHAPE(1, 1) SHAPE(1, 2) SHAPE(1, 3) SHAPE(1, 4) SHAPE(1, 5) SHAPE(1, 6) SHAPE(1, 7) SHAPE(1, 8)
+  }
+}
+
+/* Block columns whose part of x stays in L2; at least one. (L1 was tried: the chains' waiting costs more than it saves.) */
+static int64_t block_of(const job *j, int vectors) {
+  const int64_t columns = PART / (LANES * vectors);
+  return columns < j->w || j->w == 0 ? 1 : columns / j->w;
+}
+
+/* A group of strips against `vectors` slices of x; their rows follow one another, from row0 on. */
+static void run_group(const job *j, int vectors, int64_t slice, strip *strips, int count, int64_t row0) {
+  _Alignas(64) float chains[WAITING];
+  const int64_t width = LANES * vectors, columns = j->k / (j->w ? j->w : 1);
+  const int64_t block = block_of(j, vectors);
+  int64_t rows = 0, stop = 0;
+  for (int s = 0; s < count; s++) strips[s].at = j->indptr[strips[s].block_row];
+  do {
+    const int first = stop == 0;
+    stop = columns - stop < block ? columns : stop + block;
+    rows = 0;
+    for (int s = 0; s < count; rows += strips[s].rows, s++)
+      advance_any(vectors, j, j->x + slice * LANES * j->k, strips + s, stop, chains + rows * width, first);
+  } while (stop < columns);
+  pc_finish(&j->end, slice * LANES, row0, rows, width, chains);
 }
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t b = begin; b < end; b++)
-    for (int64_t r = 0; r < j->h;) {
-      const int64_t left = j->h - r;
-      if (PC_TILE_ROWS >= 8 && left >= 8) across(PC_TILE_ROWS >= 8 ? 8 : 1, j, b, r), r += 8;
-      else if (left >= 4) across(4, j, b, r), r += 4;
-      else if (left >= 2) across(2, j, b, r), r += 2;
-      else across(1, j, b, r), r += 1;
+  const int64_t slices = (j->end.m + LANES - 1) / LANES;
+  for (int64_t b = begin, r = 0; b < end;) {
+    strip strips[STRIPS];
+    const int64_t row0 = b * j->h + r;
+    const int rows = high(j->h - r), most = wide(rows); /* strips of one shape, so that each takes the same slices */
+    const int room = WAITING / (LANES * most * rows);
+    int count = 0;
+    while (b < end && count < STRIPS && count < room && high(j->h - r) == rows) {
+      strips[count++] = (strip){b, r, 0, rows};
+      r += rows;
+      if (r == j->h) r = 0, b++;
     }
+    const int64_t panels = (slices + most - 1) / most;
+    for (int64_t p = 0; p < panels; p++) { /* of equal width, give or take one slice */
+      const int64_t slice = slices * p / panels;
+      run_group(j, (int)(slices * (p + 1) / panels - slice), slice, strips, count, row0);
+    }
+  }
 }
 
 /* Rows of blocks by their blocks: a block and a row count alike. */
 static int64_t row_at(const job *j, int64_t rows, int64_t work) {
-  int64_t low = 0, high = rows;
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
+  int64_t low = 0, top = rows;
+  while (low < top) {
+    const int64_t middle = low + (top - low) / 2;
     if (j->indptr[middle] + middle < work) low = middle + 1;
-    else high = middle;
+    else top = middle;
   }
   return low;
 }

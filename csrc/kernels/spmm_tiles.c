@@ -31,12 +31,27 @@ typedef struct {
   int32_t *sums;
 } job;
 
+/* The eight codes of four bytes, the low half of each first, a byte each. */
+static uint64_t apart(uint64_t pairs) {
+  uint64_t each = pairs & 0xffffffff;
+  each = (each | each << 16) & 0x0000ffff0000ffff;
+  each = (each | each << 8) & 0x00ff00ff00ff00ff;
+  each = (each | each << 4) & 0x0f0f0f0f0f0f0f0f;
+  const uint64_t sign = each & 0x0808080808080808;
+  return each | sign << 1 | sign << 2 | sign << 3 | sign << 4;
+}
+
 /* Values of n steps from step s on, as floats. */
 static void widen(int kind, const void *values, int64_t s, int64_t n, float *to) {
   const int64_t first = HIGH * s, count = HIGH * n;
   if (kind == S4) {
     const uint8_t *p = (const uint8_t *)values + first / 2;
-    for (int64_t i = 0; i < count; i++) to[i] = (float)((int8_t)(uint8_t)(p[i / 2] << (i % 2 ? 0 : 4)) >> 4);
+    for (int64_t i = 0; i < count; i += LANES) {
+      uint64_t pairs = 0, codes[2];
+      memcpy(&pairs, p + i / 2, (size_t)(count - i < LANES ? count - i : LANES) / 2);
+      codes[0] = apart(pairs), codes[1] = apart(pairs >> 32);
+      vf_store(to + i, vf_from_vi(vi_load_s8((const int8_t *)codes)));
+    }
     return;
   }
   int64_t i = 0;
@@ -129,7 +144,7 @@ static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
 /* -- the same for products of codes: an entry is four of them, the step a dot product */
 
 PC_INLINE void advance_codes(int vectors, const job *j, const int8_t *v, const uint16_t *c, int64_t n, const char *x,
-                             int32_t *const *at) {
+                             float *const *at) {
   vi16 acc[HIGH][4];
   const int64_t apart = LANES * 4 * j->k;
 #pragma GCC unroll 4
@@ -154,11 +169,11 @@ PC_INLINE void advance_codes(int vectors, const job *j, const int8_t *v, const u
     for (int t = 0; t < vectors; t++) vi_store(at[r] + t * LANES, acc[r][t]);
 }
 
-PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, int32_t *sums) {
+PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, float *sums) {
   const char *x = (const char *)j->x + slice * LANES * 4 * j->k;
   for (int64_t tile = j->begins[g]; tile < j->begins[g + 1]; tile++) {
     const int32_t *rows = j->rows + HIGH * tile;
-    int32_t *at[HIGH];
+    float *at[HIGH];
     for (int r = 0; r < HIGH; r++) at[r] = sums + rows[r] * vectors * LANES;
     const int64_t s = j->starts[tile], n = j->starts[tile + 1] - s;
     advance_codes(vectors, j, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, x, at);
@@ -166,18 +181,17 @@ PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, in
 }
 
 static void run_codes(const job *j, int vectors, int64_t slice, int64_t g) {
-  _Alignas(64) int32_t sums[(MOST + 1) * 4 * LANES];
+  _Alignas(64) float sums[(MOST + 1) * 4 * LANES]; /* bits of int32 */
   const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES, i0 = slice * LANES;
-  const int64_t lanes = j->end.m - i0 < width ? j->end.m - i0 : width;
   memset(sums, 0, (size_t)((rows + 1) * width) * sizeof *sums);
 #define CODES(v) case v: if ((v) <= WIDEST) add_codes(v, j, slice, g, sums); break;
   switch (vectors) { CODES(1) CODES(2) CODES(3) CODES(4) }
-  int32_t *y = j->sums + i0 * j->end.y_row + row * j->end.y_column;
-  for (int64_t i = 0; i < lanes; i++)
-    for (int64_t r = 0; r < rows; r++) {
-      const uint32_t move = j->offset ? (uint32_t)j->offset[row + r] : 0;
-      y[i * j->end.y_row + r * j->end.y_column] = (int32_t)((uint32_t)sums[r * width + i] + move);
-    }
+  if (j->offset)
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t c = r * width; c < (r + 1) * width; c += LANES)
+        vi_store(sums + c, vi_add(vi_load(sums + c), vi_set1(j->offset[row + r])));
+  const pc_end bits = {j->end.m, j->end.n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)j->sums, j->end.y_row, j->end.y_column};
+  pc_finish(&bits, i0, row, rows, width, sums);
 }
 
 /* -- groups of rows, panels of x and threads */

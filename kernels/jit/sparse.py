@@ -235,6 +235,6 @@ def sddmm_csr_f32(a, b, indices, indptr, values):  # type: ignore[no-untyped-def
     for i in range(a.shape[0]):
         for p in range(indptr[i], indptr[i + 1]):
             acc = np.float32(0)
-            for step in range(b.shape[0]):
-                acc = fma(a[i, step], b[step, indices[p]], acc)
+            for step in range(a.shape[1]):
+                acc = fma(a[i, step], b[indices[p], step], acc)
             values[p] = acc

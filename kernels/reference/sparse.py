@@ -421,15 +421,15 @@ _chained("spmv_bsr_f32", _read_bsr_columns, _spmv_bsr_sample)
 
 # -- a product where a pattern asks for it
 def sddmm_csr_f32(a, b, indices, indptr, values):
-    """values[p] = Σ_l a[i, l]·b[l, indices[p]] for each entry p of row i."""
+    """values[p] = Σ_l a[i, l]·b[indices[p], l] for each entry p of row i."""
     row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    values[...] = np.einsum("pl,lp->p", a.astype(np.float64)[row], b.astype(np.float64)[:, indices])
+    values[...] = np.einsum("pl,pl->p", a.astype(np.float64)[row], b.astype(np.float64)[indices])
 
 
 def sddmm_csr_f32_bound(a, b, indices, indptr, values):
     row, m = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)), a.shape[1]
-    return gamma(m) * np.einsum("pl,lp->p", np.abs(a.astype(np.float64))[row],
-                                np.abs(b.astype(np.float64))[:, indices]) + m * TINY
+    return gamma(m) * np.einsum("pl,pl->p", np.abs(a.astype(np.float64))[row],
+                                np.abs(b.astype(np.float64))[indices]) + m * TINY
 
 
 def sddmm_csr_f32_chain(a, b, indices, indptr, values):
@@ -437,10 +437,10 @@ def sddmm_csr_f32_chain(a, b, indices, indptr, values):
     row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     values[...] = 0
     for step in range(a.shape[1]):
-        values[...] = fma(a[row, step], b[step, indices], values)
+        values[...] = fma(a[row, step], b[indices, step], values)
 
 
 def sddmm_csr_f32_sample(rng, m, k, n, nnz=None):
     _, indices, indptr = csr_sample(rng, n, k, nnz)
-    return (rng.standard_normal((n, m)).astype(np.float32), rng.standard_normal((m, k)).astype(np.float32), indices,
+    return (rng.standard_normal((n, m)).astype(np.float32), rng.standard_normal((k, m)).astype(np.float32), indices,
             indptr)

@@ -15,9 +15,8 @@ from .csr import CSRMatrix
 from .matrix import given
 from .products import linear
 
-DENSE = 0.05
-"""Density from which the whole product is faster than its elements one by one: a gather takes as long as about so many
-fused multiply-adds."""
+DENSE = 0.4
+"""Density from which the whole product and the search in it are faster than the elements one by one."""
 CELLS = 1 << 20
 """Elements of the dense product that are made at a time."""
 
@@ -32,7 +31,7 @@ def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
     a : array of float32, shape (N, M)
         Any strides.
     b : array of float32, shape (M, K)
-        Rows may be any distance apart; other strides cost a copy.
+        Any strides.
 
     Returns
     -------
@@ -49,7 +48,7 @@ def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
     Notes
     -----
     Each value is one fma chain over M, ascending, from +0: the bits of that element of
-    :func:`pycomp.dense.matmul`, and its bound ``γ(M)·Σ|a||b|``. A pattern with more than a twentieth of its elements is
+    :func:`pycomp.dense.matmul`, and its bound ``γ(M)·Σ|a||b|``. A pattern with more than two fifths of its elements is
     cut out of the dense product, rows at a time, with at most 4 MB of it at once.
 
     Examples
@@ -69,8 +68,7 @@ def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
     if pattern.nnz > DENSE * n * k:
         _cut_out(pattern, a, b, values)
     else:
-        a = a if a.flags.aligned else a.copy()
-        dispatch.sddmm_csr_f32(a, rows(b), pattern.indices, pattern.indptr, values)
+        dispatch.sddmm_csr_f32(rows(a), rows(b.T), pattern.indices, pattern.indptr, values)
     return pattern.with_data(given(values))
 
 

@@ -24,7 +24,7 @@ def test_values_have_the_bits_of_the_dense_product(seed, m, n, k, density):
         assert got.indices is pattern.indices
 
 
-@pytest.mark.parametrize("density", [0.01, 0.04, 0.06, 0.5])
+@pytest.mark.parametrize("density", [0.01, 0.3, 0.5])
 def test_both_ways_give_the_same_bits_at_a_size_of_many_parts(density):
     rng = np.random.default_rng(0)
     pattern = CSRMatrix.from_dense((rng.random((700, 3000)) < density).astype(np.float32))
