@@ -4,7 +4,7 @@
 #include "table.h"
 #include "vocabulary.h"
 
-enum { GRAIN = 1 << 15 /* multiply-adds that pay for waking a thread */ };
+enum { GRAIN = 1 << 17 /* multiply-adds that pay for waking a thread */ };
 
 typedef struct {
   int64_t m, n;

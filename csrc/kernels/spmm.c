@@ -20,7 +20,7 @@ enum {
   DENSE = 16,                          /* entries of a row that pay for its visit to a block in L1 */
   WAITING = 8 * 1024,                  /* floats of unfinished chains: 32 KB of stack, read and written in order */
   ROWS = WAITING / LANES,
-  GRAIN = 1 << 15                      /* multiply-adds that pay for waking a thread */
+  GRAIN = 1 << 18                      /* multiply-adds that pay for waking a thread */
 };
 
 /* Rows of a tile of that many vectors. */

@@ -7,7 +7,7 @@
 #include "product.h"
 
 enum {
-  GRAIN = 1 << 15,     /* multiply-adds that pay for waking a thread */
+  GRAIN = 1 << 19,     /* multiply-adds that pay for waking a thread */
   WIDEST = PC_TILE_VECTORS(1),
   PART = 128 * 1024,    /* floats of x in a block: 512 KB, which L2 holds */
   WAITING = 16 * 1024, /* floats of unfinished chains: 64 KB of stack */

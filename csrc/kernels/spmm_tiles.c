@@ -14,7 +14,7 @@ enum {
   CHUNK = 64,           /* steps whose values are widened at a time */
   AHEAD = 4096,         /* entries to prefetch ahead of use */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
-  GRAIN = 1 << 13       /* steps times vectors that pay for waking a thread */
+  GRAIN = 1 << 15       /* steps times vectors that pay for waking a thread */
 };
 
 enum { F32, BF16, F16, S8, S4 }; /* how values are stored */

@@ -7,7 +7,7 @@
 enum {
   FLIGHT = 4,      /* slices in flight */
   AHEAD = 512,     /* floats to prefetch ahead of use */
-  GRAIN = 1 << 11  /* columns of slices that pay for waking a thread */
+  GRAIN = 1 << 13  /* columns of slices that pay for waking a thread */
 };
 
 typedef struct {

@@ -4,7 +4,7 @@
  * Limit: memory, 4.5 bytes an entry. */
 #include "product.h"
 
-enum { GRAIN = 1 << 11 /* steps that pay for waking a thread */ };
+enum { GRAIN = 1 << 13 /* steps that pay for waking a thread */ };
 
 typedef struct {
   int64_t k, steps;

@@ -6,7 +6,7 @@
 
 enum {
   AHEAD = 1024,    /* entries to prefetch ahead of use */
-  GRAIN = 1 << 10  /* steps that pay for waking a thread */
+  GRAIN = 1 << 12  /* steps that pay for waking a thread */
 };
 
 enum { F32, BF16, F16, S8, S4 }; /* how values are stored */

@@ -78,8 +78,9 @@ def variants(study: Study, teacher: Model) -> Iterator[Variant]:
         yield Variant(f"pruned {percent(sparsity)}", "pruning",
                       "smallest weights removed step by step, fine-tuned under the mask; CSR, sparse.linear",
                       network.sparse_network(model))
-    yield Variant("pruned 2:4", "pruning", "2 of every 4 weights kept, fine-tuned under the mask; CSR, sparse.linear",
-                  network.sparse_network(two_of_four(study, teacher)))
+    yield Variant("pruned 2:4", "pruning",
+                  "2 of every 4 weights kept, fine-tuned under the mask; NMMatrix, sparse.linear",
+                  network.sparse_network(two_of_four(study, teacher), (2, 4)))
     slim = units_removed(study, teacher)
     yield Variant(f"{percent(settings.removed_units)} of units removed", "pruning",
                   "weakest units removed with their consumers' inputs, fine-tuned; smaller dense layers, dense.linear",

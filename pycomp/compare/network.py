@@ -69,15 +69,18 @@ class DenseLayer:
 
 @dataclass(frozen=True, eq=False)
 class SparseLayer:
-    weight: sparse.CSRMatrix
+    weight: sparse.CSRMatrix | sparse.NMMatrix
     bias: Floats
     activation: str | None
 
     def __call__(self, x: Floats) -> Floats:
-        return sparse.linear(x, self.weight, self.bias, activation=self.activation)
+        packed = ("slices" if len(x) == 1 else "tiles") if isinstance(self.weight, sparse.CSRMatrix) else None
+        return sparse.linear(x, self.weight, self.bias, activation=self.activation, format=packed)
 
     @property
     def stored(self) -> tuple[NDArray[Any], ...]:
+        if isinstance(self.weight, sparse.NMMatrix):
+            return self.weight.data, self.weight.places, self.bias
         return self.weight.data, self.weight.indices, self.weight.indptr, self.bias
 
     @property
@@ -154,13 +157,15 @@ def dense_network(model: Model) -> Network:
     return _network(model, lambda affine, i, activation: DenseLayer(affine, dense.pack(affine.weight), activation))
 
 
-def sparse_network(model: Model) -> Network:
-    """Hidden layers sparse; the last, which is not pruned, dense."""
+def sparse_network(model: Model, pattern: tuple[int, int] | None = None) -> Network:
+    """Hidden layers sparse, in CSR or as N:M; the last, which is not pruned, dense."""
 
     def layer(affine: Affine, index: int, activation: str | None) -> Layer:
         if index + 1 == len(model):
             return DenseLayer(affine, dense.pack(affine.weight), activation)
-        return SparseLayer(sparse.CSRMatrix.from_dense(affine.weight), affine.bias, activation)
+        weight = (sparse.NMMatrix.from_dense(affine.weight, *pattern) if pattern
+                  else sparse.CSRMatrix.from_dense(affine.weight))
+        return SparseLayer(weight, affine.bias, activation)
 
     return _network(model, layer)
 

@@ -70,12 +70,13 @@ class SparseMatrix:
 
     def _form(self, name: str) -> Form:
         """A form by name, packed at its first use."""
-        from .forms import make
-
         forms: dict[str, Form] = self.__dict__.setdefault("_forms", {})
-        if name not in forms:
-            forms[name] = make(name, self)
-        return forms[name]
+        form = forms.get(name)
+        if form is None:
+            from .forms import make
+
+            form = forms[name] = make(name, self)
+        return form
 
 
 def given(a: NDArray[Any]) -> NDArray[Any]:
