@@ -10,7 +10,7 @@
  * adds expm1(eta) - eta to the sum; but then b = sum p_i expm1(-d_i) is expm1(eta), so b - log1p(b) is taken away.
  * Where p_i = 0 the term is q_i, which the same identity asks for; where both are 0 it is 0.
  *
- * Sums: the lane rule. The terms of p and q in float64 lanes; those of KL in float32 lanes that are added to float64
+ * Sums: the lane rule. The terms of p and q, by pairs, in float64 lanes; those of KL in float32 lanes that are added to float64
  * lanes every 1024 elements. Threads share rows. Limit: the float units, about 120 operations an element. */
 #include "softmax.h"
 #include "table.h"
@@ -41,11 +41,11 @@ PC_INLINE vf16 second_order(vf16 d) {
 
 /* KL of a row whose terms are known up to their sums; where grad is given it holds the student's terms and becomes
  * step (q - p). */
-static double divergence(int64_t n, const float *s, const float *t, pc_terms student, pc_terms teacher, double sum_s,
-                         double sum_t, float max_s, float max_t, double temperature, float step, float *grad) {
+static double divergence(int64_t n, const float *s, const float *t, const pc_terms *student, const pc_terms *teacher,
+                         double sum_s, double sum_t, float max_s, float max_t, double temperature, float step, float *grad) {
   const vf16 rs = vf_set1((float)(1.0 / sum_s)), rt = vf_set1((float)(1.0 / sum_t)), steps = vf_set1(step);
   const vd16 top_s = vd_set1(max_s), top_t = vd_set1(max_t);
-  const vd16 inverse = vd_set1(1.0 / temperature), shift = vd_set1(-pc_log(sum_t / sum_s));
+  const vd16 inverse = vd_set1(1.0 / temperature), shift = vd_set1((teacher->rest - student->rest) - pc_log(sum_t / sum_s));
   vd16 kl = vd_zero(), drift = vd_zero();
   for (int64_t block = 0; block < n; block += BLOCK) {
     const int64_t end = n - block < BLOCK ? n : block + BLOCK;
@@ -74,17 +74,17 @@ static double divergence(int64_t n, const float *s, const float *t, pc_terms stu
 /* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
-  const double sum = pc_sum_terms(j->n, s, terms, NULL);
+  const double sum = pc_sum_terms(j->n, s, &terms, NULL);
   if (grad) {
     const double step = j->scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum));
     for (int64_t i = 0; i < j->n; i += LANES) {
-      const vf16 e = pc_term(pc_load_row(s + i, j->n - i), terms);
+      const vf16 e = pc_term(pc_load_row(s + i, j->n - i), &terms);
       pc_store_row(grad + i, j->n - i, vf_fma(e, r, pc_load_row(grad + i, j->n - i)));
     }
     grad[label] -= (float)step;
   }
-  return pc_log(sum) + ((double)max - (double)s[label]);
+  return pc_log_sum(sum, &terms) + ((double)max - (double)s[label]);
 }
 
 static double loss_of_row(const job *j, int64_t row, float *grad) {
@@ -101,9 +101,9 @@ static double loss_of_row(const job *j, int64_t row, float *grad) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
   } else {
     const pc_terms student = pc_terms_of(max_s, j->temperature), teacher = pc_terms_of(max_t, j->temperature);
-    const double sum_s = pc_sum_terms(j->n, s, student, grad), sum_t = pc_sum_terms(j->n, t, teacher, NULL);
+    const double sum_s = pc_sum_terms(j->n, s, &student, grad), sum_t = pc_sum_terms(j->n, t, &teacher, NULL);
     const float step = (float)(j->scale * j->soft / j->temperature);
-    const double kl = divergence(j->n, s, t, student, teacher, sum_s, sum_t, max_s, max_t, j->temperature, step, grad);
+    const double kl = divergence(j->n, s, t, &student, &teacher, sum_s, sum_t, max_s, max_t, j->temperature, step, grad);
     loss = j->soft == 0.0 && kl == INFINITY ? 0.0 : j->soft * kl;
   }
   if (j->labels && j->hard != 0.0 && kind_s == PC_ROW_FINITE) loss += j->hard * cross_entropy(j, s, max_s, j->labels[row], grad);

@@ -1,7 +1,7 @@
 /* softmax, log_softmax and logsumexp of the rows of x/T.
  *   m = max x;  e_i = exp((x_i - m)/T);  S = sum e_i;  y_i = e_i/S, or (x_i - m)/T - log S;  y = m/T + log S.
- * The sum follows the lane rule with float64 lanes: one chain a lane, i ascending, then j <- j + (j+8), 4, 2, 1.
- * Threads share rows. Limit: the float units, about 30 operations an element; memory for log_softmax's second half. */
+ * The sum follows the lane rule with float64 lanes, of pairs of terms: i ascending, then j <- j + (j+8), 4, 2, 1.
+ * Threads share rows. Limit: the float units, about 25 operations an element; memory for log_softmax's second half. */
 #include "softmax.h"
 #include "table.h"
 
@@ -23,7 +23,8 @@ static void softmax_row(int64_t n, const float *x, double temperature, float *y)
     pc_fill_row(y, n, kind == PC_ROW_EMPTY ? 0.0f : NAN);
     return;
   }
-  const double inverse = 1.0 / pc_sum_terms(n, x, pc_terms_of(max, temperature), y);
+  const pc_terms terms = pc_terms_of(max, temperature);
+  const double inverse = 1.0 / pc_sum_terms(n, x, &terms, y);
   const vf16 r = vf_set1((float)inverse), r_low = vf_set1((float)(inverse - (double)(float)inverse));
   for (int64_t i = 0; i < n; i += LANES) {
     const vf16 e = pc_load_row(y + i, n - i);
@@ -38,8 +39,8 @@ static void log_softmax_row(int64_t n, const float *x, double temperature, float
     pc_fill_row(y, n, kind == PC_ROW_EMPTY ? -INFINITY : NAN);
     return;
   }
-  const double sum = pc_sum_terms(n, x, pc_terms_of(max, temperature), NULL);
-  const vd16 log_sum = vd_set1(-pc_log(sum)), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
+  const pc_terms terms = pc_terms_of(max, temperature);
+  const vd16 log_sum = vd_set1(-pc_log_sum(pc_sum_terms(n, x, &terms, NULL), &terms)), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
   for (int64_t i = 0; i < n; i += LANES) {
     const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), top);
     pc_store_row(y + i, n - i, vf_from_vd(vd_fma(z, inverse, log_sum)));
@@ -50,7 +51,8 @@ static float logsumexp_row(int64_t n, const float *x, double temperature) {
   const float max = pc_row_max(x, n);
   const pc_row_kind kind = pc_classify_row(x, n, max);
   if (kind != PC_ROW_FINITE) return kind == PC_ROW_EMPTY ? -INFINITY : NAN;
-  return (float)(max / temperature + pc_log(pc_sum_terms(n, x, pc_terms_of(max, temperature), NULL)));
+  const pc_terms terms = pc_terms_of(max, temperature);
+  return (float)(max / temperature + pc_log_sum(pc_sum_terms(n, x, &terms, NULL), &terms));
 }
 
 static void softmax_rows(int64_t begin, int64_t end, const void *context) {

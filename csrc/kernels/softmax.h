@@ -1,7 +1,9 @@
-/* What softmax and the losses on it share: a row's maximum m, its terms exp((x - m)/T), and their sum.
+/* What softmax and the losses on it share: a row's maximum m, its terms, and their sum.
  *
- * The argument is kept in two floats from the subtraction on, so that a term is within 1.1 u of its exact value however
- * large |x|/T is; the terms are summed in float64 lanes, so the sum adds no error of its own.
+ * A term is exp(x/T) over a power of two near exp(m/T), which costs nothing: the power goes into the exponent. The product
+ * x log2(e)/T is kept in two floats, so that a term is within 1.1 u of its exact value; where |m|/T is so large that two
+ * floats do not suffice, m is taken away first, exactly for all x that count (Sterbenz). The terms of elements i and
+ * i + 16 are added, and these sums in float64 lanes, so the sum adds one rounding.
  * Special rows need no test of each element: NaN reaches the sum through its own term, -inf gives the term 0. */
 #ifndef PC_SOFTMAX_H
 #define PC_SOFTMAX_H
@@ -54,30 +56,60 @@ PC_INLINE pc_row_kind pc_classify_row(const float *x, int64_t n, float max) {
   return pc_row_has_nan(x, n) ? PC_ROW_NAN : PC_ROW_EMPTY;
 }
 
-/* Terms of a row: e^((x - max)/T) = 2^((x - max) c), c = log2(e)/T in two floats, kept normal so that -inf gives 0. */
-typedef struct { vf16 max, c, c_low; } pc_terms;
+/* Terms of a row: 2^((x - base) c - shift), c = log2(e)/T in two floats, kept normal so that -inf gives 0; base is 0 or
+ * the maximum, shift the integer next to (max - base) c, and rest the logarithm of exp((max - base)/T) over 2^shift. */
+typedef struct {
+  vf16 base, c, c_low, shift;
+  double rest;
+} pc_terms;
 
 PC_INLINE pc_terms pc_terms_of(float max, double temperature) {
   const double exact = 0x1.71547652b82fep+0 / temperature; /* log2(e) */
   const double kept = exact < FLT_MIN ? FLT_MIN : exact > FLT_MAX ? FLT_MAX : exact;
-  return (pc_terms){vf_set1(max), vf_set1((float)kept), vf_set1((float)(kept - (double)(float)kept))};
+  const float base = fabs(max * kept) > 0x1p17 ? max : 0.0f;
+  const double top = ((double)max - base) * kept, shift = rint(top);
+  return (pc_terms){vf_set1(base), vf_set1((float)kept), vf_set1((float)(kept - (double)(float)kept)), vf_set1((float)shift),
+                    (top - shift) * 0x1.62e42fefa39efp-1};
 }
 
-PC_INLINE vf16 pc_term(vf16 x, pc_terms t) {
-  const vf16 z = vf_sub(x, t.max), back = vf_sub(z, x);
-  const vf16 z_low = vf_sub(vf_sub(x, vf_sub(z, back)), vf_add(t.max, back)); /* Knuth's exact sum */
-  /* Below 2^-160 all is 0. There d, what h lacks, may be anything: both bounds are in the operand that NaN leaves. */
-  const vf16 h = vf_max(vf_set1(-160.0f), vf_mul(z, t.c));
-  const vf16 d = vf_fnma(z_low, t.c, vf_fnma(z, t.c_low, vf_fnma(z, t.c, h)));
-  return vf_exp2(h, vf_min(d, vf_set1(0x1p-6f)));
+PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, vf16 *e) {
+  vf16 z[PC_TOGETHER], h[PC_TOGETHER], d[PC_TOGETHER];
+  PC_OF_EACH(count) z[c] = vf_sub(x[c], t->base);
+  PC_OF_EACH(count) h[c] = vf_mul(z[c], t->c);
+  PC_OF_EACH(count) d[c] = vf_fnma(z[c], t->c, h[c]);
+  PC_OF_EACH(count) d[c] = vf_fnma(z[c], t->c_low, d[c]);
+  vf_exp2_each(count, h, d, t->shift, e);
+}
+
+PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
+  vf16 e;
+  pc_term_each(1, &x, t, &e);
+  return e;
 }
 
 /* The sum of a row's terms; the terms themselves go to `keep`, if given. */
-static inline double pc_sum_terms(int64_t n, const float *x, pc_terms t, float *keep) {
+static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *keep) {
+  enum { PART = PC_TOGETHER * LANES };
+  const pc_terms t = *terms;
   vd16 lanes = vd_zero();
-  for (int64_t i = 0; i < n; i += LANES) {
-    const vf16 e = pc_term(pc_load_row(x + i, n - i), t);
-    if (keep) pc_store_row(keep + i, n - i, e);
+  int64_t i = 0;
+  for (; i + PART <= n; i += PART) {
+    vf16 e[PC_TOGETHER];
+    PC_OF_EACH(PC_TOGETHER) e[c] = vf_load(x + i + c * LANES);
+    pc_term_each(PC_TOGETHER, e, &t, e);
+    if (keep)
+      PC_OF_EACH(PC_TOGETHER) vf_store(keep + i + c * LANES, e[c]);
+    for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
+  }
+  for (; i < n; i += 2 * LANES) { /* what is missing of a pair adds nothing */
+    const int64_t left = n - i;
+    vf16 e = pc_term(pc_load_row(x + i, left), &t);
+    if (keep) pc_store_row(keep + i, left, e);
+    if (left > LANES) {
+      const vf16 other = pc_term(pc_load_row(x + i + LANES, left - LANES), &t);
+      if (keep) pc_store_row(keep + i + LANES, left - LANES, other);
+      e = vf_add(e, other);
+    }
     lanes = vd_add_vf(lanes, e);
   }
   return vd_fold_add(lanes);
@@ -96,4 +128,7 @@ PC_INLINE double pc_log(double x) {
   for (int i = 21; i > 1; i -= 2) p = fma(p, s, 1.0 / i);
   return fma(k, 0x1.62e42fefa39efp-1, 2.0 * fma(f * s, p, f));
 }
+
+/* log of the sum of exp((x - max)/T), from the sum of the terms. */
+PC_INLINE double pc_log_sum(double sum, const pc_terms *t) { return pc_log(sum) - t->rest; }
 #endif

@@ -32,7 +32,7 @@ static int high(int64_t left) {
   if (PC_TILE_ROWS >= 8 && left >= 8) return 8;
   return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
-static int wide(int rows) { return PC_TILE_VECTORS(rows); }
+static int wide(int rows) { (void)rows; return PC_TILE_VECTORS(rows); }
 
 /* Advances a strip's chains by its blocks below block column `stop`. */
 PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, strip *s, int64_t stop, float *chains, int first) {

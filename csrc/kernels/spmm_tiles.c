@@ -32,7 +32,7 @@ typedef struct {
 } job;
 
 /* The eight codes of four bytes, the low half of each first, a byte each. */
-static uint64_t apart(uint64_t pairs) {
+static uint64_t unpaired(uint64_t pairs) {
   uint64_t each = pairs & 0xffffffff;
   each = (each | each << 16) & 0x0000ffff0000ffff;
   each = (each | each << 8) & 0x00ff00ff00ff00ff;
@@ -49,7 +49,7 @@ static void widen(int kind, const void *values, int64_t s, int64_t n, float *to)
     for (int64_t i = 0; i < count; i += LANES) {
       uint64_t pairs = 0, codes[2];
       memcpy(&pairs, p + i / 2, (size_t)(count - i < LANES ? count - i : LANES) / 2);
-      codes[0] = apart(pairs), codes[1] = apart(pairs >> 32);
+      codes[0] = unpaired(pairs), codes[1] = unpaired(pairs >> 32);
       vf_store(to + i, vf_from_vi(vi_load_s8((const int8_t *)codes)));
     }
     return;

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from .arithmetic import FAST, fma
-from .elementary import exp2, exp_f32, larger, log64, log_f32, smaller
+from .elementary import exp2, exp_f32, larger, log64, log_f32
 
 __all__ = ["exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_f32", "logsumexp_f32",
            "softmax_f32"]
@@ -12,9 +12,9 @@ __all__ = ["exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax
 f32, f64 = np.float32, np.float64
 LANES, BLOCK = 16, 1024
 INFINITY, NAN, ZERO, HALF = f32(np.inf), f32(np.nan), f32(0), f32(0.5)
-LOWEST, MOST = f32(-160), f32(2.0**-6)
 SMALLEST, LARGEST = float(np.finfo(f32).tiny), float(np.finfo(f32).max)
 LOG2E = float.fromhex("0x1.71547652b82fep+0")
+LOG2 = float.fromhex("0x1.62e42fefa39efp-1")
 BEND = tuple(f32(float.fromhex(c)) for c in (
     "0x1.fffffep-2", "-0x1.555354p-3", "0x1.5556d6p-5", "-0x1.13182ep-7", "0x1.6cd0d0p-10"))
 FINITE, EMPTY, UNKNOWN = 0, 1, 2
@@ -54,36 +54,39 @@ def classify(x, top):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def scales(temperature):  # type: ignore[no-untyped-def]
-    """log2(e)/T in two floats."""
+def terms_of(top, temperature):  # type: ignore[no-untyped-def]
+    """base, log2(e)/T in two floats, shift and rest: pc_terms_of of csrc/kernels/softmax.h."""
     kept = min(max(LOG2E / temperature, SMALLEST), LARGEST)
     c = f32(kept)
-    return c, f32(kept - f64(c))
+    base = top if abs(f64(top) * kept) > 2.0**17 else ZERO
+    above = (f64(top) - f64(base)) * kept
+    shift = np.rint(above)
+    return base, c, f32(kept - f64(c)), f32(shift), (above - shift) * LOG2
 
 
 @njit(**FAST)
-def term(x, top, c, c_low):  # type: ignore[no-untyped-def]
-    """e^((x - top)/T)."""
-    z = x - top
-    back = z - x
-    z_low = (x - (z - back)) - (top + back)
-    h = larger(LOWEST, z * c)
-    d = fma(-z_low, c, fma(-z, c_low, fma(-z, c, h)))
-    return exp2(h, smaller(d, MOST))
+def term(x, terms):  # type: ignore[no-untyped-def]
+    """2^((x - base) c - shift)."""
+    base, c, c_low, shift, _ = terms
+    z = x - base
+    h = z * c
+    return exp2(h, fma(-z, c_low, fma(-z, c, h)), shift)
 
 
 @njit(**FAST)
-def sum_terms(x, top, temperature):  # type: ignore[no-untyped-def]
-    c, c_low = scales(temperature)
+def sum_terms(x, terms):  # type: ignore[no-untyped-def]
     lanes = np.zeros(LANES)
-    for i in range(len(x)):
-        lanes[i % LANES] += f64(term(x[i], top, c, c_low))
+    for start in range(0, len(x), 2 * LANES):
+        for i in range(start, min(start + LANES, len(x))):
+            e = term(x[i], terms)
+            if i + LANES < len(x):
+                e += term(x[i + LANES], terms)
+            lanes[i - start] += f64(e)
     return fold(lanes)
 
 
 @njit(**FAST)
 def softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
-    c, c_low = scales(temperature)
     for i in range(x.shape[0]):
         row = x[i]
         top = row_max(row)
@@ -91,11 +94,12 @@ def softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
         if kind != FINITE:
             y[i] = ZERO if kind == EMPTY else NAN
             continue
-        inverse = 1.0 / sum_terms(row, top, temperature)
+        terms = terms_of(top, temperature)
+        inverse = 1.0 / sum_terms(row, terms)
         r = f32(inverse)
         r_low = f32(inverse - f64(r))
         for j in range(len(row)):
-            e = term(row[j], top, c, c_low)
+            e = term(row[j], terms)
             y[i, j] = fma(e, r, e * r_low)
 
 
@@ -109,7 +113,8 @@ def log_softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
         if kind != FINITE:
             y[i] = -INFINITY if kind == EMPTY else NAN
             continue
-        log_sum = log64(sum_terms(row, top, temperature))
+        terms = terms_of(top, temperature)
+        log_sum = log64(sum_terms(row, terms)) - terms[4]
         for j in range(len(row)):
             y[i, j] = f32(fma(f64(row[j]) - f64(top), inverse, -log_sum))
 
@@ -122,24 +127,25 @@ def logsumexp_f32(x, temperature, y):  # type: ignore[no-untyped-def]
         if kind != FINITE:
             y[i] = -INFINITY if kind == EMPTY else NAN
         else:
-            y[i] = f32(f64(top) / temperature + log64(sum_terms(x[i], top, temperature)))
+            terms = terms_of(top, temperature)
+            y[i] = f32(f64(top) / temperature + (log64(sum_terms(x[i], terms)) - terms[4]))
 
 
 @njit(**FAST)
 def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-untyped-def]
-    sum_s, sum_t = sum_terms(s, top_s, temperature), sum_terms(t, top_t, temperature)
-    c, c_low = scales(temperature)
+    student, teacher = terms_of(top_s, temperature), terms_of(top_t, temperature)
+    sum_s, sum_t = sum_terms(s, student), sum_terms(t, teacher)
     inverse = 1.0 / temperature
-    shift = log64(sum_t / sum_s)
+    shift = (teacher[4] - student[4]) - log64(sum_t / sum_s)
     rs, rt = f32(1.0 / sum_s), f32(1.0 / sum_t)
     kl, drift = np.zeros(LANES), np.zeros(LANES)
     kl_lanes, drift_lanes = np.zeros(LANES, f32), np.zeros(LANES, f32)
     for block in range(0, len(s), BLOCK):
         kl_lanes[:], drift_lanes[:] = ZERO, ZERO
         for i in range(block, min(block + BLOCK, len(s))):
-            q = term(s[i], top_s, c, c_low) * rs
-            p = term(t[i], top_t, c, c_low) * rt
-            d = f32(fma((f64(t[i]) - f64(top_t)) - (f64(s[i]) - f64(top_s)), inverse, -shift))
+            q = term(s[i], student) * rs
+            p = term(t[i], teacher) * rt
+            d = f32(fma((f64(t[i]) - f64(top_t)) - (f64(s[i]) - f64(top_s)), inverse, shift))
             excess = q - p
             if abs(d) < HALF:
                 g = fma(BEND[4], d, BEND[3])
@@ -163,14 +169,14 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
 
 @njit(**FAST)
 def cross_entropy(s, top, label, step, grad):  # type: ignore[no-untyped-def]
-    total = sum_terms(s, top, 1.0)
+    terms = terms_of(top, 1.0)
+    total = sum_terms(s, terms)
     if grad is not None:
-        c, c_low = scales(1.0)
         r = f32(step / total)
         for i in range(len(s)):
-            grad[i] = fma(term(s[i], top, c, c_low), r, grad[i])
+            grad[i] = fma(term(s[i], terms), r, grad[i])
         grad[label] -= f32(step)
-    return log64(total) + (f64(top) - f64(s[label]))
+    return (log64(total) - terms[4]) + (f64(top) - f64(s[label]))
 
 
 @njit(**FAST)

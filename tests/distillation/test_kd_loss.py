@@ -232,7 +232,7 @@ def test_rows_that_do_not_count_are_as_if_they_were_not_there():
         loss, grad = kd_loss(s, t, labels=labels, mask=mask, ignore_index=-100, reduction=reduction, **options)
         alone, slopes = kd_loss(s[kept], t[kept], labels=labels[kept], reduction="sum", **options)
         assert loss == pytest.approx(factor * alone, rel=1e-15)
-        np.testing.assert_allclose(grad[kept], factor * slopes, rtol=3e-7)
+        np.testing.assert_allclose(grad[kept], factor * slopes, rtol=5e-7)
         assert (grad[[1, 4, 5]] == 0).all()
     losses, _ = kd_loss(s, t, labels=labels, mask=mask, ignore_index=-100, reduction="none", **options)
     assert (losses[[1, 4, 5]] == 0).all()
