@@ -183,18 +183,22 @@ def spmv_sell_u8s8(x, values, columns, rows, starts, offset, y):  # type: ignore
 
 
 @njit(**FAST)
-def spmv_bitmap_f32(x, values, bits, starts, bias, residual, activation, y):  # type: ignore[no-untyped-def]
-    acc = np.empty(16, np.float32)
+def spmm_bitmap_f32(x, values, bits, starts, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    m, n = y.shape
+    acc = np.empty((m, 16), np.float32)
     for s in range(bits.shape[0]):
         acc[:] = 0
         p = starts[s]
         for c in range(bits.shape[1]):
             for r in range(16):
                 if bits[s, c] >> r & 1:
-                    acc[r] = fma(x[c], values[p], acc[r])
+                    for i in range(m):
+                        acc[i, r] = fma(x[i, c], values[p], acc[i, r])
                     p += 1
-        for r in range(min(16, len(y) - 16 * s)):
-            y[16 * s + r] = _ended(acc[r], 16 * s + r, bias, residual, activation)
+        for i in range(m):
+            for r in range(min(16, n - 16 * s)):
+                y[i, 16 * s + r] = _ended(acc[i, r], 16 * s + r, bias, None if residual is None else residual[i],
+                                          activation)
 
 
 @njit(**FAST)

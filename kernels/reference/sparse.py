@@ -340,22 +340,23 @@ def spmv_sell_u8s8_sample(rng, k, n, nnz=None):
 
 # -- bitmaps
 def _read_bitmap(x, values, bits, starts, bias, residual, activation, y):
+    n = y.shape[1]
     stored = (bits[:, :, None] >> np.arange(LANES) & 1).astype(np.bool_)  # slice, column, lane: the order of values
     piece, column, lane = np.nonzero(stored)
     row = piece * LANES + lane
     order = np.lexsort((column, row))
-    indptr = np.zeros(len(y) + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=len(y))[: len(y)], out=indptr[1:])
-    return x[None], (values[order], column[order], indptr), (None, bias, residual, activation)
+    indptr = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(row, minlength=n)[:n], out=indptr[1:])
+    return x, (values[order], column[order], indptr), (None, bias, residual, activation)
 
 
-def _bitmap_sample(rng, k, n, nnz=None):
-    x = rng.standard_normal(k).astype(np.float32)
+def _bitmap_sample(rng, m, k, n, nnz=None):
+    x = rng.standard_normal((m, k)).astype(np.float32)
     data, indices, indptr = csr_sample(rng, n, k, nnz)
-    return x, *layouts.bitmap(data, indices, indptr, k), *end_sample(rng, None, n)
+    return x, *layouts.bitmap(data, indices, indptr, k), *end_sample(rng, m, n)
 
 
-_chained("spmv_bitmap_f32", _read_bitmap, _bitmap_sample)
+_chained("spmm_bitmap_f32", _read_bitmap, _bitmap_sample)
 
 
 # -- N:M

@@ -128,8 +128,10 @@ def candidates(a: SparseMatrix, batch: int) -> list[str]:
         names.append("blocks")
     if isinstance(a, NMMatrix) and batch <= 4:
         names.append("nm")
-    if batch <= 4:
-        names += ["bitmap", *(["slices"] if a.shape[1] < 2**16 else [])]
+    if batch <= 8:
+        names.append("bitmap")
+    if batch <= 4 and a.shape[1] < 2**16:
+        names.append("slices")
     if batch > 1 and a.shape[1] < 2**16:
         names.append("tiles")
     return names

@@ -39,8 +39,8 @@ class BitmapMatrix(SparseMatrix):
 
     Notes
     -----
-    4 bytes an entry and an eighth an element, against 8 an entry in CSR. A product with one row of x reads this;
-    with more it runs in ``format="tiles"``. Both are packed at the first product.
+    4 bytes an entry and an eighth an element, against 8 an entry in CSR. A product with up to four rows of x
+    reads this; with more it runs in ``format="tiles"``. Both are packed at the first product.
 
     Examples
     --------
@@ -134,6 +134,6 @@ class BitmapMatrix(SparseMatrix):
         return self.data.dtype
 
     def _format(self, batch: int) -> str:
-        if batch == 1:
+        if batch <= 4:
             return "bitmap"
         return "tiles" if self.shape[1] <= layouts.MOST_COLUMNS else "csr"

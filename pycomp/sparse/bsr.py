@@ -27,7 +27,7 @@ class BSRMatrix(SparseMatrix):
     data : array of float32 or int8, shape (blocks, h, w)
         Zeros inside a block are stored and follow IEEE.
     indices : array of int32, shape (blocks,)
-        Block columns; within a block row they ascend, each at most once. Other integers are converted.
+        Block columns; within a block row they ascend, each at most once. int64 is converted.
     indptr : array of int64, shape (N / h + 1,)
     shape : tuple of int
         ``(N, K)``, of which h and w are divisors.

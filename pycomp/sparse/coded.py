@@ -60,6 +60,10 @@ class CodedMatrix(SparseMatrix):
                              f"expected {low} to {LARGEST[self.bits]}")
         assign(self, scale=scale, shape=self.codes.shape)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or an unpickled matrix is checked and frozen again."""
+        return CodedMatrix, (self.codes, self.scale, self.bits)
+
     @property
     def nnz(self) -> int:
         """Number of stored entries."""

@@ -210,8 +210,8 @@ def _stored(tiles: layouts.Tiles, data: Array, kind: str) -> Array:
     return placed
 
 
-class Bitmap(_One):
-    """For one row: sixteen rows of the matrix, a bit an element and the values beside each other."""
+class Bitmap(Form):
+    """For a few rows: sixteen rows of the matrix, a bit an element and the values beside each other."""
 
     name = "bitmap"
 
@@ -219,11 +219,11 @@ class Bitmap(_One):
         self.matrix = layouts.bitmap(a.data, a.indices, a.indptr, a.shape[1])
         self.nbytes = _bytes(*self.matrix)
 
-    def widened(self, row: Array) -> Array:
-        return contiguous(row)
-
-    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        dispatch.spmv_bitmap_f32(x, *self.matrix, bias, residual, code, y)
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        sums = y if has_rows(y) else np.empty(y.shape, FLOAT32)
+        dispatch.spmm_bitmap_f32(rows(x), *self.matrix, bias, residual, code, sums)
+        if sums is not y:
+            y[...] = sums
 
 
 class Nm(_One):

@@ -37,8 +37,9 @@ def linear(
         Added before the activation.
     format : None, "auto", "csr", "tiles", "slices", "bitmap", "blocks", "nm" or "dense"
         How the matrix runs. None: as its class does. "auto": in the form that :func:`advise` finds to be the fastest
-        here, measured at the first call. A form is packed at its first use and kept with the matrix.
-        ``pycomp.info(last=True)`` says which kernel ran.
+        here, measured at the first call; for values of other types than float32 as None. A form is packed at its first
+        use and kept with the matrix. "dense" runs the entries alone where x is not finite, since zeros that are not
+        stored contribute nothing. ``pycomp.info(last=True)`` says which kernel ran.
     out : array of x's dtype, shape (M, N), optional
         Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
 
@@ -200,7 +201,7 @@ class _Codes:
             raise ValueError(f"a has {a.shape[1]} columns, expected at most {4 * layouts.MOST_COLUMNS}")
         padded = CSRMatrix._made(csr.data, csr.indices, csr.indptr, (a.shape[0], 4 * self.width))
         blocks = BSRMatrix.from_csr(padded, (1, 4))
-        self.blocks, self.packed = blocks, dict[str, Any]()
+        self.blocks, self.packed = blocks, dict[Any, tuple[Any, ...]]()
         row = np.repeat(np.arange(a.shape[0]), np.diff(csr.indptr))
         sums = [np.bincount(row, v, a.shape[0]).astype(np.int64) for v in (np.abs(csr.data.astype(int)), csr.data)]
         self.weight, self.moved = sums[0], (-128 * sums[1]).astype(INT32)
@@ -213,12 +214,13 @@ class _Codes:
         return found
 
     def form(self, layout: Any) -> tuple[Any, ...]:
-        if layout.__name__ not in self.packed:
+        """What a kernel reads, packed at its first use."""
+        if layout not in self.packed:
             t = layout(self.blocks.indices, self.blocks.indptr, self.width)
             tail = (t.begins, t.firsts) if layout is layouts.tiles else ()
             values = t.values(self.blocks.data[:, 0], 0)
-            self.packed[layout.__name__] = (values, t.columns, t.rows, t.starts, *tail)
-        return self.packed[layout.__name__]  # type: ignore[no-any-return]
+            self.packed[layout] = (values, t.columns, t.rows, t.starts, *tail)
+        return self.packed[layout]
 
     def run(self, x: NDArray[Any], offset: NDArray[np.int32] | None, y: NDArray[np.int32]) -> None:
         """y = x @ a.T + offset; x of int8 is moved to uint8."""
@@ -245,11 +247,13 @@ def matrix(a: Any) -> SparseMatrix:
 def _chosen(a: SparseMatrix, batch: int, format: str | None) -> str:
     if format is None:
         return a._format(batch)
-    if format == "auto":
-        from .advice import advise
+    if format != "auto":
+        return format
+    if a.dtype != FLOAT32:
+        return a._format(batch)
+    from .advice import advise
 
-        return advise(a, batch=max(batch, 1)).recommendation
-    return format
+    return advise(a, batch=max(batch, 1)).recommendation
 
 
 def _run_double(form: Any, x: Any, bias: Any, residual: Any, code: int, y: Any) -> None:

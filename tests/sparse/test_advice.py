@@ -7,7 +7,7 @@ import pytest
 
 import pycomp
 from pycomp import dense
-from pycomp.sparse import BSRMatrix, CSRMatrix, NMMatrix, advice, advise, linear
+from pycomp.sparse import BSRMatrix, CSRMatrix, NMMatrix, advice, advise, linear, quantize
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +90,13 @@ def test_auto_runs_what_is_recommended_with_the_same_bits(w, m, monkeypatch):
         assert expected[recommended] in pycomp.info(last=True)["kernel"]
         assert kernel
     assert linear(np.zeros((0, 96), np.float32), a, format="auto").shape == (0, 64)
+
+
+def test_other_types_run_in_their_own_form(w):
+    x = np.ones((2, 96), np.float32)
+    a = CSRMatrix.from_dense(w).astype(np.float16)
+    assert linear(x, a, format="auto").tobytes() == linear(x, a).tobytes()
+    assert linear(x, quantize(CSRMatrix.from_dense(w)), format="auto").shape == (2, 64)
 
 
 def test_only_the_recommended_form_is_kept(w):

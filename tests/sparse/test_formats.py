@@ -135,7 +135,7 @@ def test_the_last_call_says_which_kernel_ran():
     x, csr = np.ones((2, 64), np.float32), CSRMatrix.from_dense(w)
     for a, rows, format, kernel in (
         (csr, 2, None, "spmm_csr_f32"), (csr, 1, None, "spmv_csr_f32"), (csr, 2, "tiles", "spmm_tiles_f32"),
-        (csr, 1, "slices", "spmv_sell_f32"), (csr, 1, "bitmap", "spmv_bitmap_f32"), (csr, 2, "dense", "gemm_f32"),
+        (csr, 1, "slices", "spmv_sell_f32"), (csr, 1, "bitmap", "spmm_bitmap_f32"), (csr, 2, "dense", "gemm_f32"),
         (BSRMatrix.from_dense(w, (16, 16)), 2, None, "spmm_bsr_f32"),
         (BSRMatrix.from_dense(w, (16, 16)), 1, None, "spmv_bsr_f32"),
         (BSRMatrix.from_dense(w, (1, 4)), 1, None, "spmv_sell_f32"),
@@ -237,6 +237,9 @@ def test_conversions_keep_every_entry():
         assert a.shape == (32, 48)
         assert 0 <= a.sparsity < 1
         assert a.nbytes > 0
+        coded = quantize(csr)
+        assert not copy.deepcopy(coded).scale.flags.writeable
+        assert (pickle.loads(pickle.dumps(coded)).to_dense() == coded.to_dense()).all()
         again = pickle.loads(pickle.dumps(a))
         assert (again.to_dense() == expected).all()
         assert (copy.deepcopy(a).to_dense() == expected).all()

@@ -1,0 +1,88 @@
+/* A few rows of x against a matrix in slices of 16 rows, a bit for each element and the values of the set ones one after the
+ * other: for matrices of middling sparsity, where a bit costs less than an index. A lane for each row of the matrix, columns
+ * ascending: the chains of spmm.c. Rows of x are taken four at a time, each of which reads the matrix once.
+ * Limit: memory, 4 bytes an entry and 2 a column of a slice; else the count of the bits, which the place of the next
+ * values waits for. */
+#include "product.h"
+
+enum {
+  FLIGHT = 4,      /* slices in flight */
+  ROWS = 4,        /* rows of x at a time */
+  AHEAD = 512,     /* floats to prefetch ahead of use */
+  GRAIN = 1 << 13  /* columns of slices that pay for waking a thread */
+};
+
+typedef struct {
+  int64_t k;
+  const float *x;
+  int64_t ldx;
+  const float *values;
+  const uint16_t *bits;
+  const int64_t *starts;
+  pc_end end;
+} job;
+
+/* Rows i .. i + rows of x against `count` slices. */
+PC_INLINE void slices(int rows, int count, const job *j, int64_t i, int64_t slice) {
+  vf16 acc[FLIGHT][ROWS];
+  const float *v[FLIGHT], *x = j->x + i * j->ldx;
+  const uint16_t *bits = j->bits + slice * j->k;
+#pragma GCC unroll 4
+  for (int g = 0; g < count; g++) {
+    v[g] = j->values + j->starts[slice + g];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) acc[g][r] = vf_zero();
+  }
+  for (int64_t l = 0; l < j->k; l++)
+#pragma GCC unroll 4
+    for (int g = 0; g < count; g++) {
+      const uint32_t b = bits[g * j->k + l];
+      const vm16 stored = vm_from_bits(b);
+      const vf16 w = vf_expand(v[g], b);
+      __builtin_prefetch(v[g] + AHEAD);
+      v[g] += __builtin_popcount(b);
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; r++)
+        acc[g][r] = vf_select(stored, vf_fma(vf_set1(x[r * j->ldx + l]), w, acc[g][r]), acc[g][r]);
+    }
+#pragma GCC unroll 4
+  for (int g = 0; g < count; g++) {
+    const int64_t row = (slice + g) * LANES, lanes = j->end.n - row < LANES ? j->end.n - row : LANES;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+      pc_end e = j->end;
+      e.y += (i + r) * e.y_row;
+      if (e.residual) e.residual += (i + r) * e.n;
+      vf_store_n(e.y + row, lanes, acc[g][r]);
+      pc_finish_row(&e, row, lanes);
+    }
+  }
+}
+
+PC_INLINE void run_slices(int rows, const job *j, int64_t i, int64_t begin, int64_t end) {
+  int64_t slice = begin;
+  for (; slice + FLIGHT <= end; slice += FLIGHT) slices(rows, FLIGHT, j, i, slice);
+  for (; slice < end; slice++) slices(rows, 1, j, i, slice);
+}
+
+static void run(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t i = 0; i < j->end.m; i += ROWS) switch (j->end.m - i) {
+      case 1: run_slices(1, j, i, begin, end); break;
+      case 2: run_slices(2, j, i, begin, end); break;
+      case 3: run_slices(3, j, i, begin, end); break;
+      default: run_slices(ROWS, j, i, begin, end);
+    }
+}
+
+int PC_FN(spmm_bitmap_f32)(int64_t m, int64_t k, int64_t n, int64_t stored, const float *x, int64_t ldx,
+                           const float *values, const uint16_t *bits, const int64_t *starts, const float *bias,
+                           const float *residual, int32_t activation, float *y, int64_t ldy) {
+  const int64_t count = (n + LANES - 1) / LANES;
+  if (m < 0 || k < 0 || n < 0 || stored < 0 || ldx < k || ldy < n || !pc_is_activation(activation)) return PC_EINVAL;
+  if (m == 0 || n == 0) return PC_OK;
+  if (starts[0] || starts[count] + LANES != stored) return PC_EINVAL;
+  const job j = {k, x, ldx, values, bits, starts, {m, n, NULL, bias, residual, activation, y, ldy, 1}};
+  pc_for(count, 1 + GRAIN / (k + 1), run, &j);
+  return PC_OK;
+}
