@@ -11,7 +11,7 @@ SHAPES = tuple(
     (f"{what}, {zeros} % zeros", {"m": m, "k": size, "n": size, "nnz": size * size * (100 - zeros) // 100})
     for what, m, size in (("one row, a 7B model's square", 1, 4096), ("sixteen rows", 16, 4096),
                           ("a prompt", 128, 4096), ("BERT-base square, in cache", 128, 768))
-    for zeros in (50, 80, 90, 95)
+    for zeros in (50, 70, 80, 90, 95, 99)
 )
 MANY = tuple(shape for shape in SHAPES if shape[1]["m"] > 1)
 ONE = tuple((why, {s: sizes[s] for s in ("k", "n", "nnz")}) for why, sizes in SHAPES if sizes["m"] == 1)
@@ -113,7 +113,7 @@ ENTRIES = (
             flops=_many,
             bytes=lambda m, k, n, nnz, size=size, **_: 4 * (m * k + m * n) + (2 + size) * nnz,
             edges=MANY_EDGES if kind == "f32" else FEW_EDGES,
-            shapes=MANY if kind == "f32" else MANY[4:9:4],
+            shapes=MANY if kind == "f32" else MANY[6:13:6],
         )
         for kind, (dtype, per, size) in _STORED.items()
     ),
@@ -126,7 +126,7 @@ ENTRIES = (
             flops=_one,
             bytes=lambda k, n, nnz, size=size, **_: 4 * (k + n) + (2 + size) * nnz,
             edges=ONE_EDGES,
-            shapes=ONE if kind == "f32" else ONE[1:3],
+            shapes=ONE if kind == "f32" else ONE[2:4],
         )
         for kind, (dtype, per, size) in _STORED.items()
     ),

@@ -25,6 +25,8 @@ static void run(int64_t begin, int64_t end, const void *context) {
         vf_transpose(block);
         for (int c = 0; c < LANES; c++) vf_store(to + c * LANES, block[c]);
       }
+    if (j->w_column == 1 && columns == LANES)
+      for (; l < j->k; l++, to += LANES) vf_store(to, vf_load(w + l * j->w_row));
     for (; l < j->k; l++, to += LANES)
       for (int64_t c = 0; c < LANES; c++) to[c] = c < columns ? w[l * j->w_row + c * j->w_column] : 0.0f;
     for (; l < j->padded; l++, to += LANES) vf_store(to, vf_zero());

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pycomp._lazy import attributes
 
 from .csr import CSRMatrix
-from .products import linear, matmul, matmul_int8
+from .products import linear, matmul
 
 if TYPE_CHECKING:
     from .advice import Advice, advise
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .bsr import BSRMatrix
     from .coded import CodedMatrix, quantize
     from .files import load, save
+    from .int8 import matmul_int8
     from .nm import NMMatrix
     from .training import linear_backward, sddmm
 
@@ -43,6 +44,6 @@ __all__ = [
 
 __getattr__ = attributes(__name__, {
     "Advice": "advice", "advise": "advice", "BSRMatrix": "bsr", "BitmapMatrix": "bitmap", "CodedMatrix": "coded",
-    "NMMatrix": "nm", "linear_backward": "training", "load": "files", "quantize": "coded", "save": "files",
-    "sddmm": "training",
+    "NMMatrix": "nm", "linear_backward": "training", "load": "files", "matmul_int8": "int8", "quantize": "coded",
+    "save": "files", "sddmm": "training",
 })

@@ -17,6 +17,8 @@ from .matrix import SparseMatrix, assign, frozen, given
 if TYPE_CHECKING:
     import scipy.sparse
 
+    from .forms import Form
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BSRMatrix(SparseMatrix):
@@ -200,6 +202,13 @@ class BSRMatrix(SparseMatrix):
 
     def __repr__(self) -> str:
         return f"BSRMatrix(shape={self.shape}, block={self.block}, blocks={len(self.indices)})"
+
+    def _packed(self, name: str) -> Form:
+        if name != "blocks" or self.dtype != FLOAT32:
+            return super()._packed(name)
+        from .forms import Blocks
+
+        return Blocks(self)
 
     def _format(self, batch: int) -> str:
         high = self.block[0]

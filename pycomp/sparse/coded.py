@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from pycomp._validate import FLOAT32, as_array
 
 from .csr import CSRMatrix
 from .matrix import SparseMatrix, assign, frozen, given
+
+if TYPE_CHECKING:
+    from .forms import Form
 
 LARGEST = {8: 127, 4: 7}
 
@@ -83,6 +86,13 @@ class CodedMatrix(SparseMatrix):
         """``code * scale[row]``, each product rounded once to float32."""
         scale = np.repeat(self.scale, np.diff(self.codes.indptr))
         return self.codes.with_data(given(self.codes.data.astype(FLOAT32) * scale))
+
+    def _packed(self, name: str) -> Form:
+        from .forms import interleaved
+
+        if name not in ("tiles", "slices"):
+            raise ValueError(f"format is {name!r}, expected 'tiles' or 'slices' for a CodedMatrix")
+        return interleaved(name, self.codes, "s4" if self.bits == 4 else "s8", self.scale)
 
     def _format(self, batch: int) -> str:
         return "slices" if batch == 1 else "tiles"

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from pycomp._validate import FLOAT32, aligned, contiguous, has_rows, rows
 from pycomp.kernels import dispatch, layouts
 
-from .coded import CodedMatrix
-from .matrix import SparseMatrix
-
 if TYPE_CHECKING:
+    from .bsr import BSRMatrix
     from .csr import CSRMatrix
+    from .nm import NMMatrix
 
 LANES = 16
 BATCH = 256
@@ -40,43 +39,28 @@ class Form:
         raise NotImplementedError
 
 
-def make(name: str, a: SparseMatrix) -> Form:
-    """A form of a matrix.
-
-    Raises
-    ------
-    ValueError
-        If there is no such form, or the matrix does not have it.
-    """
+def of_entries(name: str, a: CSRMatrix) -> Form:
+    """A form by name, of any matrix's entries."""
     if name not in FORMATS:
         raise ValueError(f"format is {name!r}, expected one of {', '.join(map(repr, ('auto', *FORMATS)))}")
-    if isinstance(a, CodedMatrix):
-        if name not in ("tiles", "slices"):
-            raise ValueError(f"format is {name!r}, expected 'tiles' or 'slices' for a CodedMatrix")
-        _check_width(a, name)
-        return (Tiles if name == "tiles" else Slices)(a.codes, "s4" if a.bits == 4 else "s8", a.scale)
-    if name in ("blocks", "nm"):
-        of = {"blocks": "BSRMatrix", "nm": "NMMatrix"}[name]
-        if type(a).__name__ != of or a.dtype != FLOAT32:
-            raise ValueError(f"format is {name!r}, expected a {of} of float32, which {of}.from_csr(a) makes")
-        return Blocks(a) if name == "blocks" else Nm(a)
-    csr = a.to_csr()
-    if csr.dtype == np.float64:
+    if name in OWN:
+        raise ValueError(f"format is {name!r}, expected {OWN[name]} of float32, which its from_csr makes")
+    if a.dtype == np.float64:
         if name != "csr":
             raise ValueError(f"format is {name!r}, expected 'csr' for a matrix of float64")
-        return Double(csr)
+        return Double(a)
     if name in ("tiles", "slices"):
-        _check_width(a, name)
-        scale = np.ones(a.shape[0], np.float32) if csr.dtype == np.int8 else None
-        return (Tiles if name == "tiles" else Slices)(csr, KINDS[csr.dtype.name], scale)
-    csr = csr.astype(FLOAT32)
-    return {"csr": Csr, "bitmap": Bitmap, "dense": Dense}[name](csr)
+        scale = np.ones(a.shape[0], np.float32) if a.dtype == np.int8 else None
+        return interleaved(name, a, KINDS[a.dtype.name], scale)
+    return {"csr": Csr, "bitmap": Bitmap, "dense": Dense}[name](a.astype(FLOAT32))
 
 
-def _check_width(a: SparseMatrix, name: str) -> None:
+def interleaved(name: str, a: CSRMatrix, kind: str, scale: Array | None) -> Form:
+    """Tiles or slices, whose columns have 16 bits."""
     if a.shape[1] > layouts.MOST_COLUMNS:
         raise ValueError(f"format is {name!r}, expected at most {layouts.MOST_COLUMNS} columns for it, "
                          f"the matrix has {a.shape[1]}")
+    return (Tiles if name == "tiles" else Slices)(a, kind, scale)
 
 
 def _bytes(*arrays: Array | None) -> int:
@@ -231,7 +215,7 @@ class Nm(_One):
 
     name = "nm"
 
-    def __init__(self, a: Any) -> None:
+    def __init__(self, a: NMMatrix) -> None:
         self.matrix = (*layouts.nm(a.data, a.places), a.n, a.m)
         self.width = max(a.shape[1], (a.shape[1] // a.m - 1) * a.m + LANES)
         self.nbytes = _bytes(*self.matrix[:2])
@@ -250,7 +234,7 @@ class Blocks(_ByRows):
 
     name = "blocks"
 
-    def __init__(self, a: Any) -> None:
+    def __init__(self, a: BSRMatrix) -> None:
         self.matrix = a.data, a.indices, a.indptr
         self.single = a.block[0] == LANES
         self.columns = np.ascontiguousarray(a.data.transpose(0, 2, 1)) if self.single else None
@@ -312,5 +296,7 @@ class Double(Form):
         dispatch.spmm_csr_f64(panels, *self.arrays, y)
 
 
+OWN = {"blocks": "a BSRMatrix", "nm": "a NMMatrix"}
+"""Forms that one class of matrices has."""
 FORMATS = ("csr", "tiles", "slices", "bitmap", "nm", "blocks", "dense")
 """Every form that a product can be told to run in."""

@@ -73,10 +73,20 @@ class SparseMatrix:
         forms: dict[str, Form] = self.__dict__.setdefault("_forms", {})
         form = forms.get(name)
         if form is None:
-            from .forms import make
-
-            form = forms[name] = make(name, self)
+            form = forms[name] = self._packed(name)
         return form
+
+    def _packed(self, name: str) -> Form:
+        """A form by name, made of the matrix's entries; classes with a form of their own add it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such form, or the matrix does not have it.
+        """
+        from .forms import of_entries
+
+        return of_entries(name, self.to_csr())
 
 
 def given(a: NDArray[Any]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from pycomp.kernels import layouts
 
 from .csr import INT32, CSRMatrix
 from .matrix import SparseMatrix, assign, frozen, given
+
+if TYPE_CHECKING:
+    from .forms import Form
 
 UINT8 = np.dtype(np.uint8)
 WIDEST = 16
@@ -160,6 +163,13 @@ class NMMatrix(SparseMatrix):
 
     def __repr__(self) -> str:
         return f"NMMatrix(shape={self.shape}, pattern='{self.n}:{self.m}')"
+
+    def _packed(self, name: str) -> Form:
+        if name != "nm":
+            return super()._packed(name)
+        from .forms import Nm
+
+        return Nm(self)
 
     def _format(self, batch: int) -> str:
         if batch == 1:

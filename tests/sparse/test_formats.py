@@ -366,6 +366,34 @@ def test_what_does_not_fit_is_refused(call, error, message):
         call(np.ones((8, 16), np.float32))
 
 
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_arrays_at_random_make_a_matrix_or_an_error(data):
+    """Whatever is accepted multiplies as its dense form does."""
+    few = st.integers(0, 4)
+    count, h, w, n, k = (data.draw(few) for _ in range(5))
+    whole = st.lists(st.integers(-1, 4), min_size=count, max_size=count)
+    rows = st.lists(st.integers(-1, 5), min_size=n + 1, max_size=n + 1)
+    values = np.arange(1, count * h * w + 1, dtype=np.float32).reshape(count, h, w)
+    indices, indptr = np.array(data.draw(whole), np.int32), np.array(data.draw(rows), np.int64)
+    places = np.array(data.draw(st.lists(st.integers(0, 5), min_size=count * h, max_size=count * h)), np.uint8)
+    size = n * -(-k // 8)
+    bits = np.array(data.draw(st.lists(st.integers(0, 255), min_size=size, max_size=size)), np.uint8)
+    for make in (
+        lambda: CSRMatrix(values.reshape(-1)[:count], indices, indptr, (n, k)),
+        lambda: BSRMatrix(values, indices, indptr, (n * h, k * w)),
+        lambda: NMMatrix(values[:, :, :1].reshape(count, -1), places.reshape(count, h), w, k),
+        lambda: BitmapMatrix(values.reshape(-1)[: int(np.unpackbits(bits).sum())], bits.reshape(n, -(-k // 8)), k),
+    ):
+        try:
+            a = make()
+        except (ValueError, TypeError):
+            continue
+        x = np.ones((3, a.shape[1]), np.float32)
+        for m in (1, 3):
+            assert (linear(x[:m], a) == a.to_dense().sum(axis=1)).all()
+
+
 def test_indices_of_64_bits_are_taken_and_those_beyond_the_columns_refused():
     a = CSRMatrix(np.ones(2, np.float32), np.array([0, 3], np.int64), np.array([0, 1, 2]), (2, 4))
     assert a.indices.dtype == np.int32
