@@ -38,7 +38,10 @@ class Case:
         found = dict(self.given)
         for operand, value in zip(self.kernel.inputs, self.inputs, strict=True):
             if operand.shape and value is not None:
-                found.update({s: value.shape[i] for i, s in enumerate(operand.shape) if s in self.kernel.sizes})
+                for length, symbol in zip(value.shape, operand.shape, strict=True):
+                    name = symbol.removesuffix("+1")
+                    if name in self.kernel.sizes:
+                        found[name] = length - (name != symbol)
         return found
 
     def outputs(self, dtype: str | None = None, fill: float = 77) -> tuple[NDArray[Any], ...]:
