@@ -76,13 +76,19 @@ static inline void pc_finish_row(const pc_end *e, int64_t row0, int64_t count) {
   }
 }
 
+/* from[rows[i]] in lane i, anything where that is negative */
+PC_INLINE vf16 pc_of_rows(const float *from, const int32_t *rows) {
+  float lanes[LANES];
+  for (int i = 0; i < LANES; i++) lanes[i] = from[rows[i] < 0 ? 0 : rows[i]];
+  return vf_load(lanes);
+}
+
 /* One row of x, 16 rows of the matrix that lie anywhere: lane i is row rows[i], none where that is negative. */
 PC_INLINE void pc_finish_scattered(const pc_end *e, vf16 v, const int32_t *rows) {
   if (!pc_end_is_plain(e)) {
-    const vi16 at = vi_max(vi_load(rows), vi_zero());
-    if (e->scale) v = vf_mul(v, vf_gather(e->scale, at));
-    if (e->bias) v = vf_add(v, vf_gather(e->bias, at));
-    if (e->residual) v = vf_add(v, vf_gather(e->residual, at));
+    if (e->scale) v = vf_mul(v, pc_of_rows(e->scale, rows));
+    if (e->bias) v = vf_add(v, pc_of_rows(e->bias, rows));
+    if (e->residual) v = vf_add(v, pc_of_rows(e->residual, rows));
     v = vf_activate(v, e->activation);
   }
   float lanes[LANES];

@@ -54,7 +54,7 @@ PC_INLINE void slices(int kind, int bytes, const job *j, int64_t from, int64_t t
     vf16 acc = vf_zero();
     for (int64_t s = j->starts[i]; s < j->starts[i + 1]; s++) {
       ahead(j, bytes, s);
-      const vf16 x = vf_gather((const float *)j->x, vi_load_u16(j->columns + LANES * s));
+      const vf16 x = vf_gather((const float *)j->x, j->columns + LANES * s);
       acc = vf_fma(x, value(kind, j->values, s), acc);
     }
     pc_finish_scattered(&j->end, acc, j->rows + LANES * i);
@@ -66,7 +66,7 @@ static void code_slices(const job *j, int64_t from, int64_t to) {
     vi16 acc = vi_zero();
     for (int64_t s = j->starts[i]; s < j->starts[i + 1]; s++) {
       ahead(j, 16, s);
-      const vi16 x = vi_gather((const int32_t *)j->x, vi_load_u16(j->columns + LANES * s));
+      const vi16 x = vi_gather((const int32_t *)j->x, j->columns + LANES * s);
       acc = vi_dot_u8s8(acc, x, vi_load((const int8_t *)j->values + 4 * LANES * s));
     }
     int32_t sums[LANES];

@@ -65,8 +65,10 @@ PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return (vi16){_mm256_cvtepu8_epi32
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return (vi16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return (vi16){_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))}; }
 PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return (vf16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))}; }
-PC_INLINE vf16 vf_gather(const float *p, vi16 at) { return (vf16){_mm256_i32gather_ps(p, at.a, 4), _mm256_i32gather_ps(p, at.b, 4)}; }
-PC_INLINE vi16 vi_gather(const int32_t *p, vi16 at) { return (vi16){_mm256_i32gather_epi32(p, at.a, 4), _mm256_i32gather_epi32(p, at.b, 4)}; }
+/* Loads one by one: the gather instruction is slower on most CPUs that stop at AVX2, and QEMU 7.2 gets it wrong. */
+#define PC_PICK(set, p, at) set((p)[(at)[0]], (p)[(at)[1]], (p)[(at)[2]], (p)[(at)[3]], (p)[(at)[4]], (p)[(at)[5]], (p)[(at)[6]], (p)[(at)[7]])
+PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) { return (vf16){PC_PICK(_mm256_setr_ps, p, at), PC_PICK(_mm256_setr_ps, p, at + 8)}; }
+PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) { return (vi16){PC_PICK(_mm256_setr_epi32, p, at), PC_PICK(_mm256_setr_epi32, p, at + 8)}; }
 /* Each byte of a word is a lane: 1 where its bit is set; multiplied, it becomes the count of those below it. */
 PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) {
   const uint64_t ones = 0x0101010101010101, apart = (bits & 0xff) * ones & 0x8040201008040201;

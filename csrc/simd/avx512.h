@@ -36,8 +36,8 @@ PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_lo
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
 PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-PC_INLINE vf16 vf_gather(const float *p, vi16 at) { return _mm512_i32gather_ps(at, p, 4); }
-PC_INLINE vi16 vi_gather(const int32_t *p, vi16 at) { return _mm512_i32gather_epi32(at, p, 4); }
+PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) { return _mm512_i32gather_ps(vi_load_u16(at), p, 4); }
+PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) { return _mm512_i32gather_epi32(vi_load_u16(at), p, 4); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p)); }
 
 /* -- constants */

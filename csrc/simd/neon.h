@@ -59,17 +59,14 @@ PC_INLINE vi16 vi_load_s8(const int8_t *p) {
 }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { PC_EACH(vi16, vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p + 4 * i)))); }
 PC_INLINE vf16 vf_load_f16(const uint16_t *p) { PC_EACH(vf16, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
-PC_INLINE vf16 vf_gather(const float *p, vi16 at) {
-  int32_t from[16];
+PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) {
   float all[16];
-  vi_store(from, at);
-  for (int i = 0; i < 16; i++) all[i] = p[from[i]];
+  for (int i = 0; i < 16; i++) all[i] = p[at[i]];
   return vf_load(all);
 }
-PC_INLINE vi16 vi_gather(const int32_t *p, vi16 at) {
+PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) {
   int32_t all[16];
-  vi_store(all, at);
-  for (int i = 0; i < 16; i++) all[i] = p[all[i]];
+  for (int i = 0; i < 16; i++) all[i] = p[at[i]];
   return vi_load(all);
 }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) {

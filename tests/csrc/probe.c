@@ -12,7 +12,8 @@ typedef void probe_function(const char *a, const char *b, const char *c, int64_t
 
 #define PROBE(op, statement)                                                                    \
   static void probe_##op(const char *a, const char *b, const char *c, int64_t n, char *out) {   \
-    (void)a, (void)b, (void)c, (void)n, (void)out;                                              \
+    uint16_t at[LANES];                                                                         \
+    (void)a, (void)b, (void)c, (void)n, (void)out, (void)at;                                    \
     statement;                                                                                  \
   }
 PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return r; } /* every level has lanes in order */
@@ -36,6 +37,13 @@ PC_INLINE void transposed(const char *a, char *out) {
     for (uint32_t j = 0; j < LANES; j++) sums[j] = sums[j] * 31 + row[j] * (1 + i + LANES * j);
   }
   memcpy(out, sums, sizeof sums);
+}
+
+/* Sixteen places below sixteen. */
+PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
+  memcpy(at, b, 2 * LANES);
+  for (int i = 0; i < LANES; i++) at[i] &= 15;
+  return at;
 }
 
 #define F(p) vf_load((const float *)(p))
@@ -68,8 +76,8 @@ PC_INLINE void transposed(const char *a, char *out) {
   INT(vi_load_s8, vi_load_s8((const int8_t *)a))                                       \
   INT(vi_load_u16, vi_load_u16((const uint16_t *)(const void *)a))                     \
   FLOAT(vf_load_f16, vf_load_f16((const uint16_t *)(const void *)a))                   \
-  FLOAT(vf_gather, vf_gather((const float *)(const void *)a, vi_and(I(b), vi_set1(15))))\
-  INT(vi_gather, vi_gather((const int32_t *)(const void *)a, vi_and(I(b), vi_set1(15))))\
+  FLOAT(vf_gather, vf_gather((const float *)(const void *)a, places(b, at)))           \
+  INT(vi_gather, vi_gather((const int32_t *)(const void *)a, places(b, at)))           \
   FLOAT(vf_expand, vf_expand((const float *)(const void *)a, (uint32_t)READ(uint16_t, b)))\
   FLOAT(vf_set1, vf_set1(READ(float, a)))                                              \
   FLOAT(vf_zero, vf_zero())                                                            \
