@@ -158,7 +158,8 @@ ENTRIES = (
         flops=_many,
         bytes=lambda m, k, n, nnz, **_: 4 * m * (k + n) + 4 * nnz + k * n // 8,
         edges={"m": (0, 1, 2, 3, 4, 5, 7), "k": (0, 1, 2, 16, 17, 130), "n": (0, 1, 2, 15, 16, 17, 63, 64, 65, 130)},
-        shapes=tuple((f"{why} ({m} rows)" if m > 1 else why, {"m": m, **sizes}) for m in (1, 4) for why, sizes in ONE),
+        shapes=tuple((why.replace("one", many), {"m": m, **sizes}) for m, many in ((1, "one"), (4, "four"))
+                     for why, sizes in ONE),
     ),
     _sparse(
         "spmv_nm_f32",

@@ -12,7 +12,7 @@ enum {
   WIDEST = PC_TILE_VECTORS(1) < 8 ? 1 : 4, /* vectors of a row in flight: with the rows, as the level's registers hold */
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   CHUNK = 64,           /* steps whose values are widened at a time */
-  AHEAD = 1024,         /* steps to prefetch ahead of use */
+  AHEAD = 4096,         /* entries to prefetch ahead of use */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
   GRAIN = 1 << 15       /* steps times vectors that pay for waking a thread */
 };
@@ -84,13 +84,6 @@ PC_INLINE uint64_t read_columns(const uint16_t *p) {
 #endif
 }
 
-/* Asks for the entries that will be used so much later, a line of cache at a time; a step's values take so many bytes. */
-PC_INLINE void fetch(const job *j, int64_t from, int64_t to, int64_t bytes) {
-  const char *v = (const char *)j->values, *c = (const char *)j->columns;
-  for (int64_t at = (from + AHEAD) * bytes; at < (to + AHEAD) * bytes; at += 64) __builtin_prefetch(v + at);
-  for (int64_t at = (from + AHEAD) * 8; at < (to + AHEAD) * 8; at += 64) __builtin_prefetch(c + at);
-}
-
 /* Advances the chains of four rows by n steps. */
 PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v, const uint16_t *c, int64_t n,
                        float *const *at) {
@@ -102,6 +95,8 @@ PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v
     for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(at[r] + t * LANES);
   for (; n; n--, v += HIGH, c += HIGH) {
     const uint64_t columns = read_columns(c);
+    __builtin_prefetch(v + AHEAD); /* each time: asking a line at a time, in front of the loop, was slower */
+    __builtin_prefetch(c + AHEAD);
 #pragma GCC unroll 4
     for (int r = 0; r < HIGH; r++) {
       const float *row = (const float *)(const void *)place(x, columns, r);
@@ -125,7 +120,6 @@ PC_INLINE void add(int vectors, const job *j, int64_t slice, int64_t g, float *c
     for (int r = 0; r < HIGH; r++) at[r] = chains + rows[r] * vectors * LANES;
     int64_t s = j->starts[tile];
     const int64_t end = j->starts[tile + 1];
-    fetch(j, s, end, j->kind == F32 ? 16 : j->kind == S4 ? 2 : j->kind == S8 ? 4 : 8);
     if (j->kind == F32) {
       advance(vectors, j, x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
       continue;
@@ -159,6 +153,8 @@ PC_INLINE void advance_codes(int vectors, const job *j, const int8_t *v, const u
     for (int t = 0; t < vectors; t++) acc[r][t] = vi_load(at[r] + t * LANES);
   for (; n; n--, v += 4 * HIGH, c += HIGH) {
     const uint64_t columns = read_columns(c);
+    __builtin_prefetch(v + 4 * AHEAD);
+    __builtin_prefetch(c + AHEAD);
 #pragma GCC unroll 4
     for (int r = 0; r < HIGH; r++) {
       const char *row = place(x, columns, r);
@@ -180,7 +176,6 @@ PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, fl
     float *at[HIGH];
     for (int r = 0; r < HIGH; r++) at[r] = sums + rows[r] * vectors * LANES;
     const int64_t s = j->starts[tile], n = j->starts[tile + 1] - s;
-    fetch(j, s, s + n, 16);
     advance_codes(vectors, j, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, x, at);
   }
 }
