@@ -15,7 +15,11 @@
 #include "softmax.h"
 #include "table.h"
 
-enum { GRAIN = 1 << 12, /* elements that pay for waking a thread */ BLOCK = 1024 /* elements of a float32 chain */ };
+enum {
+  GRAIN = 1 << 12, /* elements that pay for waking a thread */
+  BLOCK = 1024,    /* elements of a float32 chain */
+  KEPT = 1 << 15   /* terms of the teacher that are kept, 128 KB of stack; of longer rows they are made twice */
+};
 
 typedef struct {
   int64_t n;
@@ -39,10 +43,14 @@ PC_INLINE vf16 second_order(vf16 d) {
   return vf_fma(g, d, vf_set1(0x1.fffffep-2f));
 }
 
-/* KL of a row whose terms are known up to their sums; where grad is given it holds the student's terms and becomes
- * step (q - p). */
+/* Terms that were kept, 0 past the end of the row. */
+PC_INLINE vf16 kept_terms(const float *p, int64_t left) { return left >= LANES ? vf_load(p) : vf_load_n(p, left); }
+
+/* KL of a row whose terms are known up to their sums: the teacher's are in `kept`, if given; where grad is given it holds
+ * the student's and becomes step (q - p). */
 static double divergence(int64_t n, const float *s, const float *t, const pc_terms *student, const pc_terms *teacher,
-                         double sum_s, double sum_t, float max_s, float max_t, double temperature, float step, float *grad) {
+                         double sum_s, double sum_t, float max_s, float max_t, double temperature, float step,
+                         const float *kept, float *grad) {
   const vf16 rs = vf_set1((float)(1.0 / sum_s)), rt = vf_set1((float)(1.0 / sum_t)), steps = vf_set1(step);
   const vd16 top_s = vd_set1(max_s), top_t = vd_set1(max_t);
   const vd16 inverse = vd_set1(1.0 / temperature), shift = vd_set1((teacher->rest - student->rest) - pc_log(sum_t / sum_s));
@@ -52,8 +60,8 @@ static double divergence(int64_t n, const float *s, const float *t, const pc_ter
     vf16 kl_lanes = vf_zero(), drift_lanes = vf_zero();
     for (int64_t i = block; i < end; i += LANES) {
       const vf16 si = pc_load_row(s + i, n - i), ti = pc_load_row(t + i, n - i);
-      const vf16 q = vf_mul(grad ? vf_load_n(grad + i, n - i) : pc_term(si, student), rs);
-      const vf16 p = vf_mul(pc_term(ti, teacher), rt);
+      const vf16 q = vf_mul(grad ? kept_terms(grad + i, n - i) : pc_term(si, student), rs);
+      const vf16 p = vf_mul(kept ? kept_terms(kept + i, n - i) : pc_term(ti, teacher), rt);
       const vd16 z = vd_sub(vd_sub(vd_from_vf(ti), top_t), vd_sub(vd_from_vf(si), top_s));
       const vf16 d = vf_from_vd(vd_fma(z, inverse, shift));
       const vf16 excess = vf_sub(q, p);
@@ -101,9 +109,11 @@ static double loss_of_row(const job *j, int64_t row, float *grad) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
   } else {
     const pc_terms student = pc_terms_of(max_s, j->temperature), teacher = pc_terms_of(max_t, j->temperature);
-    const double sum_s = pc_sum_terms(j->n, s, &student, grad), sum_t = pc_sum_terms(j->n, t, &teacher, NULL);
+    float terms[KEPT], *kept = j->n <= KEPT ? terms : NULL;
+    const double sum_s = pc_sum_terms(j->n, s, &student, grad), sum_t = pc_sum_terms(j->n, t, &teacher, kept);
     const float step = (float)(j->scale * j->soft / j->temperature);
-    const double kl = divergence(j->n, s, t, &student, &teacher, sum_s, sum_t, max_s, max_t, j->temperature, step, grad);
+    const double kl = divergence(j->n, s, t, &student, &teacher, sum_s, sum_t, max_s, max_t, j->temperature, step, kept,
+                                 grad);
     loss = j->soft == 0.0 && kl == INFINITY ? 0.0 : j->soft * kl;
   }
   if (j->labels && j->hard != 0.0 && kind_s == PC_ROW_FINITE) loss += j->hard * cross_entropy(j, s, max_s, j->labels[row], grad);

@@ -21,7 +21,7 @@ enum {
   MOST = 256,            /* workers */
   SHARES = 4,            /* pieces of work for each thread: what a late or slow one leaves, the others take */
   SPIN = 4000,           /* looks for the next call before a worker sleeps, about 50 us */
-  STACK = 1 << 20        /* bytes; kernels keep panels of up to 0.1 MB on it */
+  STACK = 1 << 20        /* bytes; kernels keep panels of up to 0.15 MB on it */
 };
 
 /* One call's work. It lives here, not on the caller's stack: a late worker may look at it after the call. */
