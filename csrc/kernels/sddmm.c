@@ -1,6 +1,7 @@
 /* values[p] = sum over l ascending of a[i,l] * b[indices[p],l] for each entry p of row i: the elements of a product that a
  * sparse pattern asks for, each one fma chain from +0, the chain of gemm_f32. Lanes go across sixteen entries of a row: of
  * their rows of b sixteen columns at a time are turned in registers. Limit: the shuffles of that, a quarter of one an fma. */
+#include "share.h"
 #include "table.h"
 #include "vocabulary.h"
 
@@ -38,20 +39,9 @@ PC_INLINE void entries(const job *j, const float *a, int64_t p, int64_t lanes) {
   vf_store_n(j->values + p, lanes, acc);
 }
 
-/* The work up to row i is indptr[i] + i. */
-static int64_t row_at(const job *j, int64_t work) {
-  int64_t low = 0, high = j->n;
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    if (j->indptr[middle] + middle < work) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = row_at(j, begin), last = row_at(j, end); i < last; i++)
+  for (int64_t i = pc_run_at(j->indptr, j->n, begin), last = pc_run_at(j->indptr, j->n, end); i < last; i++)
     for (int64_t p = j->indptr[i], stop = j->indptr[i + 1]; p < stop; p += LANES)
       entries(j, j->a + i * j->lda, p, stop - p < LANES ? stop - p : LANES);
 }

@@ -1,6 +1,6 @@
 /* y[i,j] = activation(sum over the stored entries p of row j, in order, of x[i, indices[p]] * data[p] + bias[j] +
- * residual[i,j]): one fma chain an output, the chain of gemm_f32 without the zeros. Lanes go across i, threads across j, so that every level,
- * thread count and batch gives the same bits.
+ * residual[i,j]): one fma chain an output, the chain of gemm_f32 without the zeros. Lanes go across i, threads across j, so
+ * that every level, thread count and batch gives the same bits.
  * Limit: one load of x for each fma, from L1 in blocks of columns; at few entries a row, the branch that ends a row.
  *
  * Threads share the rows of the matrix by stored entries. A thread takes a group of rows and runs it down blocks of
@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "product.h"
+#include "share.h"
 
 enum {
   CHAINS = PC_TILE_VECTORS(1),         /* vectors that the level's registers hold as chains in flight */
@@ -118,15 +119,7 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
 }
 
 /* The work up to row i is indptr[i] + i: an entry and a row count alike. */
-static int64_t row_at(const job *j, int64_t work) {
-  int64_t low = 0, high = j->end.n;
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    if (j->indptr[middle] + middle < work) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
+static int64_t row_at(const job *j, int64_t work) { return pc_run_at(j->indptr, j->end.n, work); }
 
 static void run_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;

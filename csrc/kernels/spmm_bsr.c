@@ -5,11 +5,12 @@
  * runs down blocks of columns whose part of x stays in L2; between them the chains wait on the stack.
  * Limit: the fma units. */
 #include "product.h"
+#include "share.h"
 
 enum {
   GRAIN = 1 << 19,     /* multiply-adds that pay for waking a thread */
   WIDEST = PC_TILE_VECTORS(1),
-  PART = 128 * 1024,    /* floats of x in a block: 512 KB, which L2 holds */
+  PART = 128 * 1024,   /* floats of x in a block: 512 KB, which L2 holds */
   WAITING = 16 * 1024, /* floats of unfinished chains: 64 KB of stack */
   STRIPS = 64          /* strips in a group */
 };
@@ -24,7 +25,6 @@ typedef struct {
 
 typedef struct {
   int64_t block_row, row, at; /* row within the block, and the next of its blocks */
-  int rows;
 } strip;
 
 /* Rows of a strip that begins with so many rows left, and the slices of x beside it. */
@@ -66,11 +66,11 @@ PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, stri
 }
 
 /* The shapes that the registers of a level hold: all slices beside it that are left, up to wide(rows). */
-static void advance_any(int vectors, const job *j, const float *x, strip *s, int64_t stop, float *chains, int first) {
+static void advance_any(int rows, int vectors, const job *j, const float *x, strip *s, int64_t stop, float *chains, int first) {
 #define SHAPE(r, v) case 16 * (r) + (v): \
     if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) advance(r, v, j, x, s, stop, chains, first); \
     break;
-  switch (16 * s->rows + vectors) {
+  switch (16 * rows + vectors) {
     SHAPE(8, 1) SHAPE(8, 2) SHAPE(8, 3)
     SHAPE(4, 1) SHAPE(4, 2) SHAPE(4, 3) SHAPE(4, 4) SHAPE(4, 5) SHAPE(4, 6)
     SHAPE(2, 1) SHAPE(2, 2) SHAPE(2, 3) SHAPE(2, 4) SHAPE(2, 5) SHAPE(2, 6) SHAPE(2, 7) SHAPE(2, 8)
@@ -84,21 +84,20 @@ static int64_t block_of(const job *j, int vectors) {
   return columns < j->w || j->w == 0 ? 1 : columns / j->w;
 }
 
-/* A group of strips against `vectors` slices of x; their rows follow one another, from row0 on. */
-static void run_group(const job *j, int vectors, int64_t slice, strip *strips, int count, int64_t row0) {
+/* A group of strips of so many rows against `vectors` slices of x; their rows follow one another, from row0 on. */
+static void run_group(const job *j, int rows, int vectors, int64_t slice, strip *strips, int count, int64_t row0) {
   _Alignas(64) float chains[WAITING];
   const int64_t width = LANES * vectors, columns = j->k / (j->w ? j->w : 1);
   const int64_t block = block_of(j, vectors);
-  int64_t rows = 0, stop = 0;
+  int64_t stop = 0;
   for (int s = 0; s < count; s++) strips[s].at = j->indptr[strips[s].block_row];
   do {
     const int first = stop == 0;
     stop = columns - stop < block ? columns : stop + block;
-    rows = 0;
-    for (int s = 0; s < count; rows += strips[s].rows, s++)
-      advance_any(vectors, j, j->x + slice * LANES * j->k, strips + s, stop, chains + rows * width, first);
+    for (int s = 0; s < count; s++)
+      advance_any(rows, vectors, j, j->x + slice * LANES * j->k, strips + s, stop, chains + s * rows * width, first);
   } while (stop < columns);
-  pc_finish(&j->end, slice * LANES, row0, rows, width, chains);
+  pc_finish(&j->end, slice * LANES, row0, (int64_t)count * rows, width, chains);
 }
 
 static void run(int64_t begin, int64_t end, const void *context) {
@@ -111,39 +110,28 @@ static void run(int64_t begin, int64_t end, const void *context) {
     const int room = WAITING / (LANES * most * rows);
     int count = 0;
     while (b < end && count < STRIPS && count < room && high(j->h - r) == rows) {
-      strips[count++] = (strip){b, r, 0, rows};
+      strips[count++] = (strip){b, r, 0};
       r += rows;
       if (r == j->h) r = 0, b++;
     }
     const int64_t panels = (slices + most - 1) / most;
     for (int64_t p = 0; p < panels; p++) { /* of equal width, give or take one slice */
       const int64_t slice = slices * p / panels;
-      run_group(j, (int)(slices * (p + 1) / panels - slice), slice, strips, count, row0);
+      run_group(j, rows, (int)(slices * (p + 1) / panels - slice), slice, strips, count, row0);
     }
   }
-}
-
-/* Rows of blocks by their blocks: a block and a row count alike. */
-static int64_t row_at(const job *j, int64_t rows, int64_t work) {
-  int64_t low = 0, top = rows;
-  while (low < top) {
-    const int64_t middle = low + (top - low) / 2;
-    if (j->indptr[middle] + middle < work) low = middle + 1;
-    else top = middle;
-  }
-  return low;
 }
 
 static void run_shared(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t rows = j->end.n / j->h;
-  run(row_at(j, rows, begin), row_at(j, rows, end), j);
+  run(pc_run_at(j->indptr, rows, begin), pc_run_at(j->indptr, rows, end), j);
 }
 
 /* One row of x and blocks of 16 rows, stored by columns: a lane for each row. */
 static void run_column(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t rows = j->end.n / LANES, first = row_at(j, rows, begin), last = row_at(j, rows, end);
+  const int64_t rows = j->end.n / LANES, first = pc_run_at(j->indptr, rows, begin), last = pc_run_at(j->indptr, rows, end);
   for (int64_t b = first; b < last; b++) {
     vf16 acc = vf_zero();
     for (int64_t p = j->indptr[b]; p < j->indptr[b + 1]; p++) {

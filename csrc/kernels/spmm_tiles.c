@@ -6,6 +6,7 @@
  * and the block's part of x stays in L1; a group's chains wait on the stack between its visits.
  * Limit: the load ports, one load of x an fma and two for each step and row. */
 #include "product.h"
+#include "stored.h"
 
 enum {
   HIGH = 4,             /* rows of a tile */
@@ -16,8 +17,6 @@ enum {
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
   GRAIN = 1 << 15       /* steps times vectors that pay for waking a thread */
 };
-
-enum { F32, BF16, F16, S8, S4 }; /* how values are stored */
 
 typedef struct {
   int64_t k, groups;
@@ -36,9 +35,7 @@ static uint64_t unpaired(uint64_t pairs) {
   uint64_t each = pairs & 0xffffffff;
   each = (each | each << 16) & 0x0000ffff0000ffff;
   each = (each | each << 8) & 0x00ff00ff00ff00ff;
-  each = (each | each << 4) & 0x0f0f0f0f0f0f0f0f;
-  const uint64_t sign = each & 0x0808080808080808;
-  return each | sign << 1 | sign << 2 | sign << 3 | sign << 4;
+  return pc_wide_codes((each | each << 4) & 0x0f0f0f0f0f0f0f0f);
 }
 
 /* Values of n steps from step s on, as floats. */

@@ -3,13 +3,13 @@
  * entries and pads as in spmm_tiles.c: with values -0 at a column of zeros.
  * Limit: memory, six bytes an entry and less; in cache, the gather of x. */
 #include "product.h"
+#include "share.h"
+#include "stored.h"
 
 enum {
   AHEAD = 1024,    /* entries to prefetch ahead of use */
   GRAIN = 1 << 12  /* steps that pay for waking a thread */
 };
-
-enum { F32, BF16, F16, S8, S4 }; /* how values are stored */
 
 typedef struct {
   int64_t slices;
@@ -31,14 +31,9 @@ PC_INLINE vf16 value(int kind, const void *values, int64_t step) {
     case S4: { /* lanes 0 to 7 are the low halves of eight bytes, lanes 8 to 15 the high ones */
       uint64_t bytes;
       memcpy(&bytes, (const uint8_t *)values + at / 2, 8);
-      const uint64_t each = 0x0f0f0f0f0f0f0f0f, sign = 0x0808080808080808;
-      const uint64_t halves[2] = {bytes & each, bytes >> 4 & each};
-      int8_t codes[LANES];
-      for (int h = 0; h < 2; h++) { /* two's complement of four bits: (c ^ 8) - 8 in each byte, without a borrow */
-        const uint64_t high = halves[h] & sign, wide = halves[h] | high << 1 | high << 2 | high << 3 | high << 4;
-        memcpy(codes + 8 * h, &wide, 8);
-      }
-      return vf_from_vi(vi_load_s8(codes));
+      const uint64_t each = 0x0f0f0f0f0f0f0f0f;
+      const uint64_t codes[2] = {pc_wide_codes(bytes & each), pc_wide_codes(bytes >> 4 & each)};
+      return vf_from_vi(vi_load_s8((const int8_t *)codes));
     }
     default: return vf_load((const float *)values + at);
   }
@@ -78,16 +73,7 @@ static void code_slices(const job *j, int64_t from, int64_t to) {
   }
 }
 
-/* The first slice that begins at so much work or more: a step and a slice count alike. */
-static int64_t slice_at(const job *j, int64_t work) {
-  int64_t low = 0, high = j->slices;
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    if (j->starts[middle] + middle < work) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
+static int64_t slice_at(const job *j, int64_t work) { return pc_run_at(j->starts, j->slices, work); }
 
 #define RUN(kind, bytes)                                                         \
   static void run_##kind(int64_t begin, int64_t end, const void *context) {      \
