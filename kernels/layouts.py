@@ -50,6 +50,13 @@ class Tiles:
         return packed.reshape(*self.columns.shape, *data.shape[1:])
 
 
+def starts_of(counts: Ints) -> Ints:
+    """Where each of so many runs starts, one after the other, and the last ends: indptr from the entries of rows."""
+    starts = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=starts[1:])
+    return starts
+
+
 def tiles(indices: Ints, indptr: Ints, k: int) -> Tiles:
     """For products with many rows: four rows, columns by blocks, chains by groups."""
     n = len(indptr) - 1
@@ -86,11 +93,11 @@ def _interleaved(
     np.put_along_axis(position, order, np.broadcast_to(np.arange(high), order.shape), 2)
     steps = np.take_along_axis(counts, order[:, :, ::height], 2)  # the longest of a tile comes first
     kept = np.ones(steps.shape, np.bool_) if empty else steps > 0
-    starts = np.concatenate([[0], np.cumsum(steps[kept])]).astype(np.int64)
+    starts = starts_of(steps[kept])
     tile = (np.cumsum(kept) - 1).reshape(kept.shape)
     firsts = np.minimum(np.arange(groups + 1) * group, n).astype(np.int64)
     rows = np.minimum(order, np.diff(firsts)[:, None, None]).reshape(*kept.shape, height)[kept]
-    begins = np.concatenate([[0], np.cumsum(kept.sum(axis=(1, 2)))]).astype(np.int64)
+    begins = starts_of(kept.sum(axis=(1, 2)))
 
     at = position.reshape(-1)[visit] if nnz else np.zeros(0, np.int64)
     of_entry = tile[row // group, block_of, at // height] if nnz else np.zeros(0, np.int64)
@@ -110,9 +117,7 @@ def bitmap(data: NDArray[Any], indices: Ints, indptr: Ints, k: int) -> tuple[NDA
     values[:nnz] = data[order]
     bits = np.zeros((count, k), np.uint16)
     np.bitwise_or.at(bits, (row // SLICE, indices), (1 << row % SLICE).astype(np.uint16))
-    starts = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(row // SLICE, minlength=count)[:count], out=starts[1:])
-    return values, bits, starts
+    return values, bits, starts_of(np.bincount(row // SLICE, minlength=count))
 
 
 def nm(data: NDArray[Any], place: Ints) -> tuple[NDArray[Any], Ints]:

@@ -17,6 +17,7 @@ import numpy as np
 
 import pycomp
 from pycomp._validate import integer
+from pycomp.kernels import layouts
 
 from .bsr import BSRMatrix
 from .matrix import SparseMatrix
@@ -130,9 +131,9 @@ def candidates(a: SparseMatrix, batch: int) -> list[str]:
         names.append("nm")
     if batch <= 8:
         names.append("bitmap")
-    if batch <= 4 and a.shape[1] < 2**16:
+    if batch <= 4 and a.shape[1] <= layouts.MOST_COLUMNS:
         names.append("slices")
-    if batch > 1 and a.shape[1] < 2**16:
+    if batch > 1 and a.shape[1] <= layouts.MOST_COLUMNS:
         names.append("tiles")
     return names
 

@@ -70,10 +70,6 @@ class BitmapMatrix(SparseMatrix):
             raise ValueError(f"data has {data.shape[0]} elements, bits has {count} set")
         assign(self, data=data, bits=bits, columns=k, shape=(bits.shape[0], k))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy or an unpickled matrix is checked and frozen again."""
-        return BitmapMatrix, (self.data, self.bits, self.columns)
-
     @classmethod
     def from_dense(cls, w: Any) -> BitmapMatrix:
         """The entries of a dense matrix of float32 that are not zero; NaN is kept.
@@ -107,7 +103,7 @@ class BitmapMatrix(SparseMatrix):
         if not isinstance(a, CSRMatrix) or a.dtype != FLOAT32:
             raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32")
         stored = np.zeros(a.shape, np.bool_)
-        stored[np.repeat(np.arange(a.shape[0]), np.diff(a.indptr)), a.indices] = True
+        stored[a._entry_rows(), a.indices] = True
         return cls(a.data, given(np.packbits(stored, axis=1, bitorder="little")), a.shape[1])
 
     @classmethod
@@ -118,22 +114,9 @@ class BitmapMatrix(SparseMatrix):
     def to_csr(self) -> CSRMatrix:
         """The same entries."""
         stored = np.unpackbits(self.bits, axis=1, count=self.shape[1], bitorder="little").view(np.bool_)
-        indptr = np.zeros(self.shape[0] + 1, np.int64)
-        np.cumsum(np.count_nonzero(stored, axis=1), out=indptr[1:])
+        indptr = layouts.starts_of(np.count_nonzero(stored, axis=1))
         indices = np.nonzero(stored)[1].astype(INT32)
         return CSRMatrix._made(self.data, given(indices), given(indptr), self.shape)
 
-    @property
-    def nnz(self) -> int:
-        """Number of stored entries."""
-        return int(self.data.shape[0])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return self.data.dtype
-
     def _format(self, batch: int) -> str:
-        if batch <= 4:
-            return "bitmap"
-        return "tiles" if self.shape[1] <= layouts.MOST_COLUMNS else "csr"
+        return "bitmap" if batch <= 4 else super()._format(batch)

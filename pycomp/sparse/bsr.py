@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycomp._validate import FLOAT32, as_array, integer
 from pycomp.kernels import layouts
 
-from .csr import INT8, INT32, CSRMatrix
+from .csr import INT8, INT32, CSRMatrix, matrix_shape
 from .matrix import SparseMatrix, assign, frozen, given
 
 if TYPE_CHECKING:
@@ -65,19 +65,13 @@ class BSRMatrix(SparseMatrix):
     _arrays = ("data", "indices", "indptr")
 
     def __post_init__(self) -> None:
-        if not isinstance(self.shape, tuple) or len(self.shape) != 2:
-            raise TypeError(f"shape is {self.shape!r}, expected a tuple (N, K)")
-        data = frozen(as_array(self.data, "data", INT8 if getattr(self.data, "dtype", None) == INT8 else FLOAT32, 3))
+        n, k = matrix_shape(self.shape)
+        data = frozen(_values(self.data, "data", 3))
         h, w = data.shape[1:]
-        n, k = integer(self.shape[0], "shape[0]", 0), integer(self.shape[1], "shape[1]", 0, 2**31 - 1)
         _check_divides((n, k), (h, w))
         # A matrix of the blocks' places is checked as every CSRMatrix is.
         places = CSRMatrix(given(np.zeros(data.shape[0], INT8)), self.indices, self.indptr, (n // h, k // w))
         assign(self, data=data, indices=places.indices, indptr=places.indptr, shape=(n, k))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy or an unpickled matrix is checked and frozen again."""
-        return BSRMatrix, (self.data, self.indices, self.indptr, self.shape)
 
     @classmethod
     def from_dense(cls, w: Any, block: tuple[int, int]) -> BSRMatrix:
@@ -102,13 +96,12 @@ class BSRMatrix(SparseMatrix):
         >>> BSRMatrix.from_dense(np.eye(4, dtype=np.float32), (2, 2)).data.shape
         (2, 2, 2)
         """
-        w = as_array(w, "w", INT8 if getattr(w, "dtype", None) == INT8 else FLOAT32, 2)
+        w = _values(w, "w", 2)
         h, b = _block(block)
         _check_divides(w.shape, (h, b))
         blocks = w.reshape(w.shape[0] // h, h, w.shape[1] // b, b).transpose(0, 2, 1, 3)
         stored = (blocks != 0).any(axis=(2, 3))
-        indptr = np.zeros(len(stored) + 1, np.int64)
-        np.cumsum(np.count_nonzero(stored, axis=1), out=indptr[1:])
+        indptr = layouts.starts_of(np.count_nonzero(stored, axis=1))
         return cls(given(np.ascontiguousarray(blocks[stored])), given(np.nonzero(stored)[1].astype(INT32)),
                    given(indptr), w.shape)
 
@@ -133,13 +126,12 @@ class BSRMatrix(SparseMatrix):
             raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32 or int8")
         h, w = _block(block)
         _check_divides(a.shape, (h, w))
-        row, wide = np.repeat(np.arange(a.shape[0]), np.diff(a.indptr)), a.shape[1] // w
+        row, wide = a._entry_rows(), a.shape[1] // w
         place = row // h * wide + a.indices // w
         blocks, which = np.unique(place, return_inverse=True)
         data = np.zeros((len(blocks), h, w), a.dtype)
         data[which, row % h, a.indices % w] = a.data
-        indptr = np.zeros(a.shape[0] // h + 1, np.int64)
-        np.cumsum(np.bincount(blocks // max(wide, 1), minlength=a.shape[0] // h)[: a.shape[0] // h], out=indptr[1:])
+        indptr = layouts.starts_of(np.bincount(blocks // max(wide, 1), minlength=a.shape[0] // h))
         return cls(given(data), given((blocks % max(wide, 1)).astype(INT32)), given(indptr), a.shape)
 
     @classmethod
@@ -173,7 +165,7 @@ class BSRMatrix(SparseMatrix):
         rows = np.repeat(np.arange(len(blocks)), blocks)
         columns = (self.indices[:, None].astype(np.int64) * w + np.arange(w))[:, None, :].repeat(h, 1)
         order = np.argsort((rows[:, None] * h + np.arange(h)).reshape(-1), kind="stable")  # (block, row of it)
-        indptr = np.concatenate([[0], np.cumsum(np.repeat(blocks, h) * w)]).astype(np.int64)
+        indptr = layouts.starts_of(np.repeat(blocks, h) * w)
         count = len(self.indices) * h
         return CSRMatrix._made(given(self.data.reshape(count, w)[order].reshape(-1)),
                                given(columns.reshape(count, w)[order].reshape(-1).astype(INT32)), given(indptr),
@@ -190,16 +182,6 @@ class BSRMatrix(SparseMatrix):
         """``(h, w)``."""
         return self.data.shape[1], self.data.shape[2]
 
-    @property
-    def nnz(self) -> int:
-        """Number of stored elements, those of whole blocks."""
-        return int(self.data.size)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return self.data.dtype
-
     def __repr__(self) -> str:
         return f"BSRMatrix(shape={self.shape}, block={self.block}, blocks={len(self.indices)})"
 
@@ -215,9 +197,12 @@ class BSRMatrix(SparseMatrix):
         narrow = self.shape[1] <= layouts.MOST_COLUMNS
         if self.dtype == FLOAT32 and (high == layouts.SLICE or (high >= 4 and (batch > 1 or not narrow))):
             return "blocks"
-        if not narrow:
-            return "csr"
-        return "slices" if batch == 1 else "tiles"
+        return super()._format(batch)
+
+
+def _values(a: Any, name: str, ndim: int) -> NDArray[Any]:
+    """``a`` as an array of int8 or else of float32."""
+    return as_array(a, name, INT8 if getattr(a, "dtype", None) == INT8 else FLOAT32, ndim)
 
 
 def _block(block: Any) -> tuple[int, int]:

@@ -63,10 +63,6 @@ class CodedMatrix(SparseMatrix):
                              f"expected {low} to {LARGEST[self.bits]}")
         assign(self, scale=scale, shape=self.codes.shape)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy or an unpickled matrix is checked and frozen again."""
-        return CodedMatrix, (self.codes, self.scale, self.bits)
-
     @property
     def nnz(self) -> int:
         """Number of stored entries."""
@@ -84,7 +80,7 @@ class CodedMatrix(SparseMatrix):
 
     def to_csr(self) -> CSRMatrix:
         """``code * scale[row]``, each product rounded once to float32."""
-        scale = np.repeat(self.scale, np.diff(self.codes.indptr))
+        scale = self.scale[self.codes._entry_rows()]
         return self.codes.with_data(given(self.codes.data.astype(FLOAT32) * scale))
 
     def _packed(self, name: str) -> Form:
@@ -138,7 +134,7 @@ def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
     if not np.isfinite(a.data).all():
         raise ValueError(f"a holds {a.data[~np.isfinite(a.data)][0]}, expected finite values")
     largest = np.zeros(a.shape[0], FLOAT32)
-    row = np.repeat(np.arange(a.shape[0]), np.diff(a.indptr))
+    row = a._entry_rows()
     np.maximum.at(largest, row, np.abs(a.data))
     scale = np.maximum(largest / np.float32(LARGEST[bits]), np.float32(2.0**-126))
     scale[largest == 0] = 1

@@ -71,9 +71,7 @@ class CSRMatrix(SparseMatrix):
     _arrays = ("data", "indices", "indptr")
 
     def __post_init__(self) -> None:
-        if not isinstance(self.shape, tuple) or len(self.shape) != 2:
-            raise TypeError(f"shape is {self.shape!r}, expected a tuple (N, K)")
-        shape = integer(self.shape[0], "shape[0]", 0), integer(self.shape[1], "shape[1]", 0, 2**31 - 1)
+        shape = matrix_shape(self.shape)
         data = frozen(_values(self.data, "data", 1))
         # Copied first, checked then: nobody else can change what was checked.
         found = _integers(self.indices, "indices") if _is_int64(self.indices) else frozen(
@@ -84,10 +82,6 @@ class CSRMatrix(SparseMatrix):
         _check_order(found, indptr)
         indices = found if found.dtype == INT32 else given(found.astype(INT32))
         assign(self, data=data, indices=indices, indptr=indptr, shape=shape, _pattern={})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy or an unpickled matrix is checked and frozen again."""
-        return CSRMatrix, (self.data, self.indices, self.indptr, self.shape)
 
     @classmethod
     def from_dense(cls, w: Any) -> CSRMatrix:
@@ -112,8 +106,7 @@ class CSRMatrix(SparseMatrix):
         """
         w = _values(w, "w", 2)
         stored = w != 0
-        indptr = np.zeros(w.shape[0] + 1, INT64)
-        np.cumsum(np.count_nonzero(stored, axis=1), out=indptr[1:])
+        indptr = layouts.starts_of(np.count_nonzero(stored, axis=1))
         indices = (np.flatnonzero(stored) % max(w.shape[1], 1)).astype(INT32)
         return cls(given(w[stored]), given(indices), given(indptr), w.shape)
 
@@ -147,9 +140,7 @@ class CSRMatrix(SparseMatrix):
         """
         data = _values(data, "data", 1)
         found, starts = _integers(indices, "indices"), _integers(indptr, "indptr")
-        if not isinstance(shape, tuple) or len(shape) != 2:
-            raise TypeError(f"shape is {shape!r}, expected a tuple (N, K)")
-        n, k = integer(shape[0], "shape[0]", 0), integer(shape[1], "shape[1]", 0, 2**31 - 1)
+        n, k = matrix_shape(shape)
         _check_rows(found, starts, data.shape[0], n)
         _check_columns(found, starts, k)
         row = np.repeat(np.arange(n), np.diff(starts))
@@ -168,9 +159,8 @@ class CSRMatrix(SparseMatrix):
                 raise ValueError(f"the entries of row {row[first][at]}, column {column[first][at]} add up to "
                                  f"{sums[at]}, expected an int8")
             sums = sums.astype(INT8)
-        counts = np.zeros(n + 1, INT64)
-        np.cumsum(np.bincount(row[first], minlength=n)[:n], out=counts[1:])
-        return cls(given(sums), given(column[first].astype(INT32)), given(counts), (n, k))
+        indptr = layouts.starts_of(np.bincount(row[first], minlength=n))
+        return cls(given(sums), given(column[first].astype(INT32)), given(indptr), (n, k))
 
     @classmethod
     def _made(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
@@ -181,9 +171,13 @@ class CSRMatrix(SparseMatrix):
 
     def _layout(self, name: str, make: Any) -> layouts.Tiles:
         """Where the entries go in a packed form; it is that of the pattern, whatever the values."""
-        found: layouts.Tiles = self._pattern.setdefault(name, None) or make(self.indices, self.indptr, self.shape[1])
-        self._pattern[name] = found
-        return found
+        if name not in self._pattern:
+            self._pattern[name] = make(self.indices, self.indptr, self.shape[1])
+        return self._pattern[name]  # type: ignore[no-any-return]
+
+    def _entry_rows(self) -> NDArray[np.int64]:
+        """The row of each entry."""
+        return np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
 
     def with_data(self, data: Any) -> CSRMatrix:
         """The same pattern with other values, which is not checked and not packed anew.
@@ -248,9 +242,7 @@ class CSRMatrix(SparseMatrix):
         return self
 
     def _format(self, batch: int) -> str:
-        if self.dtype in (FLOAT32, np.float64) or self.shape[1] > layouts.MOST_COLUMNS:
-            return "csr"
-        return "slices" if batch == 1 else "tiles"
+        return "csr" if self.dtype in (FLOAT32, np.float64) else super()._format(batch)
 
     def __getitem__(self, rows: Any) -> CSRMatrix:
         """Rows ``a[i:j]``, without a copy of their entries.
@@ -293,9 +285,8 @@ class CSRMatrix(SparseMatrix):
         n, k = self.shape
         if "transpose" not in self._pattern:
             order = np.argsort(self.indices, kind="stable")  # within a column, rows keep their order
-            row = np.repeat(np.arange(n, dtype=INT32), np.diff(self.indptr))
-            indptr = np.zeros(k + 1, INT64)
-            np.cumsum(np.bincount(self.indices, minlength=k), out=indptr[1:])
+            row = self._entry_rows().astype(INT32)
+            indptr = layouts.starts_of(np.bincount(self.indices, minlength=k))
             self._pattern["transpose"] = order, given(row[order]), given(indptr), {}
         order, row, indptr, pattern = self._pattern["transpose"]
         made = self._made(given(self.data[order]), row, indptr, (k, n))
@@ -366,18 +357,15 @@ class CSRMatrix(SparseMatrix):
     def to_dense(self) -> NDArray[Any]:
         """The matrix with its zeros, shape (N, K)."""
         w = np.zeros(self.shape, self.dtype)
-        w[np.repeat(np.arange(self.shape[0]), np.diff(self.indptr)), self.indices] = self.data
+        w[self._entry_rows(), self.indices] = self.data
         return w
 
-    @property
-    def nnz(self) -> int:
-        """Number of stored entries."""
-        return int(self.data.shape[0])
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return self.data.dtype
+def matrix_shape(shape: Any) -> tuple[int, int]:
+    """``(N, K)`` if it is the shape of a matrix."""
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise TypeError(f"shape is {shape!r}, expected a tuple (N, K)")
+    return integer(shape[0], "shape[0]", 0), integer(shape[1], "shape[1]", 0, 2**31 - 1)
 
 
 def _values(a: Any, name: str, ndim: int) -> NDArray[Any]:

@@ -80,16 +80,17 @@ class _Codes:
         padded = CSRMatrix._made(csr.data, csr.indices, csr.indptr, (a.shape[0], 4 * self.width))
         blocks = BSRMatrix.from_csr(padded, (1, 4))
         self.blocks, self.packed = blocks, dict[Any, tuple[Any, ...]]()
-        row = np.repeat(np.arange(a.shape[0]), np.diff(csr.indptr))
+        row = csr._entry_rows()
         sums = [np.bincount(row, v, a.shape[0]).astype(np.int64) for v in (np.abs(csr.data.astype(int)), csr.data)]
         self.weight, self.moved = sums[0], (-128 * sums[1]).astype(INT32)
         """Sum of magnitudes of a row, and what must be added for an x that was moved by 128."""
 
     @staticmethod
     def of(a: BSRMatrix | CSRMatrix) -> _Codes:
-        found: _Codes = a.__dict__.setdefault("_codes", None) or _Codes(a)
-        a.__dict__["_codes"] = found
-        return found
+        """Those of a matrix, made at the first call."""
+        if "_codes" not in a.__dict__:
+            a.__dict__["_codes"] = _Codes(a)
+        return a.__dict__["_codes"]  # type: ignore[no-any-return]
 
     def form(self, layout: Any) -> tuple[Any, ...]:
         """What a kernel reads, packed at its first use."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pycomp.kernels import layouts
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -18,9 +21,14 @@ class SparseMatrix:
     """A matrix ``[N, K]`` that does not store its zeros. Its arrays are checked once and never change."""
 
     shape: tuple[int, int]
+    data: NDArray[Any]
     __array_ufunc__ = None  # ndarray @ SparseMatrix is a TypeError, not an array of objects
     _arrays: ClassVar[tuple[str, ...]]
     """Names of its arrays."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or an unpickled matrix is checked and frozen again."""
+        return type(self), tuple(getattr(self, f.name) for f in fields(self) if f.init)  # type: ignore[arg-type]
 
     def to_csr(self) -> CSRMatrix:
         """The same entries as a :class:`CSRMatrix`, stored zeros included."""
@@ -28,13 +36,13 @@ class SparseMatrix:
 
     @property
     def nnz(self) -> int:
-        """Number of stored entries."""
-        raise NotImplementedError
+        """Number of stored elements."""
+        return int(self.data.size)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
-        raise NotImplementedError
+        return self.data.dtype
 
     def to_dense(self) -> NDArray[Any]:
         """The matrix with its zeros, shape (N, K)."""
@@ -66,7 +74,9 @@ class SparseMatrix:
 
     def _format(self, batch: int) -> str:
         """The form that a product with so many rows takes unless it is told otherwise."""
-        raise NotImplementedError
+        if self.shape[1] > layouts.MOST_COLUMNS:
+            return "csr"
+        return "slices" if batch == 1 else "tiles"
 
     def _form(self, name: str) -> Form:
         """A form by name, packed at its first use."""

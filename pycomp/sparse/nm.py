@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._validate import FLOAT32, as_array, integer
-from pycomp.kernels import layouts
 
 from .csr import INT32, CSRMatrix
 from .matrix import SparseMatrix, assign, frozen, given
@@ -82,10 +81,6 @@ class NMMatrix(SparseMatrix):
                              f"expected {n} ascending numbers below {m}")
         assign(self, data=data, places=places, n=n, m=m, shape=(data.shape[0], data.shape[1] // n * m))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy or an unpickled matrix is checked and frozen again."""
-        return NMMatrix, (self.data, self.places, self.n, self.m)
-
     @classmethod
     def from_dense(cls, w: Any, n: int, m: int) -> NMMatrix:
         """A matrix with at most ``n`` non-zeros in every ``m`` columns, as :func:`pycomp.pruning.nm_mask` leaves it.
@@ -151,16 +146,6 @@ class NMMatrix(SparseMatrix):
         return CSRMatrix._made(given(self.data.reshape(-1).copy()), given(columns.reshape(-1).astype(INT32)),
                                given(indptr), self.shape)
 
-    @property
-    def nnz(self) -> int:
-        """Number of stored elements."""
-        return int(self.data.size)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return self.data.dtype
-
     def __repr__(self) -> str:
         return f"NMMatrix(shape={self.shape}, pattern='{self.n}:{self.m}')"
 
@@ -172,9 +157,7 @@ class NMMatrix(SparseMatrix):
         return Nm(self)
 
     def _format(self, batch: int) -> str:
-        if batch == 1:
-            return "nm"
-        return "tiles" if self.shape[1] <= layouts.MOST_COLUMNS else "csr"
+        return "nm" if batch == 1 else super()._format(batch)
 
 
 def _pattern(n: Any, m: Any) -> tuple[int, int]:
