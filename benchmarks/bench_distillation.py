@@ -34,24 +34,27 @@ def _onnxruntime(operator: str) -> Make:
     return make
 
 
-def torch_kd(case: Case) -> Callable[[], object]:
-    """Forward and gradient, eager."""
-    import torch
-    from torch.nn import functional
+def _torch_kd(compiled: bool) -> Make:
+    """Forward and gradient."""
 
-    student, teacher = (torch.from_numpy(a.copy()) for a in case.inputs[:2])
-    student.requires_grad_(True)
+    def make(case: Case) -> Callable[[], object]:
+        import torch
+        from torch.nn import functional
 
-    def run() -> object:
-        loss = 4 * functional.kl_div(functional.log_softmax(student / 2, -1), functional.softmax(teacher / 2, -1),
-                                     reduction="batchmean")
-        return torch.autograd.grad(loss, student)
+        def loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+            log_q, p = functional.log_softmax(student / 2, -1), functional.softmax(teacher / 2, -1)
+            return 4 * functional.kl_div(log_q, p, reduction="batchmean")
 
-    return run
+        run = torch.compile(loss, dynamic=False) if compiled else loss
+        student, teacher = (torch.from_numpy(a.copy()) for a in case.inputs[:2])
+        student.requires_grad_(True)
+        return lambda: torch.autograd.grad(run(student, teacher), student)
+
+    return make
 
 
 PEERS: dict[str, dict[str, Make]] = {
     "softmax_f32": {"PyTorch": torch_softmax, "ONNX Runtime": _onnxruntime("Softmax")},
     "log_softmax_f32": {"PyTorch": torch_log_softmax, "ONNX Runtime": _onnxruntime("LogSoftmax")},
-    "kd_loss_grad_f32": {"PyTorch": torch_kd},
+    "kd_loss_grad_f32": {"PyTorch": _torch_kd(False), "PyTorch, compiled": _torch_kd(True)},
 }

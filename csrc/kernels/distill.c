@@ -12,13 +12,15 @@
  *
  * Sums: the lane rule. The terms of p and q, by pairs, in float64 lanes; those of KL in float32 lanes that are added to float64
  * lanes every 1024 elements. Threads share rows. Limit: the float units, about 120 operations an element. */
+#include <stdlib.h>
+
 #include "softmax.h"
 #include "table.h"
 
 enum {
   GRAIN = 1 << 12, /* elements that pay for waking a thread */
   BLOCK = 1024,    /* elements of a float32 chain */
-  KEPT = 1 << 15   /* terms of the teacher that are kept, 128 KB of stack; of longer rows they are made twice */
+  KEPT = 1 << 18   /* terms of the teacher that are kept, 1 MB a thread; of longer rows they are made twice */
 };
 
 typedef struct {
@@ -43,37 +45,64 @@ PC_INLINE vf16 second_order(vf16 d) {
   return vf_fma(g, d, vf_set1(0x1.fffffep-2f));
 }
 
+/* d = (t - s - apart)/T. Near the optimum t - s and `apart` cancel, so both are kept in two floats: the first by Knuth's
+ * exact sum. As in the terms, a base that is far off zero is taken away first. Quarters, so that nothing overflows. */
+typedef struct { vf16 quarter, base_t, base_s, high, low, factor; } gap;
+
+static gap gap_of(double apart, float base_t, float base_s, double temperature) {
+  const double most = FLT_MAX, factor = 4.0 / temperature, c = fmax(-most, fmin(0.25 * apart, most));
+  const float high = (float)c;
+  return (gap){vf_set1(0.25f), vf_set1(-0.25f * base_t), vf_set1(-0.25f * base_s), vf_set1(high),
+               vf_set1((float)(c - high)), vf_set1((float)(factor > most ? most : factor))};
+}
+
+PC_INLINE vf16 gap_between(vf16 t, vf16 s, const gap *g) {
+  t = vf_fma(t, g->quarter, g->base_t);
+  s = vf_fma(s, g->quarter, g->base_s);
+  const vf16 high = vf_sub(t, s), of_s = vf_sub(t, high), of_t = vf_add(high, of_s);
+  const vf16 low = vf_sub(vf_sub(t, of_t), vf_sub(s, of_s));
+  const vf16 rest = vf_max(vf_sub(low, g->low), vf_set1(-FLT_MAX)); /* NaN where t - s is infinite */
+  return vf_mul(vf_add(vf_sub(high, g->high), rest), g->factor);
+}
+
 /* Terms that were kept, 0 past the end of the row. */
 PC_INLINE vf16 kept_terms(const float *p, int64_t left) { return left >= LANES ? vf_load(p) : vf_load_n(p, left); }
 
-/* KL of a row whose terms are known up to their sums: the teacher's are in `kept`, if given; where grad is given it holds
- * the student's and becomes step (q - p). */
-static double divergence(int64_t n, const float *s, const float *t, const pc_terms *student, const pc_terms *teacher,
-                         double sum_s, double sum_t, float max_s, float max_t, double temperature, float step,
-                         const float *kept, float *grad) {
-  const vf16 rs = vf_set1((float)(1.0 / sum_s)), rt = vf_set1((float)(1.0 / sum_t)), steps = vf_set1(step);
-  const vd16 top_s = vd_set1(max_s), top_t = vd_set1(max_t);
-  const vd16 inverse = vd_set1(1.0 / temperature), shift = vd_set1((teacher->rest - student->rest) - pc_log(sum_t / sum_s));
+/* Two rows, whose terms are known up to their sums. */
+typedef struct {
+  const float *s, *t, *kept; /* kept: the terms of t, or NULL */
+  float *grad;               /* NULL, or the terms of s, which become step (q - p) */
+  pc_terms student, teacher;
+  vf16 rs, rt, step;
+  gap gap;
+} rows;
+
+typedef struct { vf16 kl, drift; } sums;
+
+/* The part of KL and of sum p expm1(-d) that the next lanes have. */
+PC_INLINE sums diverge(const rows *r, int64_t i, int64_t left, sums to) {
+  const vf16 s = pc_load_row(r->s + i, left), t = pc_load_row(r->t + i, left);
+  const vf16 q = vf_mul(r->grad ? kept_terms(r->grad + i, left) : pc_term(s, &r->student), r->rs);
+  const vf16 p = vf_mul(r->kept ? kept_terms(r->kept + i, left) : pc_term(t, &r->teacher), r->rt);
+  const vf16 d = gap_between(t, s, &r->gap), excess = vf_sub(q, p), dd = vf_mul(d, d), bend = vf_mul(dd, second_order(d));
+  const vm16 near = vf_lt(dd, vf_set1(0.25f));
+  const vf16 pd = vf_select(vf_eq(p, vf_zero()), p, vf_mul(p, d));
+  if (r->grad) pc_store_row(r->grad + i, left, vf_mul(r->step, excess));
+  return (sums){vf_add(to.kl, vf_select(near, vf_mul(p, bend), vf_add(pd, excess))),
+                vf_add(to.drift, vf_select(near, vf_mul(p, vf_sub(bend, d)), excess))};
+}
+
+static double divergence(int64_t n, const rows *of) {
+  const rows r = *of;
   vd16 kl = vd_zero(), drift = vd_zero();
   for (int64_t block = 0; block < n; block += BLOCK) {
     const int64_t end = n - block < BLOCK ? n : block + BLOCK;
-    vf16 kl_lanes = vf_zero(), drift_lanes = vf_zero();
-    for (int64_t i = block; i < end; i += LANES) {
-      const vf16 si = pc_load_row(s + i, n - i), ti = pc_load_row(t + i, n - i);
-      const vf16 q = vf_mul(grad ? kept_terms(grad + i, n - i) : pc_term(si, student), rs);
-      const vf16 p = vf_mul(kept ? kept_terms(kept + i, n - i) : pc_term(ti, teacher), rt);
-      const vd16 z = vd_sub(vd_sub(vd_from_vf(ti), top_t), vd_sub(vd_from_vf(si), top_s));
-      const vf16 d = vf_from_vd(vd_fma(z, inverse, shift));
-      const vf16 excess = vf_sub(q, p);
-      const vf16 bend = vf_mul(vf_mul(d, d), second_order(d));
-      const vm16 near = vf_lt(vf_abs(d), vf_set1(0.5f));
-      const vf16 pd = vf_select(vf_eq(p, vf_zero()), p, vf_mul(p, d));
-      kl_lanes = vf_add(kl_lanes, vf_select(near, vf_mul(p, bend), vf_add(pd, excess)));
-      drift_lanes = vf_add(drift_lanes, vf_select(near, vf_mul(p, vf_sub(bend, d)), excess));
-      if (grad) pc_store_row(grad + i, n - i, vf_mul(steps, excess));
-    }
-    kl = vd_add_vf(kl, kl_lanes);
-    drift = vd_add_vf(drift, drift_lanes);
+    sums lanes = {vf_zero(), vf_zero()};
+    int64_t i = block;
+    for (; i + LANES <= end; i += LANES) lanes = diverge(&r, i, LANES, lanes);
+    if (i < end) lanes = diverge(&r, i, end - i, lanes);
+    kl = vd_add_vf(kl, lanes.kl);
+    drift = vd_add_vf(drift, lanes.drift);
   }
   const double b = vd_fold_add(drift), total = vd_fold_add(kl) - b * b * (0.5 - b * (1.0 / 3.0)); /* b - log1p(b) */
   return total < 0.0 ? 0.0 : total; /* NaN stays */
@@ -82,7 +111,7 @@ static double divergence(int64_t n, const float *s, const float *t, const pc_ter
 /* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
-  const double sum = pc_sum_terms(j->n, s, &terms, NULL);
+  const double sum = pc_sum_terms(j->n, s, &terms, NULL, (pc_next){s, NULL});
   if (grad) {
     const double step = j->scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum));
@@ -95,25 +124,30 @@ static double cross_entropy(const job *j, const float *s, float max, int64_t lab
   return pc_log_sum(sum, &terms) + ((double)max - (double)s[label]);
 }
 
-static double loss_of_row(const job *j, int64_t row, float *grad) {
+/* kept: room for a row's terms, or NULL */
+static double loss_of_row(const job *j, int64_t row, float *kept, float *grad) {
   const float *s = j->student + row * j->ldstudent, *t = j->teacher + row * j->ldteacher;
   const float max_s = pc_row_max(s, j->n), max_t = pc_row_max(t, j->n);
-  const pc_row_kind kind_s = pc_classify_row(s, j->n, max_s), kind_t = pc_classify_row(t, j->n, max_t);
-  const int empty = kind_s == PC_ROW_EMPTY || kind_t == PC_ROW_EMPTY; /* then no sum will tell of NaN */
-  if (kind_s == PC_ROW_NAN || kind_t == PC_ROW_NAN || (empty && (pc_row_has_nan(s, j->n) || pc_row_has_nan(t, j->n)))) {
+  const pc_row_kind kind_s = pc_classify_row(max_s), kind_t = pc_classify_row(max_t);
+  if (kind_s == PC_ROW_NAN || kind_t == PC_ROW_NAN) {
     if (grad) pc_fill_row(grad, j->n, NAN);
     return NAN;
   }
   double loss = 0.0;
-  if (empty) {
+  if (kind_s == PC_ROW_EMPTY || kind_t == PC_ROW_EMPTY) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
   } else {
-    const pc_terms student = pc_terms_of(max_s, j->temperature), teacher = pc_terms_of(max_t, j->temperature);
-    float terms[KEPT], *kept = j->n <= KEPT ? terms : NULL;
-    const double sum_s = pc_sum_terms(j->n, s, &student, grad), sum_t = pc_sum_terms(j->n, t, &teacher, kept);
-    const float step = (float)(j->scale * j->soft / j->temperature);
-    const double kl = divergence(j->n, s, t, &student, &teacher, sum_s, sum_t, max_s, max_t, j->temperature, step, kept,
-                                 grad);
+    rows r = {.s = s, .t = t, .kept = kept, .grad = grad,
+              .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
+    const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, (pc_next){s + j->ldstudent, grad + j->ldgrad});
+    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, (pc_next){t + j->ldteacher, kept});
+    const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
+    r.rs = vf_set1((float)(1.0 / sum_s));
+    r.rt = vf_set1((float)(1.0 / sum_t));
+    r.step = vf_set1((float)(j->scale * j->soft / j->temperature));
+    const double top_s = (double)max_s - r.student.base, top_t = (double)max_t - r.teacher.base;
+    r.gap = gap_of(top_t - top_s - shift * j->temperature, r.teacher.base, r.student.base, j->temperature);
+    const double kl = divergence(j->n, &r);
     loss = j->soft == 0.0 && kl == INFINITY ? 0.0 : j->soft * kl;
   }
   if (j->labels && j->hard != 0.0 && kind_s == PC_ROW_FINITE) loss += j->hard * cross_entropy(j, s, max_s, j->labels[row], grad);
@@ -122,7 +156,9 @@ static double loss_of_row(const job *j, int64_t row, float *grad) {
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, j->grad ? j->grad + i * j->ldgrad : NULL);
+  float *kept = j->n <= KEPT ? malloc((size_t)j->n * sizeof *kept) : NULL; /* without it they are made twice */
+  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept, j->grad ? j->grad + i * j->ldgrad : NULL);
+  free(kept);
 }
 
 static int losses(int64_t m, const job *j) {

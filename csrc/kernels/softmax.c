@@ -1,11 +1,15 @@
 /* softmax, log_softmax and logsumexp of the rows of x/T.
  *   m = max x;  e_i = exp((x_i - m)/T);  S = sum e_i;  y_i = e_i/S, or (x_i - m)/T - log S;  y = m/T + log S.
  * The sum follows the lane rule with float64 lanes, of pairs of terms: i ascending, then j <- j + (j+8), 4, 2, 1.
- * Threads share rows. Limit: the float units, about 25 operations an element; memory for log_softmax's second half. */
+ * Threads share rows. Limit: the float units, about 20 operations an element; memory for log_softmax's second half. */
 #include "softmax.h"
 #include "table.h"
 
-enum { GRAIN = 1 << 13 /* elements that pay for waking a thread */ };
+enum {
+  GRAIN = 1 << 13, /* elements that pay for waking a thread */
+  GROUP = 8,       /* rows worked on together, */
+  TOGETHER = 2048  /* of so many elements: with those that come next they fill L1 */
+};
 
 typedef struct {
   int64_t n;
@@ -16,58 +20,80 @@ typedef struct {
   int64_t ldy;
 } job;
 
-static void softmax_row(int64_t n, const float *x, double temperature, float *y) {
+static void log_softmax_row(int64_t n, const float *x, const float *next, double temperature, float *y) {
   const float max = pc_row_max(x, n);
-  const pc_row_kind kind = pc_classify_row(x, n, max);
-  if (kind != PC_ROW_FINITE) {
-    pc_fill_row(y, n, kind == PC_ROW_EMPTY ? 0.0f : NAN);
-    return;
-  }
-  const pc_terms terms = pc_terms_of(max, temperature);
-  const double inverse = 1.0 / pc_sum_terms(n, x, &terms, y);
-  const vf16 r = vf_set1((float)inverse), r_low = vf_set1((float)(inverse - (double)(float)inverse));
-  for (int64_t i = 0; i < n; i += LANES) {
-    const vf16 e = pc_load_row(y + i, n - i);
-    pc_store_row(y + i, n - i, vf_fma(e, r, vf_mul(e, r_low)));
-  }
-}
-
-static void log_softmax_row(int64_t n, const float *x, double temperature, float *y) {
-  const float max = pc_row_max(x, n);
-  const pc_row_kind kind = pc_classify_row(x, n, max);
+  const pc_row_kind kind = pc_classify_row(max);
   if (kind != PC_ROW_FINITE) {
     pc_fill_row(y, n, kind == PC_ROW_EMPTY ? -INFINITY : NAN);
     return;
   }
   const pc_terms terms = pc_terms_of(max, temperature);
-  const vd16 log_sum = vd_set1(-pc_log_sum(pc_sum_terms(n, x, &terms, NULL), &terms)), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
+  const double sum = pc_sum_terms(n, x, &terms, NULL, (pc_next){next, NULL});
+  const vd16 log_sum = vd_set1(-pc_log_sum(sum, &terms)), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
   for (int64_t i = 0; i < n; i += LANES) {
     const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), top);
     pc_store_row(y + i, n - i, vf_from_vd(vd_fma(z, inverse, log_sum)));
   }
 }
 
-static float logsumexp_row(int64_t n, const float *x, double temperature) {
+static float logsumexp_row(int64_t n, const float *x, const float *next, double temperature) {
   const float max = pc_row_max(x, n);
-  const pc_row_kind kind = pc_classify_row(x, n, max);
+  const pc_row_kind kind = pc_classify_row(max);
   if (kind != PC_ROW_FINITE) return kind == PC_ROW_EMPTY ? -INFINITY : NAN;
   const pc_terms terms = pc_terms_of(max, temperature);
-  return (float)(max / temperature + pc_log_sum(pc_sum_terms(n, x, &terms, NULL), &terms));
+  return (float)(max / temperature + pc_log_sum(pc_sum_terms(n, x, &terms, NULL, (pc_next){next, NULL}), &terms));
+}
+
+/* Rows in groups, a step at a time: so the steps of short rows overlap. */
+static void softmax_group(const job *j, int rows, const float *x, float *y, pc_next next) {
+  float max[GROUP];
+  for (int r = 0; r < rows; r++) max[r] = pc_row_max(x + r * j->ldx, j->n);
+  double sum[GROUP];
+  for (int r = 0; r < rows; r++) {
+    if (pc_classify_row(max[r]) != PC_ROW_FINITE) continue;
+    const pc_terms terms = pc_terms_of(max[r], j->temperature);
+    const pc_next then = {next.x + r * j->ldx, next.kept + r * j->ldy};
+    sum[r] = pc_sum_terms(j->n, x + r * j->ldx, &terms, y + r * j->ldy, then);
+  }
+  for (int r = 0; r < rows; r++) {
+    float *to = y + r * j->ldy;
+    if (pc_classify_row(max[r]) != PC_ROW_FINITE) {
+      pc_fill_row(to, j->n, pc_classify_row(max[r]) == PC_ROW_EMPTY ? 0.0f : NAN);
+      continue;
+    }
+    const double inverse = 1.0 / sum[r];
+    const vf16 high = vf_set1((float)inverse), low = vf_set1((float)(inverse - (double)(float)inverse));
+    for (int64_t i = 0, count = pc_to_line(to); i < j->n; i += count, count = LANES) {
+      const int64_t left = j->n - i < count ? j->n - i : count;
+      const vf16 e = pc_load_row(to + i, left);
+      pc_store_row(to + i, left, vf_fma(e, high, vf_mul(e, low)));
+    }
+  }
 }
 
 static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = begin; i < end; i++) softmax_row(j->n, j->x + i * j->ldx, j->temperature, j->y + i * j->ldy);
+  const int64_t most = j->n * GROUP <= TOGETHER ? GROUP : j->n * 2 <= TOGETHER ? TOGETHER / j->n : 1;
+  const float *x = j->x + begin * j->ldx;
+  float *y = j->y + begin * j->ldy;
+  for (int64_t i = begin; i < end; i += most) {
+    const pc_next next = {x + most * j->ldx, y + most * j->ldy};
+    softmax_group(j, (int)(end - i < most ? end - i : most), x, y, next);
+    x = next.x;
+    y = next.kept;
+  }
 }
 
 static void log_softmax_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = begin; i < end; i++) log_softmax_row(j->n, j->x + i * j->ldx, j->temperature, j->y + i * j->ldy);
+  const float *x = j->x + begin * j->ldx;
+  for (int64_t i = begin; i < end; i++, x += j->ldx) log_softmax_row(j->n, x, x + j->ldx, j->temperature, j->y + i * j->ldy);
 }
 
 static void logsumexp_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = begin; i < end; i++) j->y[i] = logsumexp_row(j->n, j->x + i * j->ldx, j->temperature);
+  const float *x = j->x + begin * j->ldx;
+  for (int64_t i = begin; i < end; i++, x += j->ldx) j->y[i] = logsumexp_row(j->n, x, x + j->ldx, j->temperature);
 }
 
 static int share_rows(void (*rows)(int64_t, int64_t, const void *), int64_t m, const job *j) {

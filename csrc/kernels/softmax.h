@@ -1,10 +1,9 @@
 /* What softmax and the losses on it share: a row's maximum m, its terms, and their sum.
  *
  * A term is exp(x/T) over a power of two near exp(m/T), which costs nothing: the power goes into the exponent. The product
- * x log2(e)/T is kept in two floats, so that a term is within 1.1 u of its exact value; where |m|/T is so large that two
+ * x log2(e)/T is kept in two floats, so that a term is within 1.5 u of its exact value; where |m|/T is so large that two
  * floats do not suffice, m is taken away first, exactly for all x that count (Sterbenz). The terms of elements i and
- * i + 16 are added, and these sums in float64 lanes, so the sum adds one rounding.
- * Special rows need no test of each element: NaN reaches the sum through its own term, -inf gives the term 0. */
+ * i + 16 are added, and these sums in float64 lanes, so the sum adds one rounding. -inf gives the term 0. */
 #ifndef PC_SOFTMAX_H
 #define PC_SOFTMAX_H
 
@@ -14,52 +13,61 @@
 #include "elementary.h"
 #include "vocabulary.h"
 
-/* A whole vector, or the end of a row filled up with -inf, which adds nothing to a maximum or to a sum of terms. */
+/* A whole vector, or what is left of a row filled up with -inf, which adds nothing to a maximum or to a sum of terms. */
 PC_INLINE vf16 pc_load_row(const float *x, int64_t left) {
   if (left >= LANES) return vf_load(x);
-  return vf_select(vm_first(left), vf_load_n(x, left), vf_set1(-INFINITY));
+  return left <= 0 ? vf_set1(-INFINITY) : vf_select(vm_first(left), vf_load_n(x, left), vf_set1(-INFINITY));
 }
 
 PC_INLINE void pc_store_row(float *y, int64_t left, vf16 v) {
   if (left >= LANES) vf_store(y, v);
-  else vf_store_n(y, left, v);
+  else if (left > 0) vf_store_n(y, left, v);
 }
 
 PC_INLINE void pc_fill_row(float *y, int64_t n, float value) {
   for (int64_t i = 0; i < n; i += LANES) pc_store_row(y + i, n - i, vf_set1(value));
 }
 
-/* The largest element that is not NaN; -inf where there is none. Exact, so the order does not matter. */
+/* Elements up to the next cache line: a vector that straddles two costs twice. */
+PC_INLINE int64_t pc_to_line(const float *p) { return (int64_t)(-((uintptr_t)p / sizeof *p) % LANES); }
+
+/* The largest element, NaN if any is. Exact, so the order does not matter, nor that some elements are looked at twice. */
 PC_INLINE float pc_row_max(const float *x, int64_t n) {
   enum { CHAINS = 4 };
   vf16 a[CHAINS];
-  for (int c = 0; c < CHAINS; c++) a[c] = vf_set1(-INFINITY);
-  int64_t i = 0;
+  const vf16 first = pc_load_row(x, n), last = n > LANES ? vf_load(x + n - LANES) : first;
+  vm16 nan = vf_unordered(first, last);
+  a[0] = vf_max(first, last);
+  for (int c = 1; c < CHAINS; c++) a[c] = a[0];
+  int64_t i = pc_to_line(x);
   for (; i + CHAINS * LANES <= n; i += CHAINS * LANES)
-    for (int c = 0; c < CHAINS; c++) a[c] = vf_max(vf_load(x + i + c * LANES), a[c]);
-  for (; i < n; i += LANES) a[0] = vf_max(pc_load_row(x + i, n - i), a[0]);
-  return vf_fold_max(vf_max(vf_max(a[0], a[1]), vf_max(a[2], a[3])));
+    for (int c = 0; c < CHAINS; c += 2) {
+      const vf16 v = vf_load(x + i + c * LANES), w = vf_load(x + i + (c + 1) * LANES);
+      a[c] = vf_max(v, a[c]);
+      a[c + 1] = vf_max(w, a[c + 1]);
+      nan = vm_or(nan, vf_unordered(v, w));
+    }
+  for (; i + LANES <= n; i += LANES) {
+    const vf16 v = vf_load(x + i);
+    a[0] = vf_max(v, a[0]);
+    nan = vm_or(nan, vf_unordered(v, v));
+  }
+  return vm_bits(nan) ? NAN : vf_fold_max(vf_max(vf_max(a[0], a[1]), vf_max(a[2], a[3])));
 }
 
 /* What a row is, told by its maximum: for all but a finite one the result is known. */
 typedef enum { PC_ROW_FINITE, PC_ROW_EMPTY, PC_ROW_NAN } pc_row_kind;
 
-PC_INLINE int pc_row_has_nan(const float *x, int64_t n) {
-  for (int64_t i = 0; i < n; i++)
-    if (x[i] != x[i]) return 1;
-  return 0;
+PC_INLINE pc_row_kind pc_classify_row(float max) {
+  return max < INFINITY ? max > -INFINITY ? PC_ROW_FINITE : PC_ROW_EMPTY : PC_ROW_NAN;
 }
 
-PC_INLINE pc_row_kind pc_classify_row(const float *x, int64_t n, float max) {
-  if (max == INFINITY) return PC_ROW_NAN;
-  if (max > -INFINITY) return PC_ROW_FINITE;
-  return pc_row_has_nan(x, n) ? PC_ROW_NAN : PC_ROW_EMPTY;
-}
-
-/* Terms of a row: 2^((x - base) c - shift), c = log2(e)/T in two floats, kept normal so that -inf gives 0; base is 0 or
- * the maximum, shift the integer next to (max - base) c, and rest the logarithm of exp((max - base)/T) over 2^shift. */
+/* Terms of a row: 2^(24 - shift + (x - base) c), c = log2(e)/T in two floats, kept normal so that -inf gives 0; base is 0
+ * or the maximum, shift the integer next to (max - base) c, and rest the logarithm of exp((max - base)/T) over
+ * 2^(shift - 24). A term is 2^f 2^n: added to `integer`, the exponent is rounded to n, which then is the low bits of the
+ * sum. From 2^-149 of the largest down a term is 0. */
 typedef struct {
-  vf16 base, c, c_low, shift;
+  float base, c, c_low, integer;
   double rest;
 } pc_terms;
 
@@ -67,18 +75,22 @@ PC_INLINE pc_terms pc_terms_of(float max, double temperature) {
   const double exact = 0x1.71547652b82fep+0 / temperature; /* log2(e) */
   const double kept = exact < FLT_MIN ? FLT_MIN : exact > FLT_MAX ? FLT_MAX : exact;
   const float base = fabs(max * kept) > 0x1p17 ? max : 0.0f;
-  const double top = ((double)max - base) * kept, shift = rint(top);
-  return (pc_terms){vf_set1(base), vf_set1((float)kept), vf_set1((float)(kept - (double)(float)kept)), vf_set1((float)shift),
-                    (top - shift) * 0x1.62e42fefa39efp-1};
+  const double top = ((double)max - base) * kept, down = rint(top) - 24.0;
+  return (pc_terms){base, (float)kept, (float)(kept - (double)(float)kept), (float)(0x1.8p23 - down),
+                    (top - down) * 0x1.62e42fefa39efp-1};
 }
 
 PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, vf16 *e) {
-  vf16 z[PC_TOGETHER], h[PC_TOGETHER], d[PC_TOGETHER];
-  PC_OF_EACH(count) z[c] = vf_sub(x[c], t->base);
-  PC_OF_EACH(count) h[c] = vf_mul(z[c], t->c);
-  PC_OF_EACH(count) d[c] = vf_fnma(z[c], t->c, h[c]);
-  PC_OF_EACH(count) d[c] = vf_fnma(z[c], t->c_low, d[c]);
-  vf_exp2_each(count, h, d, t->shift, e);
+  vf16 z[PC_TOGETHER], n[PC_TOGETHER], f[PC_TOGETHER], q[PC_TOGETHER];
+  PC_OF_EACH(count) z[c] = vf_sub(x[c], vf_set1(t->base));
+  PC_OF_EACH(count) n[c] = vf_fma(z[c], vf_set1(t->c), vf_set1(t->integer));
+  PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c), vf_sub(vf_set1(t->integer), n[c]));
+  PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c_low), f[c]);
+  vf_exp2_each(count, f, q);
+  PC_OF_EACH(count) {
+    const vi16 bits = vi_add(vi_from_bits(q[c]), vi_shl(vi_from_bits(n[c]), 23));
+    e[c] = vf_from_bits(vi_select(vf_lt(vf_set1(0x1.8p23f - 126.0f), n[c]), bits, vi_zero()));
+  }
 }
 
 PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
@@ -87,30 +99,35 @@ PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
   return e;
 }
 
-/* The sum of a row's terms; the terms themselves go to `keep`, if given. */
-static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *keep) {
+/* What is read and written after a row, for the caches. */
+typedef struct { const float *x; float *kept; } pc_next;
+
+/* The sum of a row's terms; the terms themselves go to `kept`, if given. */
+static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *kept, pc_next next) {
   enum { PART = PC_TOGETHER * LANES };
   const pc_terms t = *terms;
   vd16 lanes = vd_zero();
-  int64_t i = 0;
-  for (; i + PART <= n; i += PART) {
-    vf16 e[PC_TOGETHER];
-    PC_OF_EACH(PC_TOGETHER) e[c] = vf_load(x + i + c * LANES);
-    pc_term_each(PC_TOGETHER, e, &t, e);
-    if (keep)
-      PC_OF_EACH(PC_TOGETHER) vf_store(keep + i + c * LANES, e[c]);
-    for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
-  }
-  for (; i < n; i += 2 * LANES) { /* what is missing of a pair adds nothing */
+  for (int64_t i = 0; i < n; i += PART) {
     const int64_t left = n - i;
-    vf16 e = pc_term(pc_load_row(x + i, left), &t);
-    if (keep) pc_store_row(keep + i, left, e);
-    if (left > LANES) {
-      const vf16 other = pc_term(pc_load_row(x + i + LANES, left - LANES), &t);
-      if (keep) pc_store_row(keep + i + LANES, left - LANES, other);
-      e = vf_add(e, other);
+    vf16 e[PC_TOGETHER];
+    if (left >= PART) {
+      PC_OF_EACH(PC_TOGETHER) {
+        e[c] = vf_load(x + i + c * LANES);
+        __builtin_prefetch(next.x + i + c * LANES);
+      }
+      pc_term_each(PC_TOGETHER, e, &t, e);
+      if (kept)
+        PC_OF_EACH(PC_TOGETHER) {
+          vf_store(kept + i + c * LANES, e[c]);
+          __builtin_prefetch(next.kept + i + c * LANES, 1);
+        }
+    } else { /* what is missing adds nothing */
+      PC_OF_EACH(PC_TOGETHER) e[c] = pc_load_row(x + i + c * LANES, left - c * LANES);
+      pc_term_each(PC_TOGETHER, e, &t, e);
+      if (kept)
+        PC_OF_EACH(PC_TOGETHER) pc_store_row(kept + i + c * LANES, left - c * LANES, e[c]);
     }
-    lanes = vd_add_vf(lanes, e);
+    for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
   }
   return vd_fold_add(lanes);
 }

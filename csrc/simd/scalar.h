@@ -93,6 +93,7 @@ PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_EACH(vf16, x.v[i] == x.v[i] ? ldex
 /* -- comparison and choice; NaN compares false */
 PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { PC_EACH(vm16, a.v[i] < b.v[i]); }
 PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { PC_EACH(vm16, a.v[i] == b.v[i]); }
+PC_INLINE vm16 vf_unordered(vf16 a, vf16 b) { PC_EACH(vm16, a.v[i] != a.v[i] || b.v[i] != b.v[i]); } /* either NaN */
 PC_INLINE vm16 vf_isnan(vf16 a) { PC_EACH(vm16, a.v[i] != a.v[i]); }
 PC_INLINE vf16 vf_select(vm16 m, vf16 a, vf16 b) { PC_EACH(vf16, m.v[i] ? a.v[i] : b.v[i]); }
 PC_INLINE vm16 vi_eq(vi16 a, vi16 b) { PC_EACH(vm16, a.v[i] == b.v[i]); }

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, fma
+from .arithmetic import FAST, bits_float, float_bits, fma
 from .elementary import exp2, exp_f32, larger, log64, log_f32
 
 __all__ = ["exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_f32", "logsumexp_f32",
@@ -11,12 +11,15 @@ __all__ = ["exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax
 
 f32, f64 = np.float32, np.float64
 LANES, BLOCK = 16, 1024
-INFINITY, NAN, ZERO, HALF = f32(np.inf), f32(np.nan), f32(0), f32(0.5)
+INFINITY, NAN, ZERO = f32(np.inf), f32(np.nan), f32(0)
 SMALLEST, LARGEST = float(np.finfo(f32).tiny), float(np.finfo(f32).max)
+MOST = np.finfo(f32).max
 LOG2E = float.fromhex("0x1.71547652b82fep+0")
 LOG2 = float.fromhex("0x1.62e42fefa39efp-1")
 BEND = tuple(f32(float.fromhex(c)) for c in (
     "0x1.fffffep-2", "-0x1.555354p-3", "0x1.5556d6p-5", "-0x1.13182ep-7", "0x1.6cd0d0p-10"))
+INTEGER, LEAST = 1.5 * 2.0**23, f32(1.5 * 2.0**23 - 126)
+QUARTER, NEAR = f32(0.25), f32(0.25)
 FINITE, EMPTY, UNKNOWN = 0, 1, 2
 
 
@@ -33,44 +36,43 @@ def fold(lanes):  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def row_max(x):  # type: ignore[no-untyped-def]
+    """The largest element, NaN if any is."""
     top = -INFINITY
     for v in x:
+        if v != v:
+            return NAN
         top = larger(v, top)
     return top
 
 
 @njit(**FAST)
-def has_nan(x):  # type: ignore[no-untyped-def]
-    return np.isnan(x).any()
-
-
-@njit(**FAST)
-def classify(x, top):  # type: ignore[no-untyped-def]
-    if top == INFINITY:
-        return UNKNOWN
-    if top > -INFINITY:
-        return FINITE
-    return UNKNOWN if has_nan(x) else EMPTY
+def classify(top):  # type: ignore[no-untyped-def]
+    if top < INFINITY:
+        return FINITE if top > -INFINITY else EMPTY
+    return UNKNOWN
 
 
 @njit(**FAST)
 def terms_of(top, temperature):  # type: ignore[no-untyped-def]
-    """base, log2(e)/T in two floats, shift and rest: pc_terms_of of csrc/kernels/softmax.h."""
+    """base, log2(e)/T in two floats, integer and rest: pc_terms_of of csrc/kernels/softmax.h."""
     kept = min(max(LOG2E / temperature, SMALLEST), LARGEST)
     c = f32(kept)
     base = top if abs(f64(top) * kept) > 2.0**17 else ZERO
     above = (f64(top) - f64(base)) * kept
-    shift = np.rint(above)
-    return base, c, f32(kept - f64(c)), f32(shift), (above - shift) * LOG2
+    down = np.rint(above) - 24.0
+    return base, c, f32(kept - f64(c)), f32(INTEGER - down), (above - down) * LOG2
 
 
 @njit(**FAST)
 def term(x, terms):  # type: ignore[no-untyped-def]
-    """2^((x - base) c - shift)."""
-    base, c, c_low, shift, _ = terms
+    """2^(24 - shift + (x - base) c)."""
+    base, c, c_low, integer, _ = terms
     z = x - base
-    h = z * c
-    return exp2(h, fma(-z, c_low, fma(-z, c, h)), shift)
+    n = fma(z, c, integer)
+    if not n > LEAST:
+        return ZERO
+    q = exp2(fma(z, c_low, fma(z, c, integer - n)))
+    return bits_float(np.int32(float_bits(q) + (float_bits(n) << 23)))
 
 
 @njit(**FAST)
@@ -90,7 +92,7 @@ def softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
     for i in range(x.shape[0]):
         row = x[i]
         top = row_max(row)
-        kind = classify(row, top)
+        kind = classify(top)
         if kind != FINITE:
             y[i] = ZERO if kind == EMPTY else NAN
             continue
@@ -109,7 +111,7 @@ def log_softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
     for i in range(x.shape[0]):
         row = x[i]
         top = row_max(row)
-        kind = classify(row, top)
+        kind = classify(top)
         if kind != FINITE:
             y[i] = -INFINITY if kind == EMPTY else NAN
             continue
@@ -123,7 +125,7 @@ def log_softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
 def logsumexp_f32(x, temperature, y):  # type: ignore[no-untyped-def]
     for i in range(x.shape[0]):
         top = row_max(x[i])
-        kind = classify(x[i], top)
+        kind = classify(top)
         if kind != FINITE:
             y[i] = -INFINITY if kind == EMPTY else NAN
         else:
@@ -132,11 +134,33 @@ def logsumexp_f32(x, temperature, y):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
+def gap_of(apart, base_t, base_s, temperature):  # type: ignore[no-untyped-def]
+    """The bases and `apart` in quarters, the latter in two floats, and 4/T."""
+    c = max(-LARGEST, min(0.25 * apart, LARGEST))
+    high = f32(c)
+    return QUARTER * base_t, QUARTER * base_s, high, f32(c - f64(high)), f32(min(4.0 / temperature, LARGEST))
+
+
+@njit(**FAST)
+def gap_between(t, s, gap):  # type: ignore[no-untyped-def]
+    """(t - s - apart)/T: gap_between of csrc/kernels/distill.c."""
+    base_t, base_s, apart_high, apart_low, factor = gap
+    t, s = fma(t, QUARTER, -base_t), fma(s, QUARTER, -base_s)
+    high = t - s
+    of_s = t - high
+    of_t = high + of_s
+    low = (t - of_t) - (s - of_s)
+    rest = larger(low - apart_low, -MOST)
+    return ((high - apart_high) + rest) * factor
+
+
+@njit(**FAST)
 def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-untyped-def]
     student, teacher = terms_of(top_s, temperature), terms_of(top_t, temperature)
     sum_s, sum_t = sum_terms(s, student), sum_terms(t, teacher)
-    inverse = 1.0 / temperature
     shift = (teacher[4] - student[4]) - log64(sum_t / sum_s)
+    apart = (f64(top_t) - f64(teacher[0])) - (f64(top_s) - f64(student[0])) - shift * temperature
+    gap = gap_of(apart, teacher[0], student[0], temperature)
     rs, rt = f32(1.0 / sum_s), f32(1.0 / sum_t)
     kl, drift = np.zeros(LANES), np.zeros(LANES)
     kl_lanes, drift_lanes = np.zeros(LANES, f32), np.zeros(LANES, f32)
@@ -145,13 +169,14 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
         for i in range(block, min(block + BLOCK, len(s))):
             q = term(s[i], student) * rs
             p = term(t[i], teacher) * rt
-            d = f32(fma((f64(t[i]) - f64(top_t)) - (f64(s[i]) - f64(top_s)), inverse, shift))
+            d = gap_between(t[i], s[i], gap)
             excess = q - p
-            if abs(d) < HALF:
+            dd = d * d
+            if dd < NEAR:
                 g = fma(BEND[4], d, BEND[3])
                 g = fma(g, d, BEND[2])
                 g = fma(g, d, BEND[1])
-                bend = d * d * fma(g, d, BEND[0])
+                bend = dd * fma(g, d, BEND[0])
                 kl_lanes[i % LANES] += p * bend
                 drift_lanes[i % LANES] += p * (bend - d)
             else:
@@ -182,14 +207,13 @@ def cross_entropy(s, top, label, step, grad):  # type: ignore[no-untyped-def]
 @njit(**FAST)
 def loss_of_row(s, t, labels, row, temperature, soft, hard, scale, grad):  # type: ignore[no-untyped-def]
     top_s, top_t = row_max(s), row_max(t)
-    kind_s, kind_t = classify(s, top_s), classify(t, top_t)
-    empty = kind_s == EMPTY or kind_t == EMPTY
-    if kind_s == UNKNOWN or kind_t == UNKNOWN or (empty and (has_nan(s) or has_nan(t))):
+    kind_s, kind_t = classify(top_s), classify(top_t)
+    if kind_s == UNKNOWN or kind_t == UNKNOWN:
         if grad is not None:
             grad[:] = NAN
         return np.nan
     loss = 0.0
-    if empty:
+    if kind_s == EMPTY or kind_t == EMPTY:
         if grad is not None:
             grad[:] = ZERO
     else:

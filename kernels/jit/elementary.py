@@ -16,7 +16,7 @@ LOG = tuple(f32(float.fromhex(c)) for c in (
     "0x1.05620cp-3", "-0x1.38d1e2p-4"))
 LOG2E, LOG2E_LOW = f32(float.fromhex("0x1.715476p+0")), f32(float.fromhex("0x1.4ae0cp-26"))
 LOG2_HIGH, LOG2_LOW = f32(float.fromhex("0x1.62e4p-1")), f32(float.fromhex("0x1.7f7d1cp-20"))
-EXP_MIN, EXP_MAX, LEAST = f32(-104), f32(89), f32(-151)
+EXP_MIN, EXP_MAX = f32(-104), f32(89)
 NORMAL, LIFT, LIFTED = f32(2.0**-126), f32(2.0**23), f32(23)
 ROOT_HALF_BITS = np.int32(0x3F3504F3)
 ROOT_HALF, LOG2 = float.fromhex("0x1.6a09e667f3bcdp-1"), float.fromhex("0x1.62e42fefa39efp-1")
@@ -51,27 +51,23 @@ def scale2(x, n):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def exp2(h, d, shift):  # type: ignore[no-untyped-def]
-    """2^(h - d - shift); 0 below 2^-151."""
-    whole = f32(np.rint(h))
-    n = whole - shift
-    if n < LEAST:
-        return ZERO
-    f = (h - whole) - d
+def exp2(f):  # type: ignore[no-untyped-def]
+    """2^f, |f| <= 1/2 and a little."""
     q = EXP[5]
     q = fma(q, f, EXP[4])
     q = fma(q, f, EXP[3])
     q = fma(q, f, EXP[2])
     q = fma(q, f, EXP[1])
     q = fma(q, f, EXP[0])
-    return scale2(fma(q, f, ONE), n)
+    return fma(q, f, ONE)
 
 
 @njit(**FAST)
 def exp(x):  # type: ignore[no-untyped-def]
     x = smaller(EXP_MAX, larger(EXP_MIN, x))
     h = x * LOG2E
-    return exp2(h, fma(-x, LOG2E_LOW, fma(-x, LOG2E, h)), ZERO)
+    whole = f32(np.rint(h))
+    return scale2(exp2((h - whole) - fma(-x, LOG2E_LOW, fma(-x, LOG2E, h))), whole)
 
 
 @njit(**FAST)

@@ -98,6 +98,7 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   FLOAT(vf_scale2, vf_scale2(F(a), F(b)))                                              \
   BITS(vf_lt, vf_lt(F(a), F(b)))                                                       \
   BITS(vf_eq, vf_eq(F(a), F(b)))                                                       \
+  BITS(vf_unordered, vf_unordered(F(a), F(b)))                                         \
   BITS(vf_isnan, vf_isnan(F(a)))                                                       \
   FLOAT(vf_select, vf_select(MASK(c), F(a), F(b)))                                     \
   BITS(vi_eq, vi_eq(I(a), I(b)))                                                       \
