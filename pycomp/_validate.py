@@ -38,7 +38,8 @@ def _plain(a: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def contiguous(a: NDArray[Any]) -> NDArray[Any]:
     """``a`` in C order and aligned, copied if it must be."""
-    return np.require(a, requirements=("C", "A"))
+    flags = a.flags
+    return a if flags.c_contiguous and flags.aligned else np.require(a, requirements=("C", "A"))
 
 
 def rows(a: NDArray[Any]) -> NDArray[Any]:
@@ -134,6 +135,8 @@ def activation_code(activation: Any) -> int:
 
 def positive(value: Any, name: str) -> float:
     """A finite number above zero."""
+    if type(value) is float and 0.0 < value < math.inf:
+        return value
     number = real(value, name)
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{name} is {value!r}, expected a finite number above 0")
@@ -156,6 +159,8 @@ def real(value: Any, name: str) -> float:
 
 def integer(value: Any, name: str, low: int, high: int | None = None) -> int:
     """An integer of at least ``low`` and, if given, at most ``high``."""
+    if type(value) is int and low <= value and (high is None or value <= high):
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} is {value!r}, expected an integer")
     if value < low or (high is not None and value > high):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from pycomp.kernels import dispatch
 
 from .._sums import total
-from .._validate import FLOAT32, fraction, rows
+from .._validate import FLOAT32, fraction, positive, rows
 from ._divergences import divergence
 from ._double import Doubles
 from ._rows import (
@@ -192,10 +193,9 @@ def _by_kernel(
     ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
 ) -> Result:
     shape, classes = student.shape[:-1], student.shape[-1]
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     s, t = (rows(a.astype(FLOAT32, copy=False).reshape(count, classes)) for a in (student, teacher))
     known = None if labels is None else as_labels(labels, shape)
-    each = temperatures(temperature, shape)
     kept = counted(mask, known, ignore_index, shape)
     if known is not None:
         check_labels(known, kept, classes)
@@ -203,12 +203,10 @@ def _by_kernel(
     scale = 1.0 / divisor(reduction, w, kept)
     losses = np.zeros(count)
     grad = np.zeros((count, classes), FLOAT32) if return_grad else None
-    for value in np.unique(each[kept]).tolist():
-        chosen = kept & (each == value)
-        part: Any = slice(None) if chosen.all() else np.flatnonzero(chosen)
+    for value, part in _alike(temperature, kept, shape):
         soft = (value**2 if scale_by_t2 else 1.0) * (1.0 if known is None else alpha)
         operands = (rows(s[part]), rows(t[part]), None if known is None else np.ascontiguousarray(known[part]), value)
-        found = np.empty(int(chosen.sum()))
+        found = np.empty(len(operands[0]))
         if grad is None:
             dispatch.kd_loss_f32(*operands, soft, 1.0 - alpha, found)
         else:
@@ -228,12 +226,24 @@ def _by_kernel(
     return loss if grad is None else (loss, grad.astype(student.dtype, copy=False).reshape(student.shape))
 
 
+def _alike(
+    temperature: Any, kept: NDArray[np.bool_], shape: tuple[int, ...]
+) -> list[tuple[float, slice | NDArray[np.int64]]]:
+    """The rows that count, by their temperature: a slice where these are all."""
+    everything = slice(None)
+    if not np.ndim(temperature):
+        return [(positive(temperature, "temperature"), everything if kept.all() else np.flatnonzero(kept))]
+    each = temperatures(temperature, shape)
+    parts = ((value, np.flatnonzero(kept & (each == value))) for value in np.unique(each[kept]).tolist())
+    return [(value, everything if len(part) == len(kept) else part) for value, part in parts]
+
+
 def _in_double(
     student: NDArray[Any], teacher: NDArray[Any], labels: Any, temperature: Any, alpha: float, smoothing: float,
     mask: Any, weights: Any, ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool,
     return_grad: bool,
 ) -> Result:
-    logits = teacher.reshape(int(np.prod(teacher.shape[:-1])), teacher.shape[-1])
+    logits = teacher.reshape(math.prod(teacher.shape[:-1]), teacher.shape[-1])
 
     def rows_of(chosen: NDArray[np.int64]) -> tuple[Doubles]:
         t: Doubles = logits[chosen].astype(np.float64)

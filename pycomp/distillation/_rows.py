@@ -5,6 +5,7 @@ A loss is a function of a chunk of rows in float64; everything around it is here
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._sums import total
-from .._validate import positive
+from .._validate import FLOAT32, positive
 from ._double import Doubles, exp, log
 
 CHUNK = 1 << 18
@@ -27,6 +28,8 @@ Result = float | NDArray[np.float64] | tuple[float | NDArray[np.float64], NDArra
 
 def as_floats(a: Any, name: str) -> NDArray[Any]:
     """``a`` as an array of float16, bfloat16, float32 or float64 in native byte order; never a copy."""
+    if type(a) is np.ndarray and a.dtype is FLOAT32:
+        return a
     if isinstance(a, (np.ma.MaskedArray, np.matrix)) or not (hasattr(a, "__array__") or hasattr(a, "__dlpack__")):
         raise TypeError(f"{name} is a {type(a).__name__}, expected an array of floats")
     array = np.asarray(a)
@@ -74,7 +77,7 @@ def vector(a: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
 def temperatures(temperature: Any, shape: tuple[int, ...]) -> Doubles:
     """One temperature a row, from a number or an array of the rows' shape."""
     if not np.ndim(temperature):
-        return np.full(int(np.prod(shape)), positive(temperature, "temperature"))
+        return np.full(math.prod(shape), positive(temperature, "temperature"))
     t = vector(as_floats(temperature, "temperature"), "temperature", shape).astype(np.float64)
     if not (np.isfinite(t) & (t > 0)).all():
         raise ValueError(f"temperature holds {t[~(np.isfinite(t) & (t > 0))][0]}, expected finite numbers above 0")
@@ -83,7 +86,7 @@ def temperatures(temperature: Any, shape: tuple[int, ...]) -> Doubles:
 
 def counted(mask: Any, labels: Labels | None, ignore_index: int | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Which rows count: those that the mask keeps and whose label is not ``ignore_index``."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     kept = np.ones(count, np.bool_)
     if mask is not None:
         mask = vector(mask, "mask", shape)
@@ -99,7 +102,7 @@ def counted(mask: Any, labels: Labels | None, ignore_index: int | None, shape: t
 
 def row_weights(weights: Any, shape: tuple[int, ...]) -> Doubles:
     if weights is None:
-        return np.ones(int(np.prod(shape)))
+        return np.ones(math.prod(shape))
     w = vector(as_floats(weights, "weights"), "weights", shape).astype(np.float64)
     if not (np.isfinite(w) & (w >= 0)).all():
         raise ValueError(f"weights holds {w[~(np.isfinite(w) & (w >= 0))][0]}, expected finite numbers of at least 0")
@@ -140,7 +143,7 @@ def reduced(
     if student.ndim == 0:
         raise ValueError("student has no dimensions, expected at least one")
     shape, classes = student.shape[:-1], student.shape[-1]
-    logits = student.reshape(-1, classes) if student.size else student.reshape(int(np.prod(shape)), classes)
+    logits = student.reshape(-1, classes) if student.size else student.reshape(math.prod(shape), classes)
     if teacher_rows is None:
         teacher = as_floats(teacher, "teacher")
         if teacher.shape != student.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -187,11 +188,11 @@ def _rows(x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any) -> tuple
         raise ValueError("x has no dimensions, expected at least one")
     temperature = positive(temperature, "temperature")
     axis = integer(axis, "axis", -x.ndim, x.ndim - 1) % x.ndim
-    values = _masked(x, axis, mask, lengths)
-    moved = contiguous(values if axis == x.ndim - 1 else np.moveaxis(values, axis, -1))
-    count = moved.shape[-1]
-    rows = moved.reshape(moved.size // count, count) if count else moved.reshape(int(np.prod(moved.shape[:-1])), 0)
-    return x, rows.astype(np.float64 if x.dtype == np.float64 else np.float32, copy=False), temperature, axis
+    values = x if mask is None and lengths is None else _masked(x, axis, mask, lengths)
+    rows = contiguous(values if axis == x.ndim - 1 else np.moveaxis(values, axis, -1))
+    if rows.ndim != 2:
+        rows = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
+    return x, rows.astype(np.float32) if rows.dtype.itemsize == 2 else rows, temperature, axis
 
 
 def _masked(x: NDArray[Any], axis: int, mask: Any, lengths: Any) -> NDArray[Any]:
@@ -226,9 +227,9 @@ def _along(
     """The kernel over rows of ``x`` along ``axis``."""
     x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
     y = result(out, x.shape, x.dtype, () if out is x else (x,), whole=True)
-    direct = axis == x.ndim - 1 and y.dtype == rows.dtype
-    target = y.reshape(rows.shape) if direct else np.empty_like(rows)
-    (double if rows.dtype == np.float64 else single)(rows, temperature, target)
+    direct = axis == x.ndim - 1 and y.dtype.itemsize == rows.dtype.itemsize
+    target = y if direct and y.ndim == 2 else y.reshape(rows.shape) if direct else np.empty_like(rows)
+    (double if rows.dtype.itemsize == 8 else single)(rows, temperature, target)
     if check_finite and target.size and np.isnan(target[:, 0]).any():
         raise ValueError("x holds NaN or +inf")
     if not direct:
