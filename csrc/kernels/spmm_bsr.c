@@ -12,7 +12,8 @@ enum {
   WIDEST = PC_TILE_VECTORS(1),
   PART = 128 * 1024,   /* floats of x in a block: 512 KB, which L2 holds */
   WAITING = 16 * 1024, /* floats of unfinished chains: 64 KB of stack */
-  STRIPS = 64          /* strips in a group */
+  STRIPS = 64,         /* strips in a group */
+  AHEAD = 1024         /* floats of blocks between reading and asking: 4 KB, or less of small blocks */
 };
 
 typedef struct {
@@ -38,6 +39,7 @@ static int wide(int rows) { (void)rows; return PC_TILE_VECTORS(rows); }
 PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, strip *s, int64_t stop, float *chains, int first) {
   vf16 acc[PC_TILE_ROWS][WIDEST];
   const int64_t apart = LANES * j->k, w = j->w, size = j->h * w, end = j->indptr[s->block_row + 1];
+  const int64_t ahead = size >= AHEAD ? size : size * 8 <= AHEAD ? size * 8 : AHEAD / size * size;
   if (!first && (s->at == end || j->indices[s->at] >= stop)) return;
 #pragma GCC unroll 8
   for (int a = 0; a < rows; a++)
@@ -46,6 +48,7 @@ PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, stri
   int64_t p = s->at;
   for (; p < end && j->indices[p] < stop; p++) {
     const float *from = x + LANES * w * j->indices[p], *block = j->data + size * p + s->row * w;
+    for (int64_t q = 0; q < rows * w; q += LANES) __builtin_prefetch(block + ahead + q);
     for (int64_t l = 0; l < w; l++, from += LANES) {
       vf16 part[WIDEST];
 #pragma GCC unroll 8
