@@ -65,10 +65,21 @@ PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return (vi16){_mm256_cvtepu8_epi32
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return (vi16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return (vi16){_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))}; }
 PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return (vf16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))}; }
-/* Loads one by one: the gather instruction is slower on most CPUs that stop at AVX2, and QEMU 7.2 gets it wrong. */
-#define PC_PICK(set, p, at) set((p)[(at)[0]], (p)[(at)[1]], (p)[(at)[2]], (p)[(at)[3]], (p)[(at)[4]], (p)[(at)[5]], (p)[(at)[6]], (p)[(at)[7]])
-PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) { return (vf16){PC_PICK(_mm256_setr_ps, p, at), PC_PICK(_mm256_setr_ps, p, at + 8)}; }
-PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) { return (vi16){PC_PICK(_mm256_setr_epi32, p, at), PC_PICK(_mm256_setr_epi32, p, at + 8)}; }
+/* Loads one by one, four places at a time: the gather instruction is slower on most CPUs that stop at AVX2, and QEMU 7.2
+ * gets it wrong. */
+typedef float __attribute__((may_alias)) pc_any;
+PC_INLINE __m128 pc_pick4(const pc_any *p, const uint16_t *at) {
+  uint64_t four;
+  __builtin_memcpy(&four, at, sizeof four);
+  return _mm_setr_ps(p[four & 0xffff], p[four >> 16 & 0xffff], p[four >> 32 & 0xffff], p[four >> 48]);
+}
+PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) {
+  return (vf16){_mm256_set_m128(pc_pick4(p, at + 4), pc_pick4(p, at)), _mm256_set_m128(pc_pick4(p, at + 12), pc_pick4(p, at + 8))};
+}
+PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) {
+  const vf16 bits = vf_gather((const float *)(const void *)p, at);
+  return (vi16){_mm256_castps_si256(bits.a), _mm256_castps_si256(bits.b)};
+}
 /* Each byte of a word is a lane: 1 where its bit is set; multiplied, it becomes the count of those below it. */
 PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) {
   const uint64_t ones = 0x0101010101010101, apart = (bits & 0xff) * ones & 0x8040201008040201;

@@ -36,8 +36,20 @@ PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_lo
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
 PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) { return _mm512_i32gather_ps(vi_load_u16(at), p, 4); }
-PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) { return _mm512_i32gather_epi32(vi_load_u16(at), p, 4); }
+/* Loads one by one, four places at a time: on Zen 4 the gather instruction takes twice as long, and on Intel's CPUs before
+ * Sapphire Rapids the cure of a leak (GDS) makes it slow. */
+typedef float __attribute__((may_alias)) pc_any;
+PC_INLINE __m128 pc_pick4(const pc_any *p, const uint16_t *at) {
+  uint64_t four;
+  __builtin_memcpy(&four, at, sizeof four);
+  return _mm_setr_ps(p[four & 0xffff], p[four >> 16 & 0xffff], p[four >> 32 & 0xffff], p[four >> 48]);
+}
+PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) {
+  const __m256 low = _mm256_set_m128(pc_pick4(p, at + 4), pc_pick4(p, at));
+  const __m256 high = _mm256_set_m128(pc_pick4(p, at + 12), pc_pick4(p, at + 8));
+  return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+}
+PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) { return _mm512_castps_si512(vf_gather((const float *)(const void *)p, at)); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p)); }
 
 /* -- constants */
