@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 PAD = np.float32(-0.0)
 TILE, SLICE = 4, 16
 """Rows of a tile for many rows of x (spmm_tiles), and for one (spmv_sell)."""
-BLOCK = 128
-"""Columns of a block: with 64 rows of x, 32 KB, which L1 holds beside what streams through it."""
+LEAST_BLOCK, MOST_BLOCK = 128, 1024
+"""Columns of a block: with 64 rows of x 32 KB, which L1 holds beside what streams through it, or 256 KB, which L2 holds."""
+ENTRIES_A_VISIT = 10
+"""Where a row has fewer entries in a block, its chains' way to the registers and back costs more than L2 does."""
 MOST_ROWS, FEW_ROWS = 256, 64
 """Rows of a group, whose chains wait together; of a small matrix, so that it has groups enough for threads."""
 MOST_COLUMNS = 2**16 - 1
@@ -60,7 +62,10 @@ def starts_of(counts: Ints) -> Ints:
 def tiles(indices: Ints, indptr: Ints, k: int) -> Tiles:
     """For products with many rows: four rows, columns by blocks, chains by groups."""
     n = len(indptr) - 1
-    return _interleaved(indices, indptr, k, TILE, BLOCK, MOST_ROWS if n >= 8 * MOST_ROWS else FEW_ROWS)
+    block = LEAST_BLOCK
+    while block < min(k, MOST_BLOCK) and len(indices) * block < ENTRIES_A_VISIT * n * k:
+        block *= 2
+    return _interleaved(indices, indptr, k, TILE, block, MOST_ROWS if n >= 8 * MOST_ROWS else FEW_ROWS)
 
 
 def slices(indices: Ints, indptr: Ints, k: int) -> Tiles:

@@ -108,7 +108,8 @@ def csr_sample(rng, n, k, nnz=None):
     if nnz is None:
         filled = rng.random((n, k)) < rng.choice([0.0, 0.1, 0.5, 1.0], size=(n, 1), p=[0.2, 0.4, 0.3, 0.1])
     else:
-        filled = rng.random((n, k)) < nnz / (n * k)
+        drawn = rng.random((n, k))
+        filled = drawn <= np.partition(drawn, nnz - 1, axis=None)[nnz - 1] if nnz else np.zeros((n, k), np.bool_)
     indptr = np.zeros(n + 1, np.int64)
     np.cumsum(filled.sum(axis=1), out=indptr[1:])
     indices = np.nonzero(filled)[1].astype(np.int32)
