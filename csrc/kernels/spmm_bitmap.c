@@ -23,7 +23,7 @@ typedef struct {
 } job;
 
 /* Rows i .. i + rows of x against `count` slices. */
-PC_INLINE void slices(int rows, int count, const job *j, int64_t i, int64_t slice) {
+PC_INLINE void slices(int amd, int rows, int count, const job *j, int64_t i, int64_t slice) {
   vf16 acc[FLIGHT][ROWS];
   const float *v[FLIGHT], *x = j->x + i * j->ldx;
   const uint16_t *bits = j->bits + slice * j->k;
@@ -38,7 +38,7 @@ PC_INLINE void slices(int rows, int count, const job *j, int64_t i, int64_t slic
     for (int g = 0; g < count; g++) {
       const uint32_t b = bits[g * j->k + l];
       const vm16 stored = vm_from_bits(b);
-      const vf16 w = vf_expand(v[g], b);
+      const vf16 w = amd ? vf_spread(v[g], b) : vf_expand(v[g], b);
       __builtin_prefetch(v[g] + AHEAD);
       v[g] += __builtin_popcount(b);
 #pragma GCC unroll 4
@@ -59,20 +59,24 @@ PC_INLINE void slices(int rows, int count, const job *j, int64_t i, int64_t slic
   }
 }
 
-PC_INLINE void run_slices(int rows, const job *j, int64_t i, int64_t begin, int64_t end) {
+PC_INLINE void run_slices(int amd, int rows, const job *j, int64_t i, int64_t begin, int64_t end) {
   int64_t slice = begin;
-  for (; slice + FLIGHT <= end; slice += FLIGHT) slices(rows, FLIGHT, j, i, slice);
-  for (; slice < end; slice++) slices(rows, 1, j, i, slice);
+  for (; slice + FLIGHT <= end; slice += FLIGHT) slices(amd, rows, FLIGHT, j, i, slice);
+  for (; slice < end; slice++) slices(amd, rows, 1, j, i, slice);
+}
+
+PC_INLINE void run_rows(int amd, const job *j, int64_t begin, int64_t end) {
+  for (int64_t i = 0; i < j->end.m; i += ROWS) switch (j->end.m - i) {
+      case 1: run_slices(amd, 1, j, i, begin, end); break;
+      case 2: run_slices(amd, 2, j, i, begin, end); break;
+      case 3: run_slices(amd, 3, j, i, begin, end); break;
+      default: run_slices(amd, ROWS, j, i, begin, end);
+    }
 }
 
 static void run(int64_t begin, int64_t end, const void *context) {
-  const job *j = context;
-  for (int64_t i = 0; i < j->end.m; i += ROWS) switch (j->end.m - i) {
-      case 1: run_slices(1, j, i, begin, end); break;
-      case 2: run_slices(2, j, i, begin, end); break;
-      case 3: run_slices(3, j, i, begin, end); break;
-      default: run_slices(ROWS, j, i, begin, end);
-    }
+  if (pc_cpu_is_amd()) run_rows(1, context, begin, end);
+  else run_rows(0, context, begin, end);
 }
 
 int PC_FN(spmm_bitmap_f32)(int64_t m, int64_t k, int64_t n, int64_t stored, const float *x, int64_t ldx,

@@ -52,6 +52,18 @@ unsigned pc_cpu_features(void) {
   return found;
 }
 
+int pc_cpu_is_amd(void) {
+  static int answer; /* 0: not asked yet; 1: yes; 2: no: a virtual machine takes long to answer */
+  int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
+  if (!known) {
+    uint32_t a, b = 0, c = 0, d = 0;
+    __get_cpuid(0, &a, &b, &c, &d);
+    known = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx ? 1 : 2;
+    __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
+  }
+  return known == 1;
+}
+
 enum { FTZ_DAZ_ROUNDING = 0xe040 }; /* MXCSR bits 15, 14-13 and 6 */
 
 /* Writing MXCSR stalls the pipeline, and its usual value needs no change. */
@@ -66,6 +78,8 @@ void pc_fp_leave(unsigned saved) {
 }
 
 #elif defined(__aarch64__)
+int pc_cpu_is_amd(void) { return 0; }
+
 #if defined(__linux__)
 #include <sys/auxv.h>
 enum { HWCAP_ASIMDDP_BIT = 20 };
@@ -89,6 +103,7 @@ void pc_fp_leave(unsigned saved) {
 
 #else
 unsigned pc_cpu_features(void) { return 0; }
+int pc_cpu_is_amd(void) { return 0; }
 unsigned pc_fp_enter(void) { return 0; }
 void pc_fp_leave(unsigned saved) { (void)saved; }
 #endif

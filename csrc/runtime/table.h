@@ -31,6 +31,9 @@ enum {
 };
 unsigned pc_cpu_features(void);
 
+/* AMD's CPUs (Zen 4) make a dozen operations of an instruction that spreads values by a mask. */
+int pc_cpu_is_amd(void);
+
 /* The contract assumes round-to-nearest and denormals kept, whatever the caller has set. */
 unsigned pc_fp_enter(void);
 void pc_fp_leave(unsigned saved);

@@ -89,6 +89,7 @@ PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) {
   return _mm256_and_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), rank), _mm256_castsi256_ps(lanes));
 }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return (vf16){pc_expand8(p, bits), pc_expand8(p + __builtin_popcount(bits & 0xff), bits >> 8)}; }
+PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { const __m256 v = _mm256_set1_ps(x); return (vf16){v, v}; }

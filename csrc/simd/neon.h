@@ -74,6 +74,7 @@ PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) {
   for (int i = 0; i < 16; i++) all[i] = bits >> i & 1 ? *p++ : 0.0f;
   return vf_load(all);
 }
+PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, vdupq_n_f32(x)); }
