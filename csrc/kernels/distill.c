@@ -5,12 +5,12 @@
  * KL keeps its meaning where the two agree. With d_i = log p_i - log q_i = ((t_i - max t) - (s_i - max s))/T - c, c the
  * logarithm of the ratio of the sums, and because sum p_i expm1(-d_i) = sum q_i - sum p_i = 0,
  *   KL = sum p_i d_i = sum p_i (d_i + expm1(-d_i)):
- * every term is at least 0 and of second order in d, so only relative errors remain. d is taken in float64 from the
- * raw logits. p_i expm1(-d_i) is q_i - p_i, or for |d_i| < 1/2 a polynomial. An error eta of c
- * adds expm1(eta) - eta to the sum; but then b = sum p_i expm1(-d_i) is expm1(eta), so b - log1p(b) is taken away.
+ * every term is at least 0 and of second order in d, so only relative errors remain. d is taken in two floats from the
+ * raw logits. p_i expm1(-d_i) is q_i - p_i, or for |d_i| < 1/2 a polynomial. An error eta of c adds expm1(eta) - eta to
+ * the sum; but then b = sum p_i expm1(-d_i), the sum less sum p_i d_i, is expm1(eta), so b - log1p(b) is taken away.
  * Where p_i = 0 the term is q_i, which the same identity asks for; where both are 0 it is 0.
  *
- * Sums: the lane rule. The terms of p and q, by pairs, in float64 lanes; those of KL in float32 lanes that are added to float64
+ * Sums: the lane rule. The terms of p and q, by pairs, in float64 lanes; those of KL and p_i d_i in float32 lanes that are added to float64
  * lanes every 1024 elements. Threads share rows. Limit: the float units, about 120 operations an element. */
 #include <stdlib.h>
 
@@ -77,9 +77,9 @@ typedef struct {
   gap gap;
 } rows;
 
-typedef struct { vf16 kl, drift; } sums;
+typedef struct { vf16 kl, pd; } sums;
 
-/* The part of KL and of sum p expm1(-d) that the next lanes have. */
+/* The part of KL and of sum p d that the next lanes have. */
 PC_INLINE sums diverge(const rows *r, int64_t i, int64_t left, sums to) {
   const vf16 s = pc_load_row(r->s + i, left), t = pc_load_row(r->t + i, left);
   const vf16 q = vf_mul(r->grad ? kept_terms(r->grad + i, left) : pc_term(s, &r->student), r->rs);
@@ -89,12 +89,12 @@ PC_INLINE sums diverge(const rows *r, int64_t i, int64_t left, sums to) {
   const vf16 pd = vf_select(vf_eq(p, vf_zero()), p, vf_mul(p, d));
   if (r->grad) pc_store_row(r->grad + i, left, vf_mul(r->step, excess));
   return (sums){vf_add(to.kl, vf_select(near, vf_mul(p, bend), vf_add(pd, excess))),
-                vf_add(to.drift, vf_select(near, vf_mul(p, vf_sub(bend, d)), excess))};
+                vf_add(to.pd, pd)};
 }
 
 static double divergence(int64_t n, const rows *of) {
   const rows r = *of;
-  vd16 kl = vd_zero(), drift = vd_zero();
+  vd16 kl = vd_zero(), pd = vd_zero();
   for (int64_t block = 0; block < n; block += BLOCK) {
     const int64_t end = n - block < BLOCK ? n : block + BLOCK;
     sums lanes = {vf_zero(), vf_zero()};
@@ -102,10 +102,10 @@ static double divergence(int64_t n, const rows *of) {
     for (; i + LANES <= end; i += LANES) lanes = diverge(&r, i, LANES, lanes);
     if (i < end) lanes = diverge(&r, i, end - i, lanes);
     kl = vd_add_vf(kl, lanes.kl);
-    drift = vd_add_vf(drift, lanes.drift);
+    pd = vd_add_vf(pd, lanes.pd);
   }
-  const double b = vd_fold_add(drift), total = vd_fold_add(kl) - b * b * (0.5 - b * (1.0 / 3.0)); /* b - log1p(b) */
-  return total < 0.0 ? 0.0 : total; /* NaN stays */
+  const double sum = vd_fold_add(kl), b = sum - vd_fold_add(pd), total = sum - b * b * (0.5 - b * (1.0 / 3.0));
+  return sum == INFINITY ? sum : total < 0.0 ? 0.0 : total; /* NaN stays */
 }
 
 /* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */

@@ -67,6 +67,7 @@ PC_INLINE __m256i pc_ranks(uint32_t bits) {
   return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)ranks[bits]));
 }
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) {
+  __asm__("" : "+r"(bits)); /* GCC 12 would take the low byte back from the mask register */
   const uint32_t low = bits & 0xff, high = bits >> 8;
   const __m256 a = _mm256_permutexvar_ps(pc_ranks(low), _mm256_loadu_ps(p));
   const __m256 b = _mm256_permutexvar_ps(pc_ranks(high), _mm256_loadu_ps(p + __builtin_popcount(low)));

@@ -162,33 +162,36 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
     apart = (f64(top_t) - f64(teacher[0])) - (f64(top_s) - f64(student[0])) - shift * temperature
     gap = gap_of(apart, teacher[0], student[0], temperature)
     rs, rt = f32(1.0 / sum_s), f32(1.0 / sum_t)
-    kl, drift = np.zeros(LANES), np.zeros(LANES)
-    kl_lanes, drift_lanes = np.zeros(LANES, f32), np.zeros(LANES, f32)
+    kl, pd = np.zeros(LANES), np.zeros(LANES)
+    kl_lanes, pd_lanes = np.zeros(LANES, f32), np.zeros(LANES, f32)
     for block in range(0, len(s), BLOCK):
-        kl_lanes[:], drift_lanes[:] = ZERO, ZERO
+        kl_lanes[:], pd_lanes[:] = ZERO, ZERO
         for i in range(block, min(block + BLOCK, len(s))):
             q = term(s[i], student) * rs
             p = term(t[i], teacher) * rt
             d = gap_between(t[i], s[i], gap)
             excess = q - p
             dd = d * d
+            share = p if p == ZERO else p * d
             if dd < NEAR:
                 g = fma(BEND[4], d, BEND[3])
                 g = fma(g, d, BEND[2])
                 g = fma(g, d, BEND[1])
                 bend = dd * fma(g, d, BEND[0])
                 kl_lanes[i % LANES] += p * bend
-                drift_lanes[i % LANES] += p * (bend - d)
             else:
-                kl_lanes[i % LANES] += (p if p == ZERO else p * d) + excess
-                drift_lanes[i % LANES] += excess
+                kl_lanes[i % LANES] += share + excess
+            pd_lanes[i % LANES] += share
             if grad is not None:
                 grad[i] = step * excess
         for j in range(LANES):
             kl[j] += f64(kl_lanes[j])
-            drift[j] += f64(drift_lanes[j])
-    b = fold(drift)
-    total = fold(kl) - b * b * (0.5 - b * (1.0 / 3.0))
+            pd[j] += f64(pd_lanes[j])
+    whole = fold(kl)
+    b = whole - fold(pd)
+    total = whole - b * b * (0.5 - b * (1.0 / 3.0))
+    if whole == np.inf:
+        return whole
     return 0.0 if total < 0.0 else total
 
 
