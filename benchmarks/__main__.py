@@ -39,7 +39,7 @@ CACHE_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they would slow Nu
 
 
 def ours(case: Case, level: str | None) -> Contender:
-    function, outputs = getattr(dispatch, case.kernel.name), case.outputs()
+    function, outputs = getattr(dispatch, case.kernel.name), [nudged(a, 0) for a in case.outputs()]
 
     def run() -> None:
         function(*case.inputs, *outputs)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycomp.kernels import dispatch
 
 from .._sums import total
-from .._validate import FLOAT32, fraction, positive, rows
+from .._validate import FLOAT32, fraction, fresh, positive, rows
 from ._divergences import divergence
 from ._double import Doubles
 from ._rows import (
@@ -202,7 +202,9 @@ def _by_kernel(
     w = row_weights(weights, shape)
     scale = 1.0 / divisor(reduction, w, kept)
     losses = np.zeros(count)
-    grad = np.zeros((count, classes), FLOAT32) if return_grad else None
+    grad = fresh((count, classes), FLOAT32) if return_grad else None
+    if grad is not None and not kept.all():
+        grad[~kept] = 0
     for value, part in _alike(temperature, kept, shape):
         soft = (value**2 if scale_by_t2 else 1.0) * (1.0 if known is None else alpha)
         operands = (rows(s[part]), rows(t[part]), None if known is None else np.ascontiguousarray(known[part]), value)
