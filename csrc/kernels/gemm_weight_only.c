@@ -1,8 +1,9 @@
 /* y[i,j] = activation(sum over groups t of scale[t,j] * (sum over l in t of x[i,l] * (w[l,j] - zero[t,j])) + bias[j] +
  * residual[i,j]): weights as codes, everything else float. One fma chain a group, and one over the groups.
  *
- * A unit of work is a band of rows by a tile of columns. Its codes become floats block by block on the stack, and tiles of
- * rows x vectors run down the block; where one tile has all the rows, codes become floats in its registers instead.
+ * A unit of work is a band of rows by a tile of columns, and tiles of rows x vectors run down its blocks. Each turns codes
+ * into floats in its registers: the units that do it are idle beside the fma. (Floats for all tiles of a band, made once
+ * in a buffer, were slower by a tenth.)
  * Limit: the fma units for m >= 16, below it the memory of the codes or turning them into floats. */
 #include <string.h>
 
@@ -10,9 +11,8 @@
 #include "table.h"
 
 enum {
-  BLOCK = 256,                              /* l at once: a panel of x is 8 KB, the floats of a tile 48 KB on AVX-512 */
-  STRIDE = BLOCK + 16,                      /* of a panel: keeps its rows out of each other's cache sets */
-  BAND = 8 * PC_TILE_ROWS,                  /* rows that share the floats */
+  BLOCK = 256,                              /* l at once: 12 KB of codes on AVX-512, which L1 keeps for all tiles */
+  BAND = 8 * PC_TILE_ROWS,                  /* rows of a unit */
   WIDEST = 8,                               /* vectors in the widest tile of any level */
   TALL = PC_TILE_VECTORS(PC_TILE_ROWS),     /* vectors in the tallest tile */
   CHAINS = BAND * TALL * LANES,             /* of a unit; no tile of fewer rows has more */
@@ -36,36 +36,26 @@ typedef struct {
   int64_t width, tiles, bands; /* columns of a tile; tiles across y; bands of rows */
 } job;
 
-typedef enum { FLOATS, CODES, CODES_LESS_ZERO } weights;
-
 /* What a tile works on: `count` groups of `length`, or a part of one. */
 typedef struct {
   int64_t count, length;
   int begins, ends;    /* whether a group does, with the part */
   const float *x;
   int64_t ldx;
-  const float *floats; /* [vectors][BLOCK][16] */
   const int8_t *codes, *zero;
   const float *scale;
   int64_t slice, table; /* from one slice of codes, and of scales and zeros, to the next */
   float *chains, *sums; /* [rows][vectors][16]: of an unfinished group, and over the groups */
 } work;
 
-PC_INLINE vf16 weight(weights kind, const work *t, int j, int64_t l, vf16 zero) {
-  if (kind == FLOATS) return vf_load(t->floats + (j * BLOCK + l) * LANES);
-  const int8_t *code = t->codes + j * t->slice + l * LANES;
-  __builtin_prefetch(code + AHEAD);
-  const vf16 q = vf_from_vi(vi_load_s8(code));
-  return kind == CODES ? q : vf_sub(q, zero);
-}
-
-PC_INLINE void tile(int rows, int vectors, weights kind, const work t) {
+/* zeros: whether weights have zero points */
+PC_INLINE void tile(int rows, int vectors, int zeros, const work t) {
   vf16 acc[PC_TILE_ROWS][WIDEST];
   for (int64_t g = 0; g < t.count; g++) {
     vf16 zero[WIDEST];
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++)
-      zero[j] = kind == CODES_LESS_ZERO ? vf_from_vi(vi_load_s8(t.zero + j * t.table + g * LANES)) : vf_zero();
+      zero[j] = zeros ? vf_from_vi(vi_load_s8(t.zero + j * t.table + g * LANES)) : vf_zero();
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
@@ -73,7 +63,12 @@ PC_INLINE void tile(int rows, int vectors, weights kind, const work t) {
     for (int64_t l = g * t.length; l < (g + 1) * t.length; l++) {
       vf16 b[WIDEST];
 #pragma GCC unroll 8
-      for (int j = 0; j < vectors; j++) b[j] = weight(kind, &t, j, l, zero[j]);
+      for (int j = 0; j < vectors; j++) {
+        const int8_t *code = t.codes + j * t.slice + l * LANES;
+        __builtin_prefetch(code + AHEAD);
+        b[j] = vf_from_vi(vi_load_s8(code));
+        if (zeros) b[j] = vf_sub(b[j], zero[j]);
+      }
 #pragma GCC unroll 8
       for (int i = 0; i < rows; i++) {
         const vf16 a = vf_set1(t.x[i * t.ldx + l]);
@@ -93,45 +88,29 @@ PC_INLINE void tile(int rows, int vectors, weights kind, const work t) {
 }
 
 /* Shapes that the level's registers cannot hold are compiled away. */
-static void run_tile(int rows, int vectors, weights kind, const work *t) {
-#define KIND(r, v, kind) \
-  case (kind) * 256 + (r) * 16 + (v): if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) tile(r, v, kind, *t); break;
-#define SHAPE(r, v) KIND(r, v, FLOATS) KIND(r, v, CODES) KIND(r, v, CODES_LESS_ZERO)
+static void run_tile(int rows, int vectors, const work *t) {
+#define SHAPE(r, v)                                           \
+  case 16 * (r) + (v):                                        \
+    if ((r) > PC_TILE_ROWS || (v) > PC_TILE_VECTORS(r)) break; \
+    if (t->zero) tile(r, v, 1, *t);                           \
+    else tile(r, v, 0, *t);                                   \
+    break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
-  switch ((int)kind * 256 + rows * 16 + vectors) {
+  switch (16 * rows + vectors) {
     SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
   }
 }
 
-static void expand(const job *j, int vectors, const work *t, float *floats) {
-  for (int v = 0; v < vectors; v++)
-    for (int64_t g = 0; g < t->count; g++) {
-      const vf16 zero = j->zero ? vf_from_vi(vi_load_s8(t->zero + v * t->table + g * LANES)) : vf_zero();
-      for (int64_t l = g * t->length; l < (g + 1) * t->length; l++)
-        vf_store(floats + (v * BLOCK + l) * LANES, vf_sub(vf_from_vi(vi_load_s8(t->codes + v * t->slice + l * LANES)), zero));
-    }
-}
-
-/* One block of the chains of rows [top, bottom). */
-static void block(const job *j, work t, int vectors, int64_t l0, int64_t top, int64_t bottom, float *chains, float *sums) {
-  _Alignas(64) float floats[TALL * BLOCK * LANES], panel[PC_TILE_ROWS * STRIDE];
-  const int64_t rows = bottom - top, panels = (rows + PC_TILE_ROWS - 1) / PC_TILE_ROWS, length = t.count * t.length;
-  const weights kind = panels > 1 ? FLOATS : j->zero ? CODES_LESS_ZERO : CODES;
-  t.floats = floats;
-  if (kind == FLOATS) expand(j, vectors, &t, floats);
-  for (int64_t p = 0; p < panels; p++) {
-    const int64_t first = rows * p / panels;
-    const int height = (int)(rows * (p + 1) / panels - first);
-    t.x = j->x + (top + first) * j->ldx + l0;
-    t.ldx = j->ldx;
-    if (kind == FLOATS) {
-      for (int i = 0; i < height; i++) memcpy(panel + i * STRIDE, t.x + i * t.ldx, (size_t)length * sizeof(float));
-      t.x = panel;
-      t.ldx = STRIDE;
-    }
+/* One block of the chains of so many rows of x, from t's on. */
+static void block(work t, int vectors, int64_t rows, float *chains, float *sums) {
+  const float *x = t.x;
+  const int64_t tiles = (rows + PC_TILE_ROWS - 1) / PC_TILE_ROWS;
+  for (int64_t p = 0; p < tiles; p++) { /* of equal height, give or take one row */
+    const int64_t first = rows * p / tiles;
+    t.x = x + first * t.ldx;
     t.chains = chains + first * vectors * LANES;
     t.sums = sums + first * vectors * LANES;
-    run_tile(height, vectors, kind, &t);
+    run_tile((int)(rows * (p + 1) / tiles - first), vectors, &t);
   }
 }
 
@@ -156,13 +135,14 @@ static void unit(const job *j, int64_t top, int64_t bottom, int64_t column) {
   for (int64_t g = 0; j->size > 0 && g < j->groups; g += whole) {
     const int64_t end = (g + 1) * j->size;
     work t = {.count = whole < j->groups - g ? whole : j->groups - g, .slice = j->k * LANES, .table = table,
-              .scale = j->scale + slice * table + g * LANES, .zero = j->zero ? j->zero + slice * table + g * LANES : NULL};
+              .ldx = j->ldx, .scale = j->scale + slice * table + g * LANES, .zero = j->zero ? j->zero + slice * table + g * LANES : NULL};
     for (int64_t l = g * j->size; l < end; l += t.length) {
       t.length = end - l < BLOCK ? end - l : BLOCK;
       t.begins = l == g * j->size;
       t.ends = l + t.length == end;
+      t.x = j->x + top * j->ldx + l;
       t.codes = j->w + slice * t.slice + l * LANES;
-      block(j, t, vectors, l, top, bottom, chains, sums);
+      block(t, vectors, bottom - top, chains, sums);
     }
   }
   finish(j, vectors, top, bottom, column, sums);
