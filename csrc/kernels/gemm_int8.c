@@ -38,22 +38,26 @@ PC_INLINE void tile(int rows, int vectors, int64_t groups, const pc_code *panel,
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) acc[i][j] = dot_zero();
-  for (int64_t g = 0; g < groups; g++) {
+  const int passes = PC_DOT_PASSES(rows), parts = PC_DOT_PARTS / passes;
+#pragma GCC unroll 2
+  for (int pass = 0; pass < passes; pass++)
+    for (int64_t g = 0; g < groups; g++) {
+      dot_w b[WIDEST][PC_DOT_PARTS];
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) __builtin_prefetch(w + j * slice + LINE * g + AHEAD);
+      for (int j = 0; j < vectors; j++) {
+        if (pass == 0) __builtin_prefetch(w + j * slice + LINE * g + AHEAD);
 #pragma GCC unroll 4
-    for (int part = 0; part < PC_DOT_PARTS; part++) {
-      dot_w b[WIDEST];
-#pragma GCC unroll 8
-      for (int j = 0; j < vectors; j++) b[j] = dot_load(w + j * slice + LINE * g, part);
+        for (int p = 0; p < parts; p++) b[j][p] = dot_load(w + j * slice + LINE * g, pass * parts + p);
+      }
 #pragma GCC unroll 8
       for (int i = 0; i < rows; i++) {
         const dot_x a = dot_set1(panel + i * STRIDE(rows) + GROUP * g);
 #pragma GCC unroll 8
-        for (int j = 0; j < vectors; j++) acc[i][j] = dot_add(acc[i][j], part, a, b[j]);
+        for (int j = 0; j < vectors; j++)
+#pragma GCC unroll 4
+          for (int p = 0; p < parts; p++) acc[i][j] = dot_add(acc[i][j], pass * parts + p, a, b[j][p]);
       }
     }
-  }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8

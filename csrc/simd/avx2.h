@@ -7,9 +7,10 @@
 #ifdef __AVXVNNI__
 #define PC_DOT_ROWS PC_TILE_ROWS
 #define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
-#else /* four registers an accumulator */
-#define PC_DOT_ROWS 3
-#define PC_DOT_VECTORS(rows) ((rows) == 1 ? 2 : 1)
+#else /* four registers an accumulator; of more than two rows two at a time */
+#define PC_DOT_ROWS 6
+#define PC_DOT_VECTORS(rows) ((rows) == 1 || (rows) == 3 ? 2 : 1)
+#define PC_DOT_PASSES(rows) ((rows) <= 2 ? 1 : 2)
 #endif
 
 typedef struct { __m256 a, b; } vf16;
@@ -190,7 +191,12 @@ typedef __m256i dot_w, dot_x;
 PC_INLINE dot16 dot_zero(void) { const __m256i z = _mm256_setzero_si256(); return (dot16){{z, z, z, z}}; }
 PC_INLINE dot_w dot_load(const int8_t *w, int part) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)w + part)); }
 PC_INLINE dot_x dot_set1(const pc_code *x) { int64_t v; __builtin_memcpy(&v, x, 8); return _mm256_set1_epi64x(v); }
-PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) { acc.part[part] = _mm256_add_epi32(acc.part[part], _mm256_madd_epi16(x, w)); return acc; }
+/* Assembly: GCC 12 does all multiplications first, keeps their results, and spills the accumulators for them. */
+PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) {
+  __m256i pairs;
+  __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc.part[part]), "=&x"(pairs) : "x"(x), "x"(w));
+  return acc;
+}
 PC_INLINE __m256i pc_fold_pairs(__m256i a, __m256i b) { return _mm256_permute4x64_epi64(_mm256_hadd_epi32(a, b), 0xd8); }
 PC_INLINE vi16 dot_sum(dot16 acc) { return (vi16){pc_fold_pairs(acc.part[0], acc.part[1]), pc_fold_pairs(acc.part[2], acc.part[3])}; }
 #endif

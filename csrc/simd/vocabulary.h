@@ -24,7 +24,13 @@ enum { LANES = 16 };
 #include PC_QUOTE(PC_SIMD.h)
 
 /* -- sums of products of codes: the step that the 8-bit products are made of. x comes as pc_code, signed codes PC_DOT_MOVE
- * above their value; w as 16 groups of 4 bytes. A level that multiplies bytes as they are needs no more than this: */
+ * above their value; w as 16 groups of 4 bytes. An accumulator has PC_DOT_PARTS registers; where those of a tile are too
+ * many, the tile runs in PC_DOT_PASSES(rows), each over some of the parts. */
+#ifndef PC_DOT_PASSES
+#define PC_DOT_PASSES(rows) 1
+#endif
+
+/* A level that multiplies bytes as they are needs no more than this: */
 #ifndef PC_DOT_WIDE
 #define PC_DOT_PARTS 1
 typedef uint8_t pc_code;
