@@ -11,7 +11,7 @@
 /* Vectors that are worked on together, step by step: so many chains of operations hide each other's latency, where the
  * registers hold them. */
 #define PC_TOGETHER (PC_TILE_VECTORS(1) >= 8 ? 4 : 2)
-#define PC_OF_EACH(count) _Pragma("GCC unroll 8") for (int c = 0; c < (count); c++)
+#define PC_OF_EACH(count) _Pragma("GCC unroll 4") for (int c = 0; c < (count); c++)
 
 /* 2^f, |f| <= 1/2 and a little: in [0.7, 1.42]. */
 PC_INLINE void vf_exp2_each(int count, const vf16 *f, vf16 *q) {
