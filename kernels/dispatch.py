@@ -13,13 +13,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from .contract import KERNELS
-
 BACKENDS = ("native", "jit", "reference")
 last: tuple[str, str, str | None] | None = None
 """Kernel, backend and instruction-set level of the latest call, in whichever thread."""
 
 _forced: str | None = None
+_looked_up: set[str] = set()
 _told: set[str] = set()
 _log = logging.getLogger("pycomp")
 
@@ -66,8 +65,8 @@ def set_level(name: str | None) -> None:
 
 def _forget() -> None:
     """Resolve every kernel again at its next use."""
-    for kernel in KERNELS:
-        globals().pop(kernel, None)
+    while _looked_up:
+        globals().pop(_looked_up.pop(), None)
 
 
 def implementations(kernel: str) -> dict[str, Callable[..., None]]:
@@ -116,9 +115,12 @@ def _noting(kernel: str) -> Callable[..., None]:
 
 
 def __getattr__(name: str) -> Callable[..., None]:
+    from .contract import KERNELS  # not before a kernel is called: it takes as long as all the rest of an import
+
     if name not in KERNELS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     function = globals()[name] = _noting(name)
+    _looked_up.add(name)
     return function
 
 

@@ -197,6 +197,17 @@ def test_the_loss_takes_no_memory_beyond_the_gradient():
         tracemalloc.stop()
 
 
+def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits():
+    kept = 1 << 18  # KEPT of csrc/kernels/distill.c; what is masked on both sides changes nothing
+    student, teacher = logits(1, 1, kept), logits(2, 1, kept)
+    longer = [np.pad(a, ((0, 0), (0, 3)), constant_values=-INF) for a in (student, teacher)]
+    loss, grad = kd_loss(student, teacher, temperature=2.0, return_grad=True)
+    loss_of_longer, grad_of_longer = kd_loss(*longer, temperature=2.0, return_grad=True)
+    assert loss_of_longer == loss > 0
+    np.testing.assert_array_equal(grad_of_longer[:, :kept], grad)
+    assert not grad_of_longer[:, kept:].any()
+
+
 def test_bits_do_not_depend_on_threads():
     s, t, labels = logits(0, 37, 1000), logits(1, 37, 1000), np.arange(37) % 10
     results = []
