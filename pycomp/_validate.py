@@ -130,7 +130,7 @@ def optional_vector(a: Any, name: str, length: int, dtype: np.dtype[Any] = FLOAT
     a = as_array(a, name, dtype, 1)
     if a.shape[0] != length:
         raise ValueError(f"{name} has {a.shape[0]} elements, expected {length}")
-    return a if a.flags.c_contiguous and a.flags.aligned else contiguous(a)
+    return contiguous(a)
 
 
 def activation_code(activation: Any) -> int:

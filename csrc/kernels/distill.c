@@ -48,18 +48,18 @@ PC_INLINE vf16 second_order(vf16 d) {
 
 /* d = (t - s - apart)/T. Near the optimum t - s and `apart` cancel, so both are kept in two floats: the first by Knuth's
  * exact sum. As in the terms, a base that is far off zero is taken away first. Quarters, so that nothing overflows. */
-typedef struct { vf16 quarter, base_t, base_s, high, low, factor; } gap;
+typedef struct { vf16 base_t, base_s, high, low, factor; } gap;
 
 static gap gap_of(double apart, float base_t, float base_s, double temperature) {
   const double most = FLT_MAX, factor = 4.0 / temperature, c = fmax(-most, fmin(0.25 * apart, most));
   const float high = (float)c;
-  return (gap){vf_set1(0.25f), vf_set1(-0.25f * base_t), vf_set1(-0.25f * base_s), vf_set1(high),
-               vf_set1((float)(c - high)), vf_set1((float)(factor > most ? most : factor))};
+  return (gap){vf_set1(-0.25f * base_t), vf_set1(-0.25f * base_s), vf_set1(high), vf_set1((float)(c - high)),
+               vf_set1((float)fmin(factor, most))};
 }
 
 PC_INLINE vf16 gap_between(vf16 t, vf16 s, const gap *g) {
-  t = vf_fma(t, g->quarter, g->base_t);
-  s = vf_fma(s, g->quarter, g->base_s);
+  t = vf_fma(t, vf_set1(0.25f), g->base_t);
+  s = vf_fma(s, vf_set1(0.25f), g->base_s);
   const vf16 high = vf_sub(t, s), of_s = vf_sub(t, high), of_t = vf_add(high, of_s);
   const vf16 low = vf_sub(vf_sub(t, of_t), vf_sub(s, of_s));
   const vf16 rest = vf_max(vf_sub(low, g->low), vf_set1(-FLT_MAX)); /* NaN where t - s is infinite */

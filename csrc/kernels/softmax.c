@@ -57,8 +57,9 @@ static void softmax_group(const job *j, int rows, const float *x, float *y, pc_n
   }
   for (int r = 0; r < rows; r++) {
     float *to = y + r * j->ldy;
-    if (pc_classify_row(max[r]) != PC_ROW_FINITE) {
-      pc_fill_row(to, j->n, pc_classify_row(max[r]) == PC_ROW_EMPTY ? 0.0f : NAN);
+    const pc_row_kind kind = pc_classify_row(max[r]);
+    if (kind != PC_ROW_FINITE) {
+      pc_fill_row(to, j->n, kind == PC_ROW_EMPTY ? 0.0f : NAN);
       continue;
     }
     const double inverse = 1.0 / sum[r];

@@ -6,7 +6,7 @@
 
 enum {
   FLIGHT = 2,      /* slices in flight */
-  AHEAD = 512,    /* floats to prefetch ahead of use */
+  AHEAD = 512,     /* floats to prefetch ahead of use */
   GRAIN = 1 << 13  /* steps that pay for waking a thread */
 };
 

@@ -1,5 +1,5 @@
 /* The vocabulary on AVX2, FMA and F16C (AVX-VNNI where the level has it): two ymm registers. Definitions: scalar.h. */
-#include <immintrin.h>
+#include "x86.h"
 
 /* 16 registers: 12 accumulators, two halves of a weight vector, one or two broadcasts. */
 #define PC_TILE_ROWS 6
@@ -66,14 +66,7 @@ PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return (vi16){_mm256_cvtepu8_epi32
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return (vi16){_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return (vi16){_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))}; }
 PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return (vf16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))}; }
-/* Loads one by one, four places at a time: the gather instruction is slower on most CPUs that stop at AVX2, and QEMU 7.2
- * gets it wrong. */
-typedef float __attribute__((may_alias)) pc_any;
-PC_INLINE __m128 pc_pick4(const pc_any *p, const uint16_t *at) {
-  uint64_t four;
-  __builtin_memcpy(&four, at, sizeof four);
-  return _mm_setr_ps(p[four & 0xffff], p[four >> 16 & 0xffff], p[four >> 32 & 0xffff], p[four >> 48]);
-}
+/* Loads one by one: the gather instruction is slower on most CPUs that stop at AVX2, and QEMU 7.2 gets it wrong. */
 PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) {
   return (vf16){_mm256_set_m128(pc_pick4(p, at + 4), pc_pick4(p, at)), _mm256_set_m128(pc_pick4(p, at + 12), pc_pick4(p, at + 8))};
 }

@@ -1,5 +1,5 @@
 /* The vocabulary on AVX-512 (F, BW, DQ, VL; VNNI where the level has it): one zmm register. Definitions: scalar.h. */
-#include <immintrin.h>
+#include "x86.h"
 
 /* Zen and Intel retire one or two fma of 64 bytes a cycle: 24 accumulators hide their latency and leave room for operands. */
 #define PC_TILE_ROWS 8
@@ -36,14 +36,8 @@ PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_lo
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
 PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-/* Loads one by one, four places at a time: on Zen 4 the gather instruction takes twice as long, and on Intel's CPUs before
- * Sapphire Rapids the cure of a leak (GDS) makes it slow. */
-typedef float __attribute__((may_alias)) pc_any;
-PC_INLINE __m128 pc_pick4(const pc_any *p, const uint16_t *at) {
-  uint64_t four;
-  __builtin_memcpy(&four, at, sizeof four);
-  return _mm_setr_ps(p[four & 0xffff], p[four >> 16 & 0xffff], p[four >> 32 & 0xffff], p[four >> 48]);
-}
+/* Loads one by one: on Zen 4 the gather instruction takes twice as long, and on Intel's CPUs before Sapphire Rapids the
+ * cure of a leak (GDS) makes it slow. */
 PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) {
   const __m256 low = _mm256_set_m128(pc_pick4(p, at + 4), pc_pick4(p, at));
   const __m256 high = _mm256_set_m128(pc_pick4(p, at + 12), pc_pick4(p, at + 8));
