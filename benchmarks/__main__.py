@@ -1,11 +1,11 @@
 """Time kernels beside what a user would pick instead: ``python -m benchmarks [KERNEL ...] [--threads 1,2]``.
 
-Kernels and shapes come from the contract, whole layers from bench_layers.py. Contenders are pycomp, at each
-instruction-set level asked for, and the peers of bench_<family>.py that are installed (``pip install
-'pycomp[bench]'``). They take turns inside a round; the figure is the median over rounds, with its spread. The machine's
-limits are measured in the same run, and the processor time that others used meanwhile is shown: absolute figures mean
-nothing on another machine, ratios in one run do. Each number of threads runs in a process of its own, since other
-libraries fix theirs at start.
+Kernels and shapes come from the contract, whole layers from bench_layers.py, losses from bench_losses.py. Contenders
+are pycomp, at each instruction-set level asked for, and the peers of bench_<family>.py that are installed (``pip
+install 'pycomp[bench]'``). They take turns inside a round; the figure is the median over rounds, with its spread. The
+machine's limits are measured in the same run, and the processor time that others used meanwhile is shown: absolute
+figures mean nothing on another machine, ratios in one run do. Each number of threads runs in a process of its own,
+since other libraries fix theirs at start.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ sys.path[:] = [str(root / "benchmarks"), *(p for p in sys.path if Path(p or ".")
 import limits  # noqa: E402
 import numpy as np  # noqa: E402
 from bench_layers import LAYERS, Layer  # noqa: E402
+from bench_losses import LOSSES  # noqa: E402
 from timing import Contender, foreign_load, interleave  # noqa: E402
 
 import pycomp  # noqa: E402
@@ -34,7 +35,7 @@ from pycomp.kernels.contract import KERNELS, Kernel  # noqa: E402
 from pycomp.testing import Case, make_case, nudged  # noqa: E402
 
 GELU = 2
-SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS}
+SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES}
 CACHE_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they would slow NumPy down
 
 
@@ -56,8 +57,9 @@ def plain(case: Case) -> Case:
         rng = np.random.default_rng(0)
         drawn = {"x": 3, "student": 3, "teacher": 3, "scores": 1}
         case = replace(case, inputs=tuple(
-            drawn[o.name] * rng.standard_normal(v.shape, np.float32) if o.name in drawn else 1.0
-            if o.name == "temperature" else v for o, v in zip(case.kernel.inputs, case.inputs, strict=True)))
+            (drawn[o.name] * rng.standard_normal(v.shape)).astype(v.dtype) if o.name in drawn
+            else np.ones_like(v)[()] if o.name in ("temperature", "scale") else v
+            for o, v in zip(case.kernel.inputs, case.inputs, strict=True)))
     inputs = tuple(None if o.kind == "opt" else activation if o.name == "activation" else v
                    for o, v in zip(case.kernel.inputs, case.inputs, strict=True))
     return replace(case, inputs=inputs).moved(lambda a: nudged(a, 0))

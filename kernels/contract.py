@@ -549,6 +549,51 @@ _ALL = (
         edges=LOGITS_EDGES,
         shapes=LOGITS_SHAPES,
     ),
+    *(
+        Kernel(
+            name=name,
+            family="distillation",
+            sizes=("m", "n"),
+            operands=(
+                In("student", name[-3:], "m,n", strides=1),
+                In("teacher", name[-3:], "m,n", strides=1),
+                Scalar("kind", "i32"),
+                Scalar("share", "f64"),
+                In("temperature", "f64", "m"),
+                In("scale", "f64", "m"),
+                Out("loss", "f64", "m"),
+                *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
+            ),
+            reference=getattr(distillation, name),
+            bound=getattr(distillation, f"{name}_bound"),
+            sample=getattr(distillation, f"{name}_sample"),
+            flops=lambda m, n: 250 * m * n,
+            bytes=lambda m, n, words=3 if "grad" in name else 2, size=int(name[-2:]) // 8: words * size * m * n,
+            edges=LOGITS_EDGES,
+            shapes=LOGITS_SHAPES,
+        )
+        for name in ("divergence_f32", "divergence_f64", "divergence_grad_f32", "divergence_grad_f64")
+    ),
+    *(
+        Kernel(
+            name=name,
+            family="distillation",
+            sizes=("m", "n"),
+            operands=(
+                In("x", "f64", "m,n", strides=1),
+                In("temperature", "f64", "m"),
+                Out("y", "f64", "m") if name == "logsumexp_f64" else Out("y", "f64", "m,n", strides=1),
+            ),
+            reference=getattr(distillation, name),
+            bound=getattr(distillation, f"{name}_bound"),
+            sample=getattr(distillation, f"{name}_sample"),
+            flops=lambda m, n: 80 * m * n,
+            bytes=lambda m, n: 16 * m * n,
+            edges=LOGITS_EDGES,
+            shapes=LOGITS_SHAPES,
+        )
+        for name in ("softmax_f64", "log_softmax_f64", "logsumexp_f64")
+    ),
 )
 
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in _ALL}

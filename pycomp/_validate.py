@@ -133,6 +133,12 @@ def optional_vector(a: Any, name: str, length: int, dtype: np.dtype[Any] = FLOAT
     return contiguous(a)
 
 
+def choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
+    return str(value)
+
+
 def activation_code(activation: Any) -> int:
     try:
         return ACTIVATIONS[activation]
@@ -147,6 +153,13 @@ def positive(value: Any, name: str) -> float:
     number = real(value, name)
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{name} is {value!r}, expected a finite number above 0")
+    return number
+
+
+def not_negative(value: Any, name: str) -> float:
+    number = real(value, name)
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{name} is {value!r}, expected a finite number of at least 0")
     return number
 
 

@@ -269,3 +269,13 @@ PC_INLINE vd16 vd_mul(vd16 x, vd16 y) { return (vd16){_mm256_mul_pd(x.a, y.a), _
 PC_INLINE vd16 vd_fma(vd16 x, vd16 y, vd16 z) {
   return (vd16){_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b), _mm256_fmadd_pd(x.c, y.c, z.c), _mm256_fmadd_pd(x.d, y.d, z.d)};
 }
+PC_INLINE vd16 vd_max(vd16 x, vd16 y) { return (vd16){_mm256_max_pd(x.a, y.a), _mm256_max_pd(x.b, y.b), _mm256_max_pd(x.c, y.c), _mm256_max_pd(x.d, y.d)}; }
+PC_INLINE __m256d pc_select_lt_pd(__m256d a, __m256d b, __m256d x, __m256d y) { return _mm256_blendv_pd(y, x, _mm256_cmp_pd(a, b, _CMP_LT_OQ)); }
+PC_INLINE vd16 vd_select_lt(vd16 a, vd16 b, vd16 x, vd16 y) {
+  return (vd16){pc_select_lt_pd(a.a, b.a, x.a, y.a), pc_select_lt_pd(a.b, b.b, x.b, y.b),
+                pc_select_lt_pd(a.c, b.c, x.c, y.c), pc_select_lt_pd(a.d, b.d, x.d, y.d)};
+}
+PC_INLINE __m256d pc_scale2_pd(__m256d x, __m256d n) {
+  return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(x), _mm256_slli_epi64(_mm256_castpd_si256(n), 52)));
+}
+PC_INLINE vd16 vd_scale2(vd16 x, vd16 n) { return (vd16){pc_scale2_pd(x.a, n.a), pc_scale2_pd(x.b, n.b), pc_scale2_pd(x.c, n.c), pc_scale2_pd(x.d, n.d)}; }

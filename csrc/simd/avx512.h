@@ -225,3 +225,12 @@ PC_INLINE vf16 vf_from_vd(vd16 a) { return _mm512_insertf32x8(_mm512_castps256_p
 PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { return (vd16){_mm512_sub_pd(a.lo, b.lo), _mm512_sub_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_mul(vd16 a, vd16 b) { return (vd16){_mm512_mul_pd(a.lo, b.lo), _mm512_mul_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { return (vd16){_mm512_fmadd_pd(a.lo, b.lo, c.lo), _mm512_fmadd_pd(a.hi, b.hi, c.hi)}; }
+PC_INLINE vd16 vd_max(vd16 a, vd16 b) { return (vd16){_mm512_max_pd(a.lo, b.lo), _mm512_max_pd(a.hi, b.hi)}; }
+PC_INLINE vd16 vd_select_lt(vd16 a, vd16 b, vd16 x, vd16 y) {
+  return (vd16){_mm512_mask_mov_pd(y.lo, _mm512_cmp_pd_mask(a.lo, b.lo, _CMP_LT_OQ), x.lo),
+                _mm512_mask_mov_pd(y.hi, _mm512_cmp_pd_mask(a.hi, b.hi, _CMP_LT_OQ), x.hi)};
+}
+PC_INLINE __m512d pc_scale2_pd(__m512d x, __m512d n) {
+  return _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(x), _mm512_slli_epi64(_mm512_castpd_si512(n), 52)));
+}
+PC_INLINE vd16 vd_scale2(vd16 x, vd16 n) { return (vd16){pc_scale2_pd(x.lo, n.lo), pc_scale2_pd(x.hi, n.hi)}; }

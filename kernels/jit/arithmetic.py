@@ -41,6 +41,20 @@ def bits_float(typingctx, x):  # type: ignore[no-untyped-def]
     return types.float32(types.int32), build
 
 
+LANES = 16
+
+
+@njit(**FAST)
+def fold(lanes):  # type: ignore[no-untyped-def]
+    """j <- j + (j+8), then 4, 2, 1."""
+    half = LANES // 2
+    while half:
+        for j in range(half):
+            lanes[j] += lanes[j + half]
+        half //= 2
+    return lanes[0]
+
+
 def _mxcsr(instruction):  # type: ignore[no-untyped-def]
     """An intrinsic that stores (stmxcsr) or loads (ldmxcsr) the x86 floating-point control register."""
 

@@ -3,14 +3,17 @@
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, bits_float, float_bits, fma
+from .arithmetic import FAST, LANES, bits_float, float_bits, fma, fold
+from .divergence import divergence_f32, divergence_f64, divergence_grad_f32, divergence_grad_f64
+from .double import log_softmax_f64, logsumexp_f64, softmax_f64
 from .elementary import exp2, exp_f32, larger, log64, log_f32
 
-__all__ = ["exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_f32", "logsumexp_f32",
-           "softmax_f32"]
+__all__ = ["divergence_f32", "divergence_f64", "divergence_grad_f32", "divergence_grad_f64", "exp_f32", "kd_loss_f32",
+           "kd_loss_grad_f32", "log_f32", "log_softmax_f32", "log_softmax_f64", "logsumexp_f32", "logsumexp_f64",
+           "softmax_f32", "softmax_f64"]
 
 f32, f64 = np.float32, np.float64
-LANES, BLOCK = 16, 1024
+BLOCK = 1024
 INFINITY, NAN, ZERO = f32(np.inf), f32(np.nan), f32(0)
 SMALLEST, LARGEST = float(np.finfo(f32).tiny), float(np.finfo(f32).max)
 MOST = f32(LARGEST)
@@ -21,17 +24,6 @@ BEND = tuple(f32(float.fromhex(c)) for c in (
 INTEGER, LEAST = 1.5 * 2.0**23, f32(1.5 * 2.0**23 - 126)
 QUARTER, NEAR = f32(0.25), f32(0.25)
 FINITE, EMPTY, UNKNOWN = 0, 1, 2
-
-
-@njit(**FAST)
-def fold(lanes):  # type: ignore[no-untyped-def]
-    """j <- j + (j+8), then 4, 2, 1."""
-    half = LANES // 2
-    while half:
-        for j in range(half):
-            lanes[j] += lanes[j + half]
-        half //= 2
-    return lanes[0]
 
 
 @njit(**FAST)

@@ -176,3 +176,189 @@ def kd_loss_grad_f32_bound(student, teacher, labels, temperature, soft, hard, sc
 
 def kd_loss_grad_f32_sample(rng, m, n):
     return *kd_loss_f32_sample(rng, m, n), 1.0 / max(m, 1)
+
+
+(FORWARD_KL, REVERSE_KL, JSD, SKEW_KL, REVERSE_SKEW_KL, TOTAL_VARIATION, CROSS_ENTROPY, GIVEN_KL, BINARY_KL,
+ SQUARED_LOGITS) = range(10)
+"""pc_divergence of pycomp.h."""
+
+
+def kl_terms(log_a, a, log_b, b):
+    """a·(d + expm1(-d)), d = log a - log b: their sum is KL(a || b), and each is of second order in d."""
+    d = log_a - log_b
+    return np.where(a == 0, b, a * (d + np.expm1(-d)))
+
+
+def mixture(log_a, log_b, share):
+    """Logarithm of share·a + (1 - share)·b."""
+    high, low = np.maximum(log_a, log_b), np.minimum(log_a, log_b)
+    near, far = np.where(log_a >= log_b, share, 1 - share), np.where(log_a >= log_b, 1 - share, share)
+    return np.where(high == -np.inf, -np.inf, high + np.log(near + far * np.exp(low - high)))
+
+
+def distance(kind, share, log_p, log_q):
+    """Of each element: its part of the distance, and its derivative by q."""
+    p, q = np.exp(log_p), np.exp(log_q)
+    if kind == TOTAL_VARIATION:
+        return 0.5 * np.abs(p - q), 0.5 * np.sign(q - p)
+    if kind == FORWARD_KL:
+        return kl_terms(log_p, p, log_q, q), -p / q
+    if kind == REVERSE_KL:
+        return kl_terms(log_q, q, log_p, p), log_q - log_p
+    if kind == REVERSE_SKEW_KL:
+        log_m = mixture(log_q, log_p, share)
+        return kl_terms(log_q, q, log_m, np.exp(log_m)), log_q - log_m - share * np.exp(log_q - log_m)
+    log_m = mixture(log_p, log_q, share)
+    m = np.exp(log_m)
+    if kind == SKEW_KL:
+        return kl_terms(log_p, p, log_m, m), -(1 - share) * np.exp(log_p - log_m)
+    value = share * kl_terms(log_p, p, log_m, m) + (1 - share) * kl_terms(log_q, q, log_m, m)
+    return value, (1 - share) * (log_q - log_m)
+
+
+def divergence_f64(student, teacher, kind, share, temperature, scale, loss):
+    """loss[i] = scale[i]·distance(softmax(student[i]/T[i]), softmax(teacher[i]/T[i]))."""
+    divergence_grad_f64(student, teacher, kind, share, temperature, scale, loss, np.empty(student.shape))
+
+
+def answers(z):
+    """Logarithms and probabilities of yes and of no."""
+    both = [np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x))) for x in (z, -z)]
+    return *both, *np.exp(both)
+
+
+def of_softmax(kind, share, student, teacher, t):
+    log_q, log_p = log_probabilities(student, t), log_probabilities(teacher, t)
+    values, slopes = distance(kind, share, log_p, log_q)
+    p, q = np.exp(log_p), np.exp(log_q)
+    steps = np.where(q == 0, -p if kind == FORWARD_KL else 0.0, q * slopes)
+    return values.sum(axis=1), (steps - np.where(q == 0, 0.0, q * steps.sum(axis=1, keepdims=True))) / t
+
+
+def of_given(kind, student, p, t):
+    log_q = log_probabilities(student, t)
+    q = np.exp(log_q)
+    values = np.where(p == 0, 0.0, -p * log_q) if kind == CROSS_ENTROPY else kl_terms(np.log(p), p, log_q, q)
+    return values.sum(axis=1), (q * p.sum(axis=1, keepdims=True) - p) / t
+
+
+def of_logits(kind, student, teacher, t):
+    if kind == SQUARED_LOGITS:
+        apart = np.where(student == teacher, 0.0, student - teacher) / t
+        return (apart**2).sum(axis=1), 2 * apart / t
+    log_yes_q, log_no_q, yes_q, no_q = answers(student / t)
+    log_yes_p, log_no_p, yes_p, no_p = answers(teacher / t)
+    values = kl_terms(log_yes_p, yes_p, log_yes_q, yes_q) + kl_terms(log_no_p, no_p, log_no_q, no_q)
+    return values.sum(axis=1), (yes_q - yes_p) / t
+
+
+def divergence_grad_f64(student, teacher, kind, share, temperature, scale, loss, grad):
+    """The loss, and grad[i, j] = scale[i]·q_j·(slope_j - Σ_l q_l slope_l)/T[i], slope its derivative by q."""
+    student, teacher = student.astype(np.float64), teacher.astype(np.float64)
+    given, t = kind in (CROSS_ENTROPY, GIVEN_KL), temperature[:, None]
+    with np.errstate(all="ignore"):
+        if given:
+            values, slopes = of_given(kind, student, teacher, t)
+        elif kind in (BINARY_KL, SQUARED_LOGITS):
+            values, slopes = of_logits(kind, student, teacher, t)
+        else:
+            values, slopes = of_softmax(kind, share, student, teacher, t)
+        loss[...], grad[...] = scale * values, scale[:, None] * slopes
+    sides = (student,) if given else (student, teacher)
+    unknown = np.any([~(x < np.inf).all(axis=1) for x in sides], axis=0)
+    nothing = (scale == 0) | (~unknown & np.any([(x == -np.inf).all(axis=1) for x in sides], axis=0))
+    loss[unknown], grad[unknown] = np.nan, np.nan
+    loss[nothing], grad[nothing] = 0.0, 0.0
+    if given:
+        with np.errstate(invalid="ignore"):
+            wrong = (scale != 0) & ~((teacher >= 0).all(axis=1) & (np.abs(teacher.sum(axis=1) - 1) <= 1e-3))
+        loss[wrong], grad[wrong] = -np.inf, np.nan
+
+
+def divergence_f64_bound(student, teacher, kind, share, temperature, scale, loss):
+    finite = np.where(np.isfinite(loss), np.abs(loss), 0.0)
+    first_order = kind in (TOTAL_VARIATION, CROSS_ENTROPY)
+    least = scale * (2.0**-20 if first_order else SMALLEST_LOSS / np.maximum(1.0, temperature**2))
+    return 2.0**-28 * np.maximum(finite, least)
+
+
+def divergence_grad_f64_bound(student, teacher, kind, share, temperature, scale, loss, grad):
+    finite = np.where(np.isfinite(grad), np.abs(grad), 0.0)
+    bound = divergence_f64_bound(student, teacher, kind, share, temperature, scale, loss)
+    size = np.maximum(scale, np.where(np.isfinite(loss), np.abs(loss), 0.0))
+    of_grad = np.maximum(2.0**-30 * (size / temperature)[:, None], 2.0**-28 * finite)
+    if kind == TOTAL_VARIATION:  # where p and q are as good as equal the slope has either sign
+        p, q = (np.nan_to_num(np.exp(log_probabilities(x, temperature[:, None]))) for x in (teacher, student))
+        with np.errstate(invalid="ignore"):
+            either = np.where(np.abs(p - q) <= 2.0**-40 * q, q, 0.0)
+            of_grad += (scale / temperature)[:, None] * (either + q * either.sum(axis=1, keepdims=True))
+    return bound, of_grad
+
+
+divergence_f32, divergence_grad_f32, divergence_f32_bound = divergence_f64, divergence_grad_f64, divergence_f64_bound
+
+
+def divergence_grad_f32_bound(student, teacher, kind, share, temperature, scale, loss, grad):
+    of_loss, of_grad = divergence_grad_f64_bound(student, teacher, kind, share, temperature, scale, loss, grad)
+    return of_loss, of_grad + ulp(grad)
+
+
+def divergence_f64_sample(rng, m, n):
+    student, teacher, _, temperature, _, _ = kd_loss_f32_sample(rng, m, n)
+    student, teacher = (x * (1 + 2.0**-40 * rng.standard_normal(x.shape)) for x in (student, teacher))
+    same = rng.random(m) < 0.2
+    teacher[same] = student[same]
+    kind, share = int(rng.integers(0, 10)), float(rng.choice([1e-20, 1e-6, 0.1, 0.5, 0.9, 1 - 2**-50]))
+    if kind in (CROSS_ENTROPY, GIVEN_KL):
+        with np.errstate(invalid="ignore"):
+            teacher = np.exp(log_probabilities(np.where(np.isfinite(teacher), teacher, 0.0), temperature))
+        teacher[rng.random(m) < 0.1] *= rng.choice([-1.0, 1.01, np.nan])
+    temperatures = temperature * rng.choice([1.0, 2.0], m)
+    return student, teacher, kind, share, temperatures, rng.choice([0.0, 1.0, 0.37, 1.0], m)
+
+
+def divergence_f32_sample(rng, m, n):
+    student, teacher, *rest = divergence_f64_sample(rng, m, n)
+    with np.errstate(over="ignore"):
+        return student.astype(np.float32), teacher.astype(np.float32), *rest
+
+
+divergence_grad_f32_sample, divergence_grad_f64_sample = divergence_f32_sample, divergence_f64_sample
+
+
+def softmax_f64(x, temperature, y):
+    """y[i, j] = exp(x[i, j]/T[i]) / Σ_l exp(x[i, l]/T[i])."""
+    y[...] = np.exp(log_probabilities(x, temperature[:, None]))
+
+
+def softmax_f64_bound(x, temperature, y):
+    with np.errstate(all="ignore"):
+        z = (x - x.max(axis=1, keepdims=True, initial=-np.inf)) / temperature[:, None]
+        return np.where(np.isfinite(z), 2.0**-50 * (4 + np.abs(z)) * y + np.exp(-690.0), np.exp(-690.0))
+
+
+def log_softmax_f64(x, temperature, y):
+    """y[i, j] = x[i, j]/T[i] - log Σ_l exp(x[i, l]/T[i])."""
+    y[...] = log_probabilities(x, temperature[:, None])
+
+
+def log_softmax_f64_bound(x, temperature, y):
+    return 2.0**-48 * np.maximum(1.0, np.abs(np.where(np.isfinite(y), y, 0.0)))
+
+
+def logsumexp_f64(x, temperature, y):
+    """y[i] = log Σ_j exp(x[i, j]/T[i])."""
+    top = x.max(axis=1, initial=-np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = (x - np.where(top == -np.inf, 0.0, top)[:, None]) / temperature[:, None]
+        y[...] = np.where(top == -np.inf, -np.inf, top / temperature + np.log(np.exp(z).sum(axis=1)))
+    y[np.isnan(x).any(axis=1) | (top == np.inf)] = np.nan
+
+
+def softmax_f64_sample(rng, m, n):
+    x, temperature = softmax_f32_sample(rng, m, n)
+    return x * (1 + 2.0**-40 * rng.standard_normal(x.shape)), temperature * rng.choice([1.0, 2.0], m)
+
+
+log_softmax_f64_sample, logsumexp_f64_sample = softmax_f64_sample, softmax_f64_sample
+logsumexp_f64_bound = log_softmax_f64_bound

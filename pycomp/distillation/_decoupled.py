@@ -7,29 +7,22 @@ from typing import Any
 import numpy as np
 
 from .._sums import total
-from .._validate import positive, real
+from .._validate import not_negative, positive
 from ._divergences import divergence, documented, kl_terms
 from ._double import Doubles, exp, log
-from ._rows import Labels, Result, as_floats, log_softmax, product, reduced
+from ._rows import Distance, Labels, Result, apart, as_floats, log_softmax, log_sum, product, reduced, softmax
 
 
-def _split(x: Doubles, temperature: Doubles, labels: Labels) -> tuple[Doubles, Doubles, Doubles, Doubles]:
-    """Of each row: log probability of the label, and of all the rest; log and plain distribution of the rest alone."""
+def _split(x: Doubles, temperature: Doubles, labels: Labels) -> tuple[Doubles, Doubles, Doubles]:
+    """Of each row: log probability of the label, and of all the rest; the logits of the rest alone."""
     rows = np.arange(len(x))
-    log_p, _ = log_softmax(x, temperature)
-    others = x.copy()
-    others[rows, labels] = -np.inf
-    alone = (others == -np.inf).all(axis=1)
-    others[alone] = 0.0
-    log_own, own = log_softmax(others, temperature)
-    log_own[alone], own[alone] = -np.inf, 0.0
-
-    def log_sum(z: Doubles) -> Doubles:
-        top = z.max(axis=1)
-        sums: Doubles = top / temperature[:, 0] + log(total(exp((z - top[:, None]) / temperature)))
-        return sums
-
-    return log_p[rows, labels], np.where(alone, -np.inf, log_sum(others) - log_sum(x)), log_own, own
+    x = x - x.max(axis=1, keepdims=True)
+    own = x[rows, labels] / temperature[:, 0]
+    x[rows, labels] = -np.inf
+    rest = log_sum(x, temperature)
+    high = np.maximum(own, rest)
+    every = high + log(exp(own - high) + exp(rest - high))
+    return own - every, rest - every, x
 
 
 def _two(log_p: Doubles, log_rest: Doubles, log_q: Doubles, log_rest_q: Doubles) -> Doubles:
@@ -74,18 +67,18 @@ def dkd_loss(
     >>> dkd_loss(x, x, [2])
     0.0
     """
-    alpha, beta = _weight(alpha, "alpha"), _weight(beta, "beta")
+    alpha, beta = not_negative(alpha, "alpha"), not_negative(beta, "beta")
 
     def loss(s: Doubles, t: Doubles, temperature: Doubles, known: Labels) -> tuple[Doubles, Doubles]:
-        log_p, log_rest_p, own_log_p, own_p = _split(t, temperature, known)
-        log_q, log_rest_q, own_log_q, own_q = _split(s, temperature, known)
-        value = alpha * _two(log_p, log_rest_p, log_q, log_rest_q)
-        value = value + beta * divergence(own_log_p, own_p, own_log_q, own_q)
+        log_p, log_rest_p, others_t = _split(t, temperature, known)
+        log_q, log_rest_q, others_s = _split(s, temperature, known)
+        among, grad = apart(Distance.FORWARD_KL, others_s, others_t, temperature)
+        q = softmax(others_s, temperature)
         # By the label's logit q - p; by another one the same share as it has among the rest, taken away.
-        target = exp(log_q) - exp(log_p)
-        grad = beta * (own_q - own_p) - alpha * target[:, None] * own_q
-        grad[np.arange(len(s)), known] = alpha * target
-        return value, grad / temperature
+        target = alpha * (exp(log_q) - exp(log_p)) / temperature[:, 0]
+        grad = beta * grad - target[:, None] * q
+        grad[np.arange(len(s)), known] = target
+        return alpha * _two(log_p, log_rest_p, log_q, log_rest_q) + beta * among, grad
 
     return reduced(loss, student, teacher, labels=labels, temperature=temperature, mask=mask, weights=weights,
                    ignore_index=ignore_index, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
@@ -129,19 +122,20 @@ def nkd_loss(
     >>> round(nkd_loss(x, x, [0], gamma=1.0), 6)  # log(3)/3 + log(2)
     1.059351
     """
-    gamma = _weight(gamma, "gamma")
+    gamma = not_negative(gamma, "gamma")
 
     def loss(s: Doubles, t: Doubles, temperature: Doubles, known: Labels) -> tuple[Doubles, Doubles]:
         one, rows = np.ones_like(temperature), np.arange(len(s))
-        (log_q1, q1), (_, p1) = log_softmax(s, one), log_softmax(t, one)
-        _, _, _, own_p = _split(t, temperature, known)
-        _, _, own_log_q, own_q = _split(s, temperature, known)
-        soft = p1[rows, known]
-        square = gamma * temperature[:, 0] ** 2
-        value = -product(soft, log_q1[rows, known]) - square * total(product(own_p, own_log_q))
+        (log_q1, q1), p1 = log_softmax(s, one), softmax(t, one)
+        (_, _, others_s), (_, _, others_t) = _split(s, temperature, known), _split(t, temperature, known)
+        own_p = softmax(others_t, temperature)
+        among, grad = apart(Distance.CROSS_ENTROPY, others_s, own_p, temperature)
+        alone = total(own_p) == 0
+        among[alone], grad[alone] = 0.0, 0.0
+        soft, square = p1[rows, known], gamma * temperature[:, 0] ** 2
         hard = soft[:, None] * q1
         hard[rows, known] -= soft
-        return value, hard + (square / temperature[:, 0])[:, None] * (own_q * total(own_p)[:, None] - own_p)
+        return square * among - product(soft, log_q1[rows, known]), hard + square[:, None] * grad
 
     return reduced(loss, student, teacher, labels=labels, temperature=temperature, mask=mask, weights=weights,
                    ignore_index=ignore_index, reduction=reduction, scale_by_t2=False, check_finite=check_finite,
@@ -190,10 +184,9 @@ def standardized_kd_loss(
 
     def loss(s: Doubles, t: Doubles, temperature: Doubles, no_labels: Labels | None) -> tuple[Doubles, Doubles]:
         (zs, inverse), (zt, _) = _standardized(s), _standardized(t)
-        (log_q, q), (log_p, p) = log_softmax(zs, temperature), log_softmax(zt, temperature)
-        g = (q - p) / temperature
+        value, g = apart(Distance.FORWARD_KL, zs, zt, temperature)
         mean, along = total(g)[:, None] / s.shape[1], total(g * zs)[:, None] / s.shape[1]
-        return divergence(log_p, p, log_q, q), inverse[:, None] * (g - mean - zs * along)
+        return value, inverse[:, None] * (g - mean - zs * along)
 
     return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
                    scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
@@ -228,8 +221,8 @@ def ensemble_kd_loss(
     --------
     >>> import numpy as np
     >>> one, other = np.array([[0, -np.inf]], np.float32), np.array([[-np.inf, 0]], np.float32)
-    >>> ensemble_kd_loss(np.zeros((1, 2), np.float32), [one, other])
-    0.0
+    >>> ensemble_kd_loss(np.zeros((1, 2), np.float32), [one, other]) < 1e-30
+    True
     """
     student = as_floats(student, "student")
     given = [as_floats(t, f"teachers[{i}]") for i, t in enumerate(teachers)]
@@ -239,7 +232,7 @@ def ensemble_kd_loss(
         if t.shape != student.shape:
             raise ValueError(f"student has shape {student.shape}, teachers[{i}] has {t.shape}")
     shares = [1.0] * len(given) if teacher_weights is None else [
-        _weight(w, f"teacher_weights[{i}]") for i, w in enumerate(teacher_weights)]
+        not_negative(w, f"teacher_weights[{i}]") for i, w in enumerate(teacher_weights)]
     if len(shares) != len(given) or not sum(shares) > 0:
         raise ValueError(f"teacher_weights is {teacher_weights}, expected {len(given)} numbers, not all 0")
     shares = [w / sum(shares) for w in shares]
@@ -251,12 +244,11 @@ def ensemble_kd_loss(
     def loss(
         s: Doubles, ts: tuple[Doubles, ...], temperature: Doubles, no_labels: Labels | None
     ) -> tuple[Doubles, Doubles]:
-        log_q, q = log_softmax(s, temperature)
-        p = np.zeros_like(q)
+        p = np.zeros_like(s)
         for share, t in zip(shares, ts, strict=True):
-            p = p + share * log_softmax(t, temperature)[1]
-        # A sum of probabilities has a logarithm as good as its own: one rounding moves both by 2^-53.
-        return divergence(log(p), p, log_q, q), (q - p) / temperature
+            p = p + share * softmax(t, temperature)
+        value, grad = apart(Distance.GIVEN_KL, s, p, temperature)
+        return np.where(value == -np.inf, np.nan, value), grad  # a teacher that is masked altogether, or not finite
 
     return reduced(loss, student, None, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
                    scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad,
@@ -401,14 +393,14 @@ def dist_loss(
     student, teacher = as_floats(student, "student"), as_floats(teacher, "teacher")
     if student.ndim != 2 or student.shape != teacher.shape or not student.size:
         raise ValueError(f"student has shape {student.shape}, teacher {teacher.shape}, expected both (B, V), not empty")
-    beta, gamma = _weight(beta, "beta"), _weight(gamma, "gamma")
+    beta, gamma = not_negative(beta, "beta"), not_negative(gamma, "gamma")
     temperature = positive(temperature, "temperature")
     s, t = student.astype(np.float64), teacher.astype(np.float64)
     if not (np.isfinite(s).all() and np.isfinite(t).all()):
         raise ValueError("student or teacher is not finite")
     column = np.full((len(s), 1), temperature)
     with np.errstate(all="ignore"):
-        (_, q), (_, p) = log_softmax(s, column), log_softmax(t, column)
+        q, p = softmax(s, column), softmax(t, column)
         (by_row, row_slope), (by_class, class_slope) = _correlation(p, q, 1), _correlation(p, q, 0)
         factor = temperature**2 if scale_by_t2 else 1.0
         rows, classes = q.shape
@@ -418,10 +410,3 @@ def dist_loss(
         slope = beta / rows * row_slope + gamma / classes * class_slope
         grad = q * (slope - total(q * slope)[:, None]) / temperature
     return loss, np.asarray((factor * grad).astype(student.dtype))
-
-
-def _weight(value: Any, name: str) -> float:
-    number = real(value, name)
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"{name} is {value!r}, expected a finite number of at least 0")
-    return number

@@ -68,10 +68,3 @@ def log(x: Doubles) -> Doubles:
     m, k = np.where(low, 2.0 * m, m), k - low
     y = k * LOG2_HIGH + (k * LOG2_LOW + _log_ratio((m - 1.0) / (m + 1.0)))
     return np.where(positive, y, np.where(x == 0, -np.inf, np.where(x == np.inf, np.inf, np.nan)))
-
-
-def log1p(x: Doubles) -> Doubles:
-    """log(1 + x) within 5 ulp for x >= -1."""
-    near = np.abs(x) <= 0.25
-    small = np.where(near, x, 0.0)
-    return np.where(near, _log_ratio(small / (2.0 + small)), log(1.0 + x))

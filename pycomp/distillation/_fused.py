@@ -9,18 +9,10 @@ from numpy.typing import NDArray
 
 from pycomp import dense
 
-from .._validate import FLOAT32, as_array, integer
+from .._validate import FLOAT32, as_array, choice, integer
 from ._decoupled import top_k_kd_loss
 from ._loss import kd_loss, lane_sum
-from ._rows import (
-    REDUCTIONS,
-    as_labels,
-    choice,
-    counted,
-    divisor,
-    row_weights,
-    temperatures,
-)
+from ._rows import REDUCTIONS, as_labels, counted, divisor, row_weights, temperatures
 
 PARTS, FEWEST = 128, 64
 """Chunks that the tokens are cut into, so that all arrays of a chunk are a twentieth of one of all tokens; but the

@@ -10,26 +10,9 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from .._sums import total
-from .._validate import FLOAT32, fraction, fresh, positive, rows
-from ._divergences import divergence
+from .._validate import FLOAT32, choice, fraction, fresh, positive, rows
 from ._double import Doubles
-from ._rows import (
-    REDUCTIONS,
-    Labels,
-    Result,
-    as_floats,
-    as_labels,
-    check_labels,
-    choice,
-    counted,
-    divisor,
-    log_softmax,
-    product,
-    reduced,
-    row_weights,
-    temperatures,
-)
+from ._rows import Distance, Labels, Result, apart, as_floats, prepared, product, reduced, temperatures
 
 LANES = 16
 
@@ -176,7 +159,6 @@ def kd_loss(
         raise ValueError(f"student has shape {student.shape}, teacher has {teacher.shape}, expected both (..., V)")
     alpha = fraction(alpha, "alpha")
     smoothing = fraction(label_smoothing, "label_smoothing")
-    choice(reduction, "reduction", REDUCTIONS)
     if choice(on_empty, "on_empty", ("zeros", "raise")) == "raise":
         for a, name in ((student, "student"), (teacher, "teacher")):
             if bool((a == -np.inf).all(axis=-1).any()):
@@ -192,20 +174,16 @@ def _by_kernel(
     student: NDArray[Any], teacher: NDArray[Any], labels: Any, temperature: Any, alpha: float, mask: Any, weights: Any,
     ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
 ) -> Result:
-    shape, classes = student.shape[:-1], student.shape[-1]
-    count = math.prod(shape)
-    s, t = (rows(a.astype(FLOAT32, copy=False).reshape(count, classes)) for a in (student, teacher))
-    known = None if labels is None else as_labels(labels, shape)
-    kept = counted(mask, known, ignore_index, shape)
-    if known is not None:
-        check_labels(known, kept, classes)
-    w = row_weights(weights, shape)
-    scale = 1.0 / divisor(reduction, w, kept)
+    of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
+    count, classes = of.logits.shape
+    s, t = (rows(a.reshape(count, classes).astype(FLOAT32, copy=False)) for a in (student, teacher))
+    known, everything = of.labels, bool(of.kept.all())
+    scale = 1.0 / of.divisor
     losses = np.zeros(count)
     grad = fresh((count, classes), FLOAT32) if return_grad else None
-    if grad is not None and not kept.all():
-        grad[~kept] = 0
-    for value, part in _alike(temperature, kept, shape):
+    if grad is not None and not everything:
+        grad[~of.kept] = 0
+    for value, part in _alike(temperature, of.kept, everything, of.shape):
         soft = (value**2 if scale_by_t2 else 1.0) * (1.0 if known is None else alpha)
         operands = (rows(s[part]), rows(t[part]), None if known is None else np.ascontiguousarray(known[part]), value)
         found = np.empty(len(operands[0]))
@@ -220,24 +198,22 @@ def _by_kernel(
     if check_finite and np.isnan(losses).any():
         raise ValueError("student or teacher holds NaN or +inf")
     if weights is not None:
-        losses = np.where(w == 0, 0.0, w * losses)
+        losses[of.kept] *= of.weights[of.kept]
         if grad is not None:
-            np.multiply(grad, w[:, None], out=grad, casting="same_kind")
-            grad[w == 0] = 0
-    loss: Any = losses.reshape(shape) if reduction == "none" else lane_sum(losses) * scale
+            np.multiply(grad, of.weights[:, None], out=grad, casting="same_kind", where=of.kept[:, None])
+    loss: Any = losses.reshape(of.shape) if reduction == "none" else lane_sum(losses) * scale
     return loss if grad is None else (loss, grad.astype(student.dtype, copy=False).reshape(student.shape))
 
 
 def _alike(
-    temperature: Any, kept: NDArray[np.bool_], shape: tuple[int, ...]
+    temperature: Any, kept: NDArray[np.bool_], everything: bool, shape: tuple[int, ...]
 ) -> list[tuple[float, slice | NDArray[np.int64]]]:
     """The rows that count, by their temperature: a slice where these are all."""
-    everything = slice(None)
     if not np.ndim(temperature):
-        return [(positive(temperature, "temperature"), everything if kept.all() else np.flatnonzero(kept))]
+        return [(positive(temperature, "temperature"), slice(None) if everything else np.flatnonzero(kept))]
     each = temperatures(temperature, shape)
     parts = ((value, np.flatnonzero(kept & (each == value))) for value in np.unique(each[kept]).tolist())
-    return [(value, everything if len(part) == len(kept) else part) for value, part in parts]
+    return [(value, slice(None) if len(part) == len(kept) else part) for value, part in parts]
 
 
 def _in_double(
@@ -255,17 +231,15 @@ def _in_double(
 
     def loss(s: Doubles, other: tuple[Doubles], temperature: Doubles, known: Labels | None) -> tuple[Doubles, Doubles]:
         (t,) = other
-        empty = (t == -np.inf).all(axis=1, keepdims=True)  # a teacher that says nothing leaves the labels
-        (log_q, q), (log_p, p) = log_softmax(s, temperature), log_softmax(np.where(empty, s, t), temperature)
         # ``reduced`` would multiply the labels' part by T² as well.
         square = alpha * (temperature**2 if scale_by_t2 else np.ones_like(temperature))
-        value, grad = square[:, 0] * divergence(log_p, p, log_q, q), square / temperature * (q - p)
+        value, grad = apart(Distance.FORWARD_KL, s, t, temperature)
+        value, grad = product(square[:, 0], value), square * grad
         if known is not None:
-            log_one, one = log_softmax(s, np.ones_like(temperature))
             target = np.full(s.shape, smoothing / s.shape[1])
             target[np.arange(len(s)), known] += 1.0 - smoothing
-            value = value - (1.0 - alpha) * total(product(target, log_one))
-            grad = grad + (1.0 - alpha) * (one - target)
+            hard, slope = apart(Distance.CROSS_ENTROPY, s, target, np.ones_like(temperature))
+            value, grad = value + (1.0 - alpha) * hard, grad + (1.0 - alpha) * slope
         return value, grad
 
     return reduced(loss, student, None, labels=labels, temperature=temperature, mask=mask, weights=weights,

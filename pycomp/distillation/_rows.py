@@ -1,20 +1,24 @@
 """What the row losses share: operands of any float type and shape, masks, weights, temperatures, reductions.
 
-A loss is a function of a chunk of rows in float64; everything around it is here, once.
+A loss is a kind of the kernel ``divergence``, or a function of a chunk of rows in float64; what is around it is here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pycomp.kernels import dispatch
+
 from .._sums import total
-from .._validate import FLOAT32, positive
-from ._double import Doubles, exp, log
+from .._validate import FLOAT32, choice, fresh, positive, rows
+from ._double import Doubles
 
 CHUNK = 1 << 18
 """Logits in float64 at a time: 2 MB an array."""
@@ -24,6 +28,21 @@ Labels = NDArray[np.int64]
 RowLoss = Callable[[Doubles, Any, Doubles, Any], tuple[Doubles, Doubles]]
 """(student [b, V], teacher's part, temperature [b, 1], labels [b] or None) -> loss [b], gradient by the student."""
 Result = float | NDArray[np.float64] | tuple[float | NDArray[np.float64], NDArray[Any]]
+
+
+class Distance(IntEnum):
+    """What the kernel ``divergence`` knows: pc_divergence of pycomp.h."""
+
+    FORWARD_KL = 0
+    REVERSE_KL = 1
+    JSD = 2
+    SKEW_KL = 3
+    REVERSE_SKEW_KL = 4
+    TOTAL_VARIATION = 5
+    CROSS_ENTROPY = 6
+    GIVEN_KL = 7
+    BINARY_KL = 8
+    SQUARED_LOGITS = 9
 
 
 def as_floats(a: Any, name: str) -> NDArray[Any]:
@@ -41,25 +60,32 @@ def as_floats(a: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
-    return str(value)
-
-
 def log_softmax(x: Doubles, temperature: Doubles) -> tuple[Doubles, Doubles]:
-    """Logarithms of the probabilities of rows, -inf where a logit is; and the probabilities. No row is -inf alone."""
-    z = (x - x.max(axis=1, keepdims=True)) / temperature
-    e = exp(z)
-    s = total(e)[:, None]
-    return z - log(s), e / s
+    """Logarithms of the probabilities of rows, -inf where a logit is; and these, 0 in rows of -inf alone."""
+    log_p = np.empty_like(x)
+    dispatch.log_softmax_f64(x, temperature.reshape(-1), log_p)
+    return log_p, softmax(x, temperature)
 
 
-def through_softmax(q: Doubles, slope: Doubles, temperature: Doubles) -> Doubles:
-    """The gradient by the logits of what has the gradient ``slope`` by q = softmax(logits / temperature)."""
-    # Where q is 0 the slope may be infinite; such a logit has no share.
-    by = np.where(q == 0, 0.0, slope)
-    return q * (by - total(q * by)[:, None]) / temperature
+def softmax(x: Doubles, temperature: Doubles) -> Doubles:
+    p = np.empty_like(x)
+    dispatch.softmax_f64(x, temperature.reshape(-1), p)
+    return p
+
+
+def log_sum(x: Doubles, temperature: Doubles) -> Doubles:
+    """log Σ exp(x/T) of rows."""
+    sums = np.empty(len(x))
+    dispatch.logsumexp_f64(x, temperature.reshape(-1), sums)
+    return sums
+
+
+def apart(distance: Distance, student: Doubles, teacher: Doubles, temperature: Doubles) -> tuple[Doubles, Doubles]:
+    """A distance of the kernel, of rows, and its gradient by the student."""
+    loss, grad = np.empty(len(student)), np.empty_like(student)
+    ones = np.ones(len(student))
+    dispatch.divergence_grad_f64(student, teacher, distance, 0.0, temperature.reshape(-1), ones, loss, grad)
+    return loss, grad
 
 
 def product(p: Doubles, x: Doubles) -> Doubles:
@@ -129,71 +155,140 @@ def divisor(reduction: str, weights: Doubles, kept: NDArray[np.bool_]) -> float:
     return float(len(kept) or 1) if reduction == "batchmean" else 1.0
 
 
-def reduced(
-    loss: RowLoss, student: Any, teacher: Any, *, temperature: Any, mask: Any, weights: Any, reduction: str,
-    scale_by_t2: bool, check_finite: bool, return_grad: bool, labels: Any = None, ignore_index: int | None = None,
-    teacher_rows: Callable[[NDArray[np.int64]], Any] | None = None,
-) -> Result:
-    """The loss over all rows, and its gradient if asked for.
+@dataclass(frozen=True)
+class Rows:
+    """The student's rows, and which of them count for how much."""
 
-    ``teacher`` has the student's shape; with ``teacher_rows`` it is not looked at: that gives the teacher's part of
-    rows by their indices.
-    """
-    student = as_floats(student, "student")
+    logits: NDArray[Any]
+    shape: tuple[int, ...]
+    labels: Labels | None
+    kept: NDArray[np.bool_]
+    weights: Doubles
+    divisor: float
+
+    def scale(self, temperature: Doubles, scale_by_t2: bool) -> Doubles:
+        """By what each row's distance is multiplied; 0 where it does not count."""
+        scale: Doubles = self.weights * (temperature * temperature if scale_by_t2 else 1.0) / self.divisor
+        return np.where(self.kept, scale, 0.0)
+
+
+def prepared(
+    student: NDArray[Any], *, labels: Any, mask: Any, weights: Any, ignore_index: int | None, reduction: str
+) -> Rows:
+    choice(reduction, "reduction", REDUCTIONS)
     if student.ndim == 0:
         raise ValueError("student has no dimensions, expected at least one")
     shape, classes = student.shape[:-1], student.shape[-1]
-    logits = student.reshape(-1, classes) if student.size else student.reshape(math.prod(shape), classes)
-    if teacher_rows is None:
-        teacher = as_floats(teacher, "teacher")
-        if teacher.shape != student.shape:
-            raise ValueError(f"student has shape {student.shape}, teacher has {teacher.shape}")
-        others = teacher.reshape(logits.shape)
-
-        def teacher_rows(rows: NDArray[np.int64]) -> Doubles:
-            chosen: Doubles = others[rows].astype(np.float64)
-            return chosen
-
-    choice(reduction, "reduction", REDUCTIONS)
-    t = temperatures(temperature, shape)
     known = None if labels is None else as_labels(labels, shape)
+    w = row_weights(weights, shape)
     kept = counted(mask, known, ignore_index, shape)
+    by = divisor(reduction, w, kept)
+    if weights is not None:
+        kept &= w > 0
     if known is not None:
         check_labels(known, kept, classes)
-    w = row_weights(weights, shape)
-    scale = w * (t * t if scale_by_t2 else 1.0) / divisor(reduction, w, kept)
-    losses = np.zeros(len(kept))
-    grad = np.zeros(logits.shape, student.dtype) if return_grad else None
-    step = max(1, CHUNK // max(classes, 1))
-    counting = np.flatnonzero(kept)
-    for first in range(0, len(counting) if classes else 0, step):
-        rows = counting[first : first + step]
-        s, other = logits[rows].astype(np.float64), teacher_rows(rows)
-        unknown, empty = _not_finite(s), _all_masked(s)
-        if isinstance(other, np.ndarray) and other.shape == s.shape:
-            unknown, empty = unknown | _not_finite(other), empty | _all_masked(other)
-        if check_finite and unknown.any():
-            raise ValueError("student or teacher holds NaN or +inf")
-        fine = ~(unknown | empty)
-        losses[rows[unknown]] = np.nan
-        if grad is not None:
-            grad[rows[unknown]] = np.nan
-        if not fine.any():
-            continue
-        rows = rows[fine]
-        part = other[fine] if isinstance(other, np.ndarray) else tuple(a[fine] for a in other)
-        with np.errstate(all="ignore"):
-            value, slope = loss(s[fine], part, t[rows, None], None if known is None else known[rows])
-            losses[rows] = value * scale[rows]
-            if grad is not None:
-                grad[rows] = slope * scale[rows, None]
-    result: Any = losses.reshape(shape) if reduction == "none" else float(total(losses))
+    return Rows(student.reshape(math.prod(shape), classes), shape, known, kept, w, by)
+
+
+def alike(student: NDArray[Any], other: Any, name: str) -> NDArray[Any]:
+    """The other side's logits or probabilities as rows, of the student's shape."""
+    array = as_floats(other, name)
+    if array.shape != student.shape:
+        raise ValueError(f"student has shape {student.shape}, {name} has {array.shape}")
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1]) if array.ndim else array
+
+
+def finished(losses: Doubles, grad: NDArray[Any] | None, of: Rows, student: NDArray[Any], reduction: str) -> Result:
+    result: Any = losses.reshape(of.shape) if reduction == "none" else float(total(losses))
     return result if grad is None else (result, grad.reshape(student.shape))
 
 
-def _not_finite(x: Doubles) -> NDArray[np.bool_]:
-    return np.asarray(~(x < np.inf).all(axis=1))
+def measured(
+    distance: Distance, student: Any, teacher: Any, *, share: float = 0.0, factor: float = 1.0, temperature: Any,
+    mask: Any, weights: Any, reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
+) -> Result:
+    """``factor`` times a distance of the kernel over all rows, and its gradient if asked for."""
+    name = "targets" if distance is Distance.CROSS_ENTROPY else "teacher"
+    student = as_floats(student, "student")
+    others = alike(student, teacher, name)
+    of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
+    t = temperatures(temperature, of.shape)
+    scale = of.scale(t, scale_by_t2) * factor
+    count, classes = of.logits.shape
+    losses = np.zeros(count)
+    grad = fresh(of.logits.shape, student.dtype) if return_grad else None
+    same = of.logits.dtype == others.dtype and of.logits.dtype in (np.float32, np.float64)
+    width = "f32" if same and student.dtype == FLOAT32 else "f64"
+    kernel = getattr(dispatch, f"divergence_{width}" if grad is None else f"divergence_grad_{width}")
+    step = max(count if same else CHUNK // max(classes, 1), 1)
+    for first in range(0, count, step):
+        part = slice(first, first + step)
+        s, p = (rows(a[part] if same else a[part].astype(np.float64)) for a in (of.logits, others))
+        outputs = [losses[part]]
+        if grad is not None:
+            outputs.append(grad[part] if same else np.empty(s.shape))
+        kernel(s, p, distance, share, t[part], scale[part], *outputs)
+        if grad is not None and not same:
+            grad[part] = outputs[1]
+    if distance is Distance.CROSS_ENTROPY and (losses == -np.inf).any():
+        _refuse(others[np.flatnonzero(losses == -np.inf)[0]].astype(np.float64))
+    if check_finite and np.isnan(losses).any():
+        raise ValueError("student or teacher holds NaN or +inf")
+    return finished(losses, grad, of, student, reduction)
 
 
-def _all_masked(x: Doubles) -> NDArray[np.bool_]:
-    return np.asarray((x == -np.inf).all(axis=1))
+def _refuse(p: Doubles) -> None:
+    wrong = "a negative or NaN entry" if not (p >= 0).all() else f"a row of sum {total(p)}"
+    raise ValueError(f"targets has {wrong}, expected probabilities")
+
+
+def reduced(
+    loss: RowLoss, student: Any, teacher: Any, *, temperature: Any, mask: Any, weights: Any, reduction: str,
+    scale_by_t2: bool, check_finite: bool, return_grad: bool, labels: Any = None, ignore_index: int | None = None,
+    teacher_rows: Callable[[Any], Any] | None = None,
+) -> Result:
+    """A loss in NumPy over all rows, and its gradient if asked for.
+
+    ``teacher`` has the student's shape; with ``teacher_rows`` it is not looked at: that gives the teacher's part of
+    rows by a slice or their indices.
+    """
+    student = as_floats(student, "student")
+    if teacher_rows is None:
+        others = alike(student, teacher, "teacher")
+
+        def teacher_rows(chosen: Any) -> Doubles:
+            other: Doubles = others[chosen].astype(np.float64)
+            return other
+
+    of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
+    t = temperatures(temperature, of.shape)
+    scale = of.scale(t, scale_by_t2)
+    classes = of.logits.shape[1]
+    losses = np.zeros(len(of.kept))
+    grad = np.zeros(of.logits.shape, student.dtype) if return_grad else None
+    step = max(1, CHUNK // max(classes, 1))
+    counting = np.flatnonzero(of.kept)
+    for first in range(0, len(counting) if classes else 0, step):
+        index = counting[first : first + step]
+        chosen: Any = slice(first, first + step) if len(counting) == len(losses) else index
+        s, other = of.logits[chosen].astype(np.float64), teacher_rows(chosen)
+        sides = (s, other) if isinstance(other, np.ndarray) and other.shape == s.shape else (s,)
+        tops = [x.max(axis=1) for x in sides]
+        unknown = np.any([~(top < np.inf) for top in tops], axis=0)
+        fine = np.all([(top < np.inf) & (top > -np.inf) for top in tops], axis=0)
+        if check_finite and unknown.any():
+            raise ValueError("student or teacher holds NaN or +inf")
+        if not fine.all():
+            losses[index[unknown]] = np.nan
+            if grad is not None:
+                grad[index[unknown]] = np.nan
+            if not fine.any():
+                continue
+            chosen, s = index[fine], s[fine]
+            other = other[fine] if isinstance(other, np.ndarray) else tuple(a[fine] for a in other)
+        with np.errstate(all="ignore"):
+            value, slope = loss(s, other, t[chosen, None], None if of.labels is None else of.labels[chosen])
+            losses[chosen] = value * scale[chosen]
+            if grad is not None:
+                grad[chosen] = slope * scale[chosen, None]
+    return finished(losses, grad, of, student, reduction)

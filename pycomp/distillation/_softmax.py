@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,10 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from .._sums import total
-from .._validate import contiguous, delivered, integer, positive, result
-from ._double import Doubles, exp, log
-from ._rows import as_floats, choice
+from .._validate import choice, contiguous, delivered, integer, positive, result
+from ._rows import as_floats
 
 Rows = NDArray[Any]
-Kernel = Callable[[Rows, float, Rows], None]
-"""(x [m, n], temperature, y): fills y."""
 
 
 def softmax(
@@ -69,7 +64,7 @@ def softmax(
     -----
     Bound for float32: 4 ulp of each result that is at least 2**-126, for T from 1e-3 to 1e4 and rows of up to 2**24
     entries; below that, 4 times the smallest subnormal. float16 and bfloat16 are widened exactly, computed as float32
-    and rounded once. float64: 2**-50·(4 + |x - max|/T) relative.
+    and rounded once. float64: 2**-50·(4 + |x - max|/T) relative, and 0 below e**-690.
 
     Examples
     --------
@@ -81,7 +76,7 @@ def softmax(
            [0.5, 0.5, 0. ]], dtype=float32)
     """
     choice(on_empty, "on_empty", ("zeros", "raise"))
-    y = _along(dispatch.softmax_f32, _softmax_f64, x, temperature, axis, mask, lengths, out, check_finite)
+    y = _along("softmax", x, temperature, axis, mask, lengths, out, check_finite)
     if on_empty == "raise" and not (y != 0).any(axis=axis).all():
         raise ValueError("x has a row of -inf alone")
     return y
@@ -128,7 +123,7 @@ def log_softmax(
     array([-0.6931472, -0.6931472], dtype=float32)
     """
     choice(on_empty, "on_empty", ("-inf", "raise"))
-    y = _along(dispatch.log_softmax_f32, _log_softmax_f64, x, temperature, axis, mask, lengths, out, check_finite)
+    y = _along("log_softmax", x, temperature, axis, mask, lengths, out, check_finite)
     if on_empty == "raise" and (y == -np.inf).all(axis=axis).any():
         raise ValueError("x has a row of -inf alone")
     return y
@@ -174,7 +169,7 @@ def logsumexp(
     x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
     kind = rows.dtype
     y = np.empty(len(rows), kind)
-    (_logsumexp_f64 if kind == np.float64 else dispatch.logsumexp_f32)(rows, temperature, y)
+    _run("logsumexp", rows, temperature, y)
     if check_finite and np.isnan(y).any():
         raise ValueError("x holds NaN or +inf")
     found: NDArray[Any] = y.astype(x.dtype, copy=False).reshape(x.shape[:axis] + x.shape[axis + 1 :])
@@ -221,15 +216,14 @@ def _masked(x: NDArray[Any], axis: int, mask: Any, lengths: Any) -> NDArray[Any]
 
 
 def _along(
-    single: Kernel, double: Kernel, x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any, out: Any,
-    check_finite: bool,
+    kernel: str, x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any, out: Any, check_finite: bool,
 ) -> NDArray[Any]:
     """The kernel over rows of ``x`` along ``axis``."""
     x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
     y = result(out, x.shape, x.dtype, () if out is x else (x,), whole=True)
     direct = axis == x.ndim - 1 and y.dtype.itemsize == rows.dtype.itemsize
     target = y if direct and y.ndim == 2 else y.reshape(rows.shape) if direct else np.empty_like(rows)
-    (double if rows.dtype.itemsize == 8 else single)(rows, temperature, target)
+    _run(kernel, rows, temperature, target)
     if check_finite and target.size and np.isnan(target[:, 0]).any():
         raise ValueError("x holds NaN or +inf")
     if not direct:
@@ -239,34 +233,9 @@ def _along(
     return delivered(y, out)
 
 
-# -- float64, on operations that are rounded exactly
-def _terms(rows: Doubles, temperature: float) -> tuple[Doubles, Doubles, Doubles, NDArray[np.bool_], NDArray[np.bool_]]:
-    """(x - max)/T, its exponentials and their sums; which rows are unknown (NaN, +inf), and which are empty."""
-    top = rows.max(axis=1, initial=-np.inf)
-    unknown, empty = ~(top < np.inf), top == -np.inf
-    with np.errstate(all="ignore"):
-        z = (rows - np.where(unknown | empty, 0.0, top)[:, None]) / temperature
-        e = exp(z)
-        return z, e, total(e), unknown, empty
-
-
-def _softmax_f64(rows: Rows, temperature: float, y: Rows) -> None:
-    _, e, sums, unknown, empty = _terms(rows, temperature)
-    with np.errstate(all="ignore"):
-        y[...] = e / np.where(empty, 1.0, sums)[:, None]
-    y[unknown] = np.nan
-
-
-def _log_softmax_f64(rows: Rows, temperature: float, y: Rows) -> None:
-    z, _, sums, unknown, empty = _terms(rows, temperature)
-    with np.errstate(all="ignore"):
-        y[...] = z - log(sums)[:, None]
-    y[unknown], y[empty] = np.nan, -np.inf
-
-
-def _logsumexp_f64(rows: Rows, temperature: float, y: Rows) -> None:
-    _, _, sums, unknown, empty = _terms(rows, temperature)
-    top = rows.max(axis=1, initial=-np.inf)
-    with np.errstate(all="ignore"):
-        y[...] = np.where(empty, -np.inf, top / temperature + log(sums))
-    y[unknown] = np.nan
+def _run(kernel: str, rows: Rows, temperature: float, y: Rows) -> None:
+    """A kernel in the type of the rows; that of float64 has a temperature for each."""
+    if rows.dtype.itemsize == 8:
+        getattr(dispatch, f"{kernel}_f64")(rows, np.full(len(rows), temperature), y)
+    else:
+        getattr(dispatch, f"{kernel}_f32")(rows, temperature, y)

@@ -144,6 +144,9 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   DOUBLE(vd_sub, vd_sub(D(a), D(b)))                                                   \
   DOUBLE(vd_mul, vd_mul(D(a), D(b)))                                                   \
   DOUBLE(vd_fma, vd_fma(D(a), D(b), D(c)))                                             \
+  DOUBLE(vd_max, vd_max(D(a), D(b)))                                                   \
+  DOUBLE(vd_select_lt, vd_select_lt(D(a), D(b), D(c), D(a)))                           \
+  DOUBLE(vd_scale2, vd_scale2(D(a), D(b)))                                             \
   DOUBLE(vd_from_vf, vd_from_vf(F(a)))                                                 \
   FLOAT(vf_from_vd, vf_from_vd(D(a)))                                                  \
   ONE(vd_fold_add, double, vd_fold_add(D(a)))

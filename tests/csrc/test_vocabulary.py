@@ -79,7 +79,8 @@ def lanes_of(op):
         x = [*np.arange(-4096, 4096) / 2, *rng.uniform(-(2**31), 2**31 - 200, 8192), -(2.0**31), 2**31 - 128]
         x = np.resize(x, 1025 * 16).astype(np.float32).reshape(-1, 16)
         return x, x, x
-    if op in ("vd_set1", "vd_sub", "vd_mul", "vd_fma", "vf_from_vd", "vd_load", "vd_store"):
+    if op in ("vd_set1", "vd_sub", "vd_mul", "vd_fma", "vd_max", "vd_select_lt", "vd_scale2", "vf_from_vd", "vd_load",
+              "vd_store"):
         near = [rng.standard_normal(4096) * 2.0 ** rng.integers(-155, 130, 4096) for _ in range(3)]
         return combined(SPECIAL_DOUBLES, 3, near)
     if op in ("vf_gather", "vi_gather", "vf_take", "vf_expand", "vf_spread"):  # places, or bits, of every kind

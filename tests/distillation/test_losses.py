@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from pycomp import distillation as d
 from pycomp.distillation import _double
+from pycomp.kernels import dispatch
 
 INF = np.inf
 
@@ -73,10 +74,10 @@ def smoothed(t, T):
 
 def top_k(s, t, T):
     p, q = np.exp(log_softmax(t / T)), np.exp(log_softmax(s / T))
-    at = np.argsort(-p, axis=1)[:, :2]
+    at = np.argsort(-p, axis=1)
     p, q = (np.take_along_axis(a, at, axis=1) for a in (p, q))
-    left, out = 1 - p.sum(axis=1), 1 - q.sum(axis=1)
-    return T**2 * ((p * np.log(p / q)).sum(axis=1) + left * np.log(left / out))
+    left, out = 1 - p[:, :2].sum(axis=1), q[:, 2:].sum(axis=1)
+    return T**2 * ((p * np.log(p / q))[:, :2].sum(axis=1) + left * np.log(left / out))
 
 
 def call_top_k(s, t, T, **options):
@@ -322,6 +323,44 @@ def test_chunks_do_not_show():
         assert (slope[0] == grad[i]).all()
 
 
+@pytest.mark.parametrize("kind", range(10))
+def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits(kind):
+    """Numba keeps nothing by another way: its chain is the kernel's, whose terms of such a row are made twice."""
+    found = dispatch.implementations("divergence_grad_f32")
+    if not {"native", "jit"} <= set(found):
+        pytest.skip("needs the C core and Numba")
+    rng = np.random.default_rng(kind)
+    s, t = 3 * rng.standard_normal((1, 70001), np.float32), 3 * rng.standard_normal((1, 70001), np.float32)
+    if kind in (6, 7):
+        t = d.softmax(t)
+    results = []
+    for backend in ("native", "jit"):
+        loss, grad = np.empty(1), np.empty_like(s)
+        found[backend](s, t, kind, 0.3, np.array([2.0]), np.ones(1), loss, grad)
+        results.append((loss, grad))
+    assert (results[0][0] == results[1][0]).all()
+    assert (results[0][1] == results[1][1]).all()
+
+
+def test_the_gradient_of_an_infinite_loss_is_0_where_the_student_is_masked():
+    s, t = np.array([[0.0, 1.0, -INF]]), np.array([[-INF, 0.0, 0.0]])
+    for loss in (d.reverse_kl_loss, d.forward_kl_loss):
+        value, grad = loss(s, t, return_grad=True)
+        assert value == INF
+        assert not np.isnan(grad[0, 2])
+    assert d.reverse_kl_loss(s, t, return_grad=True)[1][0, 2] == 0
+
+
+def test_a_row_of_weight_0_does_not_count():
+    s, t, _ = operands(13, 3)
+    s[1, 0] = np.nan
+    weights = np.array([1.0, 0.0, 2.0])
+    for loss in (d.forward_kl_loss, d.standardized_kd_loss, d.kd_loss):
+        value, grad = loss(s, t, weights=weights, reduction="sum", check_finite=True, return_grad=True)
+        assert value == pytest.approx(loss(s[::2], t[::2], weights=weights[::2], reduction="sum"), rel=1e-12)
+        assert (grad[1] == 0).all()
+
+
 @given(x=hnp.arrays(np.float64, 50, elements=st.floats(-700, 700)))
 def test_exp_and_log_in_double_are_within_their_bounds(x):
     exact = np.array([math.exp(v) for v in x])  # the C library's: within 1 ulp
@@ -331,9 +370,6 @@ def test_exp_and_log_in_double_are_within_their_bounds(x):
     small = x / 700
     assert (np.abs(_double.expm1(small) - np.array([math.expm1(v) for v in small]))
             <= 6 * np.spacing(np.abs(np.expm1(small)))).all()
-    inside = np.abs(small) * 3 - 0.9
-    assert (np.abs(_double.log1p(inside) - np.array([math.log1p(v) for v in inside]))
-            <= 6 * np.spacing(np.abs(np.log1p(inside)))).all()
 
 
 S = np.zeros((2, 3), np.float32)
@@ -353,6 +389,8 @@ S = np.zeros((2, 3), np.float32)
     (lambda: d.forward_kl_loss(S, S, mask=np.ones(3, bool)), ValueError, "mask has shape"),
     (lambda: d.jsd_loss(S, S, beta=1.5), ValueError, "beta is 1.5, expected a number from 0 to 1"),
     (lambda: d.skew_kl_loss(S, S, skew=-0.1), ValueError, "skew is -0.1"),
+    (lambda: d.skew_kl_loss(S, S, skew=1), ValueError, "skew is 1, expected 0, or a number from 1e-30 to below 1"),
+    (lambda: d.jsd_loss(S, S, beta=1e-40), ValueError, "beta is 1e-40, expected 0, or a number from 1e-30"),
     (lambda: d.soft_cross_entropy(S, S - 1), ValueError, "targets has a negative or NaN entry, expected probabilities"),
     (lambda: d.soft_cross_entropy(S, S + 1), ValueError, "targets has a row of sum 3.0, expected probabilities"),
     (lambda: d.dkd_loss(S, S, [0, 3]), ValueError, "labels holds 3, expected 0 to 2"),

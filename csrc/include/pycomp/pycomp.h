@@ -32,6 +32,17 @@ typedef enum {
  * tanh; x / (1 + e^-x). NaN stays NaN, relu(-0) is +0, the others of -0 and -infinity are -0. */
 typedef enum { PC_IDENTITY = 0, PC_RELU = 1, PC_GELU = 2, PC_GELU_TANH = 3, PC_SILU = 4 } pc_activation;
 
+/* Distances of q = softmax(student/T) from p = softmax(teacher/T). With m = share p + (1 - share) q:
+ *   KL(p || q); KL(q || p); share KL(p || m) + (1 - share) KL(q || m); KL(p || m); KL(q || share q + (1 - share) p);
+ *   half the sum of |p - q|;
+ * of given probabilities p: -sum p log q; KL(p || q);
+ * over the logits one by one: the sum of KL between answers yes or no, yes of probability 1/(1 + exp(-logit/T)); that of
+ * ((student - teacher)/T)^2. */
+typedef enum {
+  PC_FORWARD_KL = 0, PC_REVERSE_KL = 1, PC_JSD = 2, PC_SKEW_KL = 3, PC_REVERSE_SKEW_KL = 4, PC_TOTAL_VARIATION = 5,
+  PC_CROSS_ENTROPY = 6, PC_GIVEN_KL = 7, PC_BINARY_KL = 8, PC_SQUARED_LOGITS = 9
+} pc_divergence;
+
 PC_API const char *pc_version(void);
 
 /* The instruction-set level in use: "generic", "avx2", ... Chosen at the first call, the highest that is supported. */

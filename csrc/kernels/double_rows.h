@@ -1,0 +1,84 @@
+/* Rows of floats or of doubles (`wide`), read and written as doubles: their maximum and the sum of their terms. */
+#ifndef PC_DOUBLE_ROWS_H
+#define PC_DOUBLE_ROWS_H
+
+#include <float.h>
+#include <string.h>
+
+#include "double.h"
+#include "softmax.h"
+
+static inline const void *pc_element(const void *rows, int wide, int64_t i) {
+  return wide ? (const void *)((const double *)rows + i) : (const void *)((const float *)rows + i);
+}
+
+static __attribute__((noinline)) void pc_load_last(const void *x, int wide, int64_t count, double rest, double *lanes) {
+  for (int64_t j = 0; j < LANES; j++)
+    lanes[j] = j >= count ? rest : wide ? ((const double *)x)[j] : (double)((const float *)x)[j];
+}
+
+/* Sixteen elements; past the end of the row, `rest`. */
+PC_INLINE vd16 pc_load_doubles(const void *x, int wide, int64_t i, int64_t n, double rest) {
+  if (n - i >= LANES) return wide ? vd_load((const double *)x + i) : vd_from_vf(vf_load((const float *)x + i));
+  double lanes[LANES];
+  pc_load_last(pc_element(x, wide, i), wide, n - i, rest, lanes);
+  return vd_load(lanes);
+}
+
+PC_INLINE void pc_store_doubles(void *y, int wide, int64_t i, int64_t n, vd16 v) {
+  if (!wide) {
+    pc_store_row((float *)y + i, n - i, vf_from_vd(v));
+  } else if (n - i >= LANES) {
+    vd_store((double *)y + i, v);
+  } else {
+    double lanes[LANES];
+    vd_store(lanes, v);
+    memcpy((double *)y + i, lanes, (size_t)(n - i) * sizeof *lanes);
+  }
+}
+
+static inline void pc_fill_doubles(void *y, int wide, int64_t n, double value) {
+  for (int64_t i = 0; i < n; i += LANES) pc_store_doubles(y, wide, i, n, vd_set1(value));
+}
+
+/* The largest element; NaN if one is NaN or +inf. */
+static inline double pc_max_of_doubles(const void *x, int wide, int64_t n) {
+  if (!wide) {
+    const float max = pc_row_max(x, n);
+    return max < INFINITY ? max : NAN;
+  }
+  const vd16 infinity = vd_set1(INFINITY);
+  vd16 top = vd_set1(-INFINITY), odd = vd_zero();
+  for (int64_t i = 0; i < n; i += LANES) {
+    const vd16 v = pc_load_doubles(x, wide, i, n, -INFINITY);
+    top = vd_max(v, top);
+    odd = vd_select_lt(v, infinity, odd, v);
+  }
+  double tops[LANES], odds[LANES], max = -INFINITY;
+  vd_store(tops, top);
+  vd_store(odds, odd);
+  for (int j = 0; j < LANES; j++) {
+    if (odds[j] != 0.0) return NAN;
+    if (tops[j] > max) max = tops[j];
+  }
+  return max;
+}
+
+static inline double pc_inverse_of(double temperature) { return fmin(1.0 / temperature, DBL_MAX); }
+
+/* exp((x - max)/T) */
+PC_INLINE vd16 pc_term_of_doubles(vd16 x, double max, double inverse_t) {
+  return vd_exp(vd_mul(vd_sub(x, vd_set1(max)), vd_set1(inverse_t)));
+}
+
+/* The sum of a row's terms by the lane rule; the terms themselves go to `kept`, if given, whole vectors of them. */
+static inline double pc_sum_doubles(const void *x, int wide, int64_t n, double max, double inverse_t, double *kept) {
+  vd16 sum = vd_zero();
+  for (int64_t i = 0; i < n; i += LANES) {
+    const vd16 e = pc_term_of_doubles(pc_load_doubles(x, wide, i, n, -INFINITY), max, inverse_t);
+    if (kept) vd_store(kept + i, e);
+    sum = vd_add(sum, e);
+  }
+  return vd_fold_add(sum);
+}
+#endif

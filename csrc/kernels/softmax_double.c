@@ -1,0 +1,82 @@
+/* softmax, log_softmax and logsumexp of rows of doubles, each row with its temperature.
+ *   e_i = exp((x_i - max x)/T);  S = sum e_i;  y_i = e_i/S, or (x_i - max x)/T - log S;  y = max x/T + log S.
+ * The sum follows the lane rule. Threads share rows. Limit: the double units, about 40 operations an element. */
+#include "double_rows.h"
+#include "table.h"
+
+enum { GRAIN = 1 << 12 }; /* elements that pay for waking a thread */
+
+typedef struct {
+  int64_t n;
+  const double *x;
+  int64_t ldx;
+  const double *temperature;
+  double *y;
+  int64_t ldy;
+} job;
+
+static void softmax_rows(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t row = begin; row < end; row++) {
+    const double *x = j->x + row * j->ldx;
+    double *y = j->y + row * j->ldy;
+    const double max = pc_max_of_doubles(x, 1, j->n), inverse_t = pc_inverse_of(j->temperature[row]);
+    if (!(max > -INFINITY)) {
+      pc_fill_doubles(y, 1, j->n, isnan(max) ? NAN : 0.0);
+      continue;
+    }
+    const vd16 inverse = vd_set1(1.0 / pc_sum_doubles(x, 1, j->n, max, inverse_t, NULL));
+    for (int64_t i = 0; i < j->n; i += LANES)
+      pc_store_doubles(y, 1, i, j->n, vd_mul(pc_term_of_doubles(pc_load_doubles(x, 1, i, j->n, -INFINITY), max, inverse_t), inverse));
+  }
+}
+
+static void log_softmax_rows(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t row = begin; row < end; row++) {
+    const double *x = j->x + row * j->ldx;
+    double *y = j->y + row * j->ldy;
+    const double max = pc_max_of_doubles(x, 1, j->n), inverse_t = pc_inverse_of(j->temperature[row]);
+    if (!(max > -INFINITY)) {
+      pc_fill_doubles(y, 1, j->n, isnan(max) ? NAN : -INFINITY);
+      continue;
+    }
+    const vd16 minus_log = vd_set1(-pc_log(pc_sum_doubles(x, 1, j->n, max, inverse_t, NULL)));
+    for (int64_t i = 0; i < j->n; i += LANES) {
+      const vd16 z = vd_sub(pc_load_doubles(x, 1, i, j->n, -INFINITY), vd_set1(max));
+      pc_store_doubles(y, 1, i, j->n, vd_fma(z, vd_set1(inverse_t), minus_log));
+    }
+  }
+}
+
+static void logsumexp_rows(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t row = begin; row < end; row++) {
+    const double *x = j->x + row * j->ldx;
+    const double max = pc_max_of_doubles(x, 1, j->n), inverse_t = pc_inverse_of(j->temperature[row]);
+    j->y[row] = max > -INFINITY ? max * inverse_t + pc_log(pc_sum_doubles(x, 1, j->n, max, inverse_t, NULL)) : max;
+  }
+}
+
+static int share_rows(void (*rows)(int64_t, int64_t, const void *), int64_t m, const job *j) {
+  if (m < 0 || j->n < 0 || j->ldx < j->n || j->ldy < j->n) return PC_EINVAL;
+  for (int64_t i = 0; i < m; i++)
+    if (!(j->temperature[i] > 0 && j->temperature[i] < INFINITY)) return PC_EINVAL;
+  pc_for(m, 1 + GRAIN / (j->n + 1), rows, j);
+  return PC_OK;
+}
+
+int PC_FN(softmax_f64)(int64_t m, int64_t n, const double *x, int64_t ldx, const double *temperature, double *y, int64_t ldy) {
+  const job j = {n, x, ldx, temperature, y, ldy};
+  return share_rows(softmax_rows, m, &j);
+}
+
+int PC_FN(log_softmax_f64)(int64_t m, int64_t n, const double *x, int64_t ldx, const double *temperature, double *y, int64_t ldy) {
+  const job j = {n, x, ldx, temperature, y, ldy};
+  return share_rows(log_softmax_rows, m, &j);
+}
+
+int PC_FN(logsumexp_f64)(int64_t m, int64_t n, const double *x, int64_t ldx, const double *temperature, double *y) {
+  const job j = {n, x, ldx, temperature, y, n};
+  return share_rows(logsumexp_rows, m, &j);
+}

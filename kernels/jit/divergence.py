@@ -1,0 +1,178 @@
+"""Distances of distributions: the chains of csrc/kernels/divergence.c."""
+
+import numpy as np
+from numba import njit
+
+from .arithmetic import FAST, LANES, fma, fold
+from .double import exp, inverse_of, log_from, row_max, second_order, sum_terms
+from .elementary import larger, log64
+
+__all__ = ["divergence_f32", "divergence_f64", "divergence_grad_f32", "divergence_grad_f64"]
+
+f64 = np.float64
+NEAR, LEAST = 0.12, 2.0**-126
+(FORWARD_KL, REVERSE_KL, JSD, SKEW_KL, REVERSE_SKEW_KL, TOTAL_VARIATION, CROSS_ENTROPY, GIVEN_KL, BINARY_KL,
+ SQUARED_LOGITS) = range(10)
+
+
+@njit(**FAST)
+def divergence(a, b, log_ratio):  # type: ignore[no-untyped-def]
+    if not a > 0.0:
+        return b
+    square = log_ratio * log_ratio
+    if square < NEAR:
+        return a * (square * second_order(0.0 - log_ratio))
+    return fma(a, log_ratio, b - a)
+
+
+@njit(**FAST)
+def ratios(d, share_p, share_q):  # type: ignore[no-untyped-def]
+    """Logarithms of p and q over their mixture, and p and q over it: ratios_of_block."""
+    down = 0.0 - larger(d, 0.0 - d)
+    smaller = exp(down)
+    w = fma(share_q, smaller, share_p) if d > 0.0 else fma(share_p, smaller, share_q)
+    log_w, inverse = log_from(larger(w, LEAST))
+    log_p, p = (down, smaller) if d < 0.0 else (0.0, 1.0)
+    log_q, q = (down, smaller) if d > 0.0 else (0.0, 1.0)
+    return log_p - log_w, log_q - log_w, p * inverse, q * inverse
+
+
+@njit(**FAST)
+def answers_to(z):  # type: ignore[no-untyped-def]
+    """Logarithms of the probabilities of yes and of no, and these."""
+    down = 0.0 - larger(z, 0.0 - z)
+    e = exp(down)
+    log_w, inverse = log_from(e + 1.0)
+    less, log_less, log_more = e * inverse, down - log_w, 0.0 - log_w
+    return (log_more, log_less, inverse, less) if z > 0.0 else (log_less, log_more, less, inverse)
+
+
+@njit(**FAST)
+def part_of_logits(kind, s, t, inverse_t):  # type: ignore[no-untyped-def]
+    """Part of the loss, q, and q times its derivative by q."""
+    if kind == SQUARED_LOGITS:
+        apart = (s - t) * inverse_t if s < t or t < s else 0.0
+        return apart * apart, 0.0, apart + apart
+    log_yes_q, log_no_q, yes_q, no_q = answers_to(s * inverse_t)
+    log_yes_p, log_no_p, yes_p, no_p = answers_to(t * inverse_t)
+    value = divergence(yes_p, yes_q, log_yes_p - log_yes_q) + divergence(no_p, no_q, log_no_p - log_no_q)
+    return value, yes_q, 0.0 - yes_p
+
+
+@njit(**FAST)
+def part_of_given(kind, p, q, minus_log_q):  # type: ignore[no-untyped-def]
+    if kind == GIVEN_KL:
+        log_p, _ = log_from(larger(p, LEAST))
+        return divergence(p, q, log_p + minus_log_q), 0.0 - p
+    return p * minus_log_q if p > 0.0 else 0.0, 0.0 - p
+
+
+@njit(**FAST)
+def part_of(kind, share_p, share_q, p, q, d):  # type: ignore[no-untyped-def]
+    """Part of the loss, and q times its derivative by q."""
+    if kind == FORWARD_KL:
+        return divergence(p, q, d), 0.0 - p
+    if kind == TOTAL_VARIATION:
+        value = larger(p - q, q - p) * 0.5
+        return value, q * 0.5 if p < q else 0.0 - q * 0.5 if q < p else 0.0
+    if kind == REVERSE_KL:
+        slope = 0.0 - d
+        value = divergence(q, p, slope)
+    else:
+        m = fma(share_p, p, share_q * q)
+        log_p, log_q, of_p, of_q = ratios(d, share_p, share_q)
+        if kind == JSD:
+            slope = share_q * log_q
+            value = fma(share_p, divergence(p, m, log_p), share_q * divergence(q, m, log_q))
+        elif kind == SKEW_KL:
+            slope = (0.0 - share_q) * of_p
+            value = divergence(p, m, log_p)
+        else:
+            slope = fma(0.0 - share_q, of_q, log_q)
+            value = divergence(q, m, log_q)
+    return value, q * slope if q > 0.0 else 0.0
+
+
+@njit(**FAST)
+def sum_of_probabilities(p):  # type: ignore[no-untyped-def]
+    """Their sum; NaN where they are none."""
+    lanes = np.zeros(LANES)
+    least = 0.0
+    for i in range(len(p)):
+        lanes[i % LANES] += f64(p[i])
+        least = min(least, f64(p[i]))
+    total = fold(lanes)
+    return total if least >= 0.0 and abs(total - 1.0) <= 1e-3 else np.nan
+
+
+@njit(**FAST)
+def loss_of_row(s, t, kind, share, temperature, scale, grad):  # type: ignore[no-untyped-def]
+    given = kind in (CROSS_ENTROPY, GIVEN_KL)
+    sum_p, nothing = 1.0, 0.0
+    if scale != 0.0:
+        if given:
+            sum_p = sum_of_probabilities(t)
+            if sum_p != sum_p:
+                if grad is not None:
+                    grad[:] = np.nan
+                return -np.inf
+        top_s = row_max(s)
+        top_t = 0.0 if given else row_max(t)
+        if top_s > -np.inf and top_t > -np.inf:
+            return finite_row(s, t, kind, share, inverse_of(temperature), scale, top_s, top_t, sum_p, grad)
+        if top_s != top_s or top_t != top_t:
+            nothing = np.nan
+    if grad is not None:
+        grad[:] = nothing
+    return nothing
+
+
+@njit(**FAST)
+def finite_row(s, t, kind, share, inverse_t, scale, top_s, top_t, sum_p, grad):  # type: ignore[no-untyped-def]
+    given = kind in (CROSS_ENTROPY, GIVEN_KL)
+    reverse = kind == REVERSE_SKEW_KL
+    share_p, share_q = (1.0 - share, share) if reverse else (share, 1.0 - share)
+    sum_s = sum_t = 1.0
+    if kind <= GIVEN_KL:
+        sum_s = sum_terms(s, top_s, inverse_t)
+        sum_t = 1.0 if given else sum_terms(t, top_t, inverse_t)
+    inverse_s, inverse_sum_t = 1.0 / sum_s, 1.0 / sum_t
+    apart = log64(sum_s if given else sum_t / sum_s)
+    values, slopes = np.zeros(LANES), np.zeros(LANES)
+    q, steps = np.empty(len(s)), np.empty(len(s))
+    for i in range(len(s)):
+        if kind >= BINARY_KL:
+            value, q[i], steps[i] = part_of_logits(kind, f64(s[i]), f64(t[i]), inverse_t)
+        else:
+            from_s = f64(s[i]) - top_s
+            q[i] = exp(from_s * inverse_t) * inverse_s
+            if given:
+                value, steps[i] = part_of_given(kind, f64(t[i]), q[i], fma(from_s, -inverse_t, apart))
+            else:
+                from_t = f64(t[i]) - top_t
+                d = fma(from_t - from_s, inverse_t, -apart)
+                value, steps[i] = part_of(kind, share_p, share_q, exp(from_t * inverse_t) * inverse_sum_t, q[i], d)
+        values[i % LANES] += value
+        slopes[i % LANES] += steps[i]
+    loss = fold(values)
+    if grad is not None:
+        mean = -sum_p if kind == FORWARD_KL or kind >= CROSS_ENTROPY else fold(slopes)
+        for i in range(len(s)):
+            g = fma(q[i], -mean, steps[i]) if q[i] > 0.0 else steps[i]
+            grad[i] = g * (scale * inverse_t)
+    return scale * (0.0 if loss < 0.0 and kind != CROSS_ENTROPY else loss)
+
+
+@njit(**FAST)
+def divergence_f64(student, teacher, kind, share, temperature, scale, loss):  # type: ignore[no-untyped-def]
+    for i in range(len(loss)):
+        loss[i] = loss_of_row(student[i], teacher[i], kind, share, temperature[i], scale[i], None)
+
+
+@njit(**FAST)
+def divergence_grad_f64(student, teacher, kind, share, temperature, scale, loss, grad):  # type: ignore[no-untyped-def]
+    for i in range(len(loss)):
+        loss[i] = loss_of_row(student[i], teacher[i], kind, share, temperature[i], scale[i], grad[i])
+
+
+divergence_f32, divergence_grad_f32 = divergence_f64, divergence_grad_f64

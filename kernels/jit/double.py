@@ -1,0 +1,102 @@
+"""exp, log and softmax of float64: the chains of csrc/kernels/double.h, double_rows.h and softmax_double.c."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from .arithmetic import FAST, LANES, fma, fold
+from .elementary import larger, log, log64
+
+f32, f64 = np.float32, np.float64
+LOG2E = float.fromhex("0x1.71547652b82fep+0")
+LOG2_HIGH, LOG2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
+SERIES = tuple(float.fromhex(c) for c in (
+    "0x1.289186064e3e4p-22", "0x1.71ddf6b531638p-19", "0x1.a019b90c8bbfcp-16", "0x1.a01a01b00bbf8p-13",
+    "0x1.6c16c1788c091p-10", "0x1.111111110f804p-7", "0x1.5555555553d62p-5", "0x1.5555555555558p-3",
+    "0x1.0000000000001p-1"))
+FIRST = float.fromhex("0x1.af63286b26cb8p-26")
+INTEGER, LEAST_EXPONENT, THIRD, MOST = 1.5 * 2.0**52, -690.0, 1.0 / 3.0, float(np.finfo(np.float64).max)
+
+
+@njit(**FAST)
+def second_order(r):  # type: ignore[no-untyped-def]
+    """(e^r - 1 - r)/r^2."""
+    p = FIRST
+    for c in SERIES:
+        p = fma(p, r, c)
+    return p
+
+
+@njit(**FAST)
+def exp(z):  # type: ignore[no-untyped-def]
+    if not z > LEAST_EXPONENT:
+        return 0.0
+    k = INTEGER - fma(z, LOG2E, INTEGER)
+    r = fma(k, LOG2_LOW, fma(k, LOG2_HIGH, z))
+    return math.ldexp(fma(r * r, second_order(r), r) + 1.0, int(-k))
+
+
+@njit(**FAST)
+def log_from(w):  # type: ignore[no-untyped-def]
+    """log w and 1/w: vd_log_from."""
+    rough = float(log(f32(w)))
+    v = exp(0.0 - rough)
+    e = fma(w, v, -1.0)
+    shrink = fma(e, fma(e, 1.0 - e, -1.0), 1.0)
+    return fma(e, fma(e, fma(e, THIRD, -0.5), 1.0), rough), v * shrink
+
+
+@njit(**FAST)
+def row_max(x):  # type: ignore[no-untyped-def]
+    """The largest element, NaN if any is NaN or +inf."""
+    top = -np.inf
+    for v in x:
+        if not v < np.inf:
+            return np.nan
+        top = larger(f64(v), top)
+    return top
+
+
+@njit(**FAST)
+def sum_terms(x, top, inverse_t):  # type: ignore[no-untyped-def]
+    lanes = np.zeros(LANES)
+    for i in range(len(x)):
+        lanes[i % LANES] += exp((f64(x[i]) - top) * inverse_t)
+    return fold(lanes)
+
+
+@njit(**FAST)
+def inverse_of(temperature):  # type: ignore[no-untyped-def]
+    return min(1.0 / temperature, MOST)
+
+
+@njit(**FAST)
+def softmax_f64(x, temperature, y):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        top, inverse_t = row_max(x[i]), inverse_of(temperature[i])
+        if not top > -np.inf:
+            y[i] = top if top != top else 0.0
+            continue
+        inverse = 1.0 / sum_terms(x[i], top, inverse_t)
+        for j in range(x.shape[1]):
+            y[i, j] = exp((x[i, j] - top) * inverse_t) * inverse
+
+
+@njit(**FAST)
+def log_softmax_f64(x, temperature, y):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        top, inverse_t = row_max(x[i]), inverse_of(temperature[i])
+        if not top > -np.inf:
+            y[i] = top
+            continue
+        minus_log = -log64(sum_terms(x[i], top, inverse_t))
+        for j in range(x.shape[1]):
+            y[i, j] = fma(x[i, j] - top, inverse_t, minus_log)
+
+
+@njit(**FAST)
+def logsumexp_f64(x, temperature, y):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        top, inverse_t = row_max(x[i]), inverse_of(temperature[i])
+        y[i] = top * inverse_t + log64(sum_terms(x[i], top, inverse_t)) if top > -np.inf else top
