@@ -18,8 +18,7 @@
 
 enum {
   GRAIN = 1 << 11, /* elements that pay for waking a thread */
-  BLOCK = 8,       /* vectors of a mixture worked on together */
-  KEPT = 1 << 16   /* longest row whose terms are kept, 1 MB a thread */
+  KEPT = 1 << 18   /* longest row whose terms are kept, 4 MB a thread */
 };
 
 typedef struct {
@@ -52,109 +51,200 @@ PC_INLINE int is_given(int kind) { return kind == PC_CROSS_ENTROPY || kind == PC
 /* The gradient needs no mean of slopes: of -p it is known, and where each logit counts alone there is none. */
 PC_INLINE int is_simple(int kind) { return kind == PC_FORWARD_KL || kind >= PC_CROSS_ENTROPY; }
 
+#define TOGETHER PC_DOUBLES_TOGETHER
+
 /* a (D + expm1(-D)), D = log a - log b; b where a is 0. */
-PC_INLINE vd16 divergence(vd16 a, vd16 b, vd16 log_ratio) {
-  const vd16 zero = vd_zero(), opposite = vd_sub(zero, log_ratio), square = vd_mul(log_ratio, log_ratio);
-  const vd16 near = vd_mul(a, vd_mul(square, vd_second_order(opposite)));
-  const vd16 far = vd_fma(a, log_ratio, vd_sub(b, a));
-  return vd_select_lt(zero, a, vd_select_lt(square, vd_set1(0.12), near, far), b);
+PC_INLINE void divergence_each(const vd16 *a, const vd16 *b, const vd16 *log_ratio, vd16 *kl) {
+  const vd16 zero = vd_zero();
+  vd16 opposite[TOGETHER], bend[TOGETHER];
+  PC_OF_EACH(TOGETHER) opposite[c] = vd_sub(zero, log_ratio[c]);
+  vd_second_order_each(TOGETHER, opposite, bend);
+  PC_OF_EACH(TOGETHER) {
+    const vd16 square = vd_mul(log_ratio[c], log_ratio[c]), near = vd_mul(a[c], vd_mul(square, bend[c]));
+    const vd16 far = vd_fma(a[c], log_ratio[c], vd_sub(b[c], a[c]));
+    kl[c] = vd_select_lt(zero, a[c], vd_select_lt(square, vd_set1(0.12), near, far), b[c]);
+  }
+}
+
+/* Of some vectors: their part of the loss, if it is wanted, q, and q times the derivative of the loss by it. */
+typedef struct { vd16 value[TOGETHER], q[TOGETHER], slope[TOGETHER]; } part;
+
+PC_INLINE void load_each(const void *x, const row *r, int64_t i, double rest, vd16 *v) {
+  PC_OF_EACH(TOGETHER) v[c] = pc_load_doubles(x, r->wide, i + c * LANES, r->n, rest);
+}
+
+/* Probabilities, from the terms that were kept or made anew. */
+PC_INLINE void probabilities(const row *r, int64_t i, const double *kept, const vd16 *x, double max, double inverse_sum, vd16 *p) {
+  if (kept) {
+    PC_OF_EACH(TOGETHER) p[c] = vd_load(kept + i + c * LANES);
+  } else {
+    pc_terms_of_doubles(TOGETHER, x, max, r->inverse_t, p);
+  }
+  PC_OF_EACH(TOGETHER) p[c] = vd_mul(p[c], vd_set1(inverse_sum));
 }
 
 /* log p - log q */
-PC_INLINE vd16 log_ratio_at(const row *r, int64_t i) {
-  const vd16 s = vd_sub(pc_load_doubles(r->s, r->wide, i, r->n, -INFINITY), vd_set1(r->max_s));
-  const vd16 t = vd_sub(pc_load_doubles(r->t, r->wide, i, r->n, -INFINITY), vd_set1(r->max_t));
-  return vd_fma(vd_sub(t, s), vd_set1(r->inverse_t), vd_set1(-r->apart));
+PC_INLINE void log_ratios(const row *r, const vd16 *s, const vd16 *t, vd16 *d) {
+  PC_OF_EACH(TOGETHER) {
+    const vd16 apart = vd_sub(vd_sub(t[c], vd_set1(r->max_t)), vd_sub(s[c], vd_set1(r->max_s)));
+    d[c] = vd_fma(apart, vd_set1(r->inverse_t), vd_set1(-r->apart));
+  }
 }
 
-/* Of sixteen elements of a mixture: log ratios to it, and to what each of p and q has in 1 of it, p/m and q/m. */
-typedef struct { vd16 log_p, log_q, p, q; } ratios;
+/* The logarithms of p and of q over their mixture m, and p/m and q/m. */
+typedef struct { vd16 log_p[TOGETHER], log_q[TOGETHER], p[TOGETHER], q[TOGETHER]; } ratios;
 
-/* Step by step over a block, so that the long chains of its vectors overlap. */
-static inline void ratios_of_block(const row *r, int64_t begin, int count, ratios *to) {
+PC_INLINE void ratios_to_mixture(const row *r, const vd16 *d, ratios *to) {
   const vd16 zero = vd_zero(), one = vd_set1(1.0), share_p = vd_set1(r->share_p), share_q = vd_set1(r->share_q);
-  vd16 w[BLOCK];
-  vf16 rough[BLOCK];
-  for (int v = 0; v < count; v++) {
-    const vd16 d = log_ratio_at(r, begin + v * LANES), minus_d = vd_sub(zero, d), down = vd_sub(zero, vd_max(d, minus_d));
-    const vd16 smaller = vd_exp(down); /* the smaller over the larger */
-    w[v] = vd_fma(vd_select_lt(zero, d, share_q, share_p), smaller, vd_select_lt(zero, d, share_p, share_q));
-    w[v] = vd_max(w[v], vd_set1(0x1p-126));
-    to[v] = (ratios){vd_select_lt(d, zero, down, zero), vd_select_lt(zero, d, down, zero),
-                     vd_select_lt(d, zero, smaller, one), vd_select_lt(zero, d, smaller, one)};
+  vd16 down[TOGETHER], smaller[TOGETHER], w[TOGETHER]; /* the smaller of p and q over the larger, m over the larger */
+  pc_logarithm l[TOGETHER];
+  PC_OF_EACH(TOGETHER) down[c] = vd_sub(zero, vd_max(d[c], vd_sub(zero, d[c])));
+  vd_exp_each(TOGETHER, down, smaller);
+  PC_OF_EACH(TOGETHER) {
+    w[c] = vd_fma(vd_select_lt(zero, d[c], share_q, share_p), smaller[c], vd_select_lt(zero, d[c], share_p, share_q));
+    w[c] = vd_max(w[c], vd_set1(0x1p-126));
   }
-  for (int v = 0; v < count; v++) rough[v] = vf_log(vf_from_vd(w[v]));
-  for (int v = 0; v < count; v++) {
-    const pc_logarithm l = vd_log_from(w[v], rough[v]);
-    to[v] = (ratios){vd_sub(to[v].log_p, l.log), vd_sub(to[v].log_q, l.log), vd_mul(to[v].p, l.inverse), vd_mul(to[v].q, l.inverse)};
+  vd_log_each(TOGETHER, w, l);
+  PC_OF_EACH(TOGETHER) {
+    to->log_p[c] = vd_sub(vd_select_lt(d[c], zero, down[c], zero), l[c].log);
+    to->log_q[c] = vd_sub(vd_select_lt(zero, d[c], down[c], zero), l[c].log);
+    to->p[c] = vd_mul(vd_select_lt(d[c], zero, smaller[c], one), l[c].inverse);
+    to->q[c] = vd_mul(vd_select_lt(zero, d[c], smaller[c], one), l[c].inverse);
   }
 }
 
-/* Of sixteen elements: their part of the loss, q, and q times the derivative of the loss by it. */
-typedef struct { vd16 value, q, slope; } part;
+PC_INLINE void part_of_mixture(const row *r, int kind, int want_value, const vd16 *p, const vd16 *d, part *of) {
+  const vd16 zero = vd_zero(), share_p = vd_set1(r->share_p), share_q = vd_set1(r->share_q);
+  const vd16 *q = of->q;
+  ratios to;
+  vd16 m[TOGETHER], other[TOGETHER];
+  ratios_to_mixture(r, d, &to);
+  PC_OF_EACH(TOGETHER) {
+    const vd16 slope = kind == PC_JSD      ? vd_mul(share_q, to.log_q[c])
+                       : kind == PC_SKEW_KL ? vd_mul(vd_sub(zero, share_q), to.p[c])
+                                            : vd_fma(vd_sub(zero, share_q), to.q[c], to.log_q[c]);
+    of->slope[c] = vd_select_lt(zero, q[c], vd_mul(q[c], slope), zero);
+    m[c] = vd_fma(share_p, p[c], vd_mul(share_q, q[c]));
+  }
+  if (!want_value) return;
+  if (kind == PC_REVERSE_SKEW_KL) {
+    divergence_each(q, m, to.log_q, of->value);
+    return;
+  }
+  divergence_each(p, m, to.log_p, of->value);
+  if (kind == PC_SKEW_KL) return;
+  divergence_each(q, m, to.log_q, other);
+  PC_OF_EACH(TOGETHER) of->value[c] = vd_fma(share_p, of->value[c], vd_mul(share_q, other[c]));
+}
+
+PC_INLINE void part_of_given(const row *r, int kind, int64_t i, const vd16 *s, part *of) {
+  const vd16 zero = vd_zero();
+  vd16 p[TOGETHER], w[TOGETHER], minus_log_q[TOGETHER], d[TOGETHER];
+  load_each(r->t, r, i, 0.0, p);
+  PC_OF_EACH(TOGETHER) { /* apart: the logarithm of the sum */
+    minus_log_q[c] = vd_fma(vd_sub(s[c], vd_set1(r->max_s)), vd_set1(-r->inverse_t), vd_set1(r->apart));
+    of->slope[c] = vd_sub(zero, p[c]);
+  }
+  if (kind == PC_CROSS_ENTROPY) {
+    PC_OF_EACH(TOGETHER) of->value[c] = vd_select_lt(zero, p[c], vd_mul(p[c], minus_log_q[c]), zero);
+    return;
+  }
+  pc_logarithm l[TOGETHER];
+  PC_OF_EACH(TOGETHER) w[c] = vd_max(p[c], vd_set1(0x1p-126));
+  vd_log_each(TOGETHER, w, l);
+  PC_OF_EACH(TOGETHER) d[c] = vd_add(l[c].log, minus_log_q[c]);
+  divergence_each(p, of->q, d, of->value);
+}
 
 /* The two answers to a logit: logarithms of their probabilities, and these. */
-typedef struct { vd16 log_yes, log_no, yes, no; } answers;
+typedef struct { vd16 log_yes[TOGETHER], log_no[TOGETHER], yes[TOGETHER], no[TOGETHER]; } answers;
 
-PC_INLINE answers answers_to(vd16 z) {
-  const vd16 zero = vd_zero(), one = vd_set1(1.0), minus = vd_sub(zero, z), down = vd_sub(zero, vd_max(z, minus));
-  const vd16 e = vd_exp(down), w = vd_add(e, one);
-  const pc_logarithm l = vd_log_from(w, vf_log(vf_from_vd(w)));
-  const vd16 less = vd_mul(e, l.inverse), log_less = vd_sub(down, l.log), log_more = vd_sub(zero, l.log);
-  return (answers){vd_select_lt(zero, z, log_more, log_less), vd_select_lt(zero, z, log_less, log_more),
-                   vd_select_lt(zero, z, l.inverse, less), vd_select_lt(zero, z, less, l.inverse)};
+PC_INLINE void answers_to(const row *r, const vd16 *x, answers *to) {
+  const vd16 zero = vd_zero(), one = vd_set1(1.0);
+  vd16 z[TOGETHER], down[TOGETHER], e[TOGETHER], w[TOGETHER];
+  pc_logarithm l[TOGETHER];
+  PC_OF_EACH(TOGETHER) z[c] = vd_mul(x[c], vd_set1(r->inverse_t));
+  PC_OF_EACH(TOGETHER) down[c] = vd_sub(zero, vd_max(z[c], vd_sub(zero, z[c])));
+  vd_exp_each(TOGETHER, down, e);
+  PC_OF_EACH(TOGETHER) w[c] = vd_add(e[c], one);
+  vd_log_each(TOGETHER, w, l);
+  PC_OF_EACH(TOGETHER) {
+    const vd16 less = vd_mul(e[c], l[c].inverse), log_less = vd_sub(down[c], l[c].log), log_more = vd_sub(zero, l[c].log);
+    to->log_yes[c] = vd_select_lt(zero, z[c], log_more, log_less);
+    to->log_no[c] = vd_select_lt(zero, z[c], log_less, log_more);
+    to->yes[c] = vd_select_lt(zero, z[c], l[c].inverse, less);
+    to->no[c] = vd_select_lt(zero, z[c], less, l[c].inverse);
+  }
 }
 
-PC_INLINE part part_of_logits(const row *r, int kind, int64_t i) {
-  const vd16 zero = vd_zero(), s = pc_load_doubles(r->s, r->wide, i, r->n, -INFINITY);
-  const vd16 t = pc_load_doubles(r->t, r->wide, i, r->n, -INFINITY);
-  if (kind == PC_SQUARED_LOGITS) { /* nothing between two that are -inf */
-    const vd16 gap = vd_mul(vd_sub(s, t), vd_set1(r->inverse_t)), apart = vd_select_lt(s, t, gap, vd_select_lt(t, s, gap, zero));
-    return (part){vd_mul(apart, apart), zero, vd_add(apart, apart)};
+PC_INLINE void part_of_answers(const row *r, const vd16 *s, const vd16 *t, part *of) {
+  answers q, p;
+  vd16 yes[TOGETHER], no[TOGETHER], of_no[TOGETHER];
+  answers_to(r, s, &q);
+  answers_to(r, t, &p);
+  PC_OF_EACH(TOGETHER) {
+    yes[c] = vd_sub(p.log_yes[c], q.log_yes[c]);
+    no[c] = vd_sub(p.log_no[c], q.log_no[c]);
+    of->q[c] = q.yes[c];
+    of->slope[c] = vd_sub(vd_zero(), p.yes[c]);
   }
-  const answers q = answers_to(vd_mul(s, vd_set1(r->inverse_t))), p = answers_to(vd_mul(t, vd_set1(r->inverse_t)));
-  const vd16 yes = divergence(p.yes, q.yes, vd_sub(p.log_yes, q.log_yes));
-  const vd16 no = divergence(p.no, q.no, vd_sub(p.log_no, q.log_no));
-  return (part){vd_add(yes, no), q.yes, vd_sub(zero, p.yes)};
+  divergence_each(p.yes, q.yes, yes, of->value);
+  divergence_each(p.no, q.no, no, of_no);
+  PC_OF_EACH(TOGETHER) of->value[c] = vd_add(of->value[c], of_no[c]);
 }
 
-PC_INLINE part part_of(const row *r, int kind, int64_t i, const ratios *to) {
-  if (kind == PC_SQUARED_LOGITS || kind == PC_BINARY_KL) return part_of_logits(r, kind, i);
-  const vd16 zero = vd_zero(), s = pc_load_doubles(r->s, r->wide, i, r->n, -INFINITY);
-  const vd16 q = vd_mul(r->kept_s ? vd_load(r->kept_s + i) : pc_term_of_doubles(s, r->max_s, r->inverse_t), vd_set1(r->inverse_sum_s));
-  if (is_given(kind)) { /* apart: the logarithm of the sum */
-    const vd16 p = pc_load_doubles(r->t, r->wide, i, r->n, 0.0), w = vd_max(p, vd_set1(0x1p-126));
-    const vd16 minus_log_q = vd_fma(vd_sub(s, vd_set1(r->max_s)), vd_set1(-r->inverse_t), vd_set1(r->apart));
-    const vd16 value = kind == PC_CROSS_ENTROPY
-      ? vd_select_lt(zero, p, vd_mul(p, minus_log_q), zero)
-      : divergence(p, q, vd_add(vd_log_from(w, vf_log(vf_from_vd(w))).log, minus_log_q));
-    return (part){value, q, vd_sub(zero, p)};
+PC_INLINE void part_of_squares(const row *r, const vd16 *s, const vd16 *t, part *of) {
+  PC_OF_EACH(TOGETHER) { /* nothing between two that are -inf */
+    const vd16 gap = vd_mul(vd_sub(s[c], t[c]), vd_set1(r->inverse_t));
+    const vd16 apart = vd_select_lt(s[c], t[c], gap, vd_select_lt(t[c], s[c], gap, vd_zero()));
+    of->value[c] = vd_mul(apart, apart);
+    of->q[c] = vd_zero();
+    of->slope[c] = vd_add(apart, apart);
   }
-  const vd16 t = pc_load_doubles(r->t, r->wide, i, r->n, -INFINITY);
-  const vd16 p = vd_mul(r->kept_t ? vd_load(r->kept_t + i) : pc_term_of_doubles(t, r->max_t, r->inverse_t), vd_set1(r->inverse_sum_t));
+}
+
+static inline void part_of(const row *r, int kind, int64_t i, int want_value, part *of) {
+  const vd16 zero = vd_zero();
+  vd16 s[TOGETHER], t[TOGETHER], p[TOGETHER], d[TOGETHER];
+  load_each(r->s, r, i, -INFINITY, s);
+  if (kind <= PC_GIVEN_KL) probabilities(r, i, r->kept_s, s, r->max_s, r->inverse_sum_s, of->q);
+  if (is_given(kind)) {
+    part_of_given(r, kind, i, s, of);
+    return;
+  }
+  load_each(r->t, r, i, -INFINITY, t);
+  if (kind == PC_BINARY_KL) {
+    part_of_answers(r, s, t, of);
+    return;
+  }
+  if (kind == PC_SQUARED_LOGITS) {
+    part_of_squares(r, s, t, of);
+    return;
+  }
+  probabilities(r, i, r->kept_t, t, r->max_t, r->inverse_sum_t, p);
   if (kind == PC_TOTAL_VARIATION) {
-    const vd16 half_q = vd_mul(q, vd_set1(0.5)), value = vd_mul(vd_max(vd_sub(p, q), vd_sub(q, p)), vd_set1(0.5));
-    return (part){value, q, vd_select_lt(p, q, half_q, vd_select_lt(q, p, vd_sub(zero, half_q), zero))};
-  }
-  if (kind == PC_FORWARD_KL) return (part){divergence(p, q, log_ratio_at(r, i)), q, vd_sub(zero, p)};
-  vd16 value, slope;
-  if (kind == PC_REVERSE_KL) {
-    slope = vd_sub(zero, log_ratio_at(r, i));
-    value = divergence(q, p, slope);
-  } else {
-    const vd16 share_p = vd_set1(r->share_p), share_q = vd_set1(r->share_q), m = vd_fma(share_p, p, vd_mul(share_q, q));
-    if (kind == PC_JSD) {
-      slope = vd_mul(share_q, to->log_q);
-      value = vd_fma(share_p, divergence(p, m, to->log_p), vd_mul(share_q, divergence(q, m, to->log_q)));
-    } else if (kind == PC_SKEW_KL) {
-      slope = vd_mul(vd_sub(zero, share_q), to->p);
-      value = divergence(p, m, to->log_p);
-    } else {
-      slope = vd_fma(vd_sub(zero, share_q), to->q, to->log_q);
-      value = divergence(q, m, to->log_q);
+    PC_OF_EACH(TOGETHER) {
+      const vd16 q = of->q[c], half_q = vd_mul(q, vd_set1(0.5));
+      of->value[c] = vd_mul(vd_max(vd_sub(p[c], q), vd_sub(q, p[c])), vd_set1(0.5));
+      of->slope[c] = vd_select_lt(p[c], q, half_q, vd_select_lt(q, p[c], vd_sub(zero, half_q), zero));
     }
+    return;
   }
-  return (part){value, q, vd_select_lt(zero, q, vd_mul(q, slope), zero)};
+  log_ratios(r, s, t, d);
+  if (mixes(kind)) {
+    part_of_mixture(r, kind, want_value, p, d, of);
+    return;
+  }
+  if (kind == PC_FORWARD_KL) {
+    PC_OF_EACH(TOGETHER) of->slope[c] = vd_sub(zero, p[c]);
+    divergence_each(p, of->q, d, of->value);
+    return;
+  }
+  PC_OF_EACH(TOGETHER) {
+    d[c] = vd_sub(zero, d[c]);
+    of->slope[c] = vd_select_lt(zero, of->q[c], vd_mul(of->q[c], d[c]), zero);
+  }
+  if (want_value) divergence_each(of->q, p, d, of->value);
 }
 
 /* (q slope - q mean) step, given q slope. */
@@ -163,53 +253,34 @@ PC_INLINE void store_gradient(const row *r, int64_t i, vd16 q, vd16 slope, doubl
   pc_store_doubles(r->grad, r->wide, i, r->n, vd_mul(g, vd_set1(r->step)));
 }
 
-static inline double loss_of(const row *r, int kind) {
-  const int at_once = is_simple(kind);
-  const int passes = r->grad && !at_once ? 2 : 1;
+static double loss_of(const row *r, int kind) {
+  const int at_once = is_simple(kind), passes = r->grad && !at_once ? 2 : 1;
   double loss = 0.0, mean = -r->sum_p;
   for (int pass = 0; pass < passes; pass++) {
-    const int kept = pass && r->kept_t;
     vd16 value = vd_zero(), slope = vd_zero();
-    for (int64_t block = 0; block < r->n; block += BLOCK * LANES) {
-      const int64_t left = (r->n - block + LANES - 1) / LANES;
-      const int count = left < BLOCK ? (int)left : BLOCK;
-      ratios to[BLOCK];
-      if (mixes(kind) && !kept) ratios_of_block(r, block, count, to);
-      for (int v = 0; v < count; v++) {
-        const int64_t i = block + v * LANES;
-        part of;
-        if (kept) of = (part){vd_zero(), vd_load(r->kept_s + i), vd_load(r->kept_t + i)};
-        else of = part_of(r, kind, i, to + v);
-        if (r->grad && (pass || at_once)) store_gradient(r, i, of.q, of.slope, mean);
-        if (pass) continue;
-        value = vd_add(value, of.value);
-        if (passes == 1) continue;
-        slope = vd_add(slope, of.slope);
-        if (!r->kept_t) continue;
-        vd_store(r->kept_s + i, of.q);
-        vd_store(r->kept_t + i, of.slope);
+    for (int64_t i = 0; i < r->n; i += TOGETHER * LANES) {
+      part of = {{vd_zero()}, {vd_zero()}, {vd_zero()}};
+      if (pass && r->kept_t) {
+        PC_OF_EACH(TOGETHER) of.q[c] = vd_load(r->kept_s + i + c * LANES);
+        PC_OF_EACH(TOGETHER) of.slope[c] = vd_load(r->kept_t + i + c * LANES);
+      } else {
+        part_of(r, kind, i, !pass, &of);
       }
+      if (r->grad && (pass || at_once))
+        PC_OF_EACH(TOGETHER) store_gradient(r, i + c * LANES, of.q[c], of.slope[c], mean);
+      if (pass) continue;
+      PC_OF_EACH(TOGETHER) value = vd_add(value, of.value[c]);
+      if (passes == 1) continue;
+      PC_OF_EACH(TOGETHER) slope = vd_add(slope, of.slope[c]);
+      if (!r->kept_t) continue;
+      PC_OF_EACH(TOGETHER) vd_store(r->kept_s + i + c * LANES, of.q[c]);
+      PC_OF_EACH(TOGETHER) vd_store(r->kept_t + i + c * LANES, of.slope[c]);
     }
     if (pass) break;
     loss = vd_fold_add(value);
     if (passes == 2) mean = vd_fold_add(slope);
   }
   return loss;
-}
-
-static double loss_of_kind(const row *r, int kind) {
-  switch (kind) {
-    case PC_FORWARD_KL: return loss_of(r, PC_FORWARD_KL);
-    case PC_REVERSE_KL: return loss_of(r, PC_REVERSE_KL);
-    case PC_JSD: return loss_of(r, PC_JSD);
-    case PC_SKEW_KL: return loss_of(r, PC_SKEW_KL);
-    case PC_REVERSE_SKEW_KL: return loss_of(r, PC_REVERSE_SKEW_KL);
-    case PC_TOTAL_VARIATION: return loss_of(r, PC_TOTAL_VARIATION);
-    case PC_CROSS_ENTROPY: return loss_of(r, PC_CROSS_ENTROPY);
-    case PC_GIVEN_KL: return loss_of(r, PC_GIVEN_KL);
-    case PC_BINARY_KL: return loss_of(r, PC_BINARY_KL);
-    default: return loss_of(r, PC_SQUARED_LOGITS);
-  }
 }
 
 /* The sum of given probabilities; NaN where they are none. */
@@ -248,7 +319,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_
         r.inverse_sum_t = 1.0 / sum_t;
         r.apart = pc_log(given ? sum_s : sum_t / sum_s);
       }
-      loss = loss_of_kind(&r, j->kind);
+      loss = loss_of(&r, j->kind);
       return scale * (loss < 0.0 && j->kind != PC_CROSS_ENTROPY ? 0.0 : loss); /* NaN stays */
     }
     if (isnan(r.max_s) || isnan(r.max_t)) loss = NAN;
@@ -259,7 +330,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t room = (j->n + LANES - 1) / LANES * LANES;
+  const int64_t room = PC_ROOM(j->n);
   double *kept = j->n <= KEPT ? malloc((size_t)(2 * room) * sizeof *kept) : NULL;
   for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept, kept ? kept + room : NULL);
   free(kept);

@@ -17,7 +17,7 @@ static __attribute__((noinline)) void pc_load_last(const void *x, int wide, int6
     lanes[j] = j >= count ? rest : wide ? ((const double *)x)[j] : (double)((const float *)x)[j];
 }
 
-/* Sixteen elements; past the end of the row, `rest`. */
+/* Sixteen elements; past the end of the row, which may be before them, `rest`. */
 PC_INLINE vd16 pc_load_doubles(const void *x, int wide, int64_t i, int64_t n, double rest) {
   if (n - i >= LANES) return wide ? vd_load((const double *)x + i) : vd_from_vf(vf_load((const float *)x + i));
   double lanes[LANES];
@@ -30,7 +30,7 @@ PC_INLINE void pc_store_doubles(void *y, int wide, int64_t i, int64_t n, vd16 v)
     pc_store_row((float *)y + i, n - i, vf_from_vd(v));
   } else if (n - i >= LANES) {
     vd_store((double *)y + i, v);
-  } else {
+  } else if (n - i > 0) {
     double lanes[LANES];
     vd_store(lanes, v);
     memcpy((double *)y + i, lanes, (size_t)(n - i) * sizeof *lanes);
@@ -64,20 +64,27 @@ static inline double pc_max_of_doubles(const void *x, int wide, int64_t n) {
   return max;
 }
 
-static inline double pc_inverse_of(double temperature) { return fmin(1.0 / temperature, DBL_MAX); }
+/* 1/T, finite */
+static inline double pc_inverse_of(double temperature) { return fmin(1.0 / temperature, DBL_MAX / 2.0); }
 
 /* exp((x - max)/T) */
-PC_INLINE vd16 pc_term_of_doubles(vd16 x, double max, double inverse_t) {
-  return vd_exp(vd_mul(vd_sub(x, vd_set1(max)), vd_set1(inverse_t)));
+PC_INLINE void pc_terms_of_doubles(int count, const vd16 *x, double max, double inverse_t, vd16 *e) {
+  PC_OF_EACH(count) e[c] = vd_sub(x[c], vd_set1(max));
+  vd_exp2_each(count, e, vd_set1(inverse_t * PC_LOG2E_DOUBLE), e);
 }
 
-/* The sum of a row's terms by the lane rule; the terms themselves go to `kept`, if given, whole vectors of them. */
+/* The sum of a row's terms by the lane rule; the terms themselves go to `kept`, if given: PC_ROOM(n) of them. */
+#define PC_ROOM(n) (((n) + 2 * LANES - 1) / (2 * LANES) * (2 * LANES))
 static inline double pc_sum_doubles(const void *x, int wide, int64_t n, double max, double inverse_t, double *kept) {
   vd16 sum = vd_zero();
-  for (int64_t i = 0; i < n; i += LANES) {
-    const vd16 e = pc_term_of_doubles(pc_load_doubles(x, wide, i, n, -INFINITY), max, inverse_t);
-    if (kept) vd_store(kept + i, e);
-    sum = vd_add(sum, e);
+  for (int64_t i = 0; i < n; i += PC_DOUBLES_TOGETHER * LANES) {
+    vd16 e[PC_DOUBLES_TOGETHER];
+    PC_OF_EACH(PC_DOUBLES_TOGETHER) e[c] = pc_load_doubles(x, wide, i + c * LANES, n, -INFINITY);
+    pc_terms_of_doubles(PC_DOUBLES_TOGETHER, e, max, inverse_t, e);
+    PC_OF_EACH(PC_DOUBLES_TOGETHER) {
+      if (kept) vd_store(kept + i + c * LANES, e[c]);
+      sum = vd_add(sum, e[c]);
+    }
   }
   return vd_fold_add(sum);
 }

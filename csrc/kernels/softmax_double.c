@@ -26,8 +26,12 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
       continue;
     }
     const vd16 inverse = vd_set1(1.0 / pc_sum_doubles(x, 1, j->n, max, inverse_t, NULL));
-    for (int64_t i = 0; i < j->n; i += LANES)
-      pc_store_doubles(y, 1, i, j->n, vd_mul(pc_term_of_doubles(pc_load_doubles(x, 1, i, j->n, -INFINITY), max, inverse_t), inverse));
+    for (int64_t i = 0; i < j->n; i += PC_DOUBLES_TOGETHER * LANES) {
+      vd16 e[PC_DOUBLES_TOGETHER];
+      PC_OF_EACH(PC_DOUBLES_TOGETHER) e[c] = pc_load_doubles(x, 1, i + c * LANES, j->n, -INFINITY);
+      pc_terms_of_doubles(PC_DOUBLES_TOGETHER, e, max, inverse_t, e);
+      PC_OF_EACH(PC_DOUBLES_TOGETHER) pc_store_doubles(y, 1, i + c * LANES, j->n, vd_mul(e[c], inverse));
+    }
   }
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from .arithmetic import FAST, LANES, fma, fold
-from .double import exp, inverse_of, log_from, row_max, second_order, sum_terms
+from .double import LOG2E, exp, exp2, inverse_of, log_from, row_max, second_order, sum_terms
 from .elementary import larger, log64
 
 __all__ = ["divergence_f32", "divergence_f64", "divergence_grad_f32", "divergence_grad_f64"]
@@ -145,13 +145,13 @@ def finite_row(s, t, kind, share, inverse_t, scale, top_s, top_t, sum_p, grad): 
             value, q[i], steps[i] = part_of_logits(kind, f64(s[i]), f64(t[i]), inverse_t)
         else:
             from_s = f64(s[i]) - top_s
-            q[i] = exp(from_s * inverse_t) * inverse_s
+            q[i] = exp2(from_s, inverse_t * LOG2E) * inverse_s
             if given:
                 value, steps[i] = part_of_given(kind, f64(t[i]), q[i], fma(from_s, -inverse_t, apart))
             else:
                 from_t = f64(t[i]) - top_t
                 d = fma(from_t - from_s, inverse_t, -apart)
-                value, steps[i] = part_of(kind, share_p, share_q, exp(from_t * inverse_t) * inverse_sum_t, q[i], d)
+                value, steps[i] = part_of(kind, share_p, share_q, exp2(from_t, inverse_t * LOG2E) * inverse_sum_t, q[i], d)
         values[i % LANES] += value
         slopes[i % LANES] += steps[i]
     loss = fold(values)

@@ -10,13 +10,17 @@ from .elementary import larger, log, log64
 
 f32, f64 = np.float32, np.float64
 LOG2E = float.fromhex("0x1.71547652b82fep+0")
-LOG2_HIGH, LOG2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
 SERIES = tuple(float.fromhex(c) for c in (
     "0x1.289186064e3e4p-22", "0x1.71ddf6b531638p-19", "0x1.a019b90c8bbfcp-16", "0x1.a01a01b00bbf8p-13",
     "0x1.6c16c1788c091p-10", "0x1.111111110f804p-7", "0x1.5555555553d62p-5", "0x1.5555555555558p-3",
     "0x1.0000000000001p-1"))
 FIRST = float.fromhex("0x1.af63286b26cb8p-26")
-INTEGER, LEAST_EXPONENT, THIRD, MOST = 1.5 * 2.0**52, -690.0, 1.0 / 3.0, float(np.finfo(np.float64).max)
+EXP2 = tuple(float.fromhex(c) for c in (
+    "0x1.e6065056e8f53p-28", "0x1.b524dcae950b6p-24", "0x1.62bfd46ef13e9p-20", "0x1.ffcbfc74460bfp-17",
+    "0x1.4309130972ab4p-13", "0x1.5d87fe78a2cb1p-10", "0x1.3b2ab6fba1dcfp-7", "0x1.c6b08d704a0cbp-5",
+    "0x1.ebfbdff82c598p-3", "0x1.62e42fefa39efp-1", "0x1p+0"))
+EXP2_FIRST = float.fromhex("0x1.ea045749d10d2p-32")
+INTEGER, LEAST_EXPONENT, THIRD, MOST = 1.5 * 2.0**52, -996.0, 1.0 / 3.0, float(np.finfo(np.float64).max) / 2
 
 
 @njit(**FAST)
@@ -29,12 +33,22 @@ def second_order(r):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def exp(z):  # type: ignore[no-untyped-def]
-    if not z > LEAST_EXPONENT:
+def exp2(x, c):  # type: ignore[no-untyped-def]
+    """2^(x c)."""
+    n = fma(x, c, INTEGER)
+    if not n > INTEGER + LEAST_EXPONENT:
         return 0.0
-    k = INTEGER - fma(z, LOG2E, INTEGER)
-    r = fma(k, LOG2_LOW, fma(k, LOG2_HIGH, z))
-    return math.ldexp(fma(r * r, second_order(r), r) + 1.0, int(-k))
+    k = INTEGER - n
+    f = fma(x, c, k)
+    p = EXP2_FIRST
+    for coefficient in EXP2:
+        p = fma(p, f, coefficient)
+    return math.ldexp(p, int(-k))
+
+
+@njit(**FAST)
+def exp(z):  # type: ignore[no-untyped-def]
+    return exp2(z, LOG2E)
 
 
 @njit(**FAST)
@@ -62,7 +76,7 @@ def row_max(x):  # type: ignore[no-untyped-def]
 def sum_terms(x, top, inverse_t):  # type: ignore[no-untyped-def]
     lanes = np.zeros(LANES)
     for i in range(len(x)):
-        lanes[i % LANES] += exp((f64(x[i]) - top) * inverse_t)
+        lanes[i % LANES] += exp2(f64(x[i]) - top, inverse_t * LOG2E)
     return fold(lanes)
 
 
@@ -80,7 +94,7 @@ def softmax_f64(x, temperature, y):  # type: ignore[no-untyped-def]
             continue
         inverse = 1.0 / sum_terms(x[i], top, inverse_t)
         for j in range(x.shape[1]):
-            y[i, j] = exp((x[i, j] - top) * inverse_t) * inverse
+            y[i, j] = exp2(x[i, j] - top, inverse_t * LOG2E) * inverse
 
 
 @njit(**FAST)
