@@ -50,6 +50,7 @@ def torch_loss(formula: Callable[[Any, Any], Any], compiled: bool) -> Make:
             each = formula(log_softmax(s / TEMPERATURE, -1), log_softmax(t / TEMPERATURE, -1))
             return TEMPERATURE**2 * each.sum(-1).mean()
 
+        torch.compiler.reset()  # it gives up on a function after eight shapes
         run = torch.compile(loss, dynamic=False) if compiled else loss
         s, t = torch.from_numpy(student).requires_grad_(True), torch.from_numpy(teacher)
         return lambda: torch.autograd.grad(run(s, t), s)
