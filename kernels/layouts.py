@@ -82,17 +82,19 @@ def _interleaved(
     """Within each group and block, rows by falling count, ``height`` to a tile; tiles without entries only if asked."""
     n, nnz = len(indptr) - 1, len(indices)
     groups, blocks, high = -(-n // group), max(1, -(-k // block)), -(-group // height) * height
-    row = np.repeat(np.arange(n), np.diff(indptr))
-    block_of = indices // block
-    visit = (row // group * blocks + block_of) * high + row % group  # a row's visit to a block, by groups and blocks
-    counts = np.bincount(visit, minlength=groups * blocks * high)[: groups * blocks * high].astype(np.int64)
-    # Entries come by rows; a visit's are in a run, since columns ascend.
-    first = np.ones(nnz, np.bool_)
-    first[1:] = visit[1:] != visit[:-1]
-    begun = np.flatnonzero(first)
-    rank = np.arange(nnz) - np.repeat(begun, np.diff(np.append(begun, nnz)))
+    # A row's visit to a block, numbered by groups and blocks. Entries come by rows, columns ascending: those of a visit
+    # are a run. What is made for every entry is few and narrow: of a large matrix it is most of the time.
+    row = np.arange(n)
+    kind = np.int32 if groups * blocks * high < 2**31 else np.int64
+    visit = np.repeat((row // group * (blocks * high) + row % group).astype(kind), np.diff(indptr))
+    if blocks > 1:
+        visit += (indices // block).astype(kind, copy=False) * kind(high)
+    begun = np.concatenate([np.zeros(min(nnz, 1), np.int64), np.flatnonzero(visit[1:] != visit[:-1]) + 1])
+    lengths, run = np.diff(begun, append=nnz), visit[begun]
+    entries = np.zeros(groups * blocks * high, np.int64)
+    entries[run] = lengths
 
-    counts = counts.reshape(groups, blocks, high)
+    counts = entries.reshape(groups, blocks, high)
     order = np.argsort(-counts, axis=2, kind="stable")
     position = np.empty_like(order)
     np.put_along_axis(position, order, np.broadcast_to(np.arange(high), order.shape), 2)
@@ -104,9 +106,10 @@ def _interleaved(
     rows = np.minimum(order, np.diff(firsts)[:, None, None]).reshape(*kept.shape, height)[kept]
     begins = starts_of(kept.sum(axis=(1, 2)))
 
-    at = position.reshape(-1)[visit] if nnz else np.zeros(0, np.int64)
-    of_entry = tile[row // group, block_of, at // height] if nnz else np.zeros(0, np.int64)
-    place = (starts[of_entry] + rank) * height + at % height
+    at = position.reshape(-1)[run]
+    of_run = tile.reshape(-1)[run // high * (high // height) + at // height]
+    place = np.repeat(starts[of_run] * height + at % height - begun * height, lengths)
+    place += np.arange(0, nnz * height, height)
     columns = np.full(starts[-1] * height, k, np.uint16)
     columns[place] = indices
     return Tiles(place, columns.reshape(-1, height), rows.astype(np.int32).reshape(-1, height), starts, begins, firsts)
@@ -116,13 +119,17 @@ def bitmap(data: NDArray[Any], indices: Ints, indptr: Ints, k: int) -> tuple[NDA
     """Values, bits [slices, k] and starts [slices + 1] of slices of 16 rows: within a slice by columns, then rows."""
     n, nnz = len(indptr) - 1, len(indices)
     count = -(-n // SLICE)
-    row = np.repeat(np.arange(n), np.diff(indptr))
-    order = np.lexsort((row, indices, row // SLICE))
+    row = np.arange(n)
+    kind = np.int32 if count * SLICE * k < 2**31 else np.int64
+    place = np.repeat((row // SLICE * (SLICE * k) + row % SLICE).astype(kind), np.diff(indptr))
+    place += indices.astype(kind, copy=False) * kind(SLICE)
+    stored, dense = np.zeros(count * k * SLICE, np.bool_), np.empty(count * k * SLICE, data.dtype)
+    stored[place], dense[place] = True, data
     values = np.zeros(nnz + SLICE, data.dtype)  # whole vectors are read
-    values[:nnz] = data[order]
-    bits = np.zeros((count, k), np.uint16)
-    np.bitwise_or.at(bits, (row // SLICE, indices), (1 << row % SLICE).astype(np.uint16))
-    return values, bits, starts_of(np.bincount(row // SLICE, minlength=count))
+    values[:nnz] = dense[stored]
+    halves = np.packbits(stored.reshape(count, k, SLICE), axis=2, bitorder="little")
+    ends = indptr[np.minimum(np.arange(count + 1) * SLICE, n)]
+    return values, halves[..., 0] | halves[..., 1].astype(np.uint16) << 8, ends - ends[0]
 
 
 def nm(data: NDArray[Any], place: Ints) -> tuple[NDArray[Any], Ints]:

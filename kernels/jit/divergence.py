@@ -151,7 +151,8 @@ def finite_row(s, t, kind, share, inverse_t, scale, top_s, top_t, sum_p, grad): 
             else:
                 from_t = f64(t[i]) - top_t
                 d = fma(from_t - from_s, inverse_t, -apart)
-                value, steps[i] = part_of(kind, share_p, share_q, exp2(from_t, inverse_t * LOG2E) * inverse_sum_t, q[i], d)
+                p = exp2(from_t, inverse_t * LOG2E) * inverse_sum_t
+                value, steps[i] = part_of(kind, share_p, share_q, p, q[i], d)
         values[i % LANES] += value
         slopes[i % LANES] += steps[i]
     loss = fold(values)
