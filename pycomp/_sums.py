@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 def total(terms: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     """Sums along an axis, padded with zeros to a power of two and folded by halves (j and j + n/2)."""
-    terms = np.moveaxis(terms, axis, -1)
+    if axis != -1:
+        terms = np.moveaxis(terms, axis, -1)
     size = terms.shape[-1]
     length = 1 << max(size - 1, 0).bit_length()
     if length != size:

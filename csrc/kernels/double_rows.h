@@ -12,16 +12,15 @@ static inline const void *pc_element(const void *rows, int wide, int64_t i) {
   return wide ? (const void *)((const double *)rows + i) : (const void *)((const float *)rows + i);
 }
 
-static __attribute__((noinline)) void pc_load_last(const void *x, int wide, int64_t count, double rest, double *lanes) {
-  for (int64_t j = 0; j < LANES; j++)
-    lanes[j] = j >= count ? rest : wide ? ((const double *)x)[j] : (double)((const float *)x)[j];
-}
-
 /* Sixteen elements; past the end of the row, which may be before them, `rest`. */
 PC_INLINE vd16 pc_load_doubles(const void *x, int wide, int64_t i, int64_t n, double rest) {
-  if (n - i >= LANES) return wide ? vd_load((const double *)x + i) : vd_from_vf(vf_load((const float *)x + i));
+  const int64_t left = n - i;
+  if (left >= LANES) return wide ? vd_load((const double *)x + i) : vd_from_vf(vf_load((const float *)x + i));
+  if (left <= 0) return vd_set1(rest);
+  if (!wide) return vd_from_vf(vf_select(vm_first(left), vf_load_n((const float *)x + i, left), vf_set1((float)rest)));
   double lanes[LANES];
-  pc_load_last(pc_element(x, wide, i), wide, n - i, rest, lanes);
+  vd_store(lanes, vd_set1(rest));
+  memcpy(lanes, (const double *)x + i, (size_t)left * sizeof *lanes);
   return vd_load(lanes);
 }
 
