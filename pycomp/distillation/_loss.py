@@ -202,7 +202,10 @@ def _by_kernel(
         if grad is not None:
             np.multiply(grad, of.weights[:, None], out=grad, casting="same_kind", where=of.kept[:, None])
     loss: Any = losses.reshape(of.shape) if reduction == "none" else lane_sum(losses) * scale
-    return loss if grad is None else (loss, grad.astype(student.dtype, copy=False).reshape(student.shape))
+    if grad is None:
+        return loss  # type: ignore[no-any-return]
+    with np.errstate(over="ignore"):
+        return loss, grad.astype(student.dtype, copy=False).reshape(student.shape)
 
 
 def _alike(

@@ -229,7 +229,8 @@ def measured(
             outputs.append(grad[part] if same else np.empty(s.shape))
         kernel(s, p, distance, share, t[part], scale[part], *outputs)
         if grad is not None and not same:
-            grad[part] = outputs[1]
+            with np.errstate(over="ignore"):
+                grad[part] = outputs[1]
     if distance is Distance.CROSS_ENTROPY and (losses == -np.inf).any():
         _refuse(others[np.flatnonzero(losses == -np.inf)[0]].astype(np.float64))
     if check_finite and np.isnan(losses).any():

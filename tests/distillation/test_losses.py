@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -349,6 +350,16 @@ def test_the_gradient_of_an_infinite_loss_is_0_where_the_student_is_masked():
         assert value == INF
         assert not np.isnan(grad[0, 2])
     assert d.reverse_kl_loss(s, t, return_grad=True)[1][0, 2] == 0
+
+
+def test_a_gradient_that_its_type_cannot_hold_is_infinite():
+    s, t = np.array([[1, 0]], np.float16), np.array([[0, 1]], np.float16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for loss in (d.reverse_kl_loss, d.ensemble_kd_loss, d.kd_loss):
+            teacher = [t] if loss is d.ensemble_kd_loss else t
+            grad = loss(s, teacher, weights=np.array([1e6]), return_grad=True)[1]
+            assert (np.abs(grad) == INF).all()
 
 
 def test_a_row_of_weight_0_does_not_count():
