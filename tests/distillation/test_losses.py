@@ -1,5 +1,6 @@
 """The row losses: values against formulas in float64, gradients against central differences, limits, bad input."""
 
+import importlib
 import itertools
 import math
 import warnings
@@ -12,7 +13,9 @@ from hypothesis.extra import numpy as hnp
 
 from pycomp import distillation as d
 from pycomp.distillation import _double
-from pycomp.kernels import dispatch
+from pycomp.distillation._rows import Distance
+from pycomp.kernels import dispatch, native
+from pycomp.kernels.reference import distillation as reference
 
 INF = np.inf
 
@@ -324,7 +327,16 @@ def test_chunks_do_not_show():
         assert (slope[0] == grad[i]).all()
 
 
-@pytest.mark.parametrize("kind", range(10))
+def test_the_kinds_of_distance_have_one_numbering():
+    for kind in Distance:
+        assert getattr(reference, kind.name) == kind
+        if dispatch.missing("native") is None:
+            assert getattr(native.lib, f"PC_{kind.name}") == kind
+        if dispatch.missing("jit") is None:
+            assert getattr(importlib.import_module("pycomp.kernels.jit.divergence"), kind.name) == kind
+
+
+@pytest.mark.parametrize("kind", Distance)
 def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits(kind):
     """Numba keeps nothing by another way: its chain is the kernel's, whose terms of such a row are made twice."""
     found = dispatch.implementations("divergence_grad_f32")
@@ -332,7 +344,7 @@ def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits(kind):
         pytest.skip("needs the C core and Numba")
     rng = np.random.default_rng(kind)
     s, t = 3 * rng.standard_normal((1, 262145), np.float32), 3 * rng.standard_normal((1, 262145), np.float32)
-    if kind in (6, 7):
+    if kind in (Distance.CROSS_ENTROPY, Distance.GIVEN_KL):
         t = d.softmax(t)
     results = []
     for backend in ("native", "jit"):
