@@ -537,7 +537,7 @@ _ALL = (
         sizes=("m", "n"),
         operands=(
             *DISTILLATION_OPERANDS,
-            Scalar("scale", "f64"),
+            In("scale", "f64", "m"),
             Out("loss", "f64", "m"),
             Out("grad", "f32", "m,n", strides=1),
         ),

@@ -31,7 +31,8 @@ typedef struct {
   const float *teacher;
   int64_t ldteacher;
   const int64_t *labels;
-  double temperature, soft, hard, scale;
+  double temperature, soft, hard;
+  const double *scale; /* of each row's gradient */
   double *loss;
   float *grad; /* NULL: the loss alone */
   int64_t ldgrad;
@@ -109,11 +110,11 @@ static double divergence(int64_t n, const rows *of) {
 }
 
 /* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */
-static double cross_entropy(const job *j, const float *s, float max, int64_t label, float *grad) {
+static double cross_entropy(const job *j, const float *s, float max, int64_t label, double scale, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
   const double sum = pc_sum_terms(j->n, s, &terms, NULL, (pc_next){s, NULL});
   if (grad) {
-    const double step = j->scale * j->hard;
+    const double step = scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum));
     for (int64_t i = 0; i < j->n; i += LANES) {
       const vf16 e = pc_term(pc_load_row(s + i, j->n - i), &terms);
@@ -129,6 +130,7 @@ static double loss_of_row(const job *j, int64_t row, float *kept, float *grad) {
   const float *s = j->student + row * j->ldstudent, *t = j->teacher + row * j->ldteacher;
   const float max_s = pc_row_max(s, j->n), max_t = pc_row_max(t, j->n);
   const pc_row_kind kind_s = pc_classify_row(max_s), kind_t = pc_classify_row(max_t);
+  const double scale = grad ? j->scale[row] : 0.0;
   if (kind_s == PC_ROW_NAN || kind_t == PC_ROW_NAN) {
     if (grad) pc_fill_row(grad, j->n, NAN);
     return NAN;
@@ -145,13 +147,14 @@ static double loss_of_row(const job *j, int64_t row, float *kept, float *grad) {
     const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
     r.rs = vf_set1((float)(1.0 / sum_s));
     r.rt = vf_set1((float)(1.0 / sum_t));
-    r.step = vf_set1((float)(j->scale * j->soft / j->temperature));
+    r.step = vf_set1((float)(scale * j->soft / j->temperature));
     const double top_s = (double)max_s - r.student.base, top_t = (double)max_t - r.teacher.base;
     r.gap = gap_of(top_t - top_s - shift * j->temperature, r.teacher.base, r.student.base, j->temperature);
     const double kl = divergence(j->n, &r);
     loss = j->soft == 0.0 && kl == INFINITY ? 0.0 : j->soft * kl;
   }
-  if (j->labels && j->hard != 0.0 && kind_s == PC_ROW_FINITE) loss += j->hard * cross_entropy(j, s, max_s, j->labels[row], grad);
+  if (j->labels && j->hard != 0.0 && kind_s == PC_ROW_FINITE)
+    loss += j->hard * cross_entropy(j, s, max_s, j->labels[row], scale, grad);
   return loss;
 }
 
@@ -174,13 +177,13 @@ static int losses(int64_t m, const job *j) {
 int PC_FN(kd_loss_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
                        int64_t ldteacher, const int64_t *labels, double temperature, double soft, double hard,
                        double *loss) {
-  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, 0.0, loss, NULL, 0};
+  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, NULL, loss, NULL, 0};
   return losses(m, &j);
 }
 
 int PC_FN(kd_loss_grad_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
                             int64_t ldteacher, const int64_t *labels, double temperature, double soft, double hard,
-                            double scale, double *loss, float *grad, int64_t ldgrad) {
+                            const double *scale, double *loss, float *grad, int64_t ldgrad) {
   const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, scale, loss, grad, ldgrad};
   return losses(m, &j);
 }

@@ -229,4 +229,4 @@ def kd_loss_f32(student, teacher, labels, temperature, soft, hard, loss):  # typ
 @njit(**FAST)
 def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, scale, loss, grad):  # type: ignore[no-untyped-def]
     for i in range(len(loss)):
-        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature, soft, hard, scale, grad[i])
+        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature, soft, hard, scale[i], grad[i])

@@ -157,11 +157,12 @@ def kd_loss_f32_sample(rng, m, n):
 
 
 def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, scale, loss, grad):
-    """The loss, and grad[i, j] = scale·(soft/T·(q - p) + hard·(softmax(student) - onehot(label)))."""
+    """The loss, and grad[i, j] = scale[i]·(soft/T·(q - p) + hard·(softmax(student) - onehot(label)))."""
     kd_loss_f32(student, teacher, labels, temperature, soft, hard, loss)
     p, q = (np.exp(log_probabilities(x, temperature)) for x in (teacher, student))
     masked = (student == -np.inf).all(axis=1, keepdims=True)
     empty = masked | (teacher == -np.inf).all(axis=1, keepdims=True)
+    scale = scale[:, None]
     grad[...] = scale * soft / temperature * np.where(empty, 0.0, q - p)
     if labels is not None:
         onehot = labels[:, None] == np.arange(student.shape[1])
@@ -170,12 +171,13 @@ def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, scale, l
 
 
 def kd_loss_grad_f32_bound(student, teacher, labels, temperature, soft, hard, scale, loss, grad):
+    of_loss = kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, loss)
     step = scale * (soft / temperature + (0.0 if labels is None else hard))
-    return kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, loss), np.full(grad.shape, 8 * U * step)
+    return of_loss, np.broadcast_to(8 * U * step[:, None], grad.shape)
 
 
 def kd_loss_grad_f32_sample(rng, m, n):
-    return *kd_loss_f32_sample(rng, m, n), 1.0 / max(m, 1)
+    return *kd_loss_f32_sample(rng, m, n), rng.choice([1.0, 1.0 / max(m, 1), 0.3], m)
 
 
 (FORWARD_KL, REVERSE_KL, JSD, SKEW_KL, REVERSE_SKEW_KL, TOTAL_VARIATION, CROSS_ENTROPY, GIVEN_KL, BINARY_KL,

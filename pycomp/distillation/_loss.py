@@ -140,7 +140,7 @@ def kd_loss(
     Bounds: KD is never negative, and its relative error is at most 2**-14 wherever its true value (T² included) is at
     least 1e-9: it is summed from terms of second order, not from differences of rounded logarithms. CE is
     within ``4u·max(1, CE)``, the gradient within ``8u`` times ``alpha·T + (1 - alpha)`` (T without labels; divided by B
-    for ``"batchmean"``, by T² if scale_by_t2 is False), ``u = 2**-24``; weights add a rounding. Half types are widened
+    for ``"batchmean"``, by T² if scale_by_t2 is False; times the row's weight), ``u = 2**-24``. Half types are widened
     exactly and their gradient is rounded once more. float64, and label smoothing, are computed in float64, slower.
 
     Passes of the kernel over a row: for its maximum, its terms and the divergence, with labels two more over the
@@ -178,7 +178,7 @@ def _by_kernel(
     count, classes = of.logits.shape
     s, t = (rows(a.reshape(count, classes).astype(FLOAT32, copy=False)) for a in (student, teacher))
     known, everything = of.labels, bool(of.kept.all())
-    scale = 1.0 / of.divisor
+    scale = of.weights / of.divisor
     losses = np.zeros(count)
     grad = fresh((count, classes), FLOAT32) if return_grad else None
     if grad is not None and not everything:
@@ -191,17 +191,14 @@ def _by_kernel(
             dispatch.kd_loss_f32(*operands, soft, 1.0 - alpha, found)
         else:
             slopes = grad if isinstance(part, slice) else np.empty((len(found), classes), FLOAT32)
-            dispatch.kd_loss_grad_f32(*operands, soft, 1.0 - alpha, scale, found, slopes)
+            dispatch.kd_loss_grad_f32(*operands, soft, 1.0 - alpha, scale[part], found, slopes)
             if slopes is not grad:
                 grad[part] = slopes
         losses[part] = found
     if check_finite and np.isnan(losses).any():
         raise ValueError("student or teacher holds NaN or +inf")
-    if weights is not None:
-        losses[of.kept] *= of.weights[of.kept]
-        if grad is not None:
-            np.multiply(grad, of.weights[:, None], out=grad, casting="same_kind", where=of.kept[:, None])
-    loss: Any = losses.reshape(of.shape) if reduction == "none" else lane_sum(losses) * scale
+    losses[of.kept] *= of.weights[of.kept]
+    loss: Any = losses.reshape(of.shape) if reduction == "none" else lane_sum(losses) / of.divisor
     if grad is None:
         return loss  # type: ignore[no-any-return]
     with np.errstate(over="ignore"):

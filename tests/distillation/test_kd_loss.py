@@ -38,6 +38,16 @@ def test_the_loss_keeps_its_meaning_near_the_optimum(seed, classes, nudge, shift
     assert_within_bound(loss, true.astype(np.float64), 2.0**-14 * np.maximum(true.astype(np.float64), 1e-9))
 
 
+def test_a_weighted_row_alone_has_the_bits_that_it_has_in_a_batch():
+    s, t, weights = logits(0, 6, 50), logits(1, 6, 50), np.array([1.0, 0.3, 7.0, 0.3, 1e-3, 2.0])
+    loss, grad = kd_loss(s, t, weights=weights, reduction="none", return_grad=True)
+    for i in range(6):
+        row = slice(i, i + 1)
+        alone, slope = kd_loss(s[row], t[row], weights=weights[row], reduction="none", return_grad=True)
+        assert alone[0] == loss[i]
+        assert (slope[0] == grad[i]).all()
+
+
 @given(seed=st.integers(0, 2**32), classes=st.integers(1, 200), temperature=st.sampled_from([0.01, 1.0, 4.0]))
 def test_equal_logits_give_no_loss_and_no_gradient(seed, classes, temperature):
     x = logits(seed, 3, classes)
