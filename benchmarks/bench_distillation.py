@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_models
+from bench_losses import torch_gradient
 
 from pycomp.testing import Case
 
@@ -38,18 +40,13 @@ def _torch_kd(compiled: bool) -> Make:
     """Forward and gradient."""
 
     def make(case: Case) -> Callable[[], object]:
-        import torch
         from torch.nn import functional
 
-        def loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        def loss(student: Any, teacher: Any) -> Any:
             log_q, p = functional.log_softmax(student / 2, -1), functional.softmax(teacher / 2, -1)
             return 4 * functional.kl_div(log_q, p, reduction="batchmean")
 
-        torch.compiler.reset()  # it gives up on a function after eight shapes
-        run = torch.compile(loss, dynamic=False) if compiled else loss
-        student, teacher = (torch.from_numpy(a.copy()) for a in case.inputs[:2])
-        student.requires_grad_(True)
-        return lambda: torch.autograd.grad(run(student, teacher), student)
+        return torch_gradient(loss, *case.inputs[:2], compiled)
 
     return make
 

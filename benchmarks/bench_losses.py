@@ -39,21 +39,29 @@ def ours(name: str, **options: Any) -> Make:
     return make
 
 
+def torch_gradient(
+    loss: Callable[[Any, Any], Any], student: np.ndarray, teacher: np.ndarray, compiled: bool
+) -> Callable[[], object]:
+    """A call of a loss in PyTorch and of its gradient by the student."""
+    import torch
+
+    torch.compiler.reset()  # it gives up on a function after eight shapes
+    run = torch.compile(loss, dynamic=False) if compiled else loss
+    s, t = torch.from_numpy(student.copy()).requires_grad_(True), torch.from_numpy(teacher.copy())
+    return lambda: torch.autograd.grad(run(s, t), s)
+
+
 def torch_loss(formula: Callable[[Any, Any], Any], compiled: bool) -> Make:
     """``formula`` of the logarithms of q and p, T² times its mean over rows, and the gradient by the student."""
 
     def make(student: np.ndarray, teacher: np.ndarray) -> Callable[[], object]:
-        import torch
         from torch.nn.functional import log_softmax
 
-        def loss(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        def loss(s: Any, t: Any) -> Any:
             each = formula(log_softmax(s / TEMPERATURE, -1), log_softmax(t / TEMPERATURE, -1))
             return TEMPERATURE**2 * each.sum(-1).mean()
 
-        torch.compiler.reset()  # it gives up on a function after eight shapes
-        run = torch.compile(loss, dynamic=False) if compiled else loss
-        s, t = torch.from_numpy(student).requires_grad_(True), torch.from_numpy(teacher)
-        return lambda: torch.autograd.grad(run(s, t), s)
+        return torch_gradient(loss, student, teacher, compiled)
 
     return make
 

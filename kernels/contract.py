@@ -92,6 +92,21 @@ def _quantization(name: str, **entry: Any) -> Kernel:
     )
 
 
+def _distillation(name: str, **entry: Any) -> Kernel:
+    """A kernel on rows of logits, whose reference, bound and sample are found by its name."""
+    return Kernel(
+        name=name,
+        family="distillation",
+        sizes=("m", "n"),
+        reference=getattr(distillation, name),
+        bound=getattr(distillation, f"{name}_bound"),
+        sample=getattr(distillation, f"{name}_sample"),
+        edges=LOGITS_EDGES,
+        shapes=LOGITS_SHAPES,
+        **entry,
+    )
+
+
 _ALL = (
     Kernel(
         name="gemm_f32",
@@ -486,74 +501,44 @@ _ALL = (
         for name in ("exp_f32", "log_f32")
     ),
     *(
-        Kernel(
-            name=name,
-            family="distillation",
-            sizes=("m", "n"),
+        _distillation(
+            name,
             operands=(
                 In("x", "f32", "m,n", strides=1),
                 Scalar("temperature", "f64"),
                 Out("y", "f32", "m,n", strides=1),
             ),
-            reference=getattr(distillation, name),
-            bound=getattr(distillation, f"{name}_bound"),
-            sample=getattr(distillation, f"{name}_sample"),
             flops=lambda m, n: 30 * m * n,
             bytes=lambda m, n: 8 * m * n,
-            edges=LOGITS_EDGES,
-            shapes=LOGITS_SHAPES,
         )
         for name in ("softmax_f32", "log_softmax_f32")
     ),
-    Kernel(
-        name="logsumexp_f32",
-        family="distillation",
-        sizes=("m", "n"),
+    _distillation(
+        "logsumexp_f32",
         operands=(In("x", "f32", "m,n", strides=1), Scalar("temperature", "f64"), Out("y", "f32", "m")),
-        reference=distillation.logsumexp_f32,
-        bound=distillation.log_softmax_f32_bound,
-        sample=distillation.softmax_f32_sample,
         flops=lambda m, n: 20 * m * n,
         bytes=lambda m, n: 4 * m * n,
-        edges=LOGITS_EDGES,
-        shapes=LOGITS_SHAPES,
     ),
-    Kernel(
-        name="kd_loss_f32",
-        family="distillation",
-        sizes=("m", "n"),
+    _distillation(
+        "kd_loss_f32",
         operands=(*DISTILLATION_OPERANDS, Out("loss", "f64", "m")),
-        reference=distillation.kd_loss_f32,
-        bound=distillation.kd_loss_f32_bound,
-        sample=distillation.kd_loss_f32_sample,
         flops=lambda m, n: 140 * m * n,
         bytes=lambda m, n: 8 * m * n,
-        edges=LOGITS_EDGES,
-        shapes=LOGITS_SHAPES,
     ),
-    Kernel(
-        name="kd_loss_grad_f32",
-        family="distillation",
-        sizes=("m", "n"),
+    _distillation(
+        "kd_loss_grad_f32",
         operands=(
             *DISTILLATION_OPERANDS,
             In("scale", "f64", "m"),
             Out("loss", "f64", "m"),
             Out("grad", "f32", "m,n", strides=1),
         ),
-        reference=distillation.kd_loss_grad_f32,
-        bound=distillation.kd_loss_grad_f32_bound,
-        sample=distillation.kd_loss_grad_f32_sample,
         flops=lambda m, n: 120 * m * n,
         bytes=lambda m, n: 12 * m * n,
-        edges=LOGITS_EDGES,
-        shapes=LOGITS_SHAPES,
     ),
     *(
-        Kernel(
-            name=name,
-            family="distillation",
-            sizes=("m", "n"),
+        _distillation(
+            name,
             operands=(
                 In("student", name[-3:], "m,n", strides=1),
                 In("teacher", name[-3:], "m,n", strides=1),
@@ -564,33 +549,21 @@ _ALL = (
                 Out("loss", "f64", "m"),
                 *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
             ),
-            reference=getattr(distillation, name),
-            bound=getattr(distillation, f"{name}_bound"),
-            sample=getattr(distillation, f"{name}_sample"),
             flops=lambda m, n: 250 * m * n,
             bytes=lambda m, n, words=3 if "grad" in name else 2, size=int(name[-2:]) // 8: words * size * m * n,
-            edges=LOGITS_EDGES,
-            shapes=LOGITS_SHAPES,
         )
         for name in ("divergence_f32", "divergence_f64", "divergence_grad_f32", "divergence_grad_f64")
     ),
     *(
-        Kernel(
-            name=name,
-            family="distillation",
-            sizes=("m", "n"),
+        _distillation(
+            name,
             operands=(
                 In("x", "f64", "m,n", strides=1),
                 In("temperature", "f64", "m"),
                 Out("y", "f64", "m") if name == "logsumexp_f64" else Out("y", "f64", "m,n", strides=1),
             ),
-            reference=getattr(distillation, name),
-            bound=getattr(distillation, f"{name}_bound"),
-            sample=getattr(distillation, f"{name}_sample"),
             flops=lambda m, n: 80 * m * n,
             bytes=lambda m, n: 16 * m * n,
-            edges=LOGITS_EDGES,
-            shapes=LOGITS_SHAPES,
         )
         for name in ("softmax_f64", "log_softmax_f64", "logsumexp_f64")
     ),

@@ -91,11 +91,11 @@ PC_INLINE void log_ratios(const row *r, const vd16 *s, const vd16 *t, vd16 *d) {
   }
 }
 
-/* The logarithms of p and of q over their mixture m, and p/m and q/m. */
+/* Of two parts, p and q, whose log ratio is d: their logarithms over m = share_p p + share_q q, and p/m and q/m. */
 typedef struct { vd16 log_p[TOGETHER], log_q[TOGETHER], p[TOGETHER], q[TOGETHER]; } ratios;
 
-PC_INLINE void ratios_to_mixture(const row *r, const vd16 *d, ratios *to) {
-  const vd16 zero = vd_zero(), one = vd_set1(1.0), share_p = vd_set1(r->share_p), share_q = vd_set1(r->share_q);
+PC_INLINE void ratios_to(vd16 share_p, vd16 share_q, const vd16 *d, ratios *to) {
+  const vd16 zero = vd_zero(), one = vd_set1(1.0);
   vd16 down[TOGETHER], smaller[TOGETHER], w[TOGETHER]; /* the smaller of p and q over the larger, m over the larger */
   pc_logarithm l[TOGETHER];
   PC_OF_EACH(TOGETHER) down[c] = vd_sub(zero, vd_max(d[c], vd_sub(zero, d[c])));
@@ -118,7 +118,7 @@ PC_INLINE void part_of_mixture(const row *r, int kind, int want_value, const vd1
   const vd16 *q = of->q;
   ratios to;
   vd16 m[TOGETHER], other[TOGETHER];
-  ratios_to_mixture(r, d, &to);
+  ratios_to(share_p, share_q, d, &to);
   PC_OF_EACH(TOGETHER) {
     const vd16 slope = kind == PC_JSD      ? vd_mul(share_q, to.log_q[c])
                        : kind == PC_SKEW_KL ? vd_mul(vd_sub(zero, share_q), to.p[c])
@@ -156,40 +156,26 @@ PC_INLINE void part_of_given(const row *r, int kind, int64_t i, const vd16 *s, p
   divergence_each(p, of->q, d, of->value);
 }
 
-/* The two answers to a logit: logarithms of their probabilities, and these. */
-typedef struct { vd16 log_yes[TOGETHER], log_no[TOGETHER], yes[TOGETHER], no[TOGETHER]; } answers;
-
-PC_INLINE void answers_to(const row *r, const vd16 *x, answers *to) {
-  const vd16 zero = vd_zero(), one = vd_set1(1.0);
-  vd16 z[TOGETHER], down[TOGETHER], e[TOGETHER], w[TOGETHER];
-  pc_logarithm l[TOGETHER];
+/* The two answers to a logit are parts of 1 whose log ratio it is: p of `ratios` is yes, q is no. */
+PC_INLINE void answers_to(const row *r, const vd16 *x, ratios *to) {
+  vd16 z[TOGETHER];
   PC_OF_EACH(TOGETHER) z[c] = vd_mul(x[c], vd_set1(r->inverse_t));
-  PC_OF_EACH(TOGETHER) down[c] = vd_sub(zero, vd_max(z[c], vd_sub(zero, z[c])));
-  vd_exp_each(TOGETHER, down, e);
-  PC_OF_EACH(TOGETHER) w[c] = vd_add(e[c], one);
-  vd_log_each(TOGETHER, w, l);
-  PC_OF_EACH(TOGETHER) {
-    const vd16 less = vd_mul(e[c], l[c].inverse), log_less = vd_sub(down[c], l[c].log), log_more = vd_sub(zero, l[c].log);
-    to->log_yes[c] = vd_select_lt(zero, z[c], log_more, log_less);
-    to->log_no[c] = vd_select_lt(zero, z[c], log_less, log_more);
-    to->yes[c] = vd_select_lt(zero, z[c], l[c].inverse, less);
-    to->no[c] = vd_select_lt(zero, z[c], less, l[c].inverse);
-  }
+  ratios_to(vd_set1(1.0), vd_set1(1.0), z, to);
 }
 
 PC_INLINE void part_of_answers(const row *r, const vd16 *s, const vd16 *t, part *of) {
-  answers q, p;
+  ratios student, teacher;
   vd16 yes[TOGETHER], no[TOGETHER], of_no[TOGETHER];
-  answers_to(r, s, &q);
-  answers_to(r, t, &p);
+  answers_to(r, s, &student);
+  answers_to(r, t, &teacher);
   PC_OF_EACH(TOGETHER) {
-    yes[c] = vd_sub(p.log_yes[c], q.log_yes[c]);
-    no[c] = vd_sub(p.log_no[c], q.log_no[c]);
-    of->q[c] = q.yes[c];
-    of->slope[c] = vd_sub(vd_zero(), p.yes[c]);
+    yes[c] = vd_sub(teacher.log_p[c], student.log_p[c]);
+    no[c] = vd_sub(teacher.log_q[c], student.log_q[c]);
+    of->q[c] = student.p[c];
+    of->slope[c] = vd_sub(vd_zero(), teacher.p[c]);
   }
-  divergence_each(p.yes, q.yes, yes, of->value);
-  divergence_each(p.no, q.no, no, of_no);
+  divergence_each(teacher.p, student.p, yes, of->value);
+  divergence_each(teacher.q, student.q, no, of_no);
   PC_OF_EACH(TOGETHER) of->value[c] = vd_add(of->value[c], of_no[c]);
 }
 

@@ -7,8 +7,6 @@
 /* From 2 to this down a term is 0: beside 1 nothing, and far from where a double loses bits. */
 #define PC_LEAST_EXPONENT (-996.0)
 
-PC_INLINE vd16 vd_add(vd16 a, vd16 b) { return vd_fma(a, vd_set1(1.0), b); }
-
 /* Vectors of doubles that are worked on together, so that their long chains overlap, where the registers hold them. */
 #define PC_DOUBLES_TOGETHER (PC_TILE_VECTORS(1) >= 8 ? 2 : 1)
 

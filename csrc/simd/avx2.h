@@ -264,6 +264,7 @@ PC_INLINE double vd_fold_add(vd16 s) {
 PC_INLINE vd16 vd_set1(double x) { const __m256d v = _mm256_set1_pd(x); return (vd16){v, v, v, v}; }
 PC_INLINE vd16 vd_from_vf(vf16 x) { return (vd16){pc_low_pd(x.a), pc_high_pd(x.a), pc_low_pd(x.b), pc_high_pd(x.b)}; }
 PC_INLINE vf16 vf_from_vd(vd16 x) { return (vf16){_mm256_set_m128(_mm256_cvtpd_ps(x.b), _mm256_cvtpd_ps(x.a)), _mm256_set_m128(_mm256_cvtpd_ps(x.d), _mm256_cvtpd_ps(x.c))}; }
+PC_INLINE vd16 vd_add(vd16 x, vd16 y) { return (vd16){_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b), _mm256_add_pd(x.c, y.c), _mm256_add_pd(x.d, y.d)}; }
 PC_INLINE vd16 vd_sub(vd16 x, vd16 y) { return (vd16){_mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b), _mm256_sub_pd(x.c, y.c), _mm256_sub_pd(x.d, y.d)}; }
 PC_INLINE vd16 vd_mul(vd16 x, vd16 y) { return (vd16){_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b), _mm256_mul_pd(x.c, y.c), _mm256_mul_pd(x.d, y.d)}; }
 PC_INLINE vd16 vd_fma(vd16 x, vd16 y, vd16 z) {

@@ -222,6 +222,7 @@ PC_INLINE double vd_fold_add(vd16 a) {
 PC_INLINE vd16 vd_set1(double x) { const __m512d v = _mm512_set1_pd(x); return (vd16){v, v}; }
 PC_INLINE vd16 vd_from_vf(vf16 a) { return (vd16){_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1))}; }
 PC_INLINE vf16 vf_from_vd(vd16 a) { return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(a.lo)), _mm512_cvtpd_ps(a.hi), 1); }
+PC_INLINE vd16 vd_add(vd16 a, vd16 b) { return (vd16){_mm512_add_pd(a.lo, b.lo), _mm512_add_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { return (vd16){_mm512_sub_pd(a.lo, b.lo), _mm512_sub_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_mul(vd16 a, vd16 b) { return (vd16){_mm512_mul_pd(a.lo, b.lo), _mm512_mul_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { return (vd16){_mm512_fmadd_pd(a.lo, b.lo, c.lo), _mm512_fmadd_pd(a.hi, b.hi, c.hi)}; }

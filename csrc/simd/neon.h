@@ -220,6 +220,7 @@ PC_INLINE vd16 vd_from_vf(vf16 a) {
   return r;
 }
 PC_INLINE vf16 vf_from_vd(vd16 a) { PC_EACH(vf16, vcvt_high_f32_f64(vcvt_f32_f64(a.d[2 * i]), a.d[2 * i + 1])); }
+PC_INLINE vd16 vd_add(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vaddq_f64(a.d[i], b.d[i]); return r; }
 PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vsubq_f64(a.d[i], b.d[i]); return r; }
 PC_INLINE vd16 vd_mul(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vmulq_f64(a.d[i], b.d[i]); return r; }
 PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vfmaq_f64(c.d[i], a.d[i], b.d[i]); return r; }

@@ -162,6 +162,7 @@ PC_INLINE double vd_fold_add(vd16 a) { PC_FOLD(double, a, x + y); }
 PC_INLINE vd16 vd_set1(double x) { PC_EACH(vd16, x); }
 PC_INLINE vd16 vd_from_vf(vf16 a) { PC_EACH(vd16, (double)a.v[i]); }
 PC_INLINE vf16 vf_from_vd(vd16 a) { PC_EACH(vf16, (float)a.v[i]); } /* half to even */
+PC_INLINE vd16 vd_add(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] + b.v[i]); }
 PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] - b.v[i]); }
 PC_INLINE vd16 vd_mul(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] * b.v[i]); }
 PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { PC_EACH(vd16, fma(a.v[i], b.v[i], c.v[i])); }

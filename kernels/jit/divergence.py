@@ -27,7 +27,7 @@ def divergence(a, b, log_ratio):  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def ratios(d, share_p, share_q):  # type: ignore[no-untyped-def]
-    """Logarithms of p and q over their mixture, and p and q over it: ratios_of_block."""
+    """Of p and q whose log ratio is d: logarithms of both over share_p p + share_q q, and both over it: ratios_to."""
     down = 0.0 - larger(d, 0.0 - d)
     smaller = exp(down)
     w = fma(share_q, smaller, share_p) if d > 0.0 else fma(share_p, smaller, share_q)
@@ -38,23 +38,13 @@ def ratios(d, share_p, share_q):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def answers_to(z):  # type: ignore[no-untyped-def]
-    """Logarithms of the probabilities of yes and of no, and these."""
-    down = 0.0 - larger(z, 0.0 - z)
-    e = exp(down)
-    log_w, inverse = log_from(e + 1.0)
-    less, log_less, log_more = e * inverse, down - log_w, 0.0 - log_w
-    return (log_more, log_less, inverse, less) if z > 0.0 else (log_less, log_more, less, inverse)
-
-
-@njit(**FAST)
 def part_of_logits(kind, s, t, inverse_t):  # type: ignore[no-untyped-def]
     """Part of the loss, q, and q times its derivative by q."""
     if kind == SQUARED_LOGITS:
         apart = (s - t) * inverse_t if s < t or t < s else 0.0
         return apart * apart, 0.0, apart + apart
-    log_yes_q, log_no_q, yes_q, no_q = answers_to(s * inverse_t)
-    log_yes_p, log_no_p, yes_p, no_p = answers_to(t * inverse_t)
+    log_yes_q, log_no_q, yes_q, no_q = ratios(s * inverse_t, 1.0, 1.0)
+    log_yes_p, log_no_p, yes_p, no_p = ratios(t * inverse_t, 1.0, 1.0)
     value = divergence(yes_p, yes_q, log_yes_p - log_yes_q) + divergence(no_p, no_q, log_no_p - log_no_q)
     return value, yes_q, 0.0 - yes_p
 

@@ -53,7 +53,7 @@ def exp(z):  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def log_from(w):  # type: ignore[no-untyped-def]
-    """log w and 1/w: vd_log_from."""
+    """log w and 1/w: vd_log_each."""
     rough = float(log(f32(w)))
     v = exp(0.0 - rough)
     e = fma(w, v, -1.0)

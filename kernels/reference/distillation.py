@@ -107,16 +107,21 @@ def softmax_f32_sample(rng, m, n):
     return logits(rng, m, n), float(rng.choice([1e-3, 0.07, 1.0, 1.0, 4.0, 1e4]))
 
 
-log_softmax_f32_sample = softmax_f32_sample
+log_softmax_f32_sample = logsumexp_f32_sample = softmax_f32_sample
+logsumexp_f32_bound = log_softmax_f32_bound
+
+
+def kl_terms(log_a, a, log_b, b):
+    """a·(d + expm1(-d)), d = log a - log b: their sum is KL(a || b), and each is of second order in d."""
+    d = log_a - log_b
+    return np.where(a == 0, b, a * (d + np.expm1(-d)))
 
 
 def divergence(student, teacher, temperature):
     """KL(p || q) of each row as Σ p·(d + expm1(-d)), d = log p - log q: the second part sums to Σq - Σp = 0."""
     log_p, log_q = log_probabilities(teacher, temperature), log_probabilities(student, temperature)
-    p, q = np.exp(log_p), np.exp(log_q)
     with np.errstate(invalid="ignore", over="ignore"):
-        d = log_p - log_q
-        kl = np.where(p == 0, q, p * (d + np.expm1(-d))).sum(axis=1)
+        kl = kl_terms(log_p, np.exp(log_p), log_q, np.exp(log_q)).sum(axis=1)
     empty = [(x == -np.inf).all(axis=1) for x in (student, teacher)]
     unknown = [(~(x < np.inf)).any(axis=1) for x in (student, teacher)]
     return np.where(unknown[0] | unknown[1], np.nan, np.where(empty[0] | empty[1], 0.0, kl))
@@ -183,12 +188,6 @@ def kd_loss_grad_f32_sample(rng, m, n):
 (FORWARD_KL, REVERSE_KL, JSD, SKEW_KL, REVERSE_SKEW_KL, TOTAL_VARIATION, CROSS_ENTROPY, GIVEN_KL, BINARY_KL,
  SQUARED_LOGITS) = range(10)
 """pc_divergence of pycomp.h."""
-
-
-def kl_terms(log_a, a, log_b, b):
-    """a·(d + expm1(-d)), d = log a - log b: their sum is KL(a || b), and each is of second order in d."""
-    d = log_a - log_b
-    return np.where(a == 0, b, a * (d + np.expm1(-d)))
 
 
 def mixture(log_a, log_b, share):

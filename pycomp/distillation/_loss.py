@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -12,7 +11,7 @@ from pycomp.kernels import dispatch
 
 from .._validate import FLOAT32, choice, fraction, fresh, positive, rows
 from ._double import Doubles
-from ._rows import Distance, Labels, Result, apart, as_floats, prepared, product, reduced, temperatures
+from ._rows import Distance, Labels, Result, alike, apart, as_floats, prepared, product, reduced, temperatures
 
 LANES = 16
 
@@ -125,8 +124,8 @@ def kd_loss(
     -------
     loss : float, or array of float64 of shape (...) for ``reduction="none"``
     grad : array, shape and dtype of ``student``
-        The derivative of the loss by ``student``; for ``"none"`` of each row's own loss. For float32 without a mask,
-        weights or temperatures of rows it is all the memory that the call takes beyond its inputs.
+        The derivative of the loss by ``student``; for ``"none"`` of each row's own loss. For float32 without a mask
+        or temperatures of rows it is all the memory that the call takes beyond its inputs.
 
     Raises
     ------
@@ -176,7 +175,7 @@ def _by_kernel(
 ) -> Result:
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
     count, classes = of.logits.shape
-    s, t = (rows(a.reshape(count, classes).astype(FLOAT32, copy=False)) for a in (student, teacher))
+    s, t = (rows(a.astype(FLOAT32, copy=False)) for a in (of.logits, teacher.reshape(count, classes)))
     known, everything = of.labels, bool(of.kept.all())
     scale = of.weights / of.divisor
     losses = np.zeros(count)
@@ -197,7 +196,7 @@ def _by_kernel(
         losses[part] = found
     if check_finite and np.isnan(losses).any():
         raise ValueError("student or teacher holds NaN or +inf")
-    losses[of.kept] *= of.weights[of.kept]
+    losses *= of.weights
     loss: Any = losses.reshape(of.shape) if reduction == "none" else lane_sum(losses) / of.divisor
     if grad is None:
         return loss  # type: ignore[no-any-return]
@@ -221,7 +220,7 @@ def _in_double(
     mask: Any, weights: Any, ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool,
     return_grad: bool,
 ) -> Result:
-    logits = teacher.reshape(math.prod(teacher.shape[:-1]), teacher.shape[-1])
+    logits = alike(student, teacher, "teacher")
 
     def rows_of(chosen: NDArray[np.int64]) -> tuple[Doubles]:
         t: Doubles = logits[chosen].astype(np.float64)

@@ -167,8 +167,7 @@ def logsumexp(
     array([1000.6932,    0.    ], dtype=float32)
     """
     x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
-    kind = rows.dtype
-    y = np.empty(len(rows), kind)
+    y = np.empty(len(rows), rows.dtype)
     _run("logsumexp", rows, temperature, y)
     if check_finite and np.isnan(y).any():
         raise ValueError("x holds NaN or +inf")

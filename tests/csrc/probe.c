@@ -141,6 +141,7 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   PROBE(vd_store, vd_store((double *)(void *)out, D(a)))                               \
   DOUBLE(vd_set1, vd_set1(READ(double, a)))                                            \
   DOUBLE(vd_add_vf, vd_add_vf(D(a), F(b)))                                             \
+  DOUBLE(vd_add, vd_add(D(a), D(b)))                                                   \
   DOUBLE(vd_sub, vd_sub(D(a), D(b)))                                                   \
   DOUBLE(vd_mul, vd_mul(D(a), D(b)))                                                   \
   DOUBLE(vd_fma, vd_fma(D(a), D(b), D(c)))                                             \
