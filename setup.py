@@ -1,5 +1,7 @@
 """Build of the C core: every file of csrc/kernels is compiled once per instruction-set level.
 
+At a level that only adds a dot product of bytes to another, its base, those alone are compiled that use it.
+
 Everything declarative is in pyproject.toml and csrc/levels.json; this file holds only what a table cannot say.
 
 Environment variables:
@@ -26,6 +28,9 @@ from setuptools.command.build_ext import build_ext
 CSRC = Path("csrc")
 FLAGS = json.loads((CSRC / "levels.json").read_text(encoding="utf-8"))
 COMMON = [*FLAGS["common"], *(["-Werror"] if os.environ.get("PYCOMP_WERROR") else [])]
+if "CFLAGS" not in os.environ:
+    # Python's own flags ask for debug information: eight times the size and a third of the time.
+    COMMON.append("-g0")
 # Linking under a user's -ffast-math or -Ofast would add code that flushes denormals in the whole process.
 LINK = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations", "-lm"]
 VERSION = re.search(r'^version = "(.+)"$', Path("pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
@@ -73,8 +78,11 @@ class BuildCore(build_ext):
         work = [("runtime", source, macros, openmp) for source in sorted(CSRC.glob("runtime/*.c"))]
         for level in built:
             defines = [("PC_LEVEL", level["name"]), ("PC_SIMD", level["simd"])]
-            work += [(level["name"], source, defines, openmp + level["flags"])
-                     for source in sorted(CSRC.glob("kernels/*.c"))]
+            sources = sorted(CSRC.glob("kernels/*.c"))
+            if base := level.get("base"):
+                defines.append(("PC_BASE", base))  # whose kernels the table takes for the rest
+                sources = [source for source in sources if source.name in FLAGS["dot_product"]]
+            work += [(level["name"], source, defines, openmp + level["flags"]) for source in sources]
 
         def compile_one(item):
             # One folder a level, or the levels would overwrite each other's objects.

@@ -65,7 +65,7 @@ def test_every_kernel_is_declared_and_implemented_everywhere(kernel):
 
 def test_kernels_def_declares_what_the_contract_says():
     text = re.sub(r"/\*.*?\*/", "", (ROOT / "csrc/include/pycomp/kernels.def").read_text(), flags=re.S)
-    declared = dict(re.findall(r"PC_KERNEL\((\w+), \(([^)]*)\), \([^)]*\)\)", text))
+    declared = dict(re.findall(r"PC_KERNEL(?:_DOT)?\((\w+), \(([^)]*)\), \([^)]*\)\)", text))
     names = {"f16": "uint16_t", "bf16": "uint16_t", "u16": "uint16_t", "f32": "float", "f64": "double",
              "i8": "int8_t", "u8": "uint8_t", "i32": "int32_t", "i64": "int64_t", "bool": "uint8_t"}
     expected = {}

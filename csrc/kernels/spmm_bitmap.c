@@ -22,6 +22,21 @@ typedef struct {
   pc_end end;
 } job;
 
+/* Once for all of the copies that the compiler makes of `slices`. */
+static __attribute__((noinline)) void end_slices(int rows, int count, const job *j, int64_t i, int64_t slice,
+                                                 float (*chains)[ROWS][LANES]) {
+  for (int g = 0; g < count; g++) {
+    const int64_t row = (slice + g) * LANES, lanes = j->end.n - row < LANES ? j->end.n - row : LANES;
+    for (int r = 0; r < rows; r++) {
+      pc_end e = j->end;
+      e.y += (i + r) * e.y_row;
+      if (e.residual) e.residual += (i + r) * e.n;
+      vf_store_n(e.y + row, lanes, vf_load(chains[g][r]));
+      pc_finish_row(&e, row, lanes);
+    }
+  }
+}
+
 /* Rows i .. i + rows of x against `count` slices. */
 PC_INLINE void slices(int amd, int rows, int count, const job *j, int64_t i, int64_t slice) {
   vf16 acc[FLIGHT][ROWS];
@@ -45,18 +60,12 @@ PC_INLINE void slices(int amd, int rows, int count, const job *j, int64_t i, int
       for (int r = 0; r < rows; r++)
         acc[g][r] = vf_select(stored, vf_fma(vf_set1(x[r * j->ldx + l]), w, acc[g][r]), acc[g][r]);
     }
+  float chains[FLIGHT][ROWS][LANES];
 #pragma GCC unroll 4
-  for (int g = 0; g < count; g++) {
-    const int64_t row = (slice + g) * LANES, lanes = j->end.n - row < LANES ? j->end.n - row : LANES;
+  for (int g = 0; g < count; g++)
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-      pc_end e = j->end;
-      e.y += (i + r) * e.y_row;
-      if (e.residual) e.residual += (i + r) * e.n;
-      vf_store_n(e.y + row, lanes, acc[g][r]);
-      pc_finish_row(&e, row, lanes);
-    }
-  }
+    for (int r = 0; r < rows; r++) vf_store(chains[g][r], acc[g][r]);
+  end_slices(rows, count, j, i, slice, chains);
 }
 
 PC_INLINE void run_slices(int amd, int rows, const job *j, int64_t i, int64_t begin, int64_t end) {

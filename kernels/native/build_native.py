@@ -11,7 +11,7 @@ INCLUDE = Path(__file__).resolve().parents[2] / "csrc" / "include" / "pycomp"
 def kernels() -> dict[str, str]:
     """Name -> parameter list, as kernels.def declares them."""
     table = re.sub(r"/\*.*?\*/", "", (INCLUDE / "kernels.def").read_text(encoding="utf-8"), flags=re.S)
-    return dict(re.findall(r"PC_KERNEL\(\s*(\w+),\s*(\([^)]*\)),", table))
+    return dict(re.findall(r"PC_KERNEL(?:_DOT)?\(\s*(\w+),\s*(\([^)]*\)),", table))
 
 
 def declarations() -> str:

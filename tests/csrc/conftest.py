@@ -25,13 +25,20 @@ class Core:
         return {level["name"]: level for level in TABLE.get(machine, TABLE["other"])}
 
     @staticmethod
+    def kernels(level):
+        """The files that are compiled at this level."""
+        files = sorted((CSRC / "kernels").glob("*.c"))
+        return [file for file in files if "base" not in level or file.name in TABLE["dot_product"]]
+
+    @staticmethod
     def compile(output, sources, options=(), *, level=None, compiler="gcc"):
         """Compile and link, with the flags of a level; skips where the compiler is absent."""
         if not shutil.which(compiler):
             pytest.skip(f"{compiler} is not installed")
         flags = [*TABLE["common"], "-Werror", f"-I{CSRC / 'include'}", f"-I{CSRC / 'simd'}", f"-I{CSRC / 'runtime'}"]
         if level is not None:
-            flags += [*level["flags"], f"-DPC_LEVEL={level['name']}", f"-DPC_SIMD={level['simd']}"]
+            flags += [*level["flags"], f"-DPC_LEVEL={level['name']}", f"-DPC_SIMD={level['simd']}",
+                      f"-DPC_BASE={level.get('base', level['name'])}"]
         done = subprocess.run([compiler, *flags, *options, *map(str, sources), "-lm", "-o", str(output)],
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

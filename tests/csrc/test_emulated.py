@@ -4,7 +4,6 @@ The program is written from the contract: it reads records of operands, calls th
 """
 
 import functools
-import itertools
 import math
 import os
 import struct
@@ -119,7 +118,7 @@ def program_for(core, tmp_path_factory):
             return core.compile(folder / f"{level['name']}_{source.stem}.o", [source], ["-c"], level=level,
                                 compiler=compiler)
 
-        pairs = itertools.product(core.levels(machine).values(), (core.path / "kernels").glob("*.c"))
+        pairs = [(level, source) for level in core.levels(machine).values() for source in core.kernels(level)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(compile_one, pairs))
         names = "".join(f"X({name})" for name in core.levels(machine))

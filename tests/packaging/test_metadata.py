@@ -39,6 +39,20 @@ def test_every_level_has_its_vocabulary_and_its_needs():
         assert f"PC_NEEDS_{level['name']} =" in needs
 
 
+def test_what_uses_the_dot_product_is_compiled_where_a_level_adds_it():
+    sources = {file.name: file.read_text() for file in (ROOT / "csrc/kernels").iterdir()}
+    users = {name for name, text in sources.items() if re.search(r"\b(?:vi_dot|dot_add)|__AMX_INT8__", text)}
+    users |= {name for name, text in sources.items() if any(f'#include "{header}"' in text for header in users)}
+    assert {name for name in users if name.endswith(".c")} | {"table.c"} == set(LEVELS["dot_product"])
+    kernels = re.findall(r"PC_KERNEL(_DOT)?\((\w+),", (ROOT / "csrc/include/pycomp/kernels.def").read_text())
+    assert {name for mark, name in kernels if mark} == {name for _, name in kernels if re.search("[us]8s8", name)}
+    for target in ("x86_64", "aarch64", "other"):
+        below = {level["name"]: level for level in LEVELS[target]}
+        for level in (level for level in LEVELS[target] if "base" in level):
+            assert level["simd"] == below[level["base"]]["simd"]
+            assert set(level["flags"]) > set(below[level["base"]]["flags"])
+
+
 @needs_core
 @pytest.mark.skipif(not shutil.which("nm") or platform.system() != "Linux", reason="needs nm on Linux")
 def test_the_module_exports_the_interface_alone():
@@ -46,7 +60,8 @@ def test_the_module_exports_the_interface_alone():
     symbols = [line.split()[-2:] for line in listing.splitlines()]
     text = "".join((ROOT / "csrc/include/pycomp" / file).read_text() for file in ("pycomp.h", "kernels.def"))
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
-    interface = {*re.findall(r"\b(pc_\w+)\(", text), *(f"pc_{k}" for k in re.findall(r"PC_KERNEL\((\w+), \(", text))}
+    kernels = re.findall(r"PC_KERNEL(?:_DOT)?\((\w+), \(", text)
+    interface = {*re.findall(r"\b(pc_\w+)\(", text), *(f"pc_{kernel}" for kernel in kernels)}
     exported = {name for kind, name in symbols if kind in "TDBRVWi"}
     assert exported == interface | {"PyInit__core"}
     needed = [name for kind, name in symbols if kind == "U" and re.match("_?Py", name)]
