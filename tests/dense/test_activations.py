@@ -14,7 +14,7 @@ from pycomp.kernels.reference.distillation import ulp
 
 special = pytest.importorskip("scipy.special")
 SMOOTH = {"gelu": 2, "gelu_tanh": 3, "silu": 4}
-CHUNK = 1 << 22
+CHUNK = 1 << 18
 
 
 def every(step, start=0):
@@ -23,11 +23,21 @@ def every(step, start=0):
         yield np.arange(first, min(first + step * CHUNK, 1 << 32), step, dtype=np.uint32).view(np.float32)
 
 
+def in_double(name, x):
+    """The reference; for a chunk that lies where the activation is a straight line, or a parabola, that of it."""
+    size = np.abs(x)
+    if (size >= 128).all():  # what is lacking is below e^-128 of x
+        return np.where(x > 0, x, np.float32(-0.0)).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        x = x.astype(np.float64)
+        if (size <= 2.0**-30).all():  # the next term is below 2^-60 of x
+            return 0.5 * x + (0.25 if name == "silu" else 1 / np.sqrt(2 * np.pi)) * x * x
+        return reference.exact(x, SMOOTH[name])
+
+
 def worst_ulp(name, x, monkeypatch):
     monkeypatch.setattr(reference, "_erfc", special.erfc)  # math.erfc, in C
-    with np.errstate(invalid="ignore"):
-        exact = reference.exact(x.astype(np.float64), SMOOTH[name])
-    y = dense.activate(x, name)
+    exact, y = in_double(name, x), dense.activate(x, name)
     finite = np.isfinite(exact)
     assert (np.isnan(y) == np.isnan(exact)).all()
     assert (y[np.isinf(exact)] == exact[np.isinf(exact)]).all()

@@ -7,7 +7,7 @@ import pycomp
 from pycomp.kernels import dispatch, native
 from pycomp.kernels.reference import distillation as reference
 
-CHUNK = 1 << 22
+CHUNK = 1 << 18
 FUNCTIONS = ("exp_f32", "log_f32")
 
 
@@ -17,10 +17,23 @@ def every(step, start=0):
         yield np.arange(first, min(first + step * CHUNK, 1 << 32), step, dtype=np.uint32).view(np.float32)
 
 
-def worst_ulp(name, x):
-    y, exact = np.empty_like(x), np.empty(x.shape)
-    getattr(dispatch, name)(x, y)
+def in_double(name, x):
+    """The reference; for a chunk on which the function is known without it, what it is."""
+    if name == "exp_f32":
+        if (np.abs(x) <= 2.0**-30).all():  # the next term is below 2^-60
+            return 1.0 + x.astype(np.float64)
+        if (np.abs(x) >= 128).all():
+            return np.where(x > 0, np.inf, 0.0)
+    if name == "log_f32" and (x < 0).all():
+        return np.full(x.shape, np.nan)
+    exact = np.empty(x.shape)
     getattr(reference, name)(x, exact)
+    return exact
+
+
+def worst_ulp(name, x):
+    y, exact = np.empty_like(x), in_double(name, x)
+    getattr(dispatch, name)(x, y)
     finite = np.isfinite(exact)
     assert (np.isnan(y) == np.isnan(exact)).all()
     assert (y[np.isinf(exact)] == exact[np.isinf(exact)]).all()
