@@ -430,6 +430,39 @@ _ALL = (
         for name, code in (("dequantize_columns_s8", "i8"), ("dequantize_columns_u8", "u8"))
     ),
     _quantization(
+        "fake_quantize_f32",
+        sizes=("m", "k"),
+        operands=(
+            In("x", "f32", "m,k", strides=1),
+            In("scale", "f32", "m"),
+            Opt("zero", "i32", "m"),
+            Scalar("low", "i32"),
+            Scalar("high", "i32"),
+            Out("y", "f32", "m,k"),
+        ),
+        flops=lambda m, k: 0,
+        bytes=lambda m, k: 8 * m * k,
+        edges=ROW_EDGES,
+        shapes=TENSOR_SHAPES,
+    ),
+    _quantization(
+        "fake_quantize_columns_f32",
+        sizes=("m", "k", "g"),
+        operands=(
+            In("x", "f32", "m,k", strides=1),
+            In("scale", "f32", "g,k"),
+            Opt("zero", "i32", "g,k"),
+            Scalar("low", "i32"),
+            Scalar("high", "i32"),
+            Out("y", "f32", "m,k"),
+        ),
+        flops=lambda m, k, g: 0,
+        bytes=lambda m, k, g: 8 * m * k + 8 * g * k,
+        edges=COLUMN_EDGES,
+        shapes=COLUMN_SHAPES,
+        batch=None,
+    ),
+    _quantization(
         "fake_quantize_backward_f32",
         sizes=("m", "k"),
         operands=(

@@ -1,7 +1,7 @@
 /* Float to 8-bit codes and back: code = saturate(rint(x / scale) + zero), a true division, half to even;
  * x = float(code - zero) * scale. Also the choice of scale and zero for a row of activations, and the packing of codes
  * as weights. Limit: memory, 5 bytes an element; a row of activations is read twice, the second time from cache.
- * Floats that no cache will hold go past the caches: a store into memory otherwise reads the line first. */
+ * Floats that no cache will hold go past the caches. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -12,60 +12,34 @@
 
 enum {
   GROUP = 4,
-  LINE = 64,             /* bytes */
   CHUNK = 1 << 14,       /* elements of a row that make a unit of work */
   GRAIN = 1 << 15,       /* elements that pay for waking a thread */
   AHEAD = 1 << 12,       /* elements to fetch ahead of use: hardware stops at the end of a page */
-  LARGE = 1 << 23,       /* floats of a result that goes past the caches: 32 MB */
-  LONG = 1 << 10,        /* elements of a row for which that pays: lines at its ends are written in parts */
   BATCH = 16,            /* groups whose scales are chosen together */
   NEAR = 1 << 12,        /* elements that the first cache holds */
   INFINITE = 0x7f800000  /* bits of infinity: a float of larger magnitude bits is NaN */
 };
 
-/* Floats to the next line. */
-static int64_t to_line(const float *p) { return (int64_t)(-(uintptr_t)p % LINE / sizeof *p); }
-
 PC_INLINE vf16 load(const float *x, int64_t n) { return n >= LANES ? vf_load(x) : vf_load_n(x, n); }
 
 /* -- one scale for many elements */
-typedef struct {
-  float scale, inverse; /* inverse 0: divide */
-  float least, most;    /* where codes end: of x, or, without an inverse, of the quotient */
-  int32_t zero;
-} grid;
-
-PC_INLINE grid make_grid(float scale, int32_t zero, int low, int high) {
-  const float least = (float)(low - zero), most = (float)(high - zero);
-  if (scale >= 0x1p-100f && scale <= 0x1p100f) return (grid){scale, 1.0f / scale, least * scale, most * scale, zero};
-  return (grid){scale, 0, least, most, zero};
-}
-
-/* Codes of 16 elements. With an inverse x is first bounded where the codes end, which rounds to the same codes and keeps
- * the quotient where vf_div_by is a true division or far from a half. */
-PC_INLINE vi16 codes_of(vf16 x, grid g, int divide) {
-  const vf16 scale = vf_set1(g.scale), least = vf_set1(g.least), most = vf_set1(g.most);
-  const vf16 q = divide ? vf_min(vf_max(vf_div(x, scale), least), most)
-                        : vf_div_by(vf_min(vf_max(x, least), most), scale, vf_set1(g.inverse));
-  return vi_add(vi_from_vf(q), vi_set1(g.zero));
-}
-
 /* codes[0..n) of x, and their sum; returns whether x holds NaN. */
 PC_INLINE int span(const float *x, int64_t n, grid g, int divide, uint8_t *codes, int32_t *sum) {
+  const vi16 zero = vi_set1(g.zero);
   vm16 nan = vm_first(0);
   vi16 total = vi_zero();
   int64_t l = 0;
   for (; l + LANES <= n; l += LANES) {
     const vf16 v = vf_load(x + l);
     __builtin_prefetch(x + l + AHEAD, 0, 2);
-    const vi16 code = codes_of(v, g, divide);
+    const vi16 code = vi_add(steps_of(v, g, divide), zero);
     nan = vm_or(nan, vf_isnan(v));
     total = vi_add(total, code);
     vi_store_bytes_n(codes + l, LANES, code);
   }
   if (l < n) {
     const vf16 v = vf_load_n(x + l, n - l);
-    const vi16 code = codes_of(v, g, divide);
+    const vi16 code = vi_add(steps_of(v, g, divide), zero);
     nan = vm_or(nan, vf_isnan(v));
     total = vi_add(total, vi_select(vm_first(n - l), code, vi_zero()));
     vi_store_bytes_n(codes + l, n - l, code);
@@ -268,7 +242,7 @@ static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
   int nan = 0;
   j->nan = &nan;
   j->chunks = (j->k + CHUNK - 1) / CHUNK;
-  j->stream = j->y && j->k >= LONG && j->m * j->k >= LARGE;
+  j->stream = j->y && past_caches(j->m, j->k);
   pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->k, CHUNK), chunks, j);
   return nan ? PC_ENAN : PC_OK;
 }

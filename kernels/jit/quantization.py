@@ -337,6 +337,27 @@ def gemm_f32s8(x, w, scale, zero, bias, residual, activation, y):  # type: ignor
                 y[i, 16 * s + j] = activate(v, activation)
 
 
+@njit(**FAST)
+def fake_quantize_f32(x, scale, zero, low, high, y):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        z = np.int32(0) if zero is None else zero[i]
+        for l in range(x.shape[1]):
+            y[i, l] = np.float32(_code(x[i, l], scale[i], z, low, high) - z) * scale[i]
+
+
+@njit(**FAST)
+def _fake_quantize_columns(x, scale, zero, low, high, y):  # type: ignore[no-untyped-def]
+    many = x.shape[0] // max(scale.shape[0], 1)
+    for i in range(x.shape[0]):
+        for l in range(x.shape[1]):
+            s, z = scale[i // many, l], zero[i // many, l]
+            y[i, l] = np.float32(_code(x[i, l], s, z, low, high) - z) * s
+
+
+def fake_quantize_columns_f32(x, scale, zero, low, high, y):  # type: ignore[no-untyped-def]
+    _fake_quantize_columns(x, scale, _zero_columns(zero, scale), low, high, y)
+
+
 PART = 16384
 """Elements of a row that one sum of gradients takes."""
 

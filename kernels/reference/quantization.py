@@ -518,7 +518,42 @@ requantize_fixed_u8_sample = _requantize_fixed_sample(np.uint8)
 requantize_fixed_u8, requantize_fixed_u8_bound = requantize_fixed_s8, requantize_fixed_s8_bound
 
 
-# -- gradients of fake quantization
+# -- fake quantization, and its gradients
+def _steps(q, zero, low, high):
+    zero = 0 if zero is None else _spread(zero, len(q))
+    return np.clip(np.rint(q) + zero, low, high) - zero
+
+
+def fake_quantize_f32(x, scale, zero, low, high, y):
+    """(clip(rint(x/scale) + zero, low, high) - zero)·scale; NaN is an error."""
+    if np.isnan(x).any():
+        raise ValueError("an operand holds NaN")
+    scale = _spread(scale, len(x)).astype(np.float64)
+    y[...] = _steps(x / scale, zero, low, high) * scale
+
+
+def fake_quantize_f32_bound(x, scale, zero, low, high, y):
+    """A code apart where the quotient, rounded to float32 first, crosses a tie; and the product is rounded."""
+    return _spread(scale, len(x)) + U * np.abs(y) + TINY
+
+
+def fake_quantize_f32_chain(x, scale, zero, low, high, y):
+    scale = _spread(scale, len(x))
+    with np.errstate(over="ignore"):
+        y[...] = _steps(x / scale, zero, low, high).astype(np.float32) * scale
+
+
+def fake_quantize_f32_sample(rng, m, k, g=None):
+    dtype, low, high = [(np.int8, -128, 127), (np.int8, -127, 127), (np.uint8, 0, 255)][rng.integers(3)]
+    x, scale, zero = _quantize_sample(dtype)(rng, m, k, g)
+    if x.size and rng.random() < 0.3:
+        x[rng.integers(len(x)), rng.integers(k)] = rng.choice([np.inf, -np.inf])
+    return x, scale, None if zero is None else np.maximum(zero, low), low, high
+
+
+fake_quantize_columns_f32, fake_quantize_columns_f32_bound = fake_quantize_f32, fake_quantize_f32_bound
+fake_quantize_columns_f32_chain, fake_quantize_columns_f32_sample = fake_quantize_f32_chain, fake_quantize_f32_sample
+
 PART = 16384
 """Elements of a row that one sum takes."""
 

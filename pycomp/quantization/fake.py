@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import FLOAT32, as_array, contiguous, result
+from pycomp._validate import FLOAT32, as_array, contiguous, delivered, result
 from pycomp.kernels import dispatch
 
 from .schemes import Layout, check_axis, layout
-from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, dequantize, quantize
+from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype
 
 Floats = NDArray[np.float32]
 PART = 16384
@@ -58,7 +58,8 @@ def fake_quantize(
     dtype : "int8" or "uint8"
     narrow_range : bool
         Leave out the smallest code.
-    out : array of float32, optional
+    out : array of float32, the shape of x, optional
+        Receives the result; undefined where x turns out to hold NaN.
 
     Returns
     -------
@@ -81,11 +82,16 @@ def fake_quantize(
     >>> fake_quantize(np.array([0.3, 0.8, 100], np.float32), 0.5)
     array([ 0.5,  1. , 63.5], dtype=float32)
     """
-    x, _, scale, zero, _ = _operands(x, scale, zero_point, axis, dtype, narrow_range)
-    if out is not None:
-        result(out, x.shape, FLOAT32, (x, scale, zero))
-    q = quantize(x, scale=scale, zero_point=zero, axis=axis, dtype=dtype, narrow_range=narrow_range)
-    return dequantize(q, out=out)
+    x, parts, scale, zero, (low, high) = _operands(x, scale, zero_point, axis, dtype, narrow_range)
+    y = result(out, x.shape, FLOAT32, (x, scale, zero), whole=True)
+    kernel = dispatch.fake_quantize_columns_f32 if parts.by_column else dispatch.fake_quantize_f32
+    zeros = contiguous(parts.spread(zero)) if zero.any() else None
+    try:
+        kernel(contiguous(x).reshape(parts.matrix), contiguous(parts.spread(scale)), zeros, low, high,
+               y.reshape(parts.matrix))
+    except ValueError:
+        raise ValueError("x holds NaN") from None
+    return delivered(y, out)
 
 
 def fake_quantize_backward(

@@ -32,6 +32,24 @@ def test_forward_has_the_bits_of_quantize_then_dequantize(data, x, kind):
     assert out.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("offset", [0, 1, 15])
+def test_what_goes_past_the_caches_has_the_bits_of_its_parts(axis, offset):
+    shape = (8, (1 << 20) + 3)  # rows begin anywhere in a line of memory
+    rng = np.random.default_rng(axis)
+    x = rng.standard_normal(shape, np.float32)
+    scale = rng.uniform(0.01, 0.05, shape[axis]).astype(np.float32)
+    zero = rng.integers(-20, 20, shape[axis])
+    out = np.empty(x.size + offset, np.float32)[offset:].reshape(shape)
+    fake_quantize(x, scale, zero, axis=axis, out=out)
+    codes = quantize(x, scale=scale, zero_point=zero, axis=axis)
+    for first in range(0, shape[1], 1 << 18):
+        part = slice(first, first + (1 << 18))
+        s, z = (scale, zero) if axis == 0 else (scale[part], zero[part])
+        assert (out[:, part] == fake_quantize(x[:, part], s, z, axis=axis)).all()
+    assert out.tobytes() == codes.dequantize().tobytes()
+
+
 @settings(deadline=None)
 @given(st.data(), ARRAYS, st.sampled_from(list(KINDS)), st.booleans())
 def test_gradients_are_those_of_the_formulas(data, x, kind, narrow):
