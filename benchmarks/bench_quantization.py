@@ -171,6 +171,35 @@ def torch_dequantize(case: Case) -> Callable[[], object]:
     return torch._make_per_tensor_quantized_tensor(torch.from_numpy(case.inputs[0]), 0.1, 0).dequantize
 
 
+def torch_fake_quantize(axis: int) -> Make:
+    def make(case: Case) -> Callable[[], object]:
+        import torch
+
+        x = torch.from_numpy(case.inputs[0])
+        scale, zero = torch.full((x.shape[axis],), 0.1), torch.zeros(x.shape[axis], dtype=torch.int32)
+        return lambda: torch.fake_quantize_per_channel_affine(x, scale, zero, axis, -128, 127)
+
+    return make
+
+
+def torch_fake_quantize_one(case: Case) -> Callable[[], object]:
+    import torch
+
+    x = torch.from_numpy(case.inputs[0])
+    return lambda: torch.fake_quantize_per_tensor_affine(x, 0.1, 0, -128, 127)
+
+
+def torch_learnable(case: Case) -> Callable[[], object]:
+    """Gradients by x, scales and zero points of rows."""
+    import torch
+
+    grad, x = (torch.from_numpy(a) for a in case.inputs[:2])
+    scale, zero = torch.full((x.shape[0],), 0.1), torch.zeros(x.shape[0])
+    operands = [a.requires_grad_() for a in (x, scale, zero)]
+    y = torch._fake_quantize_learnable_per_channel_affine(*operands, 0, -128, 127, 1.0)
+    return lambda: torch.autograd.grad(y, operands, grad, retain_graph=True)
+
+
 def torch_aminmax(axis: int | None = None) -> Make:
     def make(case: Case) -> Callable[[], object]:
         import torch
@@ -222,6 +251,12 @@ PEERS: dict[str, dict[str, Make]] = {
     "quantize_u8": GIVEN,
     "quantize_columns_s8": COLUMNS,
     "quantize_columns_u8": COLUMNS,
+    "fake_quantize_f32": {
+        "PyTorch, one scale": torch_fake_quantize_one,
+        "PyTorch, a scale a row": torch_fake_quantize(0),
+    },
+    "fake_quantize_columns_f32": {"PyTorch, column scales": torch_fake_quantize(1)},
+    "fake_quantize_backward_f32": {"PyTorch, learnable scales": torch_learnable},
     "dequantize_s8": BACK,
     "dequantize_u8": BACK,
     "dequantize_columns_s8": BACK,
