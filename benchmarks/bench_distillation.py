@@ -46,7 +46,7 @@ def _torch_kd(compiled: bool) -> Make:
             log_q, p = functional.log_softmax(student / 2, -1), functional.softmax(teacher / 2, -1)
             return 4 * functional.kl_div(log_q, p, reduction="batchmean")
 
-        return torch_gradient(loss, *case.inputs[:2], compiled)
+        return torch_gradient(loss, case.inputs[0], case.inputs[1:2], compiled)
 
     return make
 

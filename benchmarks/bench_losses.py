@@ -11,7 +11,7 @@ from bench_layers import Layer, Make
 from pycomp import distillation
 from pycomp.kernels.contract import LOGITS_SHAPES
 
-TEMPERATURE, BETA = 2.0, 0.5
+TEMPERATURE, BETA, TOP = 2.0, 0.5, 64
 
 
 class Loss(Layer):
@@ -31,39 +31,61 @@ class Loss(Layer):
         return teacher + rng.standard_normal((m, n), np.float32), teacher
 
 
-def ours(name: str, **options: Any) -> Make:
+Given = tuple[np.ndarray, ...]
+"""What a loss takes after the student."""
+Pick = Callable[[np.ndarray], Given]
+
+
+def teacher_alone(teacher: np.ndarray) -> Given:
+    return (teacher,)
+
+
+def with_labels(teacher: np.ndarray) -> Given:
+    return teacher, np.random.default_rng(1).integers(0, teacher.shape[1], len(teacher))
+
+
+def top_classes(teacher: np.ndarray) -> Given:
+    classes = np.argsort(-teacher, axis=1)[:, :TOP].copy()
+    return np.take_along_axis(distillation.softmax(teacher, temperature=TEMPERATURE), classes, axis=1), classes
+
+
+def ours(name: str, pick: Pick, **options: Any) -> Make:
     def make(student: np.ndarray, teacher: np.ndarray) -> Callable[[], object]:
-        loss = getattr(distillation, name)
-        return lambda: loss(student, teacher, temperature=TEMPERATURE, return_grad=True, **options)
+        loss, given = getattr(distillation, name), pick(teacher)
+        return lambda: loss(student, *given, temperature=TEMPERATURE, return_grad=True, **options)
 
     return make
 
 
 def torch_gradient(
-    loss: Callable[[Any, Any], Any], student: np.ndarray, teacher: np.ndarray, compiled: bool
+    loss: Callable[..., Any], student: np.ndarray, given: Given, compiled: bool
 ) -> Callable[[], object]:
     """A call of a loss in PyTorch and of its gradient by the student."""
     import torch
 
     torch.compiler.reset()  # it gives up on a function after eight shapes
     run = torch.compile(loss, dynamic=False) if compiled else loss
-    s, t = torch.from_numpy(student.copy()).requires_grad_(True), torch.from_numpy(teacher.copy())
-    return lambda: torch.autograd.grad(run(s, t), s)
+    s, others = torch.from_numpy(student.copy()).requires_grad_(True), [torch.from_numpy(a.copy()) for a in given]
+    return lambda: torch.autograd.grad(run(s, *others), s)
 
 
-def torch_loss(formula: Callable[[Any, Any], Any], compiled: bool) -> Make:
-    """``formula`` of the logarithms of q and p, T² times its mean over rows, and the gradient by the student."""
+def torch_loss(loss: Callable[..., Any], pick: Pick, compiled: bool) -> Make:
+    return lambda student, teacher: torch_gradient(loss, student, pick(teacher), compiled)
 
-    def make(student: np.ndarray, teacher: np.ndarray) -> Callable[[], object]:
+
+def mean(each: Any) -> Any:
+    return TEMPERATURE**2 * each.sum(-1).mean()
+
+
+def by_logarithms(formula: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The loss whose terms are ``formula`` of the logarithms of q and p."""
+
+    def loss(s: Any, t: Any) -> Any:
         from torch.nn.functional import log_softmax
 
-        def loss(s: Any, t: Any) -> Any:
-            each = formula(log_softmax(s / TEMPERATURE, -1), log_softmax(t / TEMPERATURE, -1))
-            return TEMPERATURE**2 * each.sum(-1).mean()
+        return mean(formula(log_softmax(s / TEMPERATURE, -1), log_softmax(t / TEMPERATURE, -1)))
 
-        return torch_gradient(loss, student, teacher, compiled)
-
-    return make
+    return loss
 
 
 def forward_kl(log_q: Any, log_p: Any) -> Any:
@@ -85,13 +107,57 @@ def total_variation(log_q: Any, log_p: Any) -> Any:
     return 0.5 * (log_q.exp() - log_p.exp()).abs()
 
 
+def decoupled(s: Any, t: Any, labels: Any) -> Any:
+    """As its authors' code has it: the label is moved out of the softmax by a logit 1000 lower."""
+    import torch
+    from torch.nn.functional import log_softmax, one_hot, softmax
+
+    own = one_hot(labels, s.shape[1])
+
+    def answers(p: Any) -> Any:
+        return torch.stack([(p * own).sum(1), (p * (1 - own)).sum(1)], 1)
+
+    yes_t, yes_s = answers(softmax(t / TEMPERATURE, 1)), answers(softmax(s / TEMPERATURE, 1))
+    log_p, log_q = (log_softmax(x / TEMPERATURE - 1000.0 * own, 1) for x in (t, s))
+    return mean(yes_t * (yes_t.log() - yes_s.log())) + 8.0 * mean(log_p.exp() * (log_p - log_q))
+
+
+def standardized(s: Any, t: Any) -> Any:
+    def z(x: Any) -> Any:
+        return (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, unbiased=False)
+
+    return by_logarithms(forward_kl)(z(s), z(t))
+
+
+def top_k(s: Any, p: Any, classes: Any) -> Any:
+    from torch.nn.functional import log_softmax
+
+    log_q = log_softmax(s / TEMPERATURE, -1).gather(1, classes)
+    rest, left = 1 - p.sum(1), 1 - log_q.exp().sum(1)
+    return mean(p * (p.log() - log_q)) + TEMPERATURE**2 * (rest * (rest.log() - left.log())).mean()
+
+
+def relations(s: Any, t: Any) -> Any:
+    from torch.nn.functional import cosine_similarity, softmax
+
+    def apart(p: Any, q: Any) -> Any:
+        return (1 - cosine_similarity(p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True), 1)).mean()
+
+    p, q = softmax(t / TEMPERATURE, 1), softmax(s / TEMPERATURE, 1)
+    return TEMPERATURE**2 * (apart(p, q) + apart(p.T, q.T))
+
+
 LOSSES = {
-    name: Loss(name, ours(name, **options), {"PyTorch": torch_loss(formula, False),
-                                             "PyTorch, compiled": torch_loss(formula, True)}, LOGITS_SHAPES)
-    for name, formula, options in (
-        ("forward_kl_loss", forward_kl, {}),
-        ("reverse_kl_loss", reverse_kl, {}),
-        ("jsd_loss", jsd, {"beta": BETA}),
-        ("total_variation_loss", total_variation, {}),
+    name: Loss(name, ours(name, pick, **options), {"PyTorch": torch_loss(loss, pick, False),
+                                                   "PyTorch, compiled": torch_loss(loss, pick, True)}, LOGITS_SHAPES)
+    for name, loss, pick, options in (
+        ("forward_kl_loss", by_logarithms(forward_kl), teacher_alone, {}),
+        ("reverse_kl_loss", by_logarithms(reverse_kl), teacher_alone, {}),
+        ("jsd_loss", by_logarithms(jsd), teacher_alone, {"beta": BETA}),
+        ("total_variation_loss", by_logarithms(total_variation), teacher_alone, {}),
+        ("dkd_loss", decoupled, with_labels, {}),
+        ("standardized_kd_loss", standardized, teacher_alone, {}),
+        ("top_k_kd_loss", top_k, top_classes, {}),
+        ("dist_loss", relations, teacher_alone, {}),
     )
 }

@@ -10,19 +10,25 @@ from .._sums import total
 from .._validate import not_negative, positive
 from ._divergences import divergence, documented, kl_terms
 from ._double import Doubles, exp, log
-from ._rows import Distance, Labels, Result, apart, as_floats, log_softmax, log_sum, product, reduced, softmax
+from ._rows import Distance, Labels, Result, apart, as_floats, log_sum, product, reduced, softmax
 
 
-def _split(x: Doubles, temperature: Doubles, labels: Labels) -> tuple[Doubles, Doubles, Doubles]:
-    """Of each row: log probability of the label, and of all the rest; the logits of the rest alone."""
+def _split(x: Doubles, temperature: Doubles, labels: Labels) -> tuple[Doubles, Doubles]:
+    """Of each row: log probability of the label, and of all the rest. In x are left the logits of the rest alone."""
     rows = np.arange(len(x))
-    x = x - x.max(axis=1, keepdims=True)
+    x -= x.max(axis=1, keepdims=True)
     own = x[rows, labels] / temperature[:, 0]
     x[rows, labels] = -np.inf
     rest = log_sum(x, temperature)
     high = np.maximum(own, rest)
     every = high + log(exp(own - high) + exp(rest - high))
-    return own - every, rest - every, x
+    return own - every, rest - every
+
+
+def _log_softmax_at(classes: Labels, x: Doubles, q: Doubles, temperature: Doubles) -> Doubles:
+    """Logarithms of q = softmax(x/T) at some classes of each row [b, k]: the largest of q is at least 1/V."""
+    gaps: Doubles = np.take_along_axis(x, classes, axis=1) - x.max(axis=1, keepdims=True)
+    return gaps / temperature + log(q.max(axis=1, keepdims=True))
 
 
 def _two(log_p: Doubles, log_rest: Doubles, log_q: Doubles, log_rest_q: Doubles) -> Doubles:
@@ -70,13 +76,15 @@ def dkd_loss(
     alpha, beta = not_negative(alpha, "alpha"), not_negative(beta, "beta")
 
     def loss(s: Doubles, t: Doubles, temperature: Doubles, known: Labels) -> tuple[Doubles, Doubles]:
-        log_p, log_rest_p, others_t = _split(t, temperature, known)
-        log_q, log_rest_q, others_s = _split(s, temperature, known)
-        among, grad = apart(Distance.FORWARD_KL, others_s, others_t, temperature)
-        q = softmax(others_s, temperature)
+        log_p, log_rest_p = _split(t, temperature, known)
+        log_q, log_rest_q = _split(s, temperature, known)
+        among, grad = apart(Distance.FORWARD_KL, s, t, temperature)
+        q = softmax(s, temperature)
         # By the label's logit q - p; by another one the same share as it has among the rest, taken away.
         target = alpha * (exp(log_q) - exp(log_p)) / temperature[:, 0]
-        grad = beta * grad - target[:, None] * q
+        grad *= beta
+        q *= target[:, None]
+        grad -= q
         grad[np.arange(len(s)), known] = target
         return alpha * _two(log_p, log_rest_p, log_q, log_rest_q) + beta * among, grad
 
@@ -126,16 +134,19 @@ def nkd_loss(
 
     def loss(s: Doubles, t: Doubles, temperature: Doubles, known: Labels) -> tuple[Doubles, Doubles]:
         one, rows = np.ones_like(temperature), np.arange(len(s))
-        (log_q1, q1), p1 = log_softmax(s, one), softmax(t, one)
-        (_, _, others_s), (_, _, others_t) = _split(s, temperature, known), _split(t, temperature, known)
-        own_p = softmax(others_t, temperature)
-        among, grad = apart(Distance.CROSS_ENTROPY, others_s, own_p, temperature)
-        alone = total(own_p) == 0
+        hard, soft = softmax(s, one), softmax(t, one)[rows, known]
+        log_q1 = _log_softmax_at(known[:, None], s, hard, one)[:, 0]
+        s[rows, known] = t[rows, known] = -np.inf
+        p = softmax(t, temperature)
+        among, grad = apart(Distance.CROSS_ENTROPY, s, p, temperature)
+        alone = p.max(axis=1) == 0
         among[alone], grad[alone] = 0.0, 0.0
-        soft, square = p1[rows, known], gamma * temperature[:, 0] ** 2
-        hard = soft[:, None] * q1
+        square = gamma * temperature[:, 0] ** 2
+        hard *= soft[:, None]
         hard[rows, known] -= soft
-        return square * among - product(soft, log_q1[rows, known]), hard + square[:, None] * grad
+        grad *= square[:, None]
+        grad += hard
+        return square * among - product(soft, log_q1), grad
 
     return reduced(loss, student, teacher, labels=labels, temperature=temperature, mask=mask, weights=weights,
                    ignore_index=ignore_index, reduction=reduction, scale_by_t2=False, check_finite=check_finite,
@@ -143,12 +154,13 @@ def nkd_loss(
 
 
 def _standardized(x: Doubles) -> tuple[Doubles, Doubles]:
-    """(x - mean)/deviation of rows, 0 where a row is constant; and 1/deviation, 0 there."""
+    """In place: (x - mean)/deviation of rows, 0 where a row is constant; and 1/deviation, 0 there."""
     classes = x.shape[1]
-    centred = x - total(x)[:, None] / classes
-    deviation = np.sqrt(total(centred * centred) / classes)
+    x -= total(x)[:, None] / classes
+    deviation = np.sqrt(total(x * x) / classes)
     inverse = np.where(deviation > 0, 1.0 / deviation, 0.0)
-    return centred * inverse[:, None], inverse
+    x *= inverse[:, None]
+    return x, inverse
 
 
 @documented
@@ -186,7 +198,11 @@ def standardized_kd_loss(
         (zs, inverse), (zt, _) = _standardized(s), _standardized(t)
         value, g = apart(Distance.FORWARD_KL, zs, zt, temperature)
         mean, along = total(g)[:, None] / s.shape[1], total(g * zs)[:, None] / s.shape[1]
-        return value, inverse[:, None] * (g - mean - zs * along)
+        zs *= along
+        g -= mean
+        g -= zs
+        g *= inverse[:, None]
+        return value, g
 
     return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
                    scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
@@ -246,7 +262,9 @@ def ensemble_kd_loss(
     ) -> tuple[Doubles, Doubles]:
         p = np.zeros_like(s)
         for share, t in zip(shares, ts, strict=True):
-            p = p + share * softmax(t, temperature)
+            of_one = softmax(t, temperature)
+            of_one *= share
+            p += of_one
         value, grad = apart(Distance.GIVEN_KL, s, p, temperature)
         return np.where(value == -np.inf, np.nan, value), grad  # a teacher that is masked altogether, or not finite
 
@@ -314,17 +332,16 @@ def top_k_kd_loss(
     def loss(
         s: Doubles, other: tuple[Doubles, Any], temperature: Doubles, no_labels: Labels | None
     ) -> tuple[Doubles, Doubles]:
-        (p, classes), (log_q, q) = other, log_softmax(s, temperature)
-        outside = q.copy()
-        np.put_along_axis(outside, classes, 0.0, axis=1)
-        inside_q, inside_log = np.take_along_axis(q, classes, axis=1), np.take_along_axis(log_q, classes, axis=1)
-        rest, left = np.maximum(1.0 - total(p), 0.0), total(outside)
+        (p, classes), q = other, softmax(s, temperature)
+        inside_log, inside_q = _log_softmax_at(classes, s, q, temperature), np.take_along_axis(q, classes, axis=1)
+        np.put_along_axis(q, classes, 0.0, axis=1)
+        rest, left = np.maximum(1.0 - total(p), 0.0), total(q)
         rest = np.where(rest < 2.0**-48, 0.0, rest)  # rounding of a sum that is 1
         value = divergence(log(p), p, inside_log, inside_q) + kl_terms(log(rest), rest, log(left), left)
         share = np.where(left > 0, rest / np.where(left > 0, left, 1.0), 0.0)
-        grad = outside * (1.0 - share)[:, None]
-        np.put_along_axis(grad, classes, inside_q - p, axis=1)
-        return value, grad / temperature
+        q *= ((1.0 - share) / temperature[:, 0])[:, None]
+        np.put_along_axis(q, classes, (inside_q - p) / temperature, axis=1)
+        return value, q
 
     return reduced(loss, student, None, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
                    scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad,
@@ -333,16 +350,25 @@ def top_k_kd_loss(
 
 def _correlation(a: Doubles, b: Doubles, axis: int) -> tuple[Doubles, Doubles]:
     """1 - Pearson's correlation along an axis, as half the squared distance of the standardised; its gradient by b."""
+    work = np.empty_like(a)
+
+    def along(x: Doubles, y: Doubles) -> Doubles:
+        return np.expand_dims(total(np.multiply(x, y, out=work), axis), axis)
+
     def units(x: Doubles) -> tuple[Doubles, Doubles]:
         centred = x - np.expand_dims(total(x, axis), axis) / x.shape[axis]
-        length = np.sqrt(np.expand_dims(total(centred * centred, axis), axis))
+        length = np.sqrt(along(centred, centred))
         inverse = np.where(length > 0, 1.0 / length, 0.0)
-        return centred * inverse, inverse
+        centred *= inverse
+        return centred, inverse
 
     (u, _), (v, inverse) = units(a), units(b)
-    loss = 0.5 * total((u - v) ** 2, axis)
-    along = np.expand_dims(total(u * v, axis), axis)
-    return loss, -inverse * (u - v * along)
+    np.subtract(u, v, out=work)
+    loss = 0.5 * along(work, work).squeeze(axis)
+    v *= along(u, v)
+    u -= v
+    u *= -inverse
+    return loss, u
 
 
 def dist_loss(
@@ -381,7 +407,7 @@ def dist_loss(
     Notes
     -----
     1 - ρ is half the squared distance of the standardised vectors, which stays exact where they agree.
-    Workspace: a dozen arrays (B, V) of float64.
+    Workspace: nine arrays (B, V) of float64.
 
     Examples
     --------
@@ -407,6 +433,10 @@ def dist_loss(
         loss = float(factor * (beta * total(by_row) / rows + gamma * total(by_class) / classes))
         if not return_grad:
             return loss
-        slope = beta / rows * row_slope + gamma / classes * class_slope
-        grad = q * (slope - total(q * slope)[:, None]) / temperature
-    return loss, np.asarray((factor * grad).astype(student.dtype))
+        row_slope *= beta / rows
+        class_slope *= gamma / classes
+        row_slope += class_slope
+        row_slope -= total(np.multiply(q, row_slope, out=class_slope))[:, None]
+        row_slope *= q
+        row_slope *= factor / temperature
+        return loss, np.asarray(row_slope.astype(student.dtype))

@@ -26,7 +26,9 @@ REDUCTIONS = ("batchmean", "mean", "sum", "none")
 
 Labels = NDArray[np.int64]
 RowLoss = Callable[[Doubles, Any, Doubles, Any], tuple[Doubles, Doubles]]
-"""(student [b, V], teacher's part, temperature [b, 1], labels [b] or None) -> loss [b], gradient by the student."""
+"""(student [b, V], teacher's part, temperature [b, 1], labels [b] or None) -> loss [b], gradient by the student.
+
+It may write to its operands, and what it returns is written to."""
 Result = float | NDArray[np.float64] | tuple[float | NDArray[np.float64], NDArray[Any]]
 
 
@@ -291,5 +293,6 @@ def reduced(
             value, slope = loss(s, other, t[chosen, None], None if of.labels is None else of.labels[chosen])
             losses[chosen] = value * scale[chosen]
             if grad is not None:
-                grad[chosen] = slope * scale[chosen, None]
+                slope *= scale[chosen, None]
+                grad[chosen] = slope
     return finished(losses, grad, of, student, reduction)
