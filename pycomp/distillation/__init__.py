@@ -5,7 +5,7 @@ student and of the teacher (maximum, terms, divergence; two more over the studen
 reads memory and the others the cache; a thread keeps the terms of a row, up to 1 MB. So are the divergences, total
 variation, cross entropy, binary KD and the MSE of logits: maximum, terms (not for the last two), distance, and where
 the gradient needs a mean of slopes (reverse KL, mixtures, total variation) one more over what is kept. All other
-losses on logits are made of these kernels and of NumPy: they read student and teacher once, 2¹⁸ logits at a time,
+losses on logits are made of these kernels and of NumPy: they read student and teacher once, up to 2¹⁸ logits at a time,
 work on these in float64, and write the gradient once: beyond their inputs and the gradient they hold a few arrays of
 2 MB. :func:`fused_linear_kd_loss` makes the logits of some tokens at a time and holds no others.
 """

@@ -12,6 +12,9 @@ from ._divergences import divergence, documented, kl_terms
 from ._double import Doubles, exp, log
 from ._rows import Distance, Labels, Result, apart, as_floats, log_sum, product, reduced, softmax
 
+COLUMNS = 1 << 16
+"""Probabilities whose correlations are taken at a time: half a megabyte an array."""
+
 
 def _split(x: Doubles, temperature: Doubles, labels: Labels) -> tuple[Doubles, Doubles]:
     """Of each row: log probability of the label, and of all the rest. In x are left the logits of the rest alone."""
@@ -348,27 +351,37 @@ def top_k_kd_loss(
                    teacher_rows=rows_of)
 
 
-def _correlation(a: Doubles, b: Doubles, axis: int) -> tuple[Doubles, Doubles]:
-    """1 - Pearson's correlation along an axis, as half the squared distance of the standardised; its gradient by b."""
+def _correlation(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
+    """1 - Pearson's correlation of columns, as half the squared distance of the standardised; its gradient by b."""
     work = np.empty_like(a)
 
-    def along(x: Doubles, y: Doubles) -> Doubles:
-        return np.expand_dims(total(np.multiply(x, y, out=work), axis), axis)
+    def sums(x: Doubles, y: Doubles) -> Doubles:
+        return total(np.multiply(x, y, out=work), 0)
 
     def units(x: Doubles) -> tuple[Doubles, Doubles]:
-        centred = x - np.expand_dims(total(x, axis), axis) / x.shape[axis]
-        length = np.sqrt(along(centred, centred))
+        centred = x - total(x, 0) / len(x)
+        length = np.sqrt(sums(centred, centred))
         inverse = np.where(length > 0, 1.0 / length, 0.0)
         centred *= inverse
         return centred, inverse
 
     (u, _), (v, inverse) = units(a), units(b)
     np.subtract(u, v, out=work)
-    loss = 0.5 * along(work, work).squeeze(axis)
-    v *= along(u, v)
+    loss = 0.5 * sums(work, work)
+    v *= sums(u, v)
     u -= v
     u *= -inverse
     return loss, u
+
+
+def _correlations(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
+    """:func:`_correlation`, some columns at a time."""
+    loss, slope = np.empty(a.shape[1]), np.empty_like(a)
+    step = max(1, COLUMNS // len(a))
+    for first in range(0, len(loss), step):
+        part = slice(first, first + step)
+        loss[part], slope[:, part] = _correlation(a[:, part], b[:, part])
+    return loss, slope
 
 
 def dist_loss(
@@ -407,7 +420,7 @@ def dist_loss(
     Notes
     -----
     1 - ρ is half the squared distance of the standardised vectors, which stays exact where they agree.
-    Workspace: nine arrays (B, V) of float64.
+    Workspace: six arrays (B, V) of float64.
 
     Examples
     --------
@@ -427,7 +440,8 @@ def dist_loss(
     column = np.full((len(s), 1), temperature)
     with np.errstate(all="ignore"):
         q, p = softmax(s, column), softmax(t, column)
-        (by_row, row_slope), (by_class, class_slope) = _correlation(p, q, 1), _correlation(p, q, 0)
+        (by_row, row_slope), (by_class, class_slope) = _correlations(p.T, q.T), _correlations(p, q)
+        row_slope = row_slope.T
         factor = temperature**2 if scale_by_t2 else 1.0
         rows, classes = q.shape
         loss = float(factor * (beta * total(by_row) / rows + gamma * total(by_class) / classes))
