@@ -30,8 +30,10 @@ typedef struct {
 /* The lanes of y at l, of which the first `head` stand before a line where y goes past the caches. */
 PC_INLINE int64_t lanes_at(int64_t l, int64_t head, int64_t n) { return l < head ? head : smaller(n - l, LANES); }
 
+/* No step is +0. Compilers see a float turned into an integer and back, and where the CPU can truncate leave out both: then
+ * it would have the sign of x. */
 PC_INLINE void put(float *y, int64_t lanes, int stream, vi16 steps, vf16 scale) {
-  const vf16 v = vf_mul(vf_from_vi(steps), scale);
+  const vf16 v = vf_add(vf_mul(vf_from_vi(steps), scale), vf_zero());
   if (lanes < LANES) vf_store_n(y, lanes, v);
   else if (stream) vf_stream(y, v);
   else vf_store(y, v);
