@@ -1,6 +1,6 @@
-"""Runs a kernel with every array against a page that may not be touched; a step outside ends the process.
+"""Runs kernels with every array against a page that may not be touched; a step outside ends the process.
 
-``python guarded.py KERNEL``: over the edge sizes of the contract, on every level, arrays ending at the page, then
+``python guarded.py KERNEL...``: over the edge sizes of the contract, on every level, arrays ending at the page, then
 beginning at it. Prints each case before it runs.
 """
 
@@ -82,5 +82,6 @@ def main(kernel):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    for name in sys.argv[1:]:
+        main(name)
     print("done")
