@@ -1,7 +1,8 @@
 /* Float to 8-bit codes and back: code = saturate(rint(x / scale) + zero), a true division, half to even;
- * x = float(code - zero) * scale. Also the choice of scale and zero for a row of activations, and the packing of codes
- * as weights. Limit: memory, 5 bytes an element; a row of activations is read twice, the second time from cache.
- * Floats that no cache will hold go past the caches. */
+ * x = float(code - zero) * scale; or both in one pass (fake quantization). Also the choice of scale and zero for a row of
+ * activations, and the packing of codes as weights. Limit: memory, 5 bytes an element, 8 where codes are not kept; a row of
+ * activations is read twice, the second time from cache.
+ * Floats that no cache will hold go past the caches: a store into memory otherwise reads the line first. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -12,34 +13,60 @@
 
 enum {
   GROUP = 4,
+  LINE = 64,             /* bytes */
   CHUNK = 1 << 14,       /* elements of a row that make a unit of work */
   GRAIN = 1 << 15,       /* elements that pay for waking a thread */
   AHEAD = 1 << 12,       /* elements to fetch ahead of use: hardware stops at the end of a page */
+  LARGE = 1 << 23,       /* floats of a result that goes past the caches: 32 MB */
+  LONG = 1 << 10,        /* elements of a row for which that pays: lines at its ends are written in parts */
   BATCH = 16,            /* groups whose scales are chosen together */
   NEAR = 1 << 12,        /* elements that the first cache holds */
   INFINITE = 0x7f800000  /* bits of infinity: a float of larger magnitude bits is NaN */
 };
 
+/* Floats to the next line. */
+static int64_t to_line(const float *p) { return (int64_t)(-(uintptr_t)p % LINE / sizeof *p); }
+
 PC_INLINE vf16 load(const float *x, int64_t n) { return n >= LANES ? vf_load(x) : vf_load_n(x, n); }
 
 /* -- one scale for many elements */
+typedef struct {
+  float scale, inverse; /* inverse 0: divide */
+  float least, most;    /* where codes end: of x, or, without an inverse, of the quotient */
+  int32_t zero;
+} grid;
+
+PC_INLINE grid make_grid(float scale, int32_t zero, int low, int high) {
+  const float least = (float)(low - zero), most = (float)(high - zero);
+  if (scale >= 0x1p-100f && scale <= 0x1p100f) return (grid){scale, 1.0f / scale, least * scale, most * scale, zero};
+  return (grid){scale, 0, least, most, zero};
+}
+
+/* Codes of 16 elements. With an inverse x is first bounded where the codes end, which rounds to the same codes and keeps
+ * the quotient where vf_div_by is a true division or far from a half. */
+PC_INLINE vi16 codes_of(vf16 x, grid g, int divide) {
+  const vf16 scale = vf_set1(g.scale), least = vf_set1(g.least), most = vf_set1(g.most);
+  const vf16 q = divide ? vf_min(vf_max(vf_div(x, scale), least), most)
+                        : vf_div_by(vf_min(vf_max(x, least), most), scale, vf_set1(g.inverse));
+  return vi_add(vi_from_vf(q), vi_set1(g.zero));
+}
+
 /* codes[0..n) of x, and their sum; returns whether x holds NaN. */
 PC_INLINE int span(const float *x, int64_t n, grid g, int divide, uint8_t *codes, int32_t *sum) {
-  const vi16 zero = vi_set1(g.zero);
   vm16 nan = vm_first(0);
   vi16 total = vi_zero();
   int64_t l = 0;
   for (; l + LANES <= n; l += LANES) {
     const vf16 v = vf_load(x + l);
     __builtin_prefetch(x + l + AHEAD, 0, 2);
-    const vi16 code = vi_add(steps_of(v, g, divide), zero);
+    const vi16 code = codes_of(v, g, divide);
     nan = vm_or(nan, vf_isnan(v));
     total = vi_add(total, code);
     vi_store_bytes_n(codes + l, LANES, code);
   }
   if (l < n) {
     const vf16 v = vf_load_n(x + l, n - l);
-    const vi16 code = vi_add(steps_of(v, g, divide), zero);
+    const vi16 code = codes_of(v, g, divide);
     nan = vm_or(nan, vf_isnan(v));
     total = vi_add(total, vi_select(vm_first(n - l), code, vi_zero()));
     vi_store_bytes_n(codes + l, n - l, code);
@@ -169,6 +196,7 @@ typedef struct {
   const uint8_t *from;
   float *y;
   int is_signed, stream;
+  int32_t low, high; /* codes, where they are not kept */
   int *nan;
 } given;
 
@@ -236,13 +264,75 @@ static void dequantize_column_chunks(int64_t begin, int64_t end, const void *con
   if (j->stream) vf_stream_fence();
 }
 
+/* Of up to sixteen values: from the codes' steps above the zero point back to floats. No step is +0. Compilers see a float
+ * turned into an integer and back, and where the CPU can truncate leave out both: then it would have the sign of x. */
+PC_INLINE void store_values(float *y, int64_t lanes, int stream, vi16 steps, vf16 scale) {
+  const vf16 v = vf_add(vf_mul(vf_from_vi(steps), scale), vf_zero());
+  if (lanes < LANES) vf_store_n(y, lanes, v);
+  else if (stream) vf_stream(y, v);
+  else vf_store(y, v);
+}
+
+/* Lanes from l on, of which the first `head` stand before a line where y goes past the caches. */
+PC_INLINE int64_t lanes_at(int64_t l, int64_t head, int64_t n) { return l < head ? head : smaller(n - l, LANES); }
+
+/* y[0..n) of x, to codes and back; returns whether x holds NaN. */
+PC_INLINE int fake_span(const float *x, int64_t n, grid g, int divide, int stream, float *y) {
+  const int64_t head = stream ? smaller(to_line(y), n) : 0;
+  vm16 nan = vm_first(0);
+  for (int64_t l = 0, lanes; l < n; l += lanes) {
+    lanes = lanes_at(l, head, n);
+    const vf16 v = load(x + l, lanes);
+    __builtin_prefetch(x + l + AHEAD, 0, 2);
+    nan = vm_or(nan, vf_isnan(v));
+    store_values(y + l, lanes, stream, vi_sub(codes_of(v, g, divide), vi_set1(g.zero)), vf_set1(g.scale));
+  }
+  return vm_bits(nan) != 0;
+}
+
+static void fake_chunks(int64_t begin, int64_t end, const void *context) {
+  const given *j = context;
+  for (int64_t u = begin; u < end; u++) {
+    const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
+    const grid g = make_grid(j->scale[i], j->zero ? j->zero[i] : 0, j->low, j->high);
+    const float *x = j->x + i * j->ldx + l;
+    float *y = j->y + i * j->k + l;
+    const int nan = g.inverse == 0 ? fake_span(x, n, g, 1, j->stream, y) : fake_span(x, n, g, 0, j->stream, y);
+    if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
+  }
+  if (j->stream) vf_stream_fence();
+}
+
+static void fake_column_chunks(int64_t begin, int64_t end, const void *context) {
+  const given *j = context;
+  const vi16 low = vi_set1(j->low), high = vi_set1(j->high);
+  vm16 nan = vm_first(0);
+  for (int64_t u = begin; u < end; u++) {
+    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, n = smaller(j->k - first, CHUNK);
+    const int64_t scales = i / (j->m / j->g) * j->k + first;
+    const float *x = j->x + i * j->ldx + first;
+    float *y = j->y + i * j->k + first;
+    const int64_t head = j->stream ? smaller(to_line(y), n) : 0;
+    for (int64_t l = 0, lanes; l < n; l += lanes) {
+      lanes = lanes_at(l, head, n);
+      const vf16 v = load(x + l, lanes), scale = load(j->scale + scales + l, lanes);
+      const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
+      __builtin_prefetch(x + l + AHEAD, 0, 2);
+      nan = vm_or(nan, vf_isnan(v));
+      store_values(y + l, lanes, j->stream, vi_sub(code_of(vf_div(v, scale), zero, low, high), zero), scale);
+    }
+  }
+  if (j->stream) vf_stream_fence();
+  if (vm_bits(nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
+}
+
 static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
   if (j->m < 0 || j->k < 0 || j->ldx < j->k) return PC_EINVAL;
   if (j->m == 0 || j->k == 0) return PC_OK;
   int nan = 0;
   j->nan = &nan;
   j->chunks = (j->k + CHUNK - 1) / CHUNK;
-  j->stream = j->y && past_caches(j->m, j->k);
+  j->stream = j->y && j->k >= LONG && j->m * j->k >= LARGE;
   pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->k, CHUNK), chunks, j);
   return nan ? PC_ENAN : PC_OK;
 }
@@ -291,6 +381,18 @@ int PC_FN(dequantize_columns_s8)(int64_t m, int64_t k, int64_t g, const int8_t *
 int PC_FN(dequantize_columns_u8)(int64_t m, int64_t k, int64_t g, const uint8_t *codes, const float *scale, const int32_t *zero, float *y) {
   given j = {.m = m, .k = k, .g = g, .ldx = k, .from = codes, .scale = scale, .zero = zero, .y = y};
   return by_columns(&j, dequantize_column_chunks);
+}
+
+int PC_FN(fake_quantize_f32)(int64_t m, int64_t k, const float *x, int64_t ldx, const float *scale, const int32_t *zero,
+                             int32_t low, int32_t high, float *y) {
+  given j = {.m = m, .k = k, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .low = low, .high = high, .y = y};
+  return by_chunks(&j, fake_chunks);
+}
+
+int PC_FN(fake_quantize_columns_f32)(int64_t m, int64_t k, int64_t g, const float *x, int64_t ldx, const float *scale,
+                                     const int32_t *zero, int32_t low, int32_t high, float *y) {
+  given j = {.m = m, .k = k, .g = g, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .low = low, .high = high, .y = y};
+  return by_columns(&j, fake_column_chunks);
 }
 
 /* -- packing of weights */

@@ -12,7 +12,7 @@ from pycomp._validate import FLOAT32, as_array, contiguous, delivered, result
 from pycomp.kernels import dispatch
 
 from .schemes import Layout, check_axis, layout
-from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype
+from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, run
 
 Floats = NDArray[np.float32]
 PART = 16384
@@ -82,15 +82,9 @@ def fake_quantize(
     >>> fake_quantize(np.array([0.3, 0.8, 100], np.float32), 0.5)
     array([ 0.5,  1. , 63.5], dtype=float32)
     """
-    x, parts, scale, zero, (low, high) = _operands(x, scale, zero_point, axis, dtype, narrow_range)
+    x, parts, scale, zero, limits = _operands(x, scale, zero_point, axis, dtype, narrow_range)
     y = result(out, x.shape, FLOAT32, (x, scale, zero), whole=True)
-    kernel = dispatch.fake_quantize_columns_f32 if parts.by_column else dispatch.fake_quantize_f32
-    zeros = contiguous(parts.spread(zero)) if zero.any() else None
-    try:
-        kernel(contiguous(x).reshape(parts.matrix), contiguous(parts.spread(scale)), zeros, low, high,
-               y.reshape(parts.matrix))
-    except ValueError:
-        raise ValueError("x holds NaN") from None
+    run("fake_quantize", x, parts, scale, zero, y, limits)
     return delivered(y, out)
 
 

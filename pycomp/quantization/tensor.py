@@ -345,20 +345,25 @@ def _refuse(x: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
 
 
 def run(
-    what: Literal["quantize", "dequantize"],
+    what: Literal["quantize", "dequantize", "fake_quantize"],
     x: NDArray[Any],
     parts: Layout,
     scale: NDArray[np.float32],
     zero: NDArray[np.int32] | None,
     y: NDArray[Any],
+    limits: tuple[int, ...] = (),
 ) -> None:
-    """Fill y, in C order, from x by given scales and zero points, in the shape of the parts; None is 0."""
-    codes = y if what == "quantize" else x
+    """Fill y, in C order, from x by given scales and zero points, in the shape of the parts; None is 0.
+
+    ``limits``: smallest and largest code, of what leaves none.
+    """
+    kind = (x if what == "dequantize" else y).dtype
     where = "columns_" if parts.by_column else ""
-    kernel = getattr(dispatch, f"{what}_{where}{'s8' if codes.dtype == INT8 else 'u8'}")
+    kernel = getattr(dispatch, f"{what}_{where}{'f32' if kind == FLOAT32 else 's8' if kind == INT8 else 'u8'}")
     zeros = None if zero is None or not zero.any() else contiguous(parts.spread(zero))
     try:
-        kernel(contiguous(x).reshape(parts.matrix), contiguous(parts.spread(scale)), zeros, y.reshape(parts.matrix))
+        kernel(contiguous(x).reshape(parts.matrix), contiguous(parts.spread(scale)), zeros, *limits,
+               y.reshape(parts.matrix))
     except ValueError:
         raise ValueError("x holds NaN") from None
 
