@@ -24,33 +24,47 @@ enum {
   STACK = 1 << 20        /* bytes; kernels keep panels of up to 0.15 MB on it */
 };
 
-/* One call's work. It lives here, not on the caller's stack: a late worker may look at it after the call. */
+/* One call's work. It lives here, not on the caller's stack: a late worker may look at `ticket` after the call. The rest is
+ * written between calls and read by those who have joined one. */
 static struct {
   void (*run)(int64_t, int64_t, const void *);
   const void *context;
-  int64_t n, grain, pieces;
-  int64_t shares;
+  int64_t n, grain, pieces, shares;
   int threads;
-  int64_t next[MOST + 1]; /* of each thread's own shares, the first that nobody has taken: a thread begins with the same
-                             part of the work in every call, so that what it reads stays in its own cache */
-  int cpu;              /* where the caller runs; -1: not known */
-  int places;           /* workers that may still join */
-  int busy;             /* workers that have joined and not left */
-  unsigned call;        /* changes with every call, so that a worker sees that there is a new one */
+  int cpu; /* where the caller runs; -1: not known */
 } work;
 
+/* Of each thread's own shares, the first that nobody has taken: a thread begins with the same part of the work in every
+ * call, so that what it reads stays in its own cache. A cache line each, as all counters that threads write. */
+typedef struct {
+  _Alignas(128) int64_t value;
+} counter;
+static counter next[MOST + 1];
+
+/* The number of the call, in the upper half, which changes with every call, and how many workers may still join it, in the
+ * lower one. So a worker joins by one exchange; a lock here took longer than a row of softmax, with sixteen threads at it. */
+static _Alignas(128) uint64_t ticket;
+static counter finished;    /* workers that have left the call */
+static counter sleeping;    /* workers that must be woken */
+static counter waiting;     /* whether the caller must be */
+
 static pthread_mutex_t caller = PTHREAD_MUTEX_INITIALIZER; /* held for a call: the pool serves one at a time */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   /* of `work` but for `next` */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   /* of going to sleep: no wake-up falls between look and sleep */
 static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, left = PTHREAD_COND_INITIALIZER;
 static int workers;
 static int limit;    /* 0: follow OpenMP */
 static int standard; /* OpenMP's own limit when this library was loaded */
 
+static uint64_t call_of(uint64_t t) { return t >> 32; }
+static int64_t places_of(uint64_t t) { return (int64_t)(uint32_t)t; }
+
 /* The child of a fork has none of the workers, and locks that somebody may have held: it starts anew. */
 static void after_fork(void) {
   caller = lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
   posted = left = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
-  workers = work.places = work.busy = 0;
+  workers = 0;
+  ticket = ticket >> 32 << 32;
+  sleeping.value = waiting.value = 0;
 }
 
 __attribute__((constructor)) static void install(void) {
@@ -97,54 +111,80 @@ static void move_from(int cpu) { (void)cpu; }
 
 /* Takes shares until none is left: those of thread `me`, then what the others have not begun. */
 static void take_shares(int me) {
-  for (int i = 0; i < work.threads;) {
+  for (int i = 0; i < work.threads; i++) {
     const int owner = (me + i) % work.threads;
-    const int64_t s = __atomic_fetch_add(&work.next[owner], 1, __ATOMIC_RELAXED);
-    if (s >= work.shares * (owner + 1) / work.threads) {
-      i++;
-      continue;
+    const int64_t end = work.shares * (owner + 1) / work.threads;
+    while (__atomic_load_n(&next[owner].value, __ATOMIC_RELAXED) < end) {
+      const int64_t s = __atomic_fetch_add(&next[owner].value, 1, __ATOMIC_RELAXED);
+      if (s >= end) break;
+      const int64_t first = work.pieces * s / work.shares * work.grain, last = work.pieces * (s + 1) / work.shares * work.grain;
+      work.run(first, last < work.n ? last : work.n, work.context);
     }
-    const int64_t begin = work.pieces * s / work.shares * work.grain, end = work.pieces * (s + 1) / work.shares * work.grain;
-    work.run(begin, end < work.n ? end : work.n, work.context);
   }
 }
 
-/* Returns when there is another call than `seen`: looks for a while, then sleeps. */
-static void await_call(unsigned seen) {
-  for (int i = 0; i < SPIN; i++) {
-    if (__atomic_load_n(&work.call, __ATOMIC_RELAXED) != seen) return;
-    pause_a_little();
-  }
+/* Sleeping and waking: one side writes and then looks whether the other sleeps, the other says that it sleeps and then looks
+ * again. Both in one order for all threads, so one of the two sees the other. */
+static void sleep_until_call(uint64_t seen) {
   pthread_mutex_lock(&lock);
-  while (work.call == seen) pthread_cond_wait(&posted, &lock);
+  __atomic_fetch_add(&sleeping.value, 1, __ATOMIC_SEQ_CST);
+  while (call_of(__atomic_load_n(&ticket, __ATOMIC_SEQ_CST)) == seen) pthread_cond_wait(&posted, &lock);
+  __atomic_fetch_sub(&sleeping.value, 1, __ATOMIC_SEQ_CST);
   pthread_mutex_unlock(&lock);
 }
 
-/* Joins the present call, which *seen becomes; 0 if it has threads enough or has ended. */
-static int join(unsigned *seen) {
+static void post(uint64_t call, int places) {
+  __atomic_store_n(&ticket, call << 32 | (uint64_t)places, __ATOMIC_SEQ_CST);
+  if (!__atomic_load_n(&sleeping.value, __ATOMIC_SEQ_CST)) return;
   pthread_mutex_lock(&lock);
-  *seen = work.call;
-  const int welcome = work.places > 0;
-  work.places -= welcome;
-  __atomic_store_n(&work.busy, work.busy + welcome, __ATOMIC_RELAXED);
+  pthread_cond_broadcast(&posted);
   pthread_mutex_unlock(&lock);
-  return welcome;
 }
 
 static void leave(void) {
+  __atomic_fetch_add(&finished.value, 1, __ATOMIC_SEQ_CST);
+  if (!__atomic_load_n(&waiting.value, __ATOMIC_SEQ_CST)) return;
   pthread_mutex_lock(&lock);
-  __atomic_store_n(&work.busy, work.busy - 1, __ATOMIC_RELAXED);
-  if (work.busy == 0) pthread_cond_signal(&left);
+  pthread_cond_signal(&left);
   pthread_mutex_unlock(&lock);
+}
+
+static void await_workers(int64_t joined) {
+  for (int i = 0; i < SPIN; i++) {
+    if (__atomic_load_n(&finished.value, __ATOMIC_ACQUIRE) == joined) return;
+    pause_a_little();
+  }
+  pthread_mutex_lock(&lock);
+  __atomic_store_n(&waiting.value, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&finished.value, __ATOMIC_SEQ_CST) != joined) pthread_cond_wait(&left, &lock);
+  __atomic_store_n(&waiting.value, 0, __ATOMIC_SEQ_CST);
+  pthread_mutex_unlock(&lock);
+}
+
+/* Returns when there is another call than `seen`: looks for a while, then sleeps. */
+static void await_call(uint64_t seen) {
+  for (int i = 0; i < SPIN; i++) {
+    if (call_of(__atomic_load_n(&ticket, __ATOMIC_RELAXED)) != seen) return;
+    pause_a_little();
+  }
+  sleep_until_call(seen);
+}
+
+/* Joins the present call, which *seen becomes; 0 if it has threads enough or has ended. */
+static int join(uint64_t *seen) {
+  uint64_t t = __atomic_load_n(&ticket, __ATOMIC_RELAXED);
+  while (places_of(t) > 0 && !__atomic_compare_exchange_n(&ticket, &t, t - 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) continue;
+  *seen = call_of(t);
+  return places_of(t) > 0;
 }
 
 static void *worker(void *number) {
   pc_fp_enter(); /* a thread begins with the floating-point mode of the one that made it */
-  unsigned seen = 0;
+  uint64_t seen = 0;
   for (;;) {
     await_call(seen);
     if (!join(&seen)) continue;
-    move_from(__atomic_load_n(&work.cpu, __ATOMIC_RELAXED));
+    move_from(work.cpu);
     take_shares((int)(intptr_t)number);
     leave();
   }
@@ -179,7 +219,6 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
     return;
   }
   hire(threads - 1);
-  pthread_mutex_lock(&lock);
   work.run = run;
   work.context = context;
   work.n = n;
@@ -187,20 +226,15 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
   work.pieces = pieces;
   work.shares = (int64_t)threads * SHARES < pieces ? (int64_t)threads * SHARES : pieces;
   work.threads = threads;
-  __atomic_store_n(&work.cpu, this_cpu(), __ATOMIC_RELAXED);
-  for (int t = 0; t < threads; t++) work.next[t] = work.shares * t / threads;
-  work.places = threads - 1;
-  __atomic_store_n(&work.call, work.call + 1, __ATOMIC_RELAXED);
-  pthread_cond_broadcast(&posted);
-  pthread_mutex_unlock(&lock);
+  work.cpu = this_cpu();
+  for (int t = 0; t < threads; t++) next[t].value = work.shares * t / threads;
+  finished.value = 0;
+  post((call_of(__atomic_load_n(&ticket, __ATOMIC_RELAXED)) + 1) & UINT32_MAX, threads - 1);
 
   take_shares(0);
 
-  for (int i = 0; i < SPIN && __atomic_load_n(&work.busy, __ATOMIC_RELAXED); i++) pause_a_little();
-  pthread_mutex_lock(&lock);
-  work.places = 0;
-  while (work.busy) pthread_cond_wait(&left, &lock);
-  pthread_mutex_unlock(&lock);
+  const uint64_t closed = __atomic_fetch_and(&ticket, ~(uint64_t)UINT32_MAX, __ATOMIC_RELAXED); /* nobody joins any more */
+  await_workers(threads - 1 - places_of(closed));
   pthread_mutex_unlock(&caller);
 }
 
