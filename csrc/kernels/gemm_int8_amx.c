@@ -96,20 +96,14 @@ static void finish_until(epilogue *e, int64_t until) {
   e->done += rows;
 }
 
-/* What will be read soon, brought to L2 a few lines a step: weights of the next cell, of which else only the first panel
- * would wait for memory, and rows of x of the next panel. */
+/* The weights of the next cell, brought to L2 a few lines a step: else only the first panel would wait for memory. */
 typedef struct {
-  const int8_t *w, *w_end;
-  int64_t each; /* bytes of w a step */
-  const uint8_t *x;
-  int64_t ldx;
-  int rows; /* of x, in this block */
+  const int8_t *w, *end;
+  int64_t each; /* bytes a step */
 } stream;
 
-PC_INLINE void fetch(stream *s, int64_t step) {
-  for (const int8_t *stop = s->w + smaller(s->each, s->w_end - s->w); s->w < stop; s->w += DEPTH)
-    __builtin_prefetch(s->w, 0, 2);
-  for (int i = 0; i < s->rows; i++) __builtin_prefetch(s->x + i * s->ldx + step * DEPTH, 0, 2);
+PC_INLINE void fetch(stream *s) {
+  for (const int8_t *stop = s->w + smaller(s->each, s->end - s->w); s->w < stop; s->w += DEPTH) __builtin_prefetch(s->w, 0, 2);
 }
 
 /* sums [HIGH][2*SIDE] */
@@ -124,7 +118,7 @@ PC_INLINE void block_2x2(int is_signed, const operands *o, epilogue *before, str
   const int64_t each = before->rows / (o->steps + 1) + 1;
   for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE) {
     STEP_2X2(x, ldx, w0, w1);
-    fetch(soon, s - 1);
+    fetch(soon);
     finish_until(before, s * each);
   }
   if (o->x_tail) STEP_2X2(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1]);
@@ -147,7 +141,7 @@ PC_INLINE void block_1x4(int is_signed, const operands *o, epilogue *before, str
   const int64_t each = before->rows / (o->steps + 1) + 1;
   for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
     STEP_1X4(x, ldx, w0, w1, w2, w3);
-    fetch(soon, s - 1);
+    fetch(soon);
     finish_until(before, s * each);
   }
   if (o->x_tail) STEP_1X4(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], o->w_tail[2], o->w_tail[3]);
@@ -178,8 +172,6 @@ static void panel(const int8_job *j, int64_t row, int64_t bottom, int64_t begin,
   }
   epilogue e = {.j = j, .row = row, .ld = SIDE * across, .zero = j->x_zero ? zero : NULL, .shift = j->w_zero ? shift : NULL};
   int32_t *to = sums[0];
-  int64_t fetched = row + HIGH; /* rows above it */
-  const int64_t share = (HIGH * SIDE * across + end - begin - 1) / (end - begin);
   for (int64_t c = begin; c < end; c += SIDE * across) {
     const int64_t width = smaller(end - c, SIDE * across), slices = (width + SIDE - 1) / SIDE;
     for (int s = 0; s < across; s++) {
@@ -187,10 +179,6 @@ static void panel(const int8_job *j, int64_t row, int64_t bottom, int64_t begin,
       if (left) memcpy(w_tail[s], o.w[s] + steps * TILE, (size_t)(slice - steps * TILE));
       o.w_tail[s] = w_tail[s];
     }
-    soon->x = j->x + fetched * j->ldx;
-    soon->ldx = j->ldx;
-    soon->rows = (int)smaller(smaller(bottom, row + 2 * HIGH) - fetched, share);
-    fetched += share;
     to = to == sums[0] ? sums[1] : sums[0];
     if (tall && j->is_signed) block_2x2(1, &o, &e, soon, to);
     else if (tall) block_2x2(0, &o, &e, soon, to);
@@ -210,7 +198,7 @@ void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t
   const int64_t panels = (row1 - row0 + HIGH - 1) / HIGH, slice = slice_bytes(j);
   const int64_t steps = panels * ((end - begin + 2 * SIDE - 1) / (2 * SIDE)) * (j->k / DEPTH);
   const int8_t *first = j->w + (end + SIDE - 1) / SIDE * slice, *last = j->w + (next + SIDE - 1) / SIDE * slice;
-  stream soon = {.w = first, .w_end = panels > 1 ? last : first,
+  stream soon = {.w = first, .end = panels > 1 ? last : first,
                  .each = steps ? ((last - first) / steps / DEPTH + 1) * DEPTH : 0};
   for (int64_t row = row0; row < row1; row += HIGH) panel(j, row, row1, begin, end, &soon);
   _tile_release(); /* the system need not save tiles that are in their initial state */

@@ -65,34 +65,41 @@ typedef struct {
 
 /* One vector of columns, from column c of the part on, all rows. First, what zero points still owe:
  * v -= zx*sums + zw*shift. Then t = float(v), s = sx*sw, f = activation(fma(t, s, bias) + residual), stored as `to`; NULL
- * bias or residual: nothing is added but +0. For TO_I32, v itself. */
-PC_INLINE void finish_columns(output to, const int8_job *j, const part *p, int64_t c, int64_t lanes) {
-  const int64_t column = p->column + c;
-  const vi16 none = vi_zero(), sums = p->zero ? vi_load_n(j->sums + column, lanes) : none;
-  const vi16 w_zero = p->shift ? vi_load_n(j->w_zero + column, lanes) : none;
+ * bias or residual: nothing is added but +0. For TO_I32, v itself. `plain`: there are no zw, residual and activation; the
+ * loop is a third as long then, and where tiles multiply, the epilogue is what a product waits for. */
+PC_INLINE void finish_columns(output to, int plain, const int8_job *j, const part *p, int64_t c, int64_t lanes) {
+  const int64_t column = p->column + c, ld = p->ld, ldy = j->ldy;
+  const int32_t *from = p->sums + c, *zero = p->zero, *shift = plain ? NULL : p->shift;
+  const float *x_scale = j->x_scale, *residual = plain ? NULL : j->residual;
+  const int32_t activation = plain ? PC_IDENTITY : j->activation;
+  const vi16 none = vi_zero(), sums = zero ? vi_load_n(j->sums + column, lanes) : none;
+  const vi16 w_zero = shift ? vi_load_n(j->w_zero + column, lanes) : none;
   const vf16 w_scale = to == TO_I32 ? vf_zero() : vf_load_n(j->w_scale + column, lanes);
   const vf16 bias = to != TO_I32 && j->bias ? vf_load_n(j->bias + column, lanes) : vf_zero();
-  for (int i = 0; i < p->rows; i++) {
-    const int64_t row = p->row + i, at = row * j->ldy + column;
-    vi16 v = vi_load(p->sums + i * p->ld + c);
-    if (p->zero) v = vi_sub(v, vi_mul(vi_set1(p->zero[i]), sums));
-    if (p->shift) v = vi_sub(v, vi_mul(vi_set1(p->shift[i]), w_zero));
+  int64_t row = p->row, at = row * ldy + column;
+  for (int i = 0; i < p->rows; i++, row++, from += ld, at += ldy) {
+    vi16 v = vi_load(from);
+    if (zero) v = vi_sub(v, vi_mul(vi_set1(zero[i]), sums));
+    if (shift) v = vi_sub(v, vi_mul(vi_set1(shift[i]), w_zero));
     if (to == TO_I32) {
       int32_t *y = (int32_t *)j->y + at;
       if (lanes == LANES) vi_store(y, v);
       else vi_store_n(y, lanes, v);
       continue;
     }
-    vf16 f = vf_fma(vf_from_vi(v), vf_mul(vf_set1(j->x_scale[row]), w_scale), bias);
-    if (j->residual) f = vf_add(f, vf_load_n(j->residual + row * j->n + column, lanes));
-    store_as(to, j, at, lanes, vf_activate(f, j->activation));
+    vf16 f = vf_fma(vf_from_vi(v), vf_mul(vf_set1(x_scale[row]), w_scale), bias);
+    if (residual) f = vf_add(f, vf_load_n(residual + row * j->n + column, lanes));
+    store_as(to, j, at, lanes, vf_activate(f, activation));
   }
 }
 
 PC_INLINE void finish_as(output to, const int8_job *j, const part *p, int64_t width) {
+  const int plain = !p->shift && !j->residual && j->activation == PC_IDENTITY;
   int64_t c = 0;
-  for (; c + LANES <= width; c += LANES) finish_columns(to, j, p, c, LANES);
-  if (c < width) finish_columns(to, j, p, c, width - c);
+  if (plain)
+    for (; c + LANES <= width; c += LANES) finish_columns(to, 1, j, p, c, LANES);
+  for (; c + LANES <= width; c += LANES) finish_columns(to, 0, j, p, c, LANES);
+  if (c < width) finish_columns(to, 0, j, p, c, width - c);
 }
 
 /* The epilogue of rows x width sums [rows][ld], whole vectors of which can be read. */
