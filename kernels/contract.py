@@ -97,13 +97,10 @@ def _distillation(name: str, **entry: Any) -> Kernel:
     return Kernel(
         name=name,
         family="distillation",
-        sizes=("m", "n"),
         reference=getattr(distillation, name),
         bound=getattr(distillation, f"{name}_bound"),
         sample=getattr(distillation, f"{name}_sample"),
-        edges=LOGITS_EDGES,
-        shapes=LOGITS_SHAPES,
-        **entry,
+        **{"sizes": ("m", "n"), "edges": LOGITS_EDGES, "shapes": LOGITS_SHAPES} | entry,
     )
 
 
@@ -586,6 +583,45 @@ _ALL = (
             bytes=lambda m, n, words=3 if "grad" in name else 2, size=int(name[-2:]) // 8: words * size * m * n,
         )
         for name in ("divergence_f32", "divergence_f64", "divergence_grad_f32", "divergence_grad_f64")
+    ),
+    *(
+        _distillation(
+            name,
+            operands=(
+                In("student", name[-3:], "m,n", strides=1),
+                In("teacher", name[-3:], "m,n", strides=1),
+                In("labels", "i64", "m"),
+                Scalar("alpha", "f64"),
+                Scalar("beta", "f64"),
+                In("temperature", "f64", "m"),
+                In("scale", "f64", "m"),
+                Out("loss", "f64", "m"),
+                *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
+            ),
+            flops=lambda m, n: 110 * m * n,
+            bytes=lambda m, n, words=3 if "grad" in name else 2, size=int(name[-2:]) // 8: words * size * m * n,
+        )
+        for name in ("decoupled_kl_f32", "decoupled_kl_f64", "decoupled_kl_grad_f32", "decoupled_kl_grad_f64")
+    ),
+    *(
+        _distillation(
+            name,
+            sizes=("m", "n", "k"),
+            operands=(
+                In("student", name[-3:], "m,n", strides=1),
+                In("probabilities", "f64", "m,k"),
+                In("classes", "i64", "m,k"),
+                In("temperature", "f64", "m"),
+                In("scale", "f64", "m"),
+                Out("loss", "f64", "m"),
+                *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
+            ),
+            edges=LOGITS_EDGES | {"k": (0, 1, 2, 15, 16, 17, 33)},
+            shapes=tuple((why, sizes | {"k": 50}) for why, sizes in LOGITS_SHAPES),
+            flops=lambda m, n, k: 45 * m * n,
+            bytes=lambda m, n, k, words=2 if "grad" in name else 1, size=int(name[-2:]) // 8: words * size * m * n,
+        )
+        for name in ("top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64")
     ),
     *(
         _distillation(

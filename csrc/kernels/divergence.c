@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "double_rows.h"
+#include "kl.h"
 #include "table.h"
 
 #define PC_LEAST_SHARE 0x1p-100 /* far below it e^-|d| is no float */
@@ -53,34 +54,11 @@ PC_INLINE int is_simple(int kind) { return kind == PC_FORWARD_KL || kind >= PC_C
 
 #define TOGETHER PC_DOUBLES_TOGETHER
 
-/* a (D + expm1(-D)), D = log a - log b; b where a is 0. */
-PC_INLINE void divergence_each(const vd16 *a, const vd16 *b, const vd16 *log_ratio, vd16 *kl) {
-  const vd16 zero = vd_zero();
-  vd16 opposite[TOGETHER], bend[TOGETHER];
-  PC_OF_EACH(TOGETHER) opposite[c] = vd_sub(zero, log_ratio[c]);
-  vd_second_order_each(TOGETHER, opposite, bend);
-  PC_OF_EACH(TOGETHER) {
-    const vd16 square = vd_mul(log_ratio[c], log_ratio[c]), near = vd_mul(a[c], vd_mul(square, bend[c]));
-    const vd16 far = vd_fma(a[c], log_ratio[c], vd_sub(b[c], a[c]));
-    kl[c] = vd_select_lt(zero, a[c], vd_select_lt(square, vd_set1(0.12), near, far), b[c]);
-  }
-}
-
 /* Of some vectors: their part of the loss, if it is wanted, q, and q times the derivative of the loss by it. */
 typedef struct { vd16 value[TOGETHER], q[TOGETHER], slope[TOGETHER]; } part;
 
 PC_INLINE void load_each(const void *x, const row *r, int64_t i, double rest, vd16 *v) {
   PC_OF_EACH(TOGETHER) v[c] = pc_load_doubles(x, r->wide, i + c * LANES, r->n, rest);
-}
-
-/* Probabilities, from the terms that were kept or made anew. */
-PC_INLINE void probabilities(const row *r, int64_t i, const double *kept, const vd16 *x, double max, double inverse_sum, vd16 *p) {
-  if (kept) {
-    PC_OF_EACH(TOGETHER) p[c] = vd_load(kept + i + c * LANES);
-  } else {
-    pc_terms_of_doubles(TOGETHER, x, max, r->inverse_t, p);
-  }
-  PC_OF_EACH(TOGETHER) p[c] = vd_mul(p[c], vd_set1(inverse_sum));
 }
 
 /* log p - log q */
@@ -91,34 +69,12 @@ PC_INLINE void log_ratios(const row *r, const vd16 *s, const vd16 *t, vd16 *d) {
   }
 }
 
-/* Of two parts, p and q, whose log ratio is d: their logarithms over m = share_p p + share_q q, and p/m and q/m. */
-typedef struct { vd16 log_p[TOGETHER], log_q[TOGETHER], p[TOGETHER], q[TOGETHER]; } ratios;
-
-PC_INLINE void ratios_to(vd16 share_p, vd16 share_q, const vd16 *d, ratios *to) {
-  const vd16 zero = vd_zero(), one = vd_set1(1.0);
-  vd16 down[TOGETHER], smaller[TOGETHER], w[TOGETHER]; /* the smaller of p and q over the larger, m over the larger */
-  pc_logarithm l[TOGETHER];
-  PC_OF_EACH(TOGETHER) down[c] = vd_sub(zero, vd_max(d[c], vd_sub(zero, d[c])));
-  vd_exp_each(TOGETHER, down, smaller);
-  PC_OF_EACH(TOGETHER) {
-    w[c] = vd_fma(vd_select_lt(zero, d[c], share_q, share_p), smaller[c], vd_select_lt(zero, d[c], share_p, share_q));
-    w[c] = vd_max(w[c], vd_set1(0x1p-126));
-  }
-  vd_log_each(TOGETHER, w, l);
-  PC_OF_EACH(TOGETHER) {
-    to->log_p[c] = vd_sub(vd_select_lt(d[c], zero, down[c], zero), l[c].log);
-    to->log_q[c] = vd_sub(vd_select_lt(zero, d[c], down[c], zero), l[c].log);
-    to->p[c] = vd_mul(vd_select_lt(d[c], zero, smaller[c], one), l[c].inverse);
-    to->q[c] = vd_mul(vd_select_lt(zero, d[c], smaller[c], one), l[c].inverse);
-  }
-}
-
 PC_INLINE void part_of_mixture(const row *r, int kind, int want_value, const vd16 *p, const vd16 *d, part *of) {
   const vd16 zero = vd_zero(), share_p = vd_set1(r->share_p), share_q = vd_set1(r->share_q);
   const vd16 *q = of->q;
-  ratios to;
+  pc_ratios to;
   vd16 m[TOGETHER], other[TOGETHER];
-  ratios_to(share_p, share_q, d, &to);
+  pc_ratios_to(TOGETHER, share_p, share_q, d, &to);
   PC_OF_EACH(TOGETHER) {
     const vd16 slope = kind == PC_JSD      ? vd_mul(share_q, to.log_q[c])
                        : kind == PC_SKEW_KL ? vd_mul(vd_sub(zero, share_q), to.p[c])
@@ -128,12 +84,12 @@ PC_INLINE void part_of_mixture(const row *r, int kind, int want_value, const vd1
   }
   if (!want_value) return;
   if (kind == PC_REVERSE_SKEW_KL) {
-    divergence_each(q, m, to.log_q, of->value);
+    pc_kl_each(TOGETHER, q, m, to.log_q, of->value);
     return;
   }
-  divergence_each(p, m, to.log_p, of->value);
+  pc_kl_each(TOGETHER, p, m, to.log_p, of->value);
   if (kind == PC_SKEW_KL) return;
-  divergence_each(q, m, to.log_q, other);
+  pc_kl_each(TOGETHER, q, m, to.log_q, other);
   PC_OF_EACH(TOGETHER) of->value[c] = vd_fma(share_p, of->value[c], vd_mul(share_q, other[c]));
 }
 
@@ -150,21 +106,20 @@ PC_INLINE void part_of_given(const row *r, int kind, int64_t i, const vd16 *s, p
     return;
   }
   pc_logarithm l[TOGETHER];
-  PC_OF_EACH(TOGETHER) w[c] = vd_max(p[c], vd_set1(0x1p-126));
+  PC_OF_EACH(TOGETHER) w[c] = vd_max(p[c], vd_set1(PC_LEAST_LOGARITHM));
   vd_log_each(TOGETHER, w, l);
   PC_OF_EACH(TOGETHER) d[c] = vd_add(l[c].log, minus_log_q[c]);
-  divergence_each(p, of->q, d, of->value);
+  pc_kl_each(TOGETHER, p, of->q, d, of->value);
 }
 
-/* The two answers to a logit are parts of 1 whose log ratio it is: p of `ratios` is yes, q is no. */
-PC_INLINE void answers_to(const row *r, const vd16 *x, ratios *to) {
+PC_INLINE void answers_to(const row *r, const vd16 *x, pc_ratios *to) {
   vd16 z[TOGETHER];
   PC_OF_EACH(TOGETHER) z[c] = vd_mul(x[c], vd_set1(r->inverse_t));
-  ratios_to(vd_set1(1.0), vd_set1(1.0), z, to);
+  pc_answers_each(TOGETHER, z, to);
 }
 
 PC_INLINE void part_of_answers(const row *r, const vd16 *s, const vd16 *t, part *of) {
-  ratios student, teacher;
+  pc_ratios student, teacher;
   vd16 yes[TOGETHER], no[TOGETHER], of_no[TOGETHER];
   answers_to(r, s, &student);
   answers_to(r, t, &teacher);
@@ -174,8 +129,8 @@ PC_INLINE void part_of_answers(const row *r, const vd16 *s, const vd16 *t, part 
     of->q[c] = student.p[c];
     of->slope[c] = vd_sub(vd_zero(), teacher.p[c]);
   }
-  divergence_each(teacher.p, student.p, yes, of->value);
-  divergence_each(teacher.q, student.q, no, of_no);
+  pc_kl_each(TOGETHER, teacher.p, student.p, yes, of->value);
+  pc_kl_each(TOGETHER, teacher.q, student.q, no, of_no);
   PC_OF_EACH(TOGETHER) of->value[c] = vd_add(of->value[c], of_no[c]);
 }
 
@@ -193,7 +148,7 @@ static inline void part_of(const row *r, int kind, int64_t i, int want_value, pa
   const vd16 zero = vd_zero();
   vd16 s[TOGETHER], t[TOGETHER], p[TOGETHER], d[TOGETHER];
   load_each(r->s, r, i, -INFINITY, s);
-  if (kind <= PC_GIVEN_KL) probabilities(r, i, r->kept_s, s, r->max_s, r->inverse_sum_s, of->q);
+  if (kind <= PC_GIVEN_KL) pc_probabilities(TOGETHER, r->kept_s ? r->kept_s + i : NULL, s, r->max_s, r->inverse_t, r->inverse_sum_s, of->q);
   if (is_given(kind)) {
     part_of_given(r, kind, i, s, of);
     return;
@@ -207,7 +162,7 @@ static inline void part_of(const row *r, int kind, int64_t i, int want_value, pa
     part_of_squares(r, s, t, of);
     return;
   }
-  probabilities(r, i, r->kept_t, t, r->max_t, r->inverse_sum_t, p);
+  pc_probabilities(TOGETHER, r->kept_t ? r->kept_t + i : NULL, t, r->max_t, r->inverse_t, r->inverse_sum_t, p);
   if (kind == PC_TOTAL_VARIATION) {
     PC_OF_EACH(TOGETHER) {
       const vd16 q = of->q[c], half_q = vd_mul(q, vd_set1(0.5));
@@ -223,14 +178,14 @@ static inline void part_of(const row *r, int kind, int64_t i, int want_value, pa
   }
   if (kind == PC_FORWARD_KL) {
     PC_OF_EACH(TOGETHER) of->slope[c] = vd_sub(zero, p[c]);
-    divergence_each(p, of->q, d, of->value);
+    pc_kl_each(TOGETHER, p, of->q, d, of->value);
     return;
   }
   PC_OF_EACH(TOGETHER) {
     d[c] = vd_sub(zero, d[c]);
     of->slope[c] = vd_select_lt(zero, of->q[c], vd_mul(of->q[c], d[c]), zero);
   }
-  if (want_value) divergence_each(of->q, p, d, of->value);
+  if (want_value) pc_kl_each(TOGETHER, of->q, p, d, of->value);
 }
 
 /* (q slope - q mean) step, given q slope. */
@@ -299,8 +254,8 @@ static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_
     r.max_t = given ? 0.0 : pc_max_of_doubles(r.t, r.wide, r.n);
     if (r.max_s > -INFINITY && r.max_t > -INFINITY) {
       if (j->kind <= PC_GIVEN_KL) {
-        const double sum_s = pc_sum_doubles(r.s, r.wide, r.n, r.max_s, inverse_t, kept_s);
-        const double sum_t = given ? 1.0 : pc_sum_doubles(r.t, r.wide, r.n, r.max_t, inverse_t, kept_t);
+        const double sum_s = pc_sum_doubles(r.s, r.wide, r.n, PC_NO_HOLE, r.max_s, inverse_t, kept_s);
+        const double sum_t = given ? 1.0 : pc_sum_doubles(r.t, r.wide, r.n, PC_NO_HOLE, r.max_t, inverse_t, kept_t);
         r.inverse_sum_s = 1.0 / sum_s;
         r.inverse_sum_t = 1.0 / sum_t;
         r.apart = pc_log(given ? sum_s : sum_t / sum_s);

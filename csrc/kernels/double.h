@@ -42,6 +42,8 @@ PC_INLINE void vd_exp2_each(int count, const vd16 *x, vd16 scale, vd16 *y) {
 
 PC_INLINE void vd_exp_each(int count, const vd16 *z, vd16 *y) { vd_exp2_each(count, z, vd_set1(PC_LOG2E_DOUBLE), y); }
 
+#define PC_LEAST_LOGARITHM 0x1p-126 /* what may be raised to it before its logarithm is taken */
+
 typedef struct { vd16 log, inverse; } pc_logarithm;
 
 /* log w for 2^-126 <= w <= 2, within 2^-51 max(1, |log w|), and 1/w within 4 ulp: from the float's logarithm, by what

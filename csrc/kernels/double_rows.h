@@ -24,6 +24,26 @@ PC_INLINE vd16 pc_load_doubles(const void *x, int wide, int64_t i, int64_t n, do
   return vd_load(lanes);
 }
 
+/* The same, with -inf for the element at `hole`, if there is one. */
+#define PC_NO_HOLE (-1)
+PC_INLINE vd16 pc_load_logits(const void *x, int wide, int64_t i, int64_t n, int64_t hole) {
+  const vd16 v = pc_load_doubles(x, wide, i, n, -INFINITY);
+  if (hole < i || hole >= i + LANES) return v;
+  double lanes[LANES];
+  vd_store(lanes, v);
+  lanes[hole - i] = -INFINITY;
+  return vd_load(lanes);
+}
+
+static inline double pc_double_at(const void *x, int wide, int64_t i) {
+  return wide ? ((const double *)x)[i] : (double)((const float *)x)[i];
+}
+
+static inline void pc_set_double_at(void *y, int wide, int64_t i, double value) {
+  if (wide) ((double *)y)[i] = value;
+  else ((float *)y)[i] = (float)value;
+}
+
 PC_INLINE void pc_store_doubles(void *y, int wide, int64_t i, int64_t n, vd16 v) {
   if (!wide) {
     pc_store_row((float *)y + i, n - i, vf_from_vd(v));
@@ -72,13 +92,24 @@ PC_INLINE void pc_terms_of_doubles(int count, const vd16 *x, double max, double 
   vd_exp2_each(count, e, vd_set1(inverse_t * PC_LOG2E_DOUBLE), e);
 }
 
-/* The sum of a row's terms by the lane rule; the terms themselves go to `kept`, if given: PC_ROOM(n) of them. */
+/* Probabilities: from the terms that were kept, or else made anew, and their sum. */
+PC_INLINE void pc_probabilities(int count, const double *kept, const vd16 *x, double max, double inverse_t, double inverse_sum, vd16 *p) {
+  if (kept) {
+    PC_OF_EACH(count) p[c] = vd_load(kept + c * LANES);
+  } else {
+    pc_terms_of_doubles(count, x, max, inverse_t, p);
+  }
+  PC_OF_EACH(count) p[c] = vd_mul(p[c], vd_set1(inverse_sum));
+}
+
+/* The sum of a row's terms by the lane rule, that of the element at `hole` 0; the terms themselves go to `kept`, if given:
+ * PC_ROOM(n) of them. */
 #define PC_ROOM(n) (((n) + 2 * LANES - 1) / (2 * LANES) * (2 * LANES))
-static inline double pc_sum_doubles(const void *x, int wide, int64_t n, double max, double inverse_t, double *kept) {
+static inline double pc_sum_doubles(const void *x, int wide, int64_t n, int64_t hole, double max, double inverse_t, double *kept) {
   vd16 sum = vd_zero();
   for (int64_t i = 0; i < n; i += PC_DOUBLES_TOGETHER * LANES) {
     vd16 e[PC_DOUBLES_TOGETHER];
-    PC_OF_EACH(PC_DOUBLES_TOGETHER) e[c] = pc_load_doubles(x, wide, i + c * LANES, n, -INFINITY);
+    PC_OF_EACH(PC_DOUBLES_TOGETHER) e[c] = pc_load_logits(x, wide, i + c * LANES, n, hole);
     pc_terms_of_doubles(PC_DOUBLES_TOGETHER, e, max, inverse_t, e);
     PC_OF_EACH(PC_DOUBLES_TOGETHER) {
       if (kept) vd_store(kept + i + c * LANES, e[c]);

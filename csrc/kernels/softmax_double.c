@@ -30,7 +30,7 @@ static int begin_row(const job *j, int64_t i, double empty, row *r) {
     pc_fill_doubles(r->y, 1, j->width, isnan(r->max) ? NAN : empty);
     return 0;
   }
-  r->sum = pc_sum_doubles(r->x, 1, j->n, r->max, r->inverse_t, NULL);
+  r->sum = pc_sum_doubles(r->x, 1, j->n, PC_NO_HOLE, r->max, r->inverse_t, NULL);
   return 1;
 }
 

@@ -73,10 +73,12 @@ def row_max(x):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def sum_terms(x, top, inverse_t):  # type: ignore[no-untyped-def]
+def sum_terms(x, top, inverse_t, hole=-1):  # type: ignore[no-untyped-def]
+    """Of all elements but the one at ``hole``."""
     lanes = np.zeros(LANES)
     for i in range(len(x)):
-        lanes[i % LANES] += exp2(f64(x[i]) - top, inverse_t * LOG2E)
+        if i != hole:
+            lanes[i % LANES] += exp2(f64(x[i]) - top, inverse_t * LOG2E)
     return fold(lanes)
 
 

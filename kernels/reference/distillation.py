@@ -327,6 +327,153 @@ def divergence_f32_sample(rng, m, n):
 divergence_grad_f32_sample, divergence_grad_f64_sample = divergence_f32_sample, divergence_f64_sample
 
 
+def states(*sides):
+    """Rows that hold NaN or +inf on any side, and rows that are -inf alone on any, but for those."""
+    unknown = np.any([~(x < np.inf).all(axis=1) for x in sides], axis=0)
+    return unknown, ~unknown & np.any([(x == -np.inf).all(axis=1) for x in sides], axis=0)
+
+
+def decoupled_kl_f64(student, teacher, labels, alpha, beta, temperature, scale, loss):
+    """loss[i] = scale[i]·(alpha·KL(b_t || b_s) + beta·KL(p̂ || q̂)): the label against the others, the others alone."""
+    decoupled_kl_grad_f64(student, teacher, labels, alpha, beta, temperature, scale, loss, np.empty(student.shape))
+
+
+def log_odds(x, own, t):
+    """Of the label against all other classes."""
+    others = np.where(own, -np.inf, x)
+    top = others.max(axis=1, keepdims=True, initial=-np.inf)
+    label = np.where(own, x, 0.0).sum(axis=1, keepdims=True)
+    apart = (label - top) / t - np.log(np.exp((others - top) / t).sum(axis=1, keepdims=True))
+    return np.where(top == -np.inf, np.inf, apart)
+
+
+def decoupled_kl_grad_f64(student, teacher, labels, alpha, beta, temperature, scale, loss, grad):
+    """The loss, and its gradient: scale·target/T for the label, scale·(beta·(q̂ - p̂) - target·q̂)/T for the others."""
+    student, teacher, t = student.astype(np.float64), teacher.astype(np.float64), temperature[:, None]
+    own = labels[:, None] == np.arange(student.shape[1])
+    with np.errstate(all="ignore"):
+        (log_yes_q, log_no_q, yes_q, no_q), (log_yes_p, log_no_p, yes_p, no_p) = (
+            answers(log_odds(x, own, t)) for x in (student, teacher))
+        log_q, log_p = (log_probabilities(np.where(own, -np.inf, x), t) for x in (student, teacher))
+        q, p = np.exp(log_q), np.exp(log_p)
+        both = [(np.where(own, -np.inf, x) > -np.inf).any(axis=1, keepdims=True) for x in (student, teacher)]
+        weight = np.where(both[0] & both[1], beta, 0.0)
+        between = kl_terms(log_yes_p, yes_p, log_yes_q, yes_q) + kl_terms(log_no_p, no_p, log_no_q, no_q)
+        among = kl_terms(log_p, p, log_q, q).sum(axis=1)
+        among = np.where(weight[:, 0] == 0, 0.0, beta * among)
+        loss[...] = scale * (np.where(alpha == 0, 0.0, alpha * between[:, 0]) + among)
+        target = alpha * (yes_q - yes_p)
+        grad[...] = scale[:, None] * np.where(own, target, weight * (q - p) - target * q) / t
+    unknown, empty = states(student, teacher)
+    loss[unknown], grad[unknown] = np.nan, np.nan
+    nothing = (scale == 0) | empty
+    loss[nothing], grad[nothing] = 0.0, 0.0
+
+
+def decoupled_kl_f64_bound(student, teacher, labels, alpha, beta, temperature, scale, loss):
+    return divergence_f64_bound(student, teacher, FORWARD_KL, 0.0, temperature, scale * (alpha + beta), loss)
+
+
+def decoupled_kl_grad_f64_bound(student, teacher, labels, alpha, beta, temperature, scale, loss, grad):
+    return divergence_grad_f64_bound(student, teacher, FORWARD_KL, 0.0, temperature, scale * (alpha + beta), loss, grad)
+
+
+def decoupled_kl_grad_f32_bound(*operands):
+    of_loss, of_grad = decoupled_kl_grad_f64_bound(*operands)
+    return of_loss, of_grad + ulp(operands[-1])
+
+
+def decoupled_kl_f64_sample(rng, m, n):
+    student, teacher, _, _, temperature, scale = divergence_f64_sample(rng, m, n)
+    teacher = np.where(rng.random((m, 1)) < 0.5, teacher, logits(rng, m, n))
+    labels = rng.integers(0, max(n, 1), m)
+    for x in (student, teacher):  # the label masked, or all the others
+        alone = (np.arange(n) == labels[:, None]) ^ (rng.random((m, 1)) < 0.5)
+        x[alone & (rng.random((m, 1)) < 0.1)] = -np.inf
+    alpha, beta = (float(rng.choice([0.0, 1.0, 8.0])) for _ in range(2))
+    return student, teacher, labels, alpha, beta, temperature, scale
+
+
+def decoupled_kl_f32_sample(rng, m, n):
+    student, teacher, *rest = decoupled_kl_f64_sample(rng, m, n)
+    with np.errstate(over="ignore"):
+        return student.astype(np.float32), teacher.astype(np.float32), *rest
+
+
+decoupled_kl_f32, decoupled_kl_grad_f32 = decoupled_kl_f64, decoupled_kl_grad_f64
+decoupled_kl_f32_bound = decoupled_kl_f64_bound
+decoupled_kl_grad_f32_sample, decoupled_kl_grad_f64_sample = decoupled_kl_f32_sample, decoupled_kl_f64_sample
+
+
+def top_k_kl_f64(student, probabilities, classes, temperature, scale, loss):
+    """loss[i] = scale[i]·(Σ_j p_j log(p_j/q_j) + r log(r/R)), r and R what the known p and q leave of 1."""
+    top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss, np.empty(student.shape))
+
+
+def top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss, grad):
+    """The loss, and grad = scale·(q - p)/T where p is known, scale·q·(1 - r/R)/T elsewhere."""
+    student, t = student.astype(np.float64), temperature[:, None]
+    if student.shape[1] == 0:
+        loss[...] = 0.0
+        return
+    with np.errstate(all="ignore"):
+        log_q = log_probabilities(student, t)
+        q = np.exp(log_q)
+        inside = np.zeros(q.shape, bool)
+        np.put_along_axis(inside, classes, True, axis=1)
+        known_log, known = (np.take_along_axis(x, classes, axis=1) for x in (log_q, q))
+        rest = 1.0 - probabilities.sum(axis=1)
+        rest = np.where(rest < 2.0**-48, 0.0, rest)
+        left = np.where(inside, 0.0, q).sum(axis=1)
+        loss[...] = scale * (kl_terms(np.log(probabilities), probabilities, known_log, known).sum(axis=1)
+                             + kl_terms(np.log(rest), rest, np.log(left), left))
+        slopes = q * (1.0 - np.where(left > 0, rest / left, 0.0))[:, None]
+        np.put_along_axis(slopes, classes, known - probabilities, axis=1)
+        grad[...] = scale[:, None] * slopes / t
+    unknown, empty = states(student)
+    loss[unknown], grad[unknown] = np.nan, np.nan
+    nothing = (scale == 0) | empty
+    loss[nothing], grad[nothing] = 0.0, 0.0
+
+
+def top_k_kl_f64_bound(student, probabilities, classes, temperature, scale, loss):
+    return divergence_f64_bound(student, None, FORWARD_KL, 0.0, temperature, scale, loss)
+
+
+def top_k_kl_grad_f64_bound(student, probabilities, classes, temperature, scale, loss, grad):
+    return divergence_grad_f64_bound(student, None, FORWARD_KL, 0.0, temperature, scale, loss, grad)
+
+
+def top_k_kl_grad_f32_bound(*operands):
+    of_loss, of_grad = top_k_kl_grad_f64_bound(*operands)
+    return of_loss, of_grad + ulp(operands[-1])
+
+
+def top_k_kl_f64_sample(rng, m, n, k):
+    """At most n classes are known. The teacher is near the student in some rows, certain in others."""
+    student, teacher, _, _, temperature, scale = divergence_f64_sample(rng, m, n)
+    k = min(k, n)
+    classes = np.ascontiguousarray(np.argsort(rng.random((m, n)), axis=1)[:, :k])
+    teacher = np.where(np.isfinite(teacher), teacher, 0.0)
+    with np.errstate(all="ignore"):
+        p = np.take_along_axis(np.exp(log_probabilities(teacher, temperature[:, None])), classes, axis=1)
+    share = rng.choice([1.0, 1.0, 0.9, 0.0], (m, 1)) if k < n else rng.choice([1.0, 0.5], (m, 1))
+    p *= share
+    whole = rng.random(m) < 0.2
+    p[whole] /= np.maximum(p[whole].sum(axis=1, keepdims=True), 2.0**-60)
+    return student, p, classes, temperature, scale
+
+
+def top_k_kl_f32_sample(rng, m, n, k):
+    student, *rest = top_k_kl_f64_sample(rng, m, n, k)
+    with np.errstate(over="ignore"):
+        return student.astype(np.float32), *rest
+
+
+top_k_kl_f32, top_k_kl_grad_f32, top_k_kl_f32_bound = top_k_kl_f64, top_k_kl_grad_f64, top_k_kl_f64_bound
+top_k_kl_grad_f32_sample, top_k_kl_grad_f64_sample = top_k_kl_f32_sample, top_k_kl_f64_sample
+
+
 def softmax_f64(x, temperature, y):
     """y[i, j] = exp(x[i, j]/T[i]) / Σ_l exp(x[i, l]/T[i])."""
     y[...] = np.exp(log_probabilities(x, temperature[:, None]))

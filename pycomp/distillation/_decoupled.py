@@ -8,36 +8,33 @@ import numpy as np
 
 from .._sums import total
 from .._validate import not_negative, positive
-from ._divergences import divergence, documented, kl_terms
-from ._double import Doubles, exp, log
-from ._rows import Distance, Labels, Result, apart, as_floats, log_sum, product, reduced, softmax
+from ._divergences import documented
+from ._double import Doubles, log
+from ._rows import (
+    Distance,
+    Labels,
+    Result,
+    alike,
+    apart,
+    as_floats,
+    as_labels,
+    by_kernel,
+    finished,
+    prepared,
+    product,
+    reduced,
+    softmax,
+    temperatures,
+)
 
 COLUMNS = 1 << 16
 """Probabilities whose correlations are taken at a time: half a megabyte an array."""
-
-
-def _split(x: Doubles, temperature: Doubles, labels: Labels) -> tuple[Doubles, Doubles]:
-    """Of each row: log probability of the label, and of all the rest. In x are left the logits of the rest alone."""
-    rows = np.arange(len(x))
-    x -= x.max(axis=1, keepdims=True)
-    own = x[rows, labels] / temperature[:, 0]
-    x[rows, labels] = -np.inf
-    rest = log_sum(x, temperature)
-    high = np.maximum(own, rest)
-    every = high + log(exp(own - high) + exp(rest - high))
-    return own - every, rest - every
 
 
 def _log_softmax_at(classes: Labels, x: Doubles, q: Doubles, temperature: Doubles) -> Doubles:
     """Logarithms of q = softmax(x/T) at some classes of each row [b, k]: the largest of q is at least 1/V."""
     gaps: Doubles = np.take_along_axis(x, classes, axis=1) - x.max(axis=1, keepdims=True)
     return gaps / temperature + log(q.max(axis=1, keepdims=True))
-
-
-def _two(log_p: Doubles, log_rest: Doubles, log_q: Doubles, log_rest_q: Doubles) -> Doubles:
-    """KL between two yes-or-no answers, given both logarithms of each."""
-    answers = (log_p, exp(log_p), log_q, exp(log_q)), (log_rest, exp(log_rest), log_rest_q, exp(log_rest_q))
-    return kl_terms(*answers[0]) + kl_terms(*answers[1])
 
 
 @documented
@@ -78,22 +75,14 @@ def dkd_loss(
     """
     alpha, beta = not_negative(alpha, "alpha"), not_negative(beta, "beta")
 
-    def loss(s: Doubles, t: Doubles, temperature: Doubles, known: Labels) -> tuple[Doubles, Doubles]:
-        log_p, log_rest_p = _split(t, temperature, known)
-        log_q, log_rest_q = _split(s, temperature, known)
-        among, grad = apart(Distance.FORWARD_KL, s, t, temperature)
-        q = softmax(s, temperature)
-        # By the label's logit q - p; by another one the same share as it has among the rest, taken away.
-        target = alpha * (exp(log_q) - exp(log_p)) / temperature[:, 0]
-        grad *= beta
-        q *= target[:, None]
-        grad -= q
-        grad[np.arange(len(s)), known] = target
-        return alpha * _two(log_p, log_rest_p, log_q, log_rest_q) + beta * among, grad
-
-    return reduced(loss, student, teacher, labels=labels, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=ignore_index, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,
-                   return_grad=return_grad)
+    student = as_floats(student, "student")
+    others = alike(student, teacher, "teacher")
+    of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
+    known = np.where(of.kept, as_labels(labels, of.shape), 0)
+    t = temperatures(temperature, of.shape)
+    losses, grad = by_kernel("decoupled_kl", of, others, lambda part: (known[part], alpha, beta), t,
+                             of.scale(t, scale_by_t2), check_finite=check_finite, return_grad=return_grad)
+    return finished(losses, grad, of, student, reduction)
 
 
 @documented
@@ -325,30 +314,17 @@ def top_k_kd_loss(
         if (ordered[:, 1:] == ordered[:, :-1]).any():
             raise ValueError("indices holds a class twice in a row of k")
 
-    def rows_of(rows: Any) -> tuple[Doubles, Any]:
-        p = known[rows].astype(np.float64)
-        sums = total(p)
-        if not ((p >= 0).all() and (sums <= 1.001).all()):
+    of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
+    p = known.astype(np.float64)
+    sums = total(p)
+    with np.errstate(invalid="ignore"):
+        if not ((p >= 0).all(axis=1) & (sums <= 1.001) | ~of.kept).all():
             raise ValueError("probabilities has a negative or NaN entry, or a row of sum above 1")
-        return p / np.maximum(sums, 1.0)[:, None], at[rows]
-
-    def loss(
-        s: Doubles, other: tuple[Doubles, Any], temperature: Doubles, no_labels: Labels | None
-    ) -> tuple[Doubles, Doubles]:
-        (p, classes), q = other, softmax(s, temperature)
-        inside_log, inside_q = _log_softmax_at(classes, s, q, temperature), np.take_along_axis(q, classes, axis=1)
-        np.put_along_axis(q, classes, 0.0, axis=1)
-        rest, left = np.maximum(1.0 - total(p), 0.0), total(q)
-        rest = np.where(rest < 2.0**-48, 0.0, rest)  # rounding of a sum that is 1
-        value = divergence(log(p), p, inside_log, inside_q) + kl_terms(log(rest), rest, log(left), left)
-        share = np.where(left > 0, rest / np.where(left > 0, left, 1.0), 0.0)
-        q *= ((1.0 - share) / temperature[:, 0])[:, None]
-        np.put_along_axis(q, classes, (inside_q - p) / temperature, axis=1)
-        return value, q
-
-    return reduced(loss, student, None, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
-                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad,
-                   teacher_rows=rows_of)
+        p /= np.maximum(sums, 1.0)[:, None]
+    t = temperatures(temperature, of.shape)
+    losses, grad = by_kernel("top_k_kl", of, None, lambda part: (p[part], at[part]), t, of.scale(t, scale_by_t2),
+                             check_finite=check_finite, return_grad=return_grad)
+    return finished(losses, grad, of, student, reduction)
 
 
 def _correlation(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:

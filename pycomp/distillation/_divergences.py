@@ -14,11 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .._sums import total
 from .._validate import fraction
-from ._double import Doubles, expm1
 from ._rows import Distance, Result, as_floats, measured
 
 LEAST_SHARE = 1e-30
@@ -68,17 +64,6 @@ def _share(value: Any, name: str) -> float:
     if 0 < share < LEAST_SHARE or share == 1:
         raise ValueError(f"{name} is {value!r}, expected 0, or a number from {LEAST_SHARE} to below 1")
     return share
-
-
-def kl_terms(log_p: Doubles, p: Doubles, log_q: Doubles, q: Doubles) -> Doubles:
-    """p·(d + expm1(-d)), d = log p - log q: of second order, never negative, and of sum KL where p and q have sum 1."""
-    d = log_p - log_q
-    return np.where(p == 0, q, p * (d + expm1(-d)))
-
-
-def divergence(log_p: Doubles, p: Doubles, log_q: Doubles, q: Doubles) -> Doubles:
-    """KL(p‖q) of rows."""
-    return total(kl_terms(log_p, p, log_q, q))
 
 
 @documented

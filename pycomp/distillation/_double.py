@@ -1,7 +1,4 @@
-"""exp, log and their kin in float64 from operations that IEEE 754 rounds exactly, so that no CPU gives other bits.
-
-NumPy's own differ in the last bit from one instruction set to the next, and so does its ``sum``.
-"""
+"""log in float64 from operations that IEEE 754 rounds exactly: NumPy's own differs in the last bit from CPU to CPU."""
 
 from __future__ import annotations
 
@@ -10,44 +7,10 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 
-LOG2E = float.fromhex("0x1.71547652b82fep+0")
 LOG2_HIGH, LOG2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
-FACTORIALS = tuple(1.0 / float(np.prod(np.arange(1, i + 1, dtype=np.float64))) for i in range(14, 0, -1))
-"""1/14! ... 1/1!"""
 ATANH = tuple(1.0 / i for i in range(25, 1, -2))
 """1/25 ... 1/3"""
 ROOT_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
-
-
-def _series(r: Doubles) -> Doubles:
-    """(e^r - 1)/r for |r| <= log(2)/2: what Taylor's series lacks is below 2^-56."""
-    p = np.full(r.shape, FACTORIALS[0])
-    for c in FACTORIALS[1:]:
-        p = p * r + c
-    return p
-
-
-def _reduced(x: Doubles) -> tuple[Doubles, NDArray[np.int32]]:
-    """r and n with x = r + n log 2; the high part of n log 2 is exact."""
-    n = np.rint(x * LOG2E)
-    return (x - n * LOG2_HIGH) - n * LOG2_LOW, n.astype(np.int32)
-
-
-def exp(x: Doubles) -> Doubles:
-    """e^x within 2 ulp; 0 below -745.2, infinity above 709.8; NaN stays."""
-    finite = np.clip(np.where(np.isnan(x), 0.0, x), -746.0, 710.0)
-    r, n = _reduced(finite)
-    half = n >> 1  # the scale in two steps: it may be subnormal
-    with np.errstate(over="ignore", under="ignore"):
-        y = np.ldexp(np.ldexp(1.0 + r * _series(r), half), n - half)
-    return np.where(np.isnan(x), x, np.where(x < -746.0, 0.0, np.where(x > 710.0, np.inf, y)))
-
-
-def expm1(x: Doubles) -> Doubles:
-    """e^x - 1 within 5 ulp."""
-    near = np.abs(x) <= 0.34657359
-    small = np.where(near, x, 0.0)
-    return np.where(near, small * _series(small), exp(x) - 1.0)
 
 
 def _log_ratio(f: Doubles) -> Doubles:

@@ -1,6 +1,6 @@
 """What the row losses share: operands of any float type and shape, masks, weights, temperatures, reductions.
 
-A loss is a kind of the kernel ``divergence``, or a function of a chunk of rows in float64; what is around it is here.
+A loss is a kernel's, or a function of a chunk of rows in float64; what is around it is here.
 """
 
 from __future__ import annotations
@@ -75,13 +75,6 @@ def softmax(x: Doubles, temperature: Doubles) -> Doubles:
     p = np.empty_like(x)
     dispatch.softmax_f64(x, temperature.reshape(-1), p)
     return p
-
-
-def log_sum(x: Doubles, temperature: Doubles) -> Doubles:
-    """log Σ exp(x/T) of rows."""
-    sums = np.empty(len(x))
-    dispatch.logsumexp_f64(x, temperature.reshape(-1), sums)
-    return sums
 
 
 def apart(distance: Distance, student: Doubles, teacher: Doubles, temperature: Doubles) -> tuple[Doubles, Doubles]:
@@ -207,6 +200,38 @@ def finished(losses: Doubles, grad: NDArray[Any] | None, of: Rows, student: NDAr
     return result if grad is None else (result, grad.reshape(student.shape))
 
 
+def by_kernel(
+    name: str, of: Rows, others: NDArray[Any] | None, operands: Callable[[slice], tuple[Any, ...]],
+    temperature: Doubles, scale: Doubles, *, check_finite: bool, return_grad: bool,
+) -> tuple[Doubles, NDArray[Any] | None]:
+    """A loss of the kernels ``name``, of all rows, and its gradient if asked for.
+
+    ``others`` are the teacher's rows, of the student's shape, if the kernel takes them; ``operands`` gives what stands
+    between these and the temperature, of some rows.
+    """
+    sides = (of.logits,) if others is None else (of.logits, others)
+    count, classes = of.logits.shape
+    losses, dtype = np.zeros(count), of.logits.dtype
+    grad = fresh(of.logits.shape, dtype) if return_grad else None
+    same = dtype in (np.float32, np.float64) and all(side.dtype == dtype for side in sides)
+    width = "f32" if same and dtype == FLOAT32 else "f64"
+    kernel = getattr(dispatch, f"{name}_{width}" if grad is None else f"{name}_grad_{width}")
+    step = max(count if same else CHUNK // max(classes, 1), 1)
+    for first in range(0, count, step):
+        part = slice(first, first + step)
+        given = [rows(a[part] if same else a[part].astype(np.float64)) for a in sides]
+        outputs = [losses[part]]
+        if grad is not None:
+            outputs.append(grad[part] if same else np.empty(given[0].shape))
+        kernel(*given, *operands(part), temperature[part], scale[part], *outputs)
+        if grad is not None and not same:
+            with np.errstate(over="ignore"):
+                grad[part] = outputs[1]
+    if check_finite and np.isnan(losses).any():
+        raise ValueError("student or teacher holds NaN or +inf")
+    return losses, grad
+
+
 def measured(
     distance: Distance, student: Any, teacher: Any, *, share: float = 0.0, factor: float = 1.0, temperature: Any,
     mask: Any, weights: Any, reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
@@ -217,28 +242,10 @@ def measured(
     others = alike(student, teacher, name)
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     t = temperatures(temperature, of.shape)
-    scale = of.scale(t, scale_by_t2) * factor
-    count, classes = of.logits.shape
-    losses = np.zeros(count)
-    grad = fresh(of.logits.shape, student.dtype) if return_grad else None
-    same = of.logits.dtype == others.dtype and of.logits.dtype in (np.float32, np.float64)
-    width = "f32" if same and student.dtype == FLOAT32 else "f64"
-    kernel = getattr(dispatch, f"divergence_{width}" if grad is None else f"divergence_grad_{width}")
-    step = max(count if same else CHUNK // max(classes, 1), 1)
-    for first in range(0, count, step):
-        part = slice(first, first + step)
-        s, p = (rows(a[part] if same else a[part].astype(np.float64)) for a in (of.logits, others))
-        outputs = [losses[part]]
-        if grad is not None:
-            outputs.append(grad[part] if same else np.empty(s.shape))
-        kernel(s, p, distance, share, t[part], scale[part], *outputs)
-        if grad is not None and not same:
-            with np.errstate(over="ignore"):
-                grad[part] = outputs[1]
+    losses, grad = by_kernel("divergence", of, others, lambda part: (distance, share), t,
+                             of.scale(t, scale_by_t2) * factor, check_finite=check_finite, return_grad=return_grad)
     if distance is Distance.CROSS_ENTROPY and (losses == -np.inf).any():
         _refuse(others[np.flatnonzero(losses == -np.inf)[0]].astype(np.float64))
-    if check_finite and np.isnan(losses).any():
-        raise ValueError("student or teacher holds NaN or +inf")
     return finished(losses, grad, of, student, reduction)
 
 

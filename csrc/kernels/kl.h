@@ -1,0 +1,48 @@
+/* Terms of Kullback-Leibler divergences, which keep their meaning where the two distributions agree. */
+#ifndef PC_KL_H
+#define PC_KL_H
+
+#include "double.h"
+
+/* a (D + expm1(-D)), D = log a - log b; b where a is 0. */
+PC_INLINE void pc_kl_each(int count, const vd16 *a, const vd16 *b, const vd16 *log_ratio, vd16 *kl) {
+  const vd16 zero = vd_zero();
+  vd16 opposite[PC_DOUBLES_TOGETHER], bend[PC_DOUBLES_TOGETHER];
+  PC_OF_EACH(count) opposite[c] = vd_sub(zero, log_ratio[c]);
+  vd_second_order_each(count, opposite, bend);
+  PC_OF_EACH(count) {
+    const vd16 square = vd_mul(log_ratio[c], log_ratio[c]), near = vd_mul(a[c], vd_mul(square, bend[c]));
+    const vd16 far = vd_fma(a[c], log_ratio[c], vd_sub(b[c], a[c]));
+    kl[c] = vd_select_lt(zero, a[c], vd_select_lt(square, vd_set1(0.12), near, far), b[c]);
+  }
+}
+
+/* Of two parts, p and q, whose log ratio is d: their logarithms over m = share_p p + share_q q, and p/m and q/m. */
+typedef struct {
+  vd16 log_p[PC_DOUBLES_TOGETHER], log_q[PC_DOUBLES_TOGETHER], p[PC_DOUBLES_TOGETHER], q[PC_DOUBLES_TOGETHER];
+} pc_ratios;
+
+PC_INLINE void pc_ratios_to(int count, vd16 share_p, vd16 share_q, const vd16 *d, pc_ratios *to) {
+  const vd16 zero = vd_zero(), one = vd_set1(1.0);
+  vd16 down[PC_DOUBLES_TOGETHER], smaller[PC_DOUBLES_TOGETHER], w[PC_DOUBLES_TOGETHER]; /* the smaller of p and q over the larger, m over the larger */
+  pc_logarithm l[PC_DOUBLES_TOGETHER];
+  PC_OF_EACH(count) down[c] = vd_sub(zero, vd_max(d[c], vd_sub(zero, d[c])));
+  vd_exp_each(count, down, smaller);
+  PC_OF_EACH(count) {
+    w[c] = vd_fma(vd_select_lt(zero, d[c], share_q, share_p), smaller[c], vd_select_lt(zero, d[c], share_p, share_q));
+    w[c] = vd_max(w[c], vd_set1(PC_LEAST_LOGARITHM));
+  }
+  vd_log_each(count, w, l);
+  PC_OF_EACH(count) {
+    to->log_p[c] = vd_sub(vd_select_lt(d[c], zero, down[c], zero), l[c].log);
+    to->log_q[c] = vd_sub(vd_select_lt(zero, d[c], down[c], zero), l[c].log);
+    to->p[c] = vd_mul(vd_select_lt(d[c], zero, smaller[c], one), l[c].inverse);
+    to->q[c] = vd_mul(vd_select_lt(zero, d[c], smaller[c], one), l[c].inverse);
+  }
+}
+
+/* The two answers to a logit z are parts of 1 whose log ratio it is: p of `pc_ratios` is yes, q is no. */
+PC_INLINE void pc_answers_each(int count, const vd16 *z, pc_ratios *to) {
+  pc_ratios_to(count, vd_set1(1.0), vd_set1(1.0), z, to);
+}
+#endif
