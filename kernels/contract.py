@@ -606,6 +606,23 @@ _ALL = (
     *(
         _distillation(
             name,
+            operands=(
+                In("student", name[-3:], "m,n", strides=1),
+                In("teacher", name[-3:], "m,n", strides=1),
+                In("temperature", "f64", "m"),
+                In("scale", "f64", "m"),
+                Out("loss", "f64", "m"),
+                *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
+            ),
+            flops=lambda m, n: 120 * m * n,
+            bytes=lambda m, n, words=3 if "grad" in name else 2, size=int(name[-2:]) // 8: words * size * m * n,
+        )
+        for name in (
+            "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32", "standardized_kl_grad_f64")
+    ),
+    *(
+        _distillation(
+            name,
             sizes=("m", "n", "k"),
             operands=(
                 In("student", name[-3:], "m,n", strides=1),

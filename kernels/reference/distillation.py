@@ -405,6 +405,77 @@ decoupled_kl_f32_bound = decoupled_kl_f64_bound
 decoupled_kl_grad_f32_sample, decoupled_kl_grad_f64_sample = decoupled_kl_f32_sample, decoupled_kl_f64_sample
 
 
+def standardized(x):
+    """(x - mean)/deviation of rows, 0 where a row is constant, and the deviation."""
+    off = x - x.max(axis=1, keepdims=True, initial=-np.inf)
+    off = off - off.mean(axis=1, keepdims=True)
+    deviation = np.sqrt((off * off).mean(axis=1, keepdims=True))
+    return np.where(deviation == 0, 0.0, off / deviation), deviation
+
+
+def standardized_kl_f64(student, teacher, temperature, scale, loss):
+    """loss[i] = scale[i]·KL(softmax(z(teacher[i])/T[i]) || softmax(z(student[i])/T[i])), z standardised rows."""
+    standardized_kl_grad_f64(student, teacher, temperature, scale, loss, np.empty(student.shape))
+
+
+def standardized_kl_grad_f64(student, teacher, temperature, scale, loss, grad):
+    """The loss, and its gradient: scale·(u - mean(u) - z·mean(u·z))/deviation, u = (q - p)/T."""
+    student, teacher, t = student.astype(np.float64), teacher.astype(np.float64), temperature[:, None]
+    if student.shape[1] == 0:
+        loss[...] = 0.0
+        return
+    with np.errstate(all="ignore"):
+        (z, deviation), (z_teacher, _) = standardized(student), standardized(teacher)
+        log_q, log_p = log_probabilities(z, t), log_probabilities(z_teacher, t)
+        q, p = np.exp(log_q), np.exp(log_p)
+        loss[...] = scale * kl_terms(log_p, p, log_q, q).sum(axis=1)
+        u = (q - p) / t
+        slopes = (u - u.mean(axis=1, keepdims=True) - z * (u * z).mean(axis=1, keepdims=True)) / deviation
+        grad[...] = scale[:, None] * np.where(deviation == 0, 0.0, slopes)
+    unknown, empty = states(student, teacher)
+    unknown |= ~empty & np.any([(x == -np.inf).any(axis=1) for x in (student, teacher)], axis=0)  # no deviation
+    loss[unknown], grad[unknown] = np.nan, np.nan
+    nothing = (scale == 0) | empty
+    loss[nothing], grad[nothing] = 0.0, 0.0
+
+
+def standardized_kl_f64_bound(student, teacher, temperature, scale, loss):
+    return divergence_f64_bound(student, teacher, FORWARD_KL, 0.0, temperature, scale, loss)
+
+
+def standardized_kl_grad_f64_bound(student, teacher, temperature, scale, loss, grad):
+    with np.errstate(all="ignore"):
+        deviation = standardized(student.astype(np.float64))[1][:, 0] if student.shape[1] else np.ones(len(student))
+    spread = np.where(deviation > 0, deviation, 1.0)
+    of_loss = standardized_kl_f64_bound(student, teacher, temperature, scale, loss)
+    size = np.maximum(scale, np.where(np.isfinite(loss), np.abs(loss), 0.0)) / (temperature * spread)
+    finite = np.where(np.isfinite(grad), np.abs(grad), 0.0)
+    return of_loss, np.maximum(2.0**-30 * size[:, None], 2.0**-28 * finite)
+
+
+def standardized_kl_grad_f32_bound(*operands):
+    of_loss, of_grad = standardized_kl_grad_f64_bound(*operands)
+    return of_loss, of_grad + ulp(operands[-1])
+
+
+def standardized_kl_f64_sample(rng, m, n):
+    student, teacher, _, _, temperature, scale = divergence_f64_sample(rng, m, n)
+    teacher = np.where(rng.random((m, 1)) < 0.5, student * 3 + 5, teacher)
+    return student, teacher, temperature, scale
+
+
+def standardized_kl_f32_sample(rng, m, n):
+    student, teacher, *rest = standardized_kl_f64_sample(rng, m, n)
+    with np.errstate(over="ignore"):
+        return student.astype(np.float32), teacher.astype(np.float32), *rest
+
+
+standardized_kl_f32, standardized_kl_grad_f32 = standardized_kl_f64, standardized_kl_grad_f64
+standardized_kl_f32_bound = standardized_kl_f64_bound
+standardized_kl_grad_f32_sample = standardized_kl_f32_sample
+standardized_kl_grad_f64_sample = standardized_kl_f64_sample
+
+
 def top_k_kl_f64(student, probabilities, classes, temperature, scale, loss):
     """loss[i] = scale[i]·(Σ_j p_j log(p_j/q_j) + r log(r/R)), r and R what the known p and q leave of 1."""
     top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss, np.empty(student.shape))

@@ -145,16 +145,6 @@ def nkd_loss(
                    return_grad=return_grad)
 
 
-def _standardized(x: Doubles) -> tuple[Doubles, Doubles]:
-    """In place: (x - mean)/deviation of rows, 0 where a row is constant; and 1/deviation, 0 there."""
-    classes = x.shape[1]
-    x -= total(x)[:, None] / classes
-    deviation = np.sqrt(total(x * x) / classes)
-    inverse = np.where(deviation > 0, 1.0 / deviation, 0.0)
-    x *= inverse[:, None]
-    return x, inverse
-
-
 @documented
 def standardized_kd_loss(
     student: Any, teacher: Any, *, temperature: Any = 2.0, mask: Any = None, weights: Any = None,
@@ -186,18 +176,13 @@ def standardized_kd_loss(
     True
     """
 
-    def loss(s: Doubles, t: Doubles, temperature: Doubles, no_labels: Labels | None) -> tuple[Doubles, Doubles]:
-        (zs, inverse), (zt, _) = _standardized(s), _standardized(t)
-        value, g = apart(Distance.FORWARD_KL, zs, zt, temperature)
-        mean, along = total(g)[:, None] / s.shape[1], total(g * zs)[:, None] / s.shape[1]
-        zs *= along
-        g -= mean
-        g -= zs
-        g *= inverse[:, None]
-        return value, g
-
-    return reduced(loss, student, teacher, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
-                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
+    student = as_floats(student, "student")
+    others = alike(student, teacher, "teacher")
+    of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
+    t = temperatures(temperature, of.shape)
+    losses, grad = by_kernel("standardized_kl", of, others, lambda part: (), t, of.scale(t, scale_by_t2),
+                             check_finite=check_finite, return_grad=return_grad)
+    return finished(losses, grad, of, student, reduction)
 
 
 @documented

@@ -1,0 +1,177 @@
+/* KL between logits that are brought to mean 0 and deviation 1 in each row (Sun et al., 2024), and its gradient: with
+ * c = x - max x, z = (c - mean c)/deviation on each side,
+ *   loss = KL(softmax(z_t/T) || softmax(z_s/T)),   u = (q - p)/T,   d loss/d s = (u - z_s mean(u z_s))/deviation_s.
+ * A softmax does not change with the mean: each side is one of c at its own temperature, T times its deviation. A row whose
+ * deviation is 0 has z = 0 and no gradient.
+ * KL by terms of second order (kl.h), in double; sums follow the lane rule. Threads share rows. Limit: the double units, 120
+ * operations an element. */
+#include <stdlib.h>
+
+#include "double_rows.h"
+#include "kl.h"
+#include "table.h"
+
+enum {
+  GRAIN = 1 << 11, /* elements that pay for waking a thread */
+  KEPT = 1 << 18   /* longest row whose terms are kept, 4 MB a thread */
+};
+
+typedef struct {
+  int64_t n;
+  int wide; /* doubles, not floats */
+  const void *student;
+  int64_t ldstudent;
+  const void *teacher;
+  int64_t ldteacher;
+  const double *temperature, *scale;
+  double *loss;
+  void *grad; /* NULL: the loss alone */
+  int64_t ldgrad;
+} job;
+
+typedef struct {
+  const void *x;
+  double max, mean, inverse; /* the mean of c, 1/deviation or 0 */
+  double slope;              /* inverse/T: what c is multiplied by */
+  double log_sum, inverse_sum;
+  double *kept; /* room for its terms, or NULL */
+} side;
+
+#define TOGETHER PC_DOUBLES_TOGETHER
+
+/* Returns what kind of row it is. One with -inf beside others has no deviation: its inverse is NaN. */
+static pc_row_kind begin_side(const job *j, const void *x, double inverse_t, double *kept, side *to) {
+  *to = (side){.x = x, .max = pc_max_of_doubles(x, j->wide, j->n), .kept = kept};
+  if (!(to->max > -INFINITY)) return isnan(to->max) ? PC_ROW_NAN : PC_ROW_EMPTY;
+  vd16 sum = vd_zero(), squares = vd_zero();
+  for (int64_t i = 0; i < j->n; i += LANES)
+    sum = vd_add(sum, vd_sub(pc_load_doubles(x, j->wide, i, j->n, to->max), vd_set1(to->max)));
+  to->mean = vd_fold_add(sum) / (double)j->n;
+  for (int64_t i = 0; i < j->n; i += LANES) {
+    const vd16 v = pc_load_doubles(x, j->wide, i, j->n, NAN);
+    const vd16 off = vd_select_lt(v, vd_set1(INFINITY), vd_sub(vd_sub(v, vd_set1(to->max)), vd_set1(to->mean)), vd_zero());
+    squares = vd_fma(off, off, squares);
+  }
+  const double deviation = sqrt(vd_fold_add(squares) / (double)j->n);
+  if (!(deviation < INFINITY)) {
+    to->inverse = NAN;
+    return PC_ROW_FINITE;
+  }
+  to->inverse = deviation > 0.0 ? pc_inverse_of(deviation) : 0.0;
+  to->slope = fmin(to->inverse * inverse_t, DBL_MAX / 2.0);
+  const double terms = pc_sum_doubles(x, j->wide, j->n, PC_NO_HOLE, to->max, to->slope, kept);
+  to->inverse_sum = 1.0 / terms;
+  to->log_sum = pc_log(terms);
+  return PC_ROW_FINITE;
+}
+
+/* c of the student, q - p, and, if wanted, the KL terms. */
+PC_INLINE void part_of(const job *j, const side *s, const side *t, int64_t i, vd16 *c_s, vd16 *gap, vd16 *kl) {
+  const double apart = t->log_sum - s->log_sum;
+  vd16 x[TOGETHER], y[TOGETHER], p[TOGETHER], q[TOGETHER], d[TOGETHER];
+  PC_OF_EACH(TOGETHER) {
+    x[c] = pc_load_doubles(s->x, j->wide, i + c * LANES, j->n, -INFINITY);
+    y[c] = pc_load_doubles(t->x, j->wide, i + c * LANES, j->n, -INFINITY);
+    c_s[c] = vd_sub(x[c], vd_set1(s->max));
+  }
+  pc_probabilities(TOGETHER, s->kept ? s->kept + i : NULL, x, s->max, s->slope, s->inverse_sum, q);
+  pc_probabilities(TOGETHER, t->kept ? t->kept + i : NULL, y, t->max, t->slope, t->inverse_sum, p);
+  PC_OF_EACH(TOGETHER) gap[c] = vd_sub(q[c], p[c]);
+  if (!kl) return;
+  PC_OF_EACH(TOGETHER) {
+    const vd16 of_s = vd_fma(c_s[c], vd_set1(s->slope), vd_set1(apart));
+    d[c] = vd_fma(vd_sub(y[c], vd_set1(t->max)), vd_set1(t->slope), vd_sub(vd_zero(), of_s));
+  }
+  pc_kl_each(TOGETHER, p, q, d, kl);
+}
+
+/* KL, and the sum of (q - p) c. */
+static double kl_of(const job *j, const side *s, const side *t, double *moment) {
+  const vd16 none = vd_set1(-INFINITY); /* c past the end of the row */
+  vd16 sum = vd_zero(), moments = vd_zero();
+  for (int64_t i = 0; i < j->n; i += TOGETHER * LANES) {
+    vd16 c_s[TOGETHER], gap[TOGETHER], kl[TOGETHER];
+    part_of(j, s, t, i, c_s, gap, kl);
+    PC_OF_EACH(TOGETHER) {
+      sum = vd_add(sum, kl[c]);
+      moments = vd_select_lt(none, c_s[c], vd_fma(gap[c], c_s[c], moments), moments);
+    }
+  }
+  *moment = vd_fold_add(moments);
+  return vd_fold_add(sum);
+}
+
+static void gradient_of(const job *j, const side *s, const side *t, double along, double step, void *grad) {
+  for (int64_t i = 0; i < j->n; i += TOGETHER * LANES) {
+    vd16 c_s[TOGETHER], gap[TOGETHER];
+    part_of(j, s, t, i, c_s, gap, NULL);
+    PC_OF_EACH(TOGETHER) {
+      const vd16 z = vd_mul(vd_sub(c_s[c], vd_set1(s->mean)), vd_set1(s->inverse));
+      pc_store_doubles(grad, j->wide, i + c * LANES, j->n, vd_mul(vd_fma(z, vd_set1(-along), gap[c]), vd_set1(step)));
+    }
+  }
+}
+
+static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_t) {
+  const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]);
+  void *grad = j->grad ? (void *)(uintptr_t)pc_element(j->grad, j->wide, i * j->ldgrad) : NULL;
+  double nothing = 0.0;
+  if (scale != 0.0) {
+    side s, t;
+    const pc_row_kind of_s = begin_side(j, pc_element(j->student, j->wide, i * j->ldstudent), inverse_t, kept_s, &s);
+    const pc_row_kind of_t = begin_side(j, pc_element(j->teacher, j->wide, i * j->ldteacher), inverse_t, kept_t, &t);
+    const int unknown = of_s == PC_ROW_NAN || of_t == PC_ROW_NAN, finite = of_s == PC_ROW_FINITE && of_t == PC_ROW_FINITE;
+    if (unknown || (finite && isnan(s.inverse + t.inverse))) {
+      nothing = NAN;
+    } else if (finite) {
+      double moment;
+      const double kl = kl_of(j, &s, &t, &moment);
+      if (grad) gradient_of(j, &s, &t, s.inverse * moment / (double)j->n, scale * inverse_t * s.inverse, grad);
+      return scale * (kl < 0.0 ? 0.0 : kl); /* NaN stays */
+    }
+  }
+  if (grad) pc_fill_doubles(grad, j->wide, j->n, nothing);
+  return nothing;
+}
+
+static void run(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  const int64_t room = PC_ROOM(j->n);
+  double *kept = j->n <= KEPT ? malloc((size_t)(2 * room) * sizeof *kept) : NULL;
+  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept, kept ? kept + room : NULL);
+  free(kept);
+}
+
+static int losses(int64_t m, const job *j) {
+  if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || j->ldgrad < j->n) return PC_EINVAL;
+  for (int64_t i = 0; i < m; i++)
+    if (!(j->temperature[i] > 0 && j->temperature[i] < INFINITY)) return PC_EINVAL;
+  pc_for(m, 1 + GRAIN / (j->n + 1), run, j);
+  return PC_OK;
+}
+
+int PC_FN(standardized_kl_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
+                               int64_t ldteacher, const double *temperature, const double *scale, double *loss) {
+  const job j = {n, 0, student, ldstudent, teacher, ldteacher, temperature, scale, loss, NULL, n};
+  return losses(m, &j);
+}
+
+int PC_FN(standardized_kl_f64)(int64_t m, int64_t n, const double *student, int64_t ldstudent, const double *teacher,
+                               int64_t ldteacher, const double *temperature, const double *scale, double *loss) {
+  const job j = {n, 1, student, ldstudent, teacher, ldteacher, temperature, scale, loss, NULL, n};
+  return losses(m, &j);
+}
+
+int PC_FN(standardized_kl_grad_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
+                                    int64_t ldteacher, const double *temperature, const double *scale, double *loss,
+                                    float *grad, int64_t ldgrad) {
+  const job j = {n, 0, student, ldstudent, teacher, ldteacher, temperature, scale, loss, grad, ldgrad};
+  return losses(m, &j);
+}
+
+int PC_FN(standardized_kl_grad_f64)(int64_t m, int64_t n, const double *student, int64_t ldstudent, const double *teacher,
+                                    int64_t ldteacher, const double *temperature, const double *scale, double *loss,
+                                    double *grad, int64_t ldgrad) {
+  const job j = {n, 1, student, ldstudent, teacher, ldteacher, temperature, scale, loss, grad, ldgrad};
+  return losses(m, &j);
+}
