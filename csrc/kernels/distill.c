@@ -125,8 +125,8 @@ static double cross_entropy(const job *j, const float *s, float max, int64_t lab
   return pc_log_sum(sum, &terms) + ((double)max - (double)s[label]);
 }
 
-/* kept: room for a row's terms, or NULL */
-static double loss_of_row(const job *j, int64_t row, float *kept, float *grad) {
+/* kept: room for a row's terms, or NULL. `ahead`: whether the next row is this thread's. */
+static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, float *grad) {
   const float *s = j->student + row * j->ldstudent, *t = j->teacher + row * j->ldteacher;
   const float max_s = pc_row_max(s, j->n), max_t = pc_row_max(t, j->n);
   const pc_row_kind kind_s = pc_classify_row(max_s), kind_t = pc_classify_row(max_t);
@@ -141,9 +141,9 @@ static double loss_of_row(const job *j, int64_t row, float *kept, float *grad) {
   } else {
     rows r = {.s = s, .t = t, .kept = kept, .grad = grad,
               .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
-    const pc_next next = {s + j->ldstudent, grad ? grad + j->ldgrad : NULL};
+    const pc_next next = {s + ahead * j->ldstudent, grad ? grad + ahead * j->ldgrad : NULL};
     const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, next);
-    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, (pc_next){t + j->ldteacher, kept});
+    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, (pc_next){t + ahead * j->ldteacher, kept});
     const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
     r.rs = vf_set1((float)(1.0 / sum_s));
     r.rt = vf_set1((float)(1.0 / sum_t));
@@ -161,7 +161,8 @@ static double loss_of_row(const job *j, int64_t row, float *kept, float *grad) {
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   float *kept = j->n <= KEPT ? malloc((size_t)j->n * sizeof *kept) : NULL; /* without it they are made twice */
-  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept, j->grad ? j->grad + i * j->ldgrad : NULL);
+  for (int64_t i = begin; i < end; i++)
+    j->loss[i] = loss_of_row(j, i, i + 1 < end, kept, j->grad ? j->grad + i * j->ldgrad : NULL);
   free(kept);
 }
 

@@ -78,23 +78,25 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   const float *x = j->x + begin * j->ldx;
   float *y = j->y + begin * j->ldy;
   for (int64_t i = begin; i < end; i += most) {
-    const pc_next next = {x + most * j->ldx, y + most * j->ldy};
-    softmax_group(j, (int)(end - i < most ? end - i : most), x, y, next);
-    x = next.x;
-    y = next.kept;
+    const int64_t rows = end - i < most ? end - i : most, after = end - i - rows, step = after < most ? after : most;
+    softmax_group(j, (int)rows, x, y, (pc_next){x + step * j->ldx, y + step * j->ldy});
+    x += most * j->ldx;
+    y += most * j->ldy;
   }
 }
 
 static void log_softmax_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const float *x = j->x + begin * j->ldx;
-  for (int64_t i = begin; i < end; i++, x += j->ldx) log_softmax_row(j->n, x, x + j->ldx, j->temperature, j->y + i * j->ldy);
+  for (int64_t i = begin; i < end; i++, x += j->ldx)
+    log_softmax_row(j->n, x, i + 1 < end ? x + j->ldx : x, j->temperature, j->y + i * j->ldy);
 }
 
 static void logsumexp_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const float *x = j->x + begin * j->ldx;
-  for (int64_t i = begin; i < end; i++, x += j->ldx) j->y[i] = logsumexp_row(j->n, x, x + j->ldx, j->temperature);
+  for (int64_t i = begin; i < end; i++, x += j->ldx)
+    j->y[i] = logsumexp_row(j->n, x, i + 1 < end ? x + j->ldx : x, j->temperature);
 }
 
 static int share_rows(void (*rows)(int64_t, int64_t, const void *), int64_t m, const job *j) {

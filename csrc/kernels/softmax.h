@@ -99,7 +99,8 @@ PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
   return e;
 }
 
-/* What is read and written after a row, for the caches. */
+/* What is read and written after a row, for the caches: the row itself where a thread has no other, since asking for what
+ * another thread writes takes it away from there. */
 typedef struct { const float *x; float *kept; } pc_next;
 
 /* The sum of a row's terms; the terms themselves go to `kept`, if given. */
