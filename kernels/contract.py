@@ -7,6 +7,7 @@ an operand has explicit strides, these after its pointer; a test compares the tw
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from .contract_sparse import ENTRIES as SPARSE
@@ -102,6 +103,26 @@ def _distillation(name: str, **entry: Any) -> Kernel:
         sample=getattr(distillation, f"{name}_sample"),
         **{"sizes": ("m", "n"), "edges": LOGITS_EDGES, "shapes": LOGITS_SHAPES} | entry,
     )
+
+
+def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **entry: Any) -> list[Kernel]:
+    """A loss of rows in float64 arithmetic: of float32 and of float64 logits, alone and with its gradient.
+
+    ``given`` stands between the logits and the temperature; ``flops`` are those of an element.
+    """
+    kernels = []
+    for grad, width in itertools.product((False, True), ("f32", "f64")):
+        logits = [In(side, width, "m,n", strides=1) for side in ("student", "teacher")[: 1 + teacher]]
+        outputs = [Out("loss", "f64", "m"), *([Out("grad", width, "m,n", strides=1)] if grad else [])]
+        size = (len(logits) + grad) * DTYPES[width].itemsize
+        kernels.append(_distillation(
+            f"{stem}_{'grad_' if grad else ''}{width}",
+            operands=(*logits, *given, In("temperature", "f64", "m"), In("scale", "f64", "m"), *outputs),
+            flops=lambda m, n, k=0: flops * m * n,
+            bytes=lambda m, n, k=0, size=size: size * m * n,
+            **entry,
+        ))
+    return kernels
 
 
 _ALL = (
@@ -566,79 +587,18 @@ _ALL = (
         flops=lambda m, n: 120 * m * n,
         bytes=lambda m, n: 12 * m * n,
     ),
-    *(
-        _distillation(
-            name,
-            operands=(
-                In("student", name[-3:], "m,n", strides=1),
-                In("teacher", name[-3:], "m,n", strides=1),
-                Scalar("kind", "i32"),
-                Scalar("share", "f64"),
-                In("temperature", "f64", "m"),
-                In("scale", "f64", "m"),
-                Out("loss", "f64", "m"),
-                *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
-            ),
-            flops=lambda m, n: 250 * m * n,
-            bytes=lambda m, n, words=3 if "grad" in name else 2, size=int(name[-2:]) // 8: words * size * m * n,
-        )
-        for name in ("divergence_f32", "divergence_f64", "divergence_grad_f32", "divergence_grad_f64")
-    ),
-    *(
-        _distillation(
-            name,
-            operands=(
-                In("student", name[-3:], "m,n", strides=1),
-                In("teacher", name[-3:], "m,n", strides=1),
-                In("labels", "i64", "m"),
-                Scalar("alpha", "f64"),
-                Scalar("beta", "f64"),
-                In("temperature", "f64", "m"),
-                In("scale", "f64", "m"),
-                Out("loss", "f64", "m"),
-                *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
-            ),
-            flops=lambda m, n: 110 * m * n,
-            bytes=lambda m, n, words=3 if "grad" in name else 2, size=int(name[-2:]) // 8: words * size * m * n,
-        )
-        for name in ("decoupled_kl_f32", "decoupled_kl_f64", "decoupled_kl_grad_f32", "decoupled_kl_grad_f64")
-    ),
-    *(
-        _distillation(
-            name,
-            operands=(
-                In("student", name[-3:], "m,n", strides=1),
-                In("teacher", name[-3:], "m,n", strides=1),
-                In("temperature", "f64", "m"),
-                In("scale", "f64", "m"),
-                Out("loss", "f64", "m"),
-                *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
-            ),
-            flops=lambda m, n: 120 * m * n,
-            bytes=lambda m, n, words=3 if "grad" in name else 2, size=int(name[-2:]) // 8: words * size * m * n,
-        )
-        for name in (
-            "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32", "standardized_kl_grad_f64")
-    ),
-    *(
-        _distillation(
-            name,
-            sizes=("m", "n", "k"),
-            operands=(
-                In("student", name[-3:], "m,n", strides=1),
-                In("probabilities", "f64", "m,k"),
-                In("classes", "i64", "m,k"),
-                In("temperature", "f64", "m"),
-                In("scale", "f64", "m"),
-                Out("loss", "f64", "m"),
-                *((Out("grad", name[-3:], "m,n", strides=1),) if "grad" in name else ()),
-            ),
-            edges=LOGITS_EDGES | {"k": (0, 1, 2, 15, 16, 17, 33)},
-            shapes=tuple((why, sizes | {"k": 50}) for why, sizes in LOGITS_SHAPES),
-            flops=lambda m, n, k: 45 * m * n,
-            bytes=lambda m, n, k, words=2 if "grad" in name else 1, size=int(name[-2:]) // 8: words * size * m * n,
-        )
-        for name in ("top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64")
+    *_row_loss("divergence", Scalar("kind", "i32"), Scalar("share", "f64"), flops=250),
+    *_row_loss("decoupled_kl", In("labels", "i64", "m"), Scalar("alpha", "f64"), Scalar("beta", "f64"), flops=110),
+    *_row_loss("standardized_kl", flops=120),
+    *_row_loss(
+        "top_k_kl",
+        In("probabilities", "f64", "m,k"),
+        In("classes", "i64", "m,k"),
+        teacher=False,
+        flops=45,
+        sizes=("m", "n", "k"),
+        edges=LOGITS_EDGES | {"k": (0, 1, 2, 15, 16, 17, 33)},
+        shapes=tuple((why, sizes | {"k": 50}) for why, sizes in LOGITS_SHAPES),
     ),
     *(
         _distillation(

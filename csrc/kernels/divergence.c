@@ -17,10 +17,7 @@
 
 #define PC_LEAST_SHARE 0x1p-100 /* far below it e^-|d| is no float */
 
-enum {
-  GRAIN = 1 << 11, /* elements that pay for waking a thread */
-  KEPT = 1 << 18   /* longest row whose terms are kept, 4 MB a thread */
-};
+enum { GRAIN = 1 << 11 }; /* elements that pay for waking a thread */
 
 typedef struct {
   int64_t n;
@@ -238,7 +235,7 @@ static double sum_of_probabilities(const row *r) {
 
 static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_t) {
   const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]);
-  void *grad = j->grad ? (void *)(uintptr_t)pc_element(j->grad, j->wide, i * j->ldgrad) : NULL;
+  void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
   const int given = is_given(j->kind), reverse = j->kind == PC_REVERSE_SKEW_KL;
   row r = {.n = j->n, .wide = j->wide, .share_p = reverse ? 1.0 - j->share : j->share,
            .share_q = reverse ? j->share : 1.0 - j->share, .inverse_t = inverse_t, .step = scale * inverse_t, .grad = grad,
@@ -272,7 +269,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t room = PC_ROOM(j->n);
-  double *kept = j->n <= KEPT ? malloc((size_t)(2 * room) * sizeof *kept) : NULL;
+  double *kept = j->n <= PC_KEPT ? malloc((size_t)(2 * room) * sizeof *kept) : NULL;
   for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept, kept ? kept + room : NULL);
   free(kept);
 }
@@ -281,8 +278,7 @@ static int losses(int64_t m, const job *j) {
   if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || j->ldgrad < j->n) return PC_EINVAL;
   if (j->kind < PC_FORWARD_KL || j->kind > PC_SQUARED_LOGITS) return PC_EINVAL;
   if (mixes(j->kind) && !(j->share >= PC_LEAST_SHARE && j->share < 1.0)) return PC_EINVAL;
-  for (int64_t i = 0; i < m; i++)
-    if (!(j->temperature[i] > 0 && j->temperature[i] < INFINITY)) return PC_EINVAL;
+  if (!pc_are_temperatures(m, j->temperature)) return PC_EINVAL;
   pc_for(m, 1 + GRAIN / (j->n + 1), run, j);
   return PC_OK;
 }

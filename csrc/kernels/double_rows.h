@@ -12,6 +12,18 @@ static inline const void *pc_element(const void *rows, int wide, int64_t i) {
   return wide ? (const void *)((const double *)rows + i) : (const void *)((const float *)rows + i);
 }
 
+/* Where results are written, or NULL if they are not wanted. */
+static inline void *pc_result_row(void *rows, int wide, int64_t i) {
+  if (!rows) return NULL;
+  return wide ? (void *)((double *)rows + i) : (void *)((float *)rows + i);
+}
+
+static inline int pc_are_temperatures(int64_t m, const double *t) {
+  for (int64_t i = 0; i < m; i++)
+    if (!(t[i] > 0 && t[i] < INFINITY)) return 0;
+  return 1;
+}
+
 /* Sixteen elements; past the end of the row, which may be before them, `rest`. */
 PC_INLINE vd16 pc_load_doubles(const void *x, int wide, int64_t i, int64_t n, double rest) {
   const int64_t left = n - i;
@@ -101,6 +113,9 @@ PC_INLINE void pc_probabilities(int count, const double *kept, const vd16 *x, do
   }
   PC_OF_EACH(count) p[c] = vd_mul(p[c], vd_set1(inverse_sum));
 }
+
+/* The longest row whose terms are kept, 2 MB of doubles; of others they are made anew, which gives the same bits. */
+#define PC_KEPT (1 << 18)
 
 /* The sum of a row's terms by the lane rule, that of the element at `hole` 0; the terms themselves go to `kept`, if given:
  * PC_ROOM(n) of them. */

@@ -70,8 +70,7 @@ static void logsumexp_rows(int64_t begin, int64_t end, const void *context) {
 
 static int share_rows(void (*rows)(int64_t, int64_t, const void *), int64_t m, const job *j) {
   if (m < 0 || j->n < 0 || j->ldx < j->n || j->ldy < j->width) return PC_EINVAL;
-  for (int64_t i = 0; i < m; i++)
-    if (!(j->temperature[i] > 0 && j->temperature[i] < INFINITY)) return PC_EINVAL;
+  if (!pc_are_temperatures(m, j->temperature)) return PC_EINVAL;
   pc_for(m, 1 + GRAIN / (j->n + 1), rows, j);
   return PC_OK;
 }

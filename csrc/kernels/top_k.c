@@ -13,8 +13,7 @@
 
 enum {
   GRAIN = 1 << 12, /* elements that pay for waking a thread */
-  KEPT = 1 << 18,  /* longest row whose terms are kept, 2 MB a thread */
-  BLOCK = 1024     /* else they are made anew, so many at a time */
+  BLOCK = 1024     /* terms that are made anew at a time, where a row is too long to keep them */
 };
 
 typedef struct {
@@ -139,7 +138,7 @@ static double loss_of_finite(row *r, double scale, void *grad) {
 }
 
 static double loss_of_row(const job *j, int64_t i, double *kept) {
-  void *grad = j->grad ? (void *)(uintptr_t)pc_element(j->grad, j->wide, i * j->ldgrad) : NULL;
+  void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
   row r = {.n = j->n, .k = j->k, .wide = j->wide, .x = pc_element(j->student, j->wide, i * j->ldstudent),
            .p = j->probabilities + i * j->k, .classes = j->classes + i * j->k,
            .inverse_t = pc_inverse_of(j->temperature[i]), .kept = kept};
@@ -155,15 +154,14 @@ static double loss_of_row(const job *j, int64_t i, double *kept) {
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  double *kept = j->n <= KEPT ? malloc((size_t)PC_ROOM(j->n) * sizeof *kept) : NULL;
+  double *kept = j->n <= PC_KEPT ? malloc((size_t)PC_ROOM(j->n) * sizeof *kept) : NULL;
   for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept);
   free(kept);
 }
 
 static int losses(int64_t m, const job *j) {
   if (m < 0 || j->n < 0 || j->k < 0 || j->ldstudent < j->n || j->ldgrad < j->n) return PC_EINVAL;
-  for (int64_t i = 0; i < m; i++)
-    if (!(j->temperature[i] > 0 && j->temperature[i] < INFINITY)) return PC_EINVAL;
+  if (!pc_are_temperatures(m, j->temperature)) return PC_EINVAL;
   for (int64_t i = 0; i < m * j->k; i++)
     if (j->classes[i] < 0 || j->classes[i] >= j->n) return PC_EINVAL;
   pc_for(m, 1 + GRAIN / (j->n + 1), run, j);
