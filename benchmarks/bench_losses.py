@@ -11,7 +11,7 @@ from bench_layers import Layer, Make
 from pycomp import distillation
 from pycomp.kernels.contract import LOGITS_SHAPES
 
-TEMPERATURE, BETA, TOP = 2.0, 0.5, 64
+TEMPERATURE, BETA, GAMMA, TOP = 2.0, 0.5, 1.5, 64
 
 
 class Loss(Layer):
@@ -44,6 +44,10 @@ def with_labels(teacher: np.ndarray) -> Given:
     return teacher, np.random.default_rng(1).integers(0, teacher.shape[1], len(teacher))
 
 
+def two_teachers(teacher: np.ndarray) -> Given:
+    return teacher, teacher[::-1].copy()
+
+
 def top_classes(teacher: np.ndarray) -> Given:
     classes = np.argsort(-teacher, axis=1)[:, :TOP].copy()
     return np.take_along_axis(distillation.softmax(teacher, temperature=TEMPERATURE), classes, axis=1), classes
@@ -52,7 +56,8 @@ def top_classes(teacher: np.ndarray) -> Given:
 def ours(name: str, pick: Pick, **options: Any) -> Make:
     def make(student: np.ndarray, teacher: np.ndarray) -> Callable[[], object]:
         loss, given = getattr(distillation, name), pick(teacher)
-        return lambda: loss(student, *given, temperature=TEMPERATURE, return_grad=True, **options)
+        operands = (given,) if pick is two_teachers else given
+        return lambda: loss(student, *operands, temperature=TEMPERATURE, return_grad=True, **options)
 
     return make
 
@@ -129,6 +134,24 @@ def standardized(s: Any, t: Any) -> Any:
     return by_logarithms(forward_kl)(z(s), z(t))
 
 
+def normalized(s: Any, t: Any, labels: Any) -> Any:
+    """As its authors' code has it: the other classes are taken out of the rows."""
+    import torch
+    from torch.nn.functional import log_softmax, softmax
+
+    others = torch.ones_like(s, dtype=torch.bool).scatter_(1, labels[:, None], False)
+    hard = softmax(t, 1).gather(1, labels[:, None]) * log_softmax(s, 1).gather(1, labels[:, None])
+    log_p, log_q = (log_softmax(x[others].reshape(len(x), -1) / TEMPERATURE, 1) for x in (t, s))
+    return -hard.mean() - GAMMA * mean(log_p.exp() * log_q)
+
+
+def ensemble(s: Any, *teachers: Any) -> Any:
+    from torch.nn.functional import log_softmax, softmax
+
+    p = sum(softmax(t / TEMPERATURE, 1) for t in teachers) / len(teachers)
+    return mean(p * (p.log() - log_softmax(s / TEMPERATURE, 1)))
+
+
 def top_k(s: Any, p: Any, classes: Any) -> Any:
     from torch.nn.functional import log_softmax
 
@@ -157,6 +180,8 @@ LOSSES = {
         ("total_variation_loss", by_logarithms(total_variation), teacher_alone, {}),
         ("dkd_loss", decoupled, with_labels, {}),
         ("standardized_kd_loss", standardized, teacher_alone, {}),
+        ("nkd_loss", normalized, with_labels, {"gamma": GAMMA}),
+        ("ensemble_kd_loss", ensemble, two_teachers, {}),
         ("top_k_kd_loss", top_k, top_classes, {}),
         ("dist_loss", relations, teacher_alone, {}),
     )
