@@ -112,7 +112,7 @@ static double divergence(int64_t n, const rows *of) {
 /* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, double scale, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
-  const double sum = pc_sum_terms(j->n, s, &terms, NULL, (pc_next){s, NULL});
+  const double sum = pc_sum_terms(j->n, s, &terms, NULL, s);
   if (grad) {
     const double step = scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum));
@@ -141,9 +141,8 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
   } else {
     rows r = {.s = s, .t = t, .kept = kept, .grad = grad,
               .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
-    const pc_next next = {s + ahead * j->ldstudent, grad ? grad + ahead * j->ldgrad : NULL};
-    const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, next);
-    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, (pc_next){t + ahead * j->ldteacher, kept});
+    const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, s + ahead * j->ldstudent);
+    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, t + ahead * j->ldteacher);
     const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
     r.rs = vf_set1((float)(1.0 / sum_s));
     r.rt = vf_set1((float)(1.0 / sum_t));

@@ -28,7 +28,7 @@ static void log_softmax_row(int64_t n, const float *x, const float *next, double
     return;
   }
   const pc_terms terms = pc_terms_of(max, temperature);
-  const double sum = pc_sum_terms(n, x, &terms, NULL, (pc_next){next, NULL});
+  const double sum = pc_sum_terms(n, x, &terms, NULL, next);
   const vd16 log_sum = vd_set1(-pc_log_sum(sum, &terms)), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
   for (int64_t i = 0; i < n; i += LANES) {
     const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), top);
@@ -41,19 +41,18 @@ static float logsumexp_row(int64_t n, const float *x, const float *next, double 
   const pc_row_kind kind = pc_classify_row(max);
   if (kind != PC_ROW_FINITE) return kind == PC_ROW_EMPTY ? -INFINITY : NAN;
   const pc_terms terms = pc_terms_of(max, temperature);
-  return (float)(max / temperature + pc_log_sum(pc_sum_terms(n, x, &terms, NULL, (pc_next){next, NULL}), &terms));
+  return (float)(max / temperature + pc_log_sum(pc_sum_terms(n, x, &terms, NULL, next), &terms));
 }
 
 /* Rows in groups, a step at a time: so the steps of short rows overlap. */
-static void softmax_group(const job *j, int rows, const float *x, float *y, pc_next next) {
+static void softmax_group(const job *j, int rows, const float *x, float *y, const float *next) {
   float max[GROUP];
   for (int r = 0; r < rows; r++) max[r] = pc_row_max(x + r * j->ldx, j->n);
   double sum[GROUP];
   for (int r = 0; r < rows; r++) {
     if (pc_classify_row(max[r]) != PC_ROW_FINITE) continue;
     const pc_terms terms = pc_terms_of(max[r], j->temperature);
-    const pc_next then = {next.x + r * j->ldx, next.kept + r * j->ldy};
-    sum[r] = pc_sum_terms(j->n, x + r * j->ldx, &terms, y + r * j->ldy, then);
+    sum[r] = pc_sum_terms(j->n, x + r * j->ldx, &terms, y + r * j->ldy, next + r * j->ldx);
   }
   for (int r = 0; r < rows; r++) {
     float *to = y + r * j->ldy;
@@ -79,7 +78,7 @@ static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   float *y = j->y + begin * j->ldy;
   for (int64_t i = begin; i < end; i += most) {
     const int64_t rows = end - i < most ? end - i : most, after = end - i - rows, step = after < most ? after : most;
-    softmax_group(j, (int)rows, x, y, (pc_next){x + step * j->ldx, y + step * j->ldy});
+    softmax_group(j, (int)rows, x, y, x + step * j->ldx);
     x += most * j->ldx;
     y += most * j->ldy;
   }

@@ -99,12 +99,9 @@ PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
   return e;
 }
 
-/* What is read and written after a row, for the caches: the row itself where a thread has no other, since asking for what
- * another thread writes takes it away from there. */
-typedef struct { const float *x; float *kept; } pc_next;
-
-/* The sum of a row's terms; the terms themselves go to `kept`, if given. */
-static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *kept, pc_next next) {
+/* The sum of a row's terms; the terms themselves go to `kept`, if given. `next`: the row that this thread reads next, for
+ * the caches; x where there is none. */
+static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *kept, const float *next) {
   enum { PART = PC_TOGETHER * LANES };
   const pc_terms t = *terms;
   vd16 lanes = vd_zero();
@@ -114,14 +111,11 @@ static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *ter
     if (left >= PART) {
       PC_OF_EACH(PC_TOGETHER) {
         e[c] = vf_load(x + i + c * LANES);
-        __builtin_prefetch(next.x + i + c * LANES);
+        __builtin_prefetch(next + i + c * LANES);
       }
       pc_term_each(PC_TOGETHER, e, &t, e);
       if (kept)
-        PC_OF_EACH(PC_TOGETHER) {
-          vf_store(kept + i + c * LANES, e[c]);
-          __builtin_prefetch(next.kept + i + c * LANES, 1);
-        }
+        PC_OF_EACH(PC_TOGETHER) vf_store(kept + i + c * LANES, e[c]);
     } else { /* what is missing adds nothing */
       PC_OF_EACH(PC_TOGETHER) e[c] = pc_load_row(x + i + c * LANES, left - c * LANES);
       pc_term_each(PC_TOGETHER, e, &t, e);
