@@ -8,6 +8,7 @@ an operand has explicit strides, these after its pointer; a test compares the tw
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 from .contract_sparse import ENTRIES as SPARSE
@@ -69,6 +70,7 @@ LOGITS_EDGES = {
     "m": (0, 1, 2, 3, 9, 17),
     "n": (0, 1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 100, 1023, 1024, 1025, 1040, 2100),
 }
+LOGITS = "as the logits"
 DISTILLATION_OPERANDS = (
     In("student", "f32", "m,n", strides=1),
     In("teacher", "f32", "m,n", strides=1),
@@ -108,18 +110,20 @@ def _distillation(name: str, **entry: Any) -> Kernel:
 def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **entry: Any) -> list[Kernel]:
     """A loss of rows in float64 arithmetic: of float32 and of float64 logits, alone and with its gradient.
 
-    ``given`` stands between the logits and the temperature; ``flops`` are those of an element.
+    ``given`` stands between the logits and the temperature, of dtype LOGITS where it has theirs; ``flops`` are those of
+    an element.
     """
     kernels = []
     for grad, width in itertools.product((False, True), ("f32", "f64")):
         logits = [In(side, width, "m,n", strides=1) for side in ("student", "teacher")[: 1 + teacher]]
+        between = [replace(o, dtype=width) if o.dtype == LOGITS else o for o in given]
         outputs = [Out("loss", "f64", "m"), *([Out("grad", width, "m,n", strides=1)] if grad else [])]
         size = (len(logits) + grad) * DTYPES[width].itemsize
         kernels.append(_distillation(
             f"{stem}_{'grad_' if grad else ''}{width}",
-            operands=(*logits, *given, In("temperature", "f64", "m"), In("scale", "f64", "m"), *outputs),
-            flops=lambda m, n, k=0: flops * m * n,
-            bytes=lambda m, n, k=0, size=size: size * m * n,
+            operands=(*logits, *between, In("temperature", "f64", "m"), In("scale", "f64", "m"), *outputs),
+            flops=lambda m, n, k=0, e=0: flops * m * n,
+            bytes=lambda m, n, k=0, e=0, size=size, word=DTYPES[width].itemsize: (size + e * word) * m * n,
             **entry,
         ))
     return kernels
@@ -590,6 +594,16 @@ _ALL = (
     *_row_loss("divergence", Scalar("kind", "i32"), Scalar("share", "f64"), flops=250),
     *_row_loss("decoupled_kl", In("labels", "i64", "m"), Scalar("alpha", "f64"), Scalar("beta", "f64"), flops=110),
     *_row_loss("standardized_kl", flops=120),
+    *_row_loss(
+        "ensemble_kl",
+        In("teachers", LOGITS, "m,e,n"),
+        In("shares", "f64", "e"),
+        teacher=False,
+        flops=240,
+        sizes=("m", "n", "e"),
+        edges=LOGITS_EDGES | {"e": (1, 2, 3, 5)},
+        shapes=tuple((why, sizes | {"e": 2}) for why, sizes in LOGITS_SHAPES),
+    ),
     *_row_loss(
         "top_k_kl",
         In("probabilities", "f64", "m,k"),

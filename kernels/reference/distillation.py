@@ -476,6 +476,60 @@ standardized_kl_grad_f32_sample = standardized_kl_f32_sample
 standardized_kl_grad_f64_sample = standardized_kl_f64_sample
 
 
+def ensemble_kl_f64(student, teachers, shares, temperature, scale, loss):
+    """loss[i] = scale[i]·KL(p || softmax(student[i]/T[i])), p = Σ_k shares[k]·softmax(teachers[i, k]/T[i])."""
+    ensemble_kl_grad_f64(student, teachers, shares, temperature, scale, loss, np.empty(student.shape))
+
+
+def ensemble_kl_grad_f64(student, teachers, shares, temperature, scale, loss, grad):
+    """The loss, and grad = scale·(q - p)/T."""
+    student, teachers, t = student.astype(np.float64), teachers.astype(np.float64), temperature[:, None]
+    each = [teachers[:, k] for k in range(len(shares))]
+    with np.errstate(all="ignore"):
+        p = sum(share * np.exp(log_probabilities(x, t)) for share, x in zip(shares, each, strict=True))
+        values, slopes = of_given(GIVEN_KL, student, p, t)
+        loss[...], grad[...] = scale * values, scale[:, None] * slopes
+    unknown, empty = states(student)
+    unknown |= ~empty & np.any([(~(x < np.inf)).any(axis=1) | (x == -np.inf).all(axis=1) for x in each], axis=0)
+    loss[unknown], grad[unknown] = np.nan, np.nan
+    nothing = (scale == 0) | empty
+    loss[nothing], grad[nothing] = 0.0, 0.0
+
+
+def ensemble_kl_f64_bound(student, teachers, shares, temperature, scale, loss):
+    return divergence_f64_bound(student, None, GIVEN_KL, 0.0, temperature, scale, loss)
+
+
+def ensemble_kl_grad_f64_bound(student, teachers, shares, temperature, scale, loss, grad):
+    return divergence_grad_f64_bound(student, None, GIVEN_KL, 0.0, temperature, scale, loss, grad)
+
+
+def ensemble_kl_grad_f32_bound(*operands):
+    of_loss, of_grad = ensemble_kl_grad_f64_bound(*operands)
+    return of_loss, of_grad + ulp(operands[-1])
+
+
+def ensemble_kl_f64_sample(rng, m, n, e):
+    """At least one teacher."""
+    e = max(e, 1)
+    student, teacher, _, _, temperature, scale = divergence_f64_sample(rng, m, n)
+    others = [np.where(rng.random((m, 1)) < 0.5, student, logits(rng, m, n)) for _ in range(e - 1)]
+    shares = rng.choice([0.0, 1.0, 3.0], e, p=[0.1, 0.5, 0.4])
+    shares[0] = 1.0
+    return student, np.stack([teacher, *others], axis=1), shares / shares.sum(), temperature, scale
+
+
+def ensemble_kl_f32_sample(rng, m, n, e):
+    student, teachers, *rest = ensemble_kl_f64_sample(rng, m, n, e)
+    with np.errstate(over="ignore"):
+        return student.astype(np.float32), teachers.astype(np.float32), *rest
+
+
+ensemble_kl_f32, ensemble_kl_grad_f32 = ensemble_kl_f64, ensemble_kl_grad_f64
+ensemble_kl_f32_bound = ensemble_kl_f64_bound
+ensemble_kl_grad_f32_sample, ensemble_kl_grad_f64_sample = ensemble_kl_f32_sample, ensemble_kl_f64_sample
+
+
 def top_k_kl_f64(student, probabilities, classes, temperature, scale, loss):
     """loss[i] = scale[i]·(Σ_j p_j log(p_j/q_j) + r log(r/R)), r and R what the known p and q leave of 1."""
     top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss, np.empty(student.shape))

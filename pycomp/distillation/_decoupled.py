@@ -27,6 +27,8 @@ from ._rows import (
     temperatures,
 )
 
+MOST_TEACHERS = 64
+"""Of the kernel."""
 COLUMNS = 1 << 16
 """Probabilities whose correlations are taken at a time: half a megabyte an array."""
 
@@ -80,7 +82,7 @@ def dkd_loss(
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
     known = np.where(of.kept, as_labels(labels, of.shape), 0)
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("decoupled_kl", of, others, lambda part: (known[part], alpha, beta), t,
+    losses, grad = by_kernel("decoupled_kl", of, [others], lambda part: (known[part], alpha, beta), t,
                              of.scale(t, scale_by_t2), check_finite=check_finite, return_grad=return_grad)
     return finished(losses, grad, of, student, reduction)
 
@@ -180,7 +182,7 @@ def standardized_kd_loss(
     others = alike(student, teacher, "teacher")
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("standardized_kl", of, others, lambda part: (), t, of.scale(t, scale_by_t2),
+    losses, grad = by_kernel("standardized_kl", of, [others], lambda part: (), t, of.scale(t, scale_by_t2),
                              check_finite=check_finite, return_grad=return_grad)
     return finished(losses, grad, of, student, reduction)
 
@@ -198,6 +200,7 @@ def ensemble_kd_loss(
     Parameters
     ----------
     teachers : sequence of arrays, each of the shape of ``student``
+        At most 64.
     teacher_weights : sequence of numbers, optional
         w, at least 0, brought to the sum 1; equal by default.
     {shared}
@@ -228,26 +231,15 @@ def ensemble_kd_loss(
         not_negative(w, f"teacher_weights[{i}]") for i, w in enumerate(teacher_weights)]
     if len(shares) != len(given) or not sum(shares) > 0:
         raise ValueError(f"teacher_weights is {teacher_weights}, expected {len(given)} numbers, not all 0")
-    shares = [w / sum(shares) for w in shares]
-    flat = [t.reshape(-1, t.shape[-1]) if t.size else t for t in given]
-
-    def rows_of(rows: Any) -> tuple[Doubles, ...]:
-        return tuple(t[rows].astype(np.float64) for t in flat)
-
-    def loss(
-        s: Doubles, ts: tuple[Doubles, ...], temperature: Doubles, no_labels: Labels | None
-    ) -> tuple[Doubles, Doubles]:
-        p = np.zeros_like(s)
-        for share, t in zip(shares, ts, strict=True):
-            of_one = softmax(t, temperature)
-            of_one *= share
-            p += of_one
-        value, grad = apart(Distance.GIVEN_KL, s, p, temperature)
-        return np.where(value == -np.inf, np.nan, value), grad  # a teacher that is masked altogether, or not finite
-
-    return reduced(loss, student, None, temperature=temperature, mask=mask, weights=weights, reduction=reduction,
-                   scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad,
-                   teacher_rows=rows_of)
+    if len(given) > MOST_TEACHERS:
+        raise ValueError(f"teachers holds {len(given)}, expected at most {MOST_TEACHERS}")
+    of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
+    share = np.array(shares) / sum(shares)
+    t = temperatures(temperature, of.shape)
+    losses, grad = by_kernel("ensemble_kl", of, [alike(student, other, "teacher") for other in given],
+                             lambda part: (share,), t, of.scale(t, scale_by_t2), check_finite=check_finite,
+                             return_grad=return_grad, stacked=True)
+    return finished(losses, grad, of, student, reduction)
 
 
 @documented
@@ -307,7 +299,7 @@ def top_k_kd_loss(
             raise ValueError("probabilities has a negative or NaN entry, or a row of sum above 1")
         p /= np.maximum(sums, 1.0)[:, None]
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("top_k_kl", of, None, lambda part: (p[part], at[part]), t, of.scale(t, scale_by_t2),
+    losses, grad = by_kernel("top_k_kl", of, [], lambda part: (p[part], at[part]), t, of.scale(t, scale_by_t2),
                              check_finite=check_finite, return_grad=return_grad)
     return finished(losses, grad, of, student, reduction)
 

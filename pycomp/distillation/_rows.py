@@ -6,7 +6,7 @@ A loss is a kernel's, or a function of a chunk of rows in float64; what is aroun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -201,25 +201,27 @@ def finished(losses: Doubles, grad: NDArray[Any] | None, of: Rows, student: NDAr
 
 
 def by_kernel(
-    name: str, of: Rows, others: NDArray[Any] | None, operands: Callable[[slice], tuple[Any, ...]],
-    temperature: Doubles, scale: Doubles, *, check_finite: bool, return_grad: bool,
+    name: str, of: Rows, others: Sequence[NDArray[Any]], operands: Callable[[slice], tuple[Any, ...]],
+    temperature: Doubles, scale: Doubles, *, check_finite: bool, return_grad: bool, stacked: bool = False,
 ) -> tuple[Doubles, NDArray[Any] | None]:
     """A loss of the kernels ``name``, of all rows, and its gradient if asked for.
 
-    ``others`` are the teacher's rows, of the student's shape, if the kernel takes them; ``operands`` gives what stands
-    between these and the temperature, of some rows.
+    ``others`` are what the kernel takes of the student's shape: a teacher's rows, or nothing, or several teachers'
+    (``stacked``); ``operands`` gives what stands between these and the temperature, of some rows.
     """
-    sides = (of.logits,) if others is None else (of.logits, others)
+    sides = (of.logits, *others)
     count, classes = of.logits.shape
     losses, dtype = np.zeros(count), of.logits.dtype
     grad = fresh(of.logits.shape, dtype) if return_grad else None
     same = dtype in (np.float32, np.float64) and all(side.dtype == dtype for side in sides)
     width = "f32" if same and dtype == FLOAT32 else "f64"
     kernel = getattr(dispatch, f"{name}_{width}" if grad is None else f"{name}_grad_{width}")
-    step = max(count if same else CHUNK // max(classes, 1), 1)
+    step = max(count if same and not stacked else CHUNK // max(classes, 1), 1)
     for first in range(0, count, step):
         part = slice(first, first + step)
         given = [rows(a[part] if same else a[part].astype(np.float64)) for a in sides]
+        if stacked:
+            given[1:] = [np.stack(given[1:], axis=1)]
         outputs = [losses[part]]
         if grad is not None:
             outputs.append(grad[part] if same else np.empty(given[0].shape))
@@ -242,7 +244,7 @@ def measured(
     others = alike(student, teacher, name)
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("divergence", of, others, lambda part: (distance, share), t,
+    losses, grad = by_kernel("divergence", of, [others], lambda part: (distance, share), t,
                              of.scale(t, scale_by_t2) * factor, check_finite=check_finite, return_grad=return_grad)
     if distance is Distance.CROSS_ENTROPY and (losses == -np.inf).any():
         _refuse(others[np.flatnonzero(losses == -np.inf)[0]].astype(np.float64))

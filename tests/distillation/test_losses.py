@@ -373,12 +373,16 @@ def same_in_c_and_numba(kernel, s, *operands):
     assert (results[0][1] == results[1][1]).all()
 
 
-@pytest.mark.parametrize("kind", [*Distance, "decoupled_kl", "top_k_kl"])
+@pytest.mark.parametrize("kind", [*Distance, "decoupled_kl", "standardized_kl", "ensemble_kl", "top_k_kl"])
 def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits(kind):
     rng = np.random.default_rng(262145)
     s, t = 3 * rng.standard_normal((1, 262145), np.float32), 3 * rng.standard_normal((1, 262145), np.float32)
     if kind == "decoupled_kl":
         same_in_c_and_numba("decoupled_kl_grad_f32", s, t, np.array([70001]), 1.0, 8.0)
+    elif kind == "standardized_kl":
+        same_in_c_and_numba("standardized_kl_grad_f32", s, t)
+    elif kind == "ensemble_kl":
+        same_in_c_and_numba("ensemble_kl_grad_f32", s, np.stack([t, t[:, ::-1]], axis=1), np.array([0.25, 0.75]))
     elif kind == "top_k_kl":
         classes = rng.permutation(262145)[None, :100]
         same_in_c_and_numba("top_k_kl_grad_f32", s, np.full((1, 100), 0.009), classes)
@@ -450,6 +454,7 @@ S = np.zeros((2, 3), np.float32)
     (lambda: d.dkd_loss(S, S, [0, 1], alpha=-1), ValueError, "alpha is -1"),
     (lambda: d.nkd_loss(S, S, [0, 1], gamma=np.nan), ValueError, "gamma is nan"),
     (lambda: d.ensemble_kd_loss(S, []), ValueError, "teachers is empty"),
+    (lambda: d.ensemble_kd_loss(S, [S] * 65), ValueError, "teachers holds 65, expected at most 64"),
     (lambda: d.ensemble_kd_loss(S, [S, S[:1]]), ValueError, r"teachers\[1\] has \(1, 3\)"),
     (lambda: d.ensemble_kd_loss(S, [S], teacher_weights=[0]), ValueError, "teacher_weights is"),
     (lambda: d.top_k_kd_loss(S, S[:, :2], [[0, 3], [0, 1]]), ValueError, "indices holds 3, expected 0 to 2"),

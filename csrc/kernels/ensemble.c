@@ -1,0 +1,143 @@
+/* KL of each row to the mean of several teachers (You et al., 2017), and its gradient: with p = sum over k of share_k
+ * softmax(teacher_k/T) and q = softmax(student/T),
+ *   loss = KL(p || q),   T d loss/d s = q - p.
+ * KL by terms of second order (kl.h), in double; sums follow the lane rule; p is the chain p = fma(term_k, share_k/sum_k, p),
+ * k ascending from 0. The teachers' terms are made twice: p is stored nowhere. Threads share rows. Limit: the double units,
+ * 140 operations an element and 50 for each teacher. */
+#include <stdlib.h>
+
+#include "double_rows.h"
+#include "kl.h"
+#include "table.h"
+
+enum {
+  GRAIN = 1 << 11, /* elements that pay for waking a thread */
+  TEACHERS = 64    /* at most */
+};
+
+typedef struct {
+  int64_t n, e;
+  int wide; /* doubles, not floats */
+  const void *student;
+  int64_t ldstudent;
+  const void *teachers; /* [m,e,n] */
+  const double *shares, *temperature, *scale;
+  double *loss;
+  void *grad; /* NULL: the loss alone */
+  int64_t ldgrad;
+} job;
+
+typedef struct {
+  const void *x;
+  double max, weight; /* share/sum of terms */
+} teacher;
+
+#define TOGETHER PC_DOUBLES_TOGETHER
+
+/* Sixteen elements of p, some times over. */
+PC_INLINE void mean_of(const job *j, const teacher *teachers, double inverse_t, int64_t i, vd16 *p) {
+  PC_OF_EACH(TOGETHER) p[c] = vd_zero();
+  for (int64_t k = 0; k < j->e; k++) {
+    const teacher t = teachers[k];
+    vd16 e[TOGETHER];
+    PC_OF_EACH(TOGETHER) e[c] = pc_load_doubles(t.x, j->wide, i + c * LANES, j->n, -INFINITY);
+    pc_terms_of_doubles(TOGETHER, e, t.max, inverse_t, e);
+    PC_OF_EACH(TOGETHER) p[c] = vd_fma(e[c], vd_set1(t.weight), p[c]);
+  }
+}
+
+static double kl_of(const job *j, const void *s, double max, double sum, const teacher *teachers, double inverse_t,
+                    const double *kept, double step, void *grad) {
+  const double log_sum = pc_log(sum), inverse_sum = 1.0 / sum;
+  vd16 total = vd_zero();
+  for (int64_t i = 0; i < j->n; i += TOGETHER * LANES) {
+    vd16 x[TOGETHER], p[TOGETHER], q[TOGETHER], w[TOGETHER], d[TOGETHER], kl[TOGETHER];
+    pc_logarithm l[TOGETHER];
+    PC_OF_EACH(TOGETHER) x[c] = pc_load_doubles(s, j->wide, i + c * LANES, j->n, -INFINITY);
+    pc_probabilities(TOGETHER, kept ? kept + i : NULL, x, max, inverse_t, inverse_sum, q);
+    mean_of(j, teachers, inverse_t, i, p);
+    PC_OF_EACH(TOGETHER) w[c] = vd_max(p[c], vd_set1(PC_LEAST_LOGARITHM));
+    vd_log_each(TOGETHER, w, l);
+    PC_OF_EACH(TOGETHER) d[c] = vd_add(l[c].log, vd_fma(vd_sub(x[c], vd_set1(max)), vd_set1(-inverse_t), vd_set1(log_sum)));
+    pc_kl_each(TOGETHER, p, q, d, kl);
+    PC_OF_EACH(TOGETHER) total = vd_add(total, kl[c]);
+    if (grad)
+      PC_OF_EACH(TOGETHER)
+        pc_store_doubles(grad, j->wide, i + c * LANES, j->n, vd_mul(vd_sub(q[c], p[c]), vd_set1(step)));
+  }
+  return vd_fold_add(total);
+}
+
+/* The worst of the teachers: NaN for one that has NaN or +inf, or is -inf alone and has no softmax. */
+static int begin_teachers(const job *j, int64_t row, double inverse_t, teacher *to) {
+  for (int64_t k = 0; k < j->e; k++) {
+    const void *x = pc_element(j->teachers, j->wide, (row * j->e + k) * j->n);
+    const double max = pc_max_of_doubles(x, j->wide, j->n);
+    if (!(max > -INFINITY)) return 0;
+    to[k] = (teacher){x, max, j->shares[k] / pc_sum_doubles(x, j->wide, j->n, PC_NO_HOLE, max, inverse_t, NULL)};
+  }
+  return 1;
+}
+
+static double loss_of_row(const job *j, int64_t i, double *kept) {
+  const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]);
+  const void *s = pc_element(j->student, j->wide, i * j->ldstudent);
+  void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
+  double nothing = 0.0;
+  if (scale != 0.0) {
+    const double max = pc_max_of_doubles(s, j->wide, j->n);
+    teacher teachers[TEACHERS];
+    if (isnan(max)) {
+      nothing = NAN;
+    } else if (max > -INFINITY) {
+      if (begin_teachers(j, i, inverse_t, teachers)) {
+        const double sum = pc_sum_doubles(s, j->wide, j->n, PC_NO_HOLE, max, inverse_t, kept);
+        const double kl = kl_of(j, s, max, sum, teachers, inverse_t, kept, scale * inverse_t, grad);
+        return scale * (kl < 0.0 ? 0.0 : kl); /* NaN stays */
+      }
+      nothing = NAN;
+    }
+  }
+  if (grad) pc_fill_doubles(grad, j->wide, j->n, nothing);
+  return nothing;
+}
+
+static void run(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  double *kept = j->n <= PC_KEPT ? malloc((size_t)PC_ROOM(j->n) * sizeof *kept) : NULL;
+  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept);
+  free(kept);
+}
+
+static int losses(int64_t m, const job *j) {
+  if (m < 0 || j->n < 0 || j->e < 1 || j->e > TEACHERS || j->ldstudent < j->n || j->ldgrad < j->n) return PC_EINVAL;
+  if (!pc_are_temperatures(m, j->temperature)) return PC_EINVAL;
+  pc_for(m, 1 + GRAIN / (j->n + 1), run, j);
+  return PC_OK;
+}
+
+int PC_FN(ensemble_kl_f32)(int64_t m, int64_t n, int64_t e, const float *student, int64_t ldstudent, const float *teachers,
+                           const double *shares, const double *temperature, const double *scale, double *loss) {
+  const job j = {n, e, 0, student, ldstudent, teachers, shares, temperature, scale, loss, NULL, n};
+  return losses(m, &j);
+}
+
+int PC_FN(ensemble_kl_f64)(int64_t m, int64_t n, int64_t e, const double *student, int64_t ldstudent, const double *teachers,
+                           const double *shares, const double *temperature, const double *scale, double *loss) {
+  const job j = {n, e, 1, student, ldstudent, teachers, shares, temperature, scale, loss, NULL, n};
+  return losses(m, &j);
+}
+
+int PC_FN(ensemble_kl_grad_f32)(int64_t m, int64_t n, int64_t e, const float *student, int64_t ldstudent,
+                                const float *teachers, const double *shares, const double *temperature, const double *scale,
+                                double *loss, float *grad, int64_t ldgrad) {
+  const job j = {n, e, 0, student, ldstudent, teachers, shares, temperature, scale, loss, grad, ldgrad};
+  return losses(m, &j);
+}
+
+int PC_FN(ensemble_kl_grad_f64)(int64_t m, int64_t n, int64_t e, const double *student, int64_t ldstudent,
+                                const double *teachers, const double *shares, const double *temperature, const double *scale,
+                                double *loss, double *grad, int64_t ldgrad) {
+  const job j = {n, e, 1, student, ldstudent, teachers, shares, temperature, scale, loss, grad, ldgrad};
+  return losses(m, &j);
+}
