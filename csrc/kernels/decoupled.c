@@ -4,8 +4,6 @@
  *   T d loss/d s_label = t = alpha (yes_s - yes_t);   T d loss/d s_j = (beta - t) q^_j - beta p^_j.
  * Both divergences by terms of second order (kl.h), in double; sums follow the lane rule, the label's term 0.
  * Threads share rows. Limit: the double units, 110 operations an element. */
-#include <stdlib.h>
-
 #include "double_rows.h"
 #include "kl.h"
 #include "table.h"
@@ -102,14 +100,16 @@ static double among_others(const job *j, int64_t label, double inverse_t, const 
 
 static double weighted(double weight, double value) { return weight != 0.0 ? weight * value : 0.0; }
 
-static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_t) {
+static double loss_of_row(const void *context, int64_t i, double *kept) {
+  const job *j = context;
+  double *kept_t = kept ? kept + PC_ROOM(j->n) : NULL;
   const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]), step = scale * inverse_t;
   const int64_t label = j->labels[i];
   void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
   double nothing = 0.0;
   if (scale != 0.0 && j->n > 0) {
     side s, t;
-    const pc_row_kind of_s = begin_side(j, pc_element(j->student, j->wide, i * j->ldstudent), label, inverse_t, kept_s, &s);
+    const pc_row_kind of_s = begin_side(j, pc_element(j->student, j->wide, i * j->ldstudent), label, inverse_t, kept, &s);
     const pc_row_kind of_t = begin_side(j, pc_element(j->teacher, j->wide, i * j->ldteacher), label, inverse_t, kept_t, &t);
     if (of_s == PC_ROW_FINITE && of_t == PC_ROW_FINITE) {
       double gap;
@@ -127,10 +127,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t room = PC_ROOM(j->n);
-  double *kept = j->n <= PC_KEPT ? malloc((size_t)(2 * room) * sizeof *kept) : NULL;
-  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept, kept ? kept + room : NULL);
-  free(kept);
+  pc_losses_of_rows(begin, end, j->n, 2, loss_of_row, j, j->loss);
 }
 
 static int losses(int64_t m, const job *j) {

@@ -9,8 +9,6 @@
  * All in double: terms, sums (the lane rule) and gradients, which are rounded once. Rows of floats and of doubles differ in
  * how they are read and written. The terms of a row are kept where they fit a cache and made anew where not, which gives
  * the same bits. Threads share rows. Limit: the double units, 110 (KL) to 250 (mixtures) operations an element. */
-#include <stdlib.h>
-
 #include "double_rows.h"
 #include "kl.h"
 #include "table.h"
@@ -233,14 +231,16 @@ static double sum_of_probabilities(const row *r) {
   return vd_fold_add(least) < 0.0 || !(fabs(total - 1.0) <= 1e-3) ? NAN : total;
 }
 
-static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_t) {
+static double loss_of_row(const void *context, int64_t i, double *kept) {
+  const job *j = context;
+  double *kept_t = kept ? kept + PC_ROOM(j->n) : NULL;
   const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]);
   void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
   const int given = is_given(j->kind), reverse = j->kind == PC_REVERSE_SKEW_KL;
   row r = {.n = j->n, .wide = j->wide, .share_p = reverse ? 1.0 - j->share : j->share,
            .share_q = reverse ? j->share : 1.0 - j->share, .inverse_t = inverse_t, .step = scale * inverse_t, .grad = grad,
            .s = pc_element(j->student, j->wide, i * j->ldstudent), .t = pc_element(j->teacher, j->wide, i * j->ldteacher),
-           .kept_s = kept_s, .kept_t = kept_t, .sum_p = 1.0};
+           .kept_s = kept, .kept_t = kept_t, .sum_p = 1.0};
   double loss = 0.0;
   if (scale != 0.0) {
     if (given && isnan(r.sum_p = sum_of_probabilities(&r))) {
@@ -251,7 +251,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_
     r.max_t = given ? 0.0 : pc_max_of_doubles(r.t, r.wide, r.n);
     if (r.max_s > -INFINITY && r.max_t > -INFINITY) {
       if (j->kind <= PC_GIVEN_KL) {
-        const double sum_s = pc_sum_doubles(r.s, r.wide, r.n, PC_NO_HOLE, r.max_s, inverse_t, kept_s);
+        const double sum_s = pc_sum_doubles(r.s, r.wide, r.n, PC_NO_HOLE, r.max_s, inverse_t, kept);
         const double sum_t = given ? 1.0 : pc_sum_doubles(r.t, r.wide, r.n, PC_NO_HOLE, r.max_t, inverse_t, kept_t);
         r.inverse_sum_s = 1.0 / sum_s;
         r.inverse_sum_t = 1.0 / sum_t;
@@ -268,10 +268,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t room = PC_ROOM(j->n);
-  double *kept = j->n <= PC_KEPT ? malloc((size_t)(2 * room) * sizeof *kept) : NULL;
-  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept, kept ? kept + room : NULL);
-  free(kept);
+  pc_losses_of_rows(begin, end, j->n, 2, loss_of_row, j, j->loss);
 }
 
 static int losses(int64_t m, const job *j) {

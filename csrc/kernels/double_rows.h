@@ -3,6 +3,7 @@
 #define PC_DOUBLE_ROWS_H
 
 #include <float.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "double.h"
@@ -132,5 +133,13 @@ static inline double pc_sum_doubles(const void *x, int wide, int64_t n, int64_t 
     }
   }
   return vd_fold_add(sum);
+}
+
+/* Losses of the rows [begin, end): row(job, i, kept) of each, with PC_ROOM(n) doubles of room `rooms` times over, or NULL. */
+static inline void pc_losses_of_rows(int64_t begin, int64_t end, int64_t n, int rooms,
+                                     double (*row)(const void *job, int64_t i, double *kept), const void *job, double *loss) {
+  double *kept = n <= PC_KEPT ? malloc((size_t)(rooms * PC_ROOM(n)) * sizeof *kept) : NULL;
+  for (int64_t i = begin; i < end; i++) loss[i] = row(job, i, kept);
+  free(kept);
 }
 #endif

@@ -4,8 +4,6 @@
  * KL by terms of second order (kl.h), in double; sums follow the lane rule; p is the chain p = fma(term_k, share_k/sum_k, p),
  * k ascending from 0. The teachers' terms are made twice: p is stored nowhere. Threads share rows. Limit: the double units,
  * 140 operations an element and 50 for each teacher. */
-#include <stdlib.h>
-
 #include "double_rows.h"
 #include "kl.h"
 #include "table.h"
@@ -79,7 +77,8 @@ static int begin_teachers(const job *j, int64_t row, double inverse_t, teacher *
   return 1;
 }
 
-static double loss_of_row(const job *j, int64_t i, double *kept) {
+static double loss_of_row(const void *context, int64_t i, double *kept) {
+  const job *j = context;
   const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]);
   const void *s = pc_element(j->student, j->wide, i * j->ldstudent);
   void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
@@ -104,9 +103,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept) {
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  double *kept = j->n <= PC_KEPT ? malloc((size_t)PC_ROOM(j->n) * sizeof *kept) : NULL;
-  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept);
-  free(kept);
+  pc_losses_of_rows(begin, end, j->n, 1, loss_of_row, j, j->loss);
 }
 
 static int losses(int64_t m, const job *j) {

@@ -5,8 +5,6 @@
  * deviation is 0 has z = 0 and no gradient.
  * KL by terms of second order (kl.h), in double; sums follow the lane rule. Threads share rows. Limit: the double units, 120
  * operations an element. */
-#include <stdlib.h>
-
 #include "double_rows.h"
 #include "kl.h"
 #include "table.h"
@@ -109,13 +107,15 @@ static void gradient_of(const job *j, const side *s, const side *t, double along
   }
 }
 
-static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_t) {
+static double loss_of_row(const void *context, int64_t i, double *kept) {
+  const job *j = context;
+  double *kept_t = kept ? kept + PC_ROOM(j->n) : NULL;
   const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]);
   void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
   double nothing = 0.0;
   if (scale != 0.0) {
     side s, t;
-    const pc_row_kind of_s = begin_side(j, pc_element(j->student, j->wide, i * j->ldstudent), inverse_t, kept_s, &s);
+    const pc_row_kind of_s = begin_side(j, pc_element(j->student, j->wide, i * j->ldstudent), inverse_t, kept, &s);
     const pc_row_kind of_t = begin_side(j, pc_element(j->teacher, j->wide, i * j->ldteacher), inverse_t, kept_t, &t);
     const int unknown = of_s == PC_ROW_NAN || of_t == PC_ROW_NAN, finite = of_s == PC_ROW_FINITE && of_t == PC_ROW_FINITE;
     if (unknown || (finite && isnan(s.inverse + t.inverse))) {
@@ -133,10 +133,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept_s, double *kept_
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t room = PC_ROOM(j->n);
-  double *kept = j->n <= PC_KEPT ? malloc((size_t)(2 * room) * sizeof *kept) : NULL;
-  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept, kept ? kept + room : NULL);
-  free(kept);
+  pc_losses_of_rows(begin, end, j->n, 2, loss_of_row, j, j->loss);
 }
 
 static int losses(int64_t m, const job *j) {

@@ -3,8 +3,6 @@
  *   T d loss/d s = q - p where p is known, q (1 - r/R) elsewhere.
  * Terms of second order (kl.h), in double. R is summed, not subtracted: what is small keeps its meaning. Sums follow the lane
  * rule, known classes adding 0 to R. Threads share rows. Limit: the double units, 45 operations an element. */
-#include <stdlib.h>
-
 #include "double_rows.h"
 #include "kl.h"
 #include "table.h"
@@ -137,7 +135,8 @@ static double loss_of_finite(row *r, double scale, void *grad) {
   return scale * (kl + term(rest, left));
 }
 
-static double loss_of_row(const job *j, int64_t i, double *kept) {
+static double loss_of_row(const void *context, int64_t i, double *kept) {
+  const job *j = context;
   void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
   row r = {.n = j->n, .k = j->k, .wide = j->wide, .x = pc_element(j->student, j->wide, i * j->ldstudent),
            .p = j->probabilities + i * j->k, .classes = j->classes + i * j->k,
@@ -154,9 +153,7 @@ static double loss_of_row(const job *j, int64_t i, double *kept) {
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  double *kept = j->n <= PC_KEPT ? malloc((size_t)PC_ROOM(j->n) * sizeof *kept) : NULL;
-  for (int64_t i = begin; i < end; i++) j->loss[i] = loss_of_row(j, i, kept);
-  free(kept);
+  pc_losses_of_rows(begin, end, j->n, 1, loss_of_row, j, j->loss);
 }
 
 static int losses(int64_t m, const job *j) {

@@ -299,9 +299,28 @@ def divergence_grad_f64_bound(student, teacher, kind, share, temperature, scale,
 divergence_f32, divergence_grad_f32, divergence_f32_bound = divergence_f64, divergence_grad_f64, divergence_f64_bound
 
 
-def divergence_grad_f32_bound(student, teacher, kind, share, temperature, scale, loss, grad):
-    of_loss, of_grad = divergence_grad_f64_bound(student, teacher, kind, share, temperature, scale, loss, grad)
-    return of_loss, of_grad + ulp(grad)
+def rounded(bound):
+    """The bound where gradients, the last operand, are rounded to float32 once."""
+
+    def rounded_bound(*operands):
+        of_loss, of_grad = bound(*operands)
+        return of_loss, of_grad + ulp(operands[-1])
+
+    return rounded_bound
+
+
+def of_float32(sample, count):
+    """The sample whose first operands, so many of them, are float32."""
+
+    def rounded_sample(rng, **sizes):
+        operands = sample(rng, **sizes)
+        with np.errstate(over="ignore"):
+            return *(x.astype(np.float32) for x in operands[:count]), *operands[count:]
+
+    return rounded_sample
+
+
+divergence_grad_f32_bound = rounded(divergence_grad_f64_bound)
 
 
 def divergence_f64_sample(rng, m, n):
@@ -318,12 +337,7 @@ def divergence_f64_sample(rng, m, n):
     return student, teacher, kind, share, temperatures, rng.choice([0.0, 1.0, 0.37, 1.0], m)
 
 
-def divergence_f32_sample(rng, m, n):
-    student, teacher, *rest = divergence_f64_sample(rng, m, n)
-    with np.errstate(over="ignore"):
-        return student.astype(np.float32), teacher.astype(np.float32), *rest
-
-
+divergence_f32_sample = of_float32(divergence_f64_sample, 2)
 divergence_grad_f32_sample, divergence_grad_f64_sample = divergence_f32_sample, divergence_f64_sample
 
 
@@ -378,11 +392,6 @@ def decoupled_kl_grad_f64_bound(student, teacher, labels, alpha, beta, temperatu
     return divergence_grad_f64_bound(student, teacher, FORWARD_KL, 0.0, temperature, scale * (alpha + beta), loss, grad)
 
 
-def decoupled_kl_grad_f32_bound(*operands):
-    of_loss, of_grad = decoupled_kl_grad_f64_bound(*operands)
-    return of_loss, of_grad + ulp(operands[-1])
-
-
 def decoupled_kl_f64_sample(rng, m, n):
     student, teacher, _, _, temperature, scale = divergence_f64_sample(rng, m, n)
     teacher = np.where(rng.random((m, 1)) < 0.5, teacher, logits(rng, m, n))
@@ -394,12 +403,8 @@ def decoupled_kl_f64_sample(rng, m, n):
     return student, teacher, labels, alpha, beta, temperature, scale
 
 
-def decoupled_kl_f32_sample(rng, m, n):
-    student, teacher, *rest = decoupled_kl_f64_sample(rng, m, n)
-    with np.errstate(over="ignore"):
-        return student.astype(np.float32), teacher.astype(np.float32), *rest
-
-
+decoupled_kl_f32_sample = of_float32(decoupled_kl_f64_sample, 2)
+decoupled_kl_grad_f32_bound = rounded(decoupled_kl_grad_f64_bound)
 decoupled_kl_f32, decoupled_kl_grad_f32 = decoupled_kl_f64, decoupled_kl_grad_f64
 decoupled_kl_f32_bound = decoupled_kl_f64_bound
 decoupled_kl_grad_f32_sample, decoupled_kl_grad_f64_sample = decoupled_kl_f32_sample, decoupled_kl_f64_sample
@@ -453,23 +458,14 @@ def standardized_kl_grad_f64_bound(student, teacher, temperature, scale, loss, g
     return of_loss, np.maximum(2.0**-30 * size[:, None], 2.0**-28 * finite)
 
 
-def standardized_kl_grad_f32_bound(*operands):
-    of_loss, of_grad = standardized_kl_grad_f64_bound(*operands)
-    return of_loss, of_grad + ulp(operands[-1])
-
-
 def standardized_kl_f64_sample(rng, m, n):
     student, teacher, _, _, temperature, scale = divergence_f64_sample(rng, m, n)
     teacher = np.where(rng.random((m, 1)) < 0.5, student * 3 + 5, teacher)
     return student, teacher, temperature, scale
 
 
-def standardized_kl_f32_sample(rng, m, n):
-    student, teacher, *rest = standardized_kl_f64_sample(rng, m, n)
-    with np.errstate(over="ignore"):
-        return student.astype(np.float32), teacher.astype(np.float32), *rest
-
-
+standardized_kl_f32_sample = of_float32(standardized_kl_f64_sample, 2)
+standardized_kl_grad_f32_bound = rounded(standardized_kl_grad_f64_bound)
 standardized_kl_f32, standardized_kl_grad_f32 = standardized_kl_f64, standardized_kl_grad_f64
 standardized_kl_f32_bound = standardized_kl_f64_bound
 standardized_kl_grad_f32_sample = standardized_kl_f32_sample
@@ -504,11 +500,6 @@ def ensemble_kl_grad_f64_bound(student, teachers, shares, temperature, scale, lo
     return divergence_grad_f64_bound(student, None, GIVEN_KL, 0.0, temperature, scale, loss, grad)
 
 
-def ensemble_kl_grad_f32_bound(*operands):
-    of_loss, of_grad = ensemble_kl_grad_f64_bound(*operands)
-    return of_loss, of_grad + ulp(operands[-1])
-
-
 def ensemble_kl_f64_sample(rng, m, n, e):
     """At least one teacher."""
     e = max(e, 1)
@@ -519,12 +510,8 @@ def ensemble_kl_f64_sample(rng, m, n, e):
     return student, np.stack([teacher, *others], axis=1), shares / shares.sum(), temperature, scale
 
 
-def ensemble_kl_f32_sample(rng, m, n, e):
-    student, teachers, *rest = ensemble_kl_f64_sample(rng, m, n, e)
-    with np.errstate(over="ignore"):
-        return student.astype(np.float32), teachers.astype(np.float32), *rest
-
-
+ensemble_kl_f32_sample = of_float32(ensemble_kl_f64_sample, 2)
+ensemble_kl_grad_f32_bound = rounded(ensemble_kl_grad_f64_bound)
 ensemble_kl_f32, ensemble_kl_grad_f32 = ensemble_kl_f64, ensemble_kl_grad_f64
 ensemble_kl_f32_bound = ensemble_kl_f64_bound
 ensemble_kl_grad_f32_sample, ensemble_kl_grad_f64_sample = ensemble_kl_f32_sample, ensemble_kl_f64_sample
@@ -569,11 +556,6 @@ def top_k_kl_grad_f64_bound(student, probabilities, classes, temperature, scale,
     return divergence_grad_f64_bound(student, None, FORWARD_KL, 0.0, temperature, scale, loss, grad)
 
 
-def top_k_kl_grad_f32_bound(*operands):
-    of_loss, of_grad = top_k_kl_grad_f64_bound(*operands)
-    return of_loss, of_grad + ulp(operands[-1])
-
-
 def top_k_kl_f64_sample(rng, m, n, k):
     """At most n classes are known. The teacher is near the student in some rows, certain in others."""
     student, teacher, _, _, temperature, scale = divergence_f64_sample(rng, m, n)
@@ -589,12 +571,8 @@ def top_k_kl_f64_sample(rng, m, n, k):
     return student, p, classes, temperature, scale
 
 
-def top_k_kl_f32_sample(rng, m, n, k):
-    student, *rest = top_k_kl_f64_sample(rng, m, n, k)
-    with np.errstate(over="ignore"):
-        return student.astype(np.float32), *rest
-
-
+top_k_kl_f32_sample = of_float32(top_k_kl_f64_sample, 1)
+top_k_kl_grad_f32_bound = rounded(top_k_kl_grad_f64_bound)
 top_k_kl_f32, top_k_kl_grad_f32, top_k_kl_f32_bound = top_k_kl_f64, top_k_kl_grad_f64, top_k_kl_f64_bound
 top_k_kl_grad_f32_sample, top_k_kl_grad_f64_sample = top_k_kl_f32_sample, top_k_kl_f64_sample
 

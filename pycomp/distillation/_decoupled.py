@@ -221,12 +221,9 @@ def ensemble_kd_loss(
     True
     """
     student = as_floats(student, "student")
-    given = [as_floats(t, f"teachers[{i}]") for i, t in enumerate(teachers)]
+    given = [alike(student, t, f"teachers[{i}]") for i, t in enumerate(teachers)]
     if not given:
         raise ValueError("teachers is empty, expected at least one")
-    for i, t in enumerate(given):
-        if t.shape != student.shape:
-            raise ValueError(f"student has shape {student.shape}, teachers[{i}] has {t.shape}")
     shares = [1.0] * len(given) if teacher_weights is None else [
         not_negative(w, f"teacher_weights[{i}]") for i, w in enumerate(teacher_weights)]
     if len(shares) != len(given) or not sum(shares) > 0:
@@ -236,9 +233,8 @@ def ensemble_kd_loss(
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     share = np.array(shares) / sum(shares)
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("ensemble_kl", of, [alike(student, other, "teacher") for other in given],
-                             lambda part: (share,), t, of.scale(t, scale_by_t2), check_finite=check_finite,
-                             return_grad=return_grad, stacked=True)
+    losses, grad = by_kernel("ensemble_kl", of, given, lambda part: (share,), t, of.scale(t, scale_by_t2),
+                             check_finite=check_finite, return_grad=return_grad, stacked=True)
     return finished(losses, grad, of, student, reduction)
 
 
