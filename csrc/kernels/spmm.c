@@ -1,11 +1,11 @@
 /* y[i,j] = activation(sum over the stored entries p of row j, in order, of x[i, indices[p]] * data[p] + bias[j] +
  * residual[i,j]): one fma chain an output, the chain of gemm_f32 without the zeros. Lanes go across i, threads across j, so
  * that every level, thread count and batch gives the same bits.
- * Limit: one load of x for each fma, from L1 in blocks of columns; at few entries a row, the branch that ends a row.
+ * Limit: one load of x for each fma, from L2; at few entries a row, the branch that ends a row.
  *
  * Threads share the rows of the matrix by stored entries. A thread takes a group of rows and runs it down blocks of
- * columns, whose part of x stays in L1; between blocks the chains wait on the stack: storing and reloading a float is
- * exact. */
+ * columns, whose part of x stays in L2; between blocks the chains wait on the stack: storing and reloading a float is
+ * exact. (Blocks for L1, which spmm_tiles.c has, were slower here: a visit costs more than it saves.) */
 #include <math.h>
 #include <string.h>
 
@@ -14,13 +14,12 @@
 
 enum {
   CHAINS = PC_TILE_VECTORS(1),         /* vectors that the level's registers hold as chains in flight */
-  WIDEST = CHAINS < 4 ? CHAINS : 4,    /* vectors of one row in flight */
+  WIDEST = CHAINS < 2 ? CHAINS : 2,    /* vectors of a row in flight: more make x too wide for L2 */
   FLIGHT = 4,                          /* rows in flight: the latency of an fma, in cycles */
-  NEAR = 6 * 1024,                     /* floats of x in a block for L1: 24 KB */
-  FAR = 64 * 1024,                     /* floats of x in a block for L2: 256 KB */
-  DENSE = 16,                          /* entries of a row that pay for its visit to a block in L1 */
+  PART = 128 * 1024,                   /* floats of x in a block: 512 KB, which L2 holds */
   WAITING = 8 * 1024,                  /* floats of unfinished chains: 32 KB of stack, read and written in order */
   ROWS = WAITING / LANES,
+  FARTHER = 4,                         /* times as long as a word of x takes one of the matrix, from memory */
   GRAIN = 1 << 18                      /* multiply-adds that pay for waking a thread */
 };
 
@@ -91,16 +90,8 @@ PC_INLINE void down(int vectors, const job *j, const float *x, const int64_t *in
 
 static void run_down(int vectors, const job *j, const float *x, const int64_t *indptr, int64_t rows, int64_t stop,
                      int64_t *at, float *chains, int first) {
-#define SHAPE(v) case v: if ((v) <= WIDEST) down(v, j, x, indptr, rows, stop, at, chains, first); break;
-  switch (vectors) { SHAPE(1) SHAPE(2) SHAPE(3) SHAPE(4) }
-}
-
-/* Columns in a block: for L1 if a row has enough entries there, several vectors use each, and the entries of the group,
- * which are then not read in order, stay in L2; else for L2. */
-static int64_t block_of(const job *j, int vectors, int64_t entries, int64_t rows) {
-  const int64_t near = NEAR / (LANES * vectors);
-  const int dense = entries * near >= DENSE * rows * j->k;
-  return dense && vectors > WIDEST / 2 && entries <= FAR ? near : FAR / (LANES * vectors);
+  if (vectors == 1) down(1, j, x, indptr, rows, stop, at, chains, first);
+  else down(WIDEST, j, x, indptr, rows, stop, at, chains, first);
 }
 
 /* A group of rows against `vectors` slices of x. */
@@ -108,7 +99,7 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
   float chains[WAITING];
   int64_t at[ROWS], stop = 0;
   const int64_t *indptr = j->indptr + row;
-  const int64_t block = block_of(j, vectors, indptr[rows] - indptr[0], rows);
+  const int64_t block = PART / (LANES * vectors);
   memcpy(at, indptr, (size_t)rows * sizeof *at);
   do {
     const int first = stop == 0;
@@ -121,18 +112,20 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
 /* The work up to row i is indptr[i] + i: an entry and a row count alike. */
 static int64_t row_at(const job *j, int64_t work) { return pc_run_at(j->indptr, j->end.n, work); }
 
+/* Either a panel of x stays in L2 while all the rows pass, or a group of rows while all the panels do: the first where
+ * reading the entries again, from further away, costs less than reading x again. */
 static void run_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t slices = (j->end.m + LANES - 1) / LANES, panels = (slices + WIDEST - 1) / WIDEST;
-  const int64_t widest = (slices + panels - 1) / panels, last = row_at(j, end);
-  int64_t rows;
-  for (int64_t row = row_at(j, begin); row < last; row += rows) {
-    rows = WAITING / (widest * LANES);
-    if (rows > last - row) rows = last - row;
-    for (int64_t p = 0; p < panels; p++) { /* of equal width, give or take one slice */
-      const int64_t slice = slices * p / panels;
-      group(j, (int)(slices * (p + 1) / panels - slice), slice, row, rows);
-    }
+  const int64_t first = row_at(j, begin), last = row_at(j, end), most = WAITING / (slices > 1 ? WIDEST * LANES : LANES);
+  const int64_t groups = (last - first + most - 1) / most;
+  if (groups == 0) return;
+  const int64_t words = 2 * (j->indptr[last] - j->indptr[first]) / groups; /* that the entries of a group take */
+  const int by_panel = FARTHER * words * panels < j->k * j->end.m;
+  for (int64_t u = 0; u < panels * groups; u++) {
+    const int64_t p = by_panel ? u / groups : u % panels, row = first + most * (by_panel ? u % groups : u / panels);
+    const int64_t slice = slices * p / panels; /* panels of equal width, give or take one slice */
+    group(j, (int)(slices * (p + 1) / panels - slice), slice, row, last - row < most ? last - row : most);
   }
 }
 

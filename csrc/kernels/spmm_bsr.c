@@ -13,6 +13,7 @@ enum {
   PART = 128 * 1024,   /* floats of x in a block: 512 KB, which L2 holds */
   WAITING = 16 * 1024, /* floats of unfinished chains: 64 KB of stack */
   STRIPS = 64,         /* strips in a group */
+  LARGE = 128,         /* floats of a block that is asked for by itself */
   AHEAD = 1024         /* floats of blocks between reading and asking: 4 KB, or less of small blocks */
 };
 
@@ -48,7 +49,10 @@ PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, stri
   int64_t p = s->at;
   for (; p < end && j->indices[p] < stop; p++) {
     const float *from = x + LANES * w * j->indices[p], *block = j->data + size * p + s->row * w;
-    for (int64_t q = 0; q < rows * w; q += LANES) __builtin_prefetch(block + ahead + q);
+    if (size < LARGE)
+      for (int64_t q = 0; q < rows * w; q += LANES) __builtin_prefetch(block + ahead + q);
+    else if (s->row == 0) /* into L2 only, for the other strips too: of L1 it would take too much */
+      for (int64_t q = 0; q < size; q += LANES) __builtin_prefetch(block + ahead + q, 0, 2);
     for (int64_t l = 0; l < w; l++, from += LANES) {
       vf16 part[WIDEST];
 #pragma GCC unroll 8

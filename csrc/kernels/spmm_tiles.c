@@ -14,6 +14,7 @@ enum {
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   CHUNK = 64,           /* steps whose values are widened at a time */
   AHEAD = 4096,         /* entries to prefetch ahead of use */
+  FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
   GRAIN = 1 << 15       /* steps times vectors that pay for waking a thread */
 };
@@ -92,12 +93,15 @@ PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v
     for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(at[r] + t * LANES);
   for (; n; n--, v += HIGH, c += HIGH) {
     const uint64_t columns = read_columns(c);
-    __builtin_prefetch(v + AHEAD); /* each time: asking a line at a time, in front of the loop, was slower */
-    __builtin_prefetch(c + AHEAD);
+    const vf4 each = vf_load4(v); /* broadcasts from memory would use the ports that x needs */
+    if (vectors < FETCHED) { /* each time: asking a line at a time, in front of the loop, was slower */
+      __builtin_prefetch(v + AHEAD);
+      __builtin_prefetch(c + AHEAD);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < HIGH; r++) {
       const float *row = (const float *)(const void *)place(x, columns, r);
-      const vf16 w = vf_set1(v[r]);
+      const vf16 w = vf_one_of(each, r);
 #pragma GCC unroll 4
       for (int t = 0; t < vectors; t++) acc[r][t] = vf_fma(vf_load(row + t * apart), w, acc[r][t]);
     }
@@ -150,12 +154,15 @@ PC_INLINE void advance_codes(int vectors, const job *j, const int8_t *v, const u
     for (int t = 0; t < vectors; t++) acc[r][t] = vi_load(at[r] + t * LANES);
   for (; n; n--, v += 4 * HIGH, c += HIGH) {
     const uint64_t columns = read_columns(c);
-    __builtin_prefetch(v + 4 * AHEAD);
-    __builtin_prefetch(c + AHEAD);
+    const vf4 each = vf_load4((const float *)(const void *)v);
+    if (vectors < FETCHED) {
+      __builtin_prefetch(v + 4 * AHEAD);
+      __builtin_prefetch(c + AHEAD);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < HIGH; r++) {
       const char *row = place(x, columns, r);
-      const vi16 w = vi_set1_bytes(v + 4 * r);
+      const vi16 w = vi_from_bits(vf_one_of(each, r));
 #pragma GCC unroll 4
       for (int t = 0; t < vectors; t++) acc[r][t] = vi_dot_u8s8(acc[r][t], vi_load(row + t * apart), w);
     }

@@ -17,6 +17,7 @@ typedef struct { __m256 a, b; } vf16;
 typedef struct { __m256i a, b; } vi16;
 typedef struct { __m256i a, b; } vm16; /* all bits of a lane, or none */
 typedef struct { __m256d a, b, c, d; } vd16;
+typedef __m256 vf4; /* the four twice */
 
 #define PC_BOTH(type, op, x, y) return (type){op((x).a, (y).a), op((x).b, (y).b)}
 
@@ -87,6 +88,11 @@ PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bi
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { const __m256 v = _mm256_set1_ps(x); return (vf16){v, v}; }
+PC_INLINE vf4 vf_load4(const float *p) { return _mm256_broadcast_ps((const __m128 *)(const void *)p); }
+PC_INLINE vf16 vf_one_of(vf4 q, int i) {
+  const __m256 v = i == 0 ? _mm256_permute_ps(q, 0) : i == 1 ? _mm256_permute_ps(q, 0x55) : i == 2 ? _mm256_permute_ps(q, 0xaa) : _mm256_permute_ps(q, 0xff);
+  return (vf16){v, v};
+}
 PC_INLINE vf16 vf_zero(void) { return vf_set1(0.0f); }
 PC_INLINE vi16 vi_set1(int32_t x) { const __m256i v = _mm256_set1_epi32(x); return (vi16){v, v}; }
 PC_INLINE vi16 vi_zero(void) { return vi_set1(0); }

@@ -16,6 +16,7 @@ typedef __m512 vf16;
 typedef __m512i vi16;
 typedef __mmask16 vm16;
 typedef struct { __m512d lo, hi; } vd16;
+typedef __m512 vf4; /* the four four times */
 
 /* -- memory */
 PC_INLINE vm16 vm_first(int64_t n) { return (vm16)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
@@ -71,6 +72,10 @@ PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) {
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { return _mm512_set1_ps(x); }
 PC_INLINE vf16 vf_zero(void) { return _mm512_setzero_ps(); }
+PC_INLINE vf4 vf_load4(const float *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+PC_INLINE vf16 vf_one_of(vf4 q, int i) {
+  return i == 0 ? _mm512_permute_ps(q, 0) : i == 1 ? _mm512_permute_ps(q, 0x55) : i == 2 ? _mm512_permute_ps(q, 0xaa) : _mm512_permute_ps(q, 0xff);
+}
 PC_INLINE vi16 vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 PC_INLINE vi16 vi_zero(void) { return _mm512_setzero_si512(); }
 PC_INLINE vi16 vi_set1_bytes(const void *p) { int32_t x; __builtin_memcpy(&x, p, 4); return _mm512_set1_epi32(x); }

@@ -12,6 +12,7 @@ typedef struct { float32x4_t q[4]; } vf16;
 typedef struct { int32x4_t q[4]; } vi16;
 typedef struct { uint32x4_t q[4]; } vm16; /* all bits of a lane, or none */
 typedef struct { float64x2_t d[8]; } vd16;
+typedef float32x4_t vf4;
 
 #define PC_EACH(type, expression)                  \
   type r;                                          \
@@ -78,6 +79,11 @@ PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bi
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, vdupq_n_f32(x)); }
+PC_INLINE vf4 vf_load4(const float *p) { return vld1q_f32(p); }
+PC_INLINE vf16 vf_one_of(vf4 q, int i) {
+  const float32x4_t v = i == 0 ? vdupq_laneq_f32(q, 0) : i == 1 ? vdupq_laneq_f32(q, 1) : i == 2 ? vdupq_laneq_f32(q, 2) : vdupq_laneq_f32(q, 3);
+  PC_EACH(vf16, v);
+}
 PC_INLINE vf16 vf_zero(void) { return vf_set1(0.0f); }
 PC_INLINE vi16 vi_set1(int32_t x) { PC_EACH(vi16, vdupq_n_s32(x)); }
 PC_INLINE vi16 vi_zero(void) { return vi_set1(0); }

@@ -12,6 +12,7 @@ typedef struct { float v[16]; } vf16;
 typedef struct { int32_t v[16]; } vi16;
 typedef struct { uint8_t v[16]; } vm16; /* 0 or 1 */
 typedef struct { double v[16]; } vd16;
+typedef struct { float v[4]; } vf4;
 
 #define PC_EACH(type, expression)                  \
   type r;                                          \
@@ -70,6 +71,8 @@ PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bi
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, x); }
+PC_INLINE vf4 vf_load4(const float *p) { vf4 r; memcpy(r.v, p, sizeof r.v); return r; }
+PC_INLINE vf16 vf_one_of(vf4 q, int i) { return vf_set1(q.v[i]); } /* one of the four in every lane; i is a constant */
 PC_INLINE vf16 vf_zero(void) { return vf_set1(0.0f); }
 PC_INLINE vi16 vi_set1(int32_t x) { PC_EACH(vi16, x); }
 PC_INLINE vi16 vi_zero(void) { return vi_set1(0); }

@@ -80,6 +80,8 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   INT(vi_gather, vi_gather((const int32_t *)(const void *)a, places(b, at)))           \
   FLOAT(vf_expand, vf_expand((const float *)(const void *)a, (uint32_t)READ(uint16_t, b)))\
   FLOAT(vf_spread, vf_spread((const float *)(const void *)a, (uint32_t)READ(uint16_t, b)))\
+  FLOAT(vf_load4, vf_one_of(vf_load4((const float *)a), 3))                            \
+  FLOAT(vf_one_of, vf_one_of(vf_load4((const float *)a), (int)n))                      \
   FLOAT(vf_set1, vf_set1(READ(float, a)))                                              \
   FLOAT(vf_zero, vf_zero())                                                            \
   INT(vi_set1, vi_set1(READ(int32_t, a)))                                              \

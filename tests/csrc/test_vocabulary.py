@@ -118,6 +118,8 @@ def lanes_of(op):
 def counts_of(op):
     if op in ("vi_shl", "vi_shr"):
         return range(32)
+    if op == "vf_one_of":
+        return range(4)
     return range(18) if op == "vm_first" else range(17) if op in COUNTED else (0,)
 
 
