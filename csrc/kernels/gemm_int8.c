@@ -22,6 +22,9 @@ enum {
                                           that where x, which is read again for each cell, is large too */
   CELL_COLUMNS = 32 * LANES,           /* at most */
   AHEAD = 16 * LINE,                   /* bytes of weights to prefetch ahead of use */
+  FOLLOWED = 4,                        /* rows whose weights, read faster than they can be asked for, the hardware follows
+                                          better by itself */
+  CHAINS = 4 / PC_DOT_PARTS,           /* accumulators of a row alone: the latency of a dot product */
   GRAIN = 1 << 19,                     /* multiply-adds that pay for waking a thread */
   FITS = 65793,                        /* k up to which |sum| <= k*255*128 < 2^31 */
   FITS_SHIFTED = 33025                 /* the same with a zero point of w: k*255*255 */
@@ -45,7 +48,7 @@ PC_INLINE void tile(int rows, int vectors, int64_t groups, const pc_code *panel,
       dot_w b[WIDEST][PC_DOT_PARTS];
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) {
-        if (pass == 0) __builtin_prefetch(w + j * slice + LINE * g + AHEAD);
+        if (pass == 0 && rows > FOLLOWED) __builtin_prefetch(w + j * slice + LINE * g + AHEAD);
 #pragma GCC unroll 4
         for (int p = 0; p < parts; p++) b[j][p] = dot_load(w + j * slice + LINE * g, pass * parts + p);
       }
@@ -68,14 +71,44 @@ PC_INLINE void tile(int rows, int vectors, int64_t groups, const pc_code *panel,
     }
 }
 
+/* acc += a group of codes times its line of weights */
+PC_INLINE dot16 add_group(dot16 acc, const pc_code *panel, const int8_t *w) {
+  const dot_x a = dot_set1(panel);
+#pragma GCC unroll 4
+  for (int p = 0; p < PC_DOT_PARTS; p++) acc = dot_add(acc, p, a, dot_load(w, p));
+  return acc;
+}
+
+/* A row alone: slices one after the other, as they lie in memory. (Side by side, as many rows take them, they were slower.) */
+static void row_alone(int vectors, int64_t groups, const pc_code *panel, const int8_t *w, int64_t slice, int32_t *sums, int first) {
+  for (int j = 0; j < vectors; j++, w += slice, sums += LANES) {
+    dot16 acc[CHAINS];
+    int64_t g = 0;
+#pragma GCC unroll 4
+    for (int c = 0; c < CHAINS; c++) acc[c] = dot_zero();
+    for (; g + CHAINS <= groups; g += CHAINS)
+#pragma GCC unroll 4
+      for (int c = 0; c < CHAINS; c++) acc[c] = add_group(acc[c], panel + GROUP * (g + c), w + LINE * (g + c));
+    for (; g < groups; g++) acc[0] = add_group(acc[0], panel + GROUP * g, w + LINE * g);
+    vi16 sum = first ? vi_zero() : vi_load(sums);
+#pragma GCC unroll 4
+    for (int c = 0; c < CHAINS; c++) sum = vi_add(sum, dot_sum(acc[c]));
+    vi_store(sums, sum);
+  }
+}
+
 /* Shapes that the level's registers cannot hold are compiled away. */
 static void run_tile(int rows, int vectors, int64_t groups, const pc_code *panel, const int8_t *w, int64_t slice,
                      int32_t *sums, int64_t ld, int first) {
 #define SHAPE(r, v) \
   case (r) * 16 + (v): if ((r) <= PC_DOT_ROWS && (v) <= PC_DOT_VECTORS(r)) tile(r, v, groups, panel, w, slice, sums, ld, first); break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
+  if (rows == 1) {
+    row_alone(vectors, groups, panel, w, slice, sums, first);
+    return;
+  }
   switch (rows * 16 + vectors) {
-    SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
+    SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
   }
 }
 

@@ -65,7 +65,7 @@ PC_INLINE void tile(int rows, int vectors, int zeros, const work t) {
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) {
         const int8_t *code = t.codes + j * t.slice + l * LANES;
-        __builtin_prefetch(code + AHEAD);
+        __builtin_prefetch(code + AHEAD, 0, 2); /* into L2: of L1 it would take the room and the ways */
         b[j] = vf_from_vi(vi_load_s8(code));
         if (zeros) b[j] = vf_sub(b[j], zero[j]);
       }

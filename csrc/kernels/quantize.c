@@ -89,6 +89,7 @@ static void dequantize_span(const uint8_t *codes, int64_t n, int is_signed, floa
   int64_t l = 0;
   for (; l < head; l++) y[l] = dequantized(codes[l], is_signed, scale, zero);
   for (; l + LANES <= n; l += LANES) {
+    __builtin_prefetch(codes + l + AHEAD, 0, 2);
     const vi16 code = is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
     const vf16 v = vf_mul(vf_from_vi(vi_sub(code, vi_set1(zero))), vf_set1(scale));
     if (stream) vf_stream(y + l, v);
@@ -254,6 +255,7 @@ static void dequantize_column_chunks(int64_t begin, int64_t end, const void *con
     int64_t l = first;
     for (; l < head; l++) y[l] = dequantized(codes[l], j->is_signed, scale[l], zero ? zero[l] : 0);
     for (; l + LANES <= last; l += LANES) {
+      __builtin_prefetch(codes + l + AHEAD, 0, 2);
       const vi16 code = j->is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
       const vf16 v = vf_mul(vf_from_vi(zero ? vi_sub(code, vi_load(zero + l)) : code), vf_load(scale + l));
       if (j->stream) vf_stream(y + l, v);

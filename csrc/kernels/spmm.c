@@ -187,8 +187,8 @@ PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
     const int64_t stop = steps - q < stretch ? steps : q + stretch;
 #pragma GCC unroll 4
     for (int r = 0; r < slots; r++) {
-      __builtin_prefetch(data[r] + q + AHEAD);
-      __builtin_prefetch(indices[r] + q + AHEAD);
+      __builtin_prefetch(data[r] + q + AHEAD, 0, 2); /* into L2: L1 has too little room for so many streams */
+      __builtin_prefetch(indices[r] + q + AHEAD, 0, 2);
     }
     for (; q < stop; q++)
 #pragma GCC unroll 4

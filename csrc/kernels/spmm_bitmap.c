@@ -8,7 +8,7 @@
 enum {
   FLIGHT = 4,      /* slices in flight */
   ROWS = 4,        /* rows of x at a time */
-  AHEAD = 512,     /* floats to prefetch ahead of use */
+  AHEAD = 1024,    /* floats to prefetch, into L2, ahead of use */
   GRAIN = 1 << 13  /* columns of slices that pay for waking a thread */
 };
 
@@ -54,7 +54,7 @@ PC_INLINE void slices(int amd, int rows, int count, const job *j, int64_t i, int
       const uint32_t b = bits[g * j->k + l];
       const vm16 stored = vm_from_bits(b);
       const vf16 w = amd ? vf_spread(v[g], b) : vf_expand(v[g], b);
-      __builtin_prefetch(v[g] + AHEAD);
+      __builtin_prefetch(v[g] + AHEAD, 0, 2);
       v[g] += __builtin_popcount(b);
 #pragma GCC unroll 4
       for (int r = 0; r < rows; r++)

@@ -7,7 +7,7 @@
 #include "stored.h"
 
 enum {
-  AHEAD = 1024,    /* entries to prefetch ahead of use */
+  AHEAD = 2048,    /* entries to prefetch, into L2, ahead of use */
   GRAIN = 1 << 12  /* steps that pay for waking a thread */
 };
 
@@ -40,8 +40,8 @@ PC_INLINE vf16 value(int kind, const void *values, int64_t step) {
 }
 
 PC_INLINE void ahead(const job *j, int bytes, int64_t step) {
-  __builtin_prefetch((const char *)j->values + (LANES * step + AHEAD) * bytes / 4);
-  __builtin_prefetch(j->columns + LANES * step + AHEAD);
+  __builtin_prefetch((const char *)j->values + (LANES * step + AHEAD) * bytes / 4, 0, 2);
+  __builtin_prefetch(j->columns + LANES * step + AHEAD, 0, 2);
 }
 
 PC_INLINE void slices(int kind, int bytes, const job *j, int64_t from, int64_t to) {

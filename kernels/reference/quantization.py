@@ -533,8 +533,9 @@ def fake_quantize_f32(x, scale, zero, low, high, y):
 
 
 def fake_quantize_f32_bound(x, scale, zero, low, high, y):
-    """A code apart where the quotient, rounded to float32 first, crosses a tie; and the product is rounded."""
-    return _spread(scale, len(x)) + U * np.abs(y) + TINY
+    """A code apart where the quotient, rounded to float32 first, crosses a tie; and the product, of that code, is rounded."""
+    scale = _spread(scale, len(x)).astype(np.float64)
+    return scale + U * (np.abs(y) + scale) + TINY
 
 
 def fake_quantize_f32_chain(x, scale, zero, low, high, y):
