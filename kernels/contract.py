@@ -18,6 +18,7 @@ from .reference import dense, distillation, pruning, quantization
 __all__ = ["DTYPES", "KERNELS", "Kernel", "Operand"]
 
 LINEAR_SHAPES = (
+    ("one row, weights in L2", {"m": 1, "k": 768, "n": 768}),
     ("one row, weights in L3", {"m": 1, "k": 768, "n": 3072}),
     ("a few rows", {"m": 4, "k": 768, "n": 3072}),
     ("a small batch", {"m": 16, "k": 768, "n": 3072}),
