@@ -12,14 +12,21 @@
 #include "vocabulary.h"
 
 enum {
-  BLOCK = 512,                 /* l in a block: a panel is 17 KB, in L1 */
-  STRIDE = BLOCK + 16,         /* of a panel: keeps its rows out of each other's cache sets */
+  BLOCK = 512,                 /* l in a block at full height: a panel is 17 KB, in L1 */
+  GAP = 16,                    /* keeps the rows of a panel out of each other's cache sets */
+  PANEL = PC_TILE_ROWS * (BLOCK + GAP),
+  FEW = 4,                     /* rows whose x is not worth fetching ahead */
+  STREAMS = 4,                 /* slices beside each other for a row alone: the latency of an fma, and few enough for the
+                                  hardware to follow */
   WIDEST = 8,                  /* vectors in the widest tile of any level */
   TILES = 5,                   /* full-height tiles across a cell: its block of weights is 0.5 MB, in L2 */
   UNITS = 8,                   /* for each thread, so that no thread has much more than another */
   SHORTEST = 32,               /* rows of a band */
   GRAIN = 1 << 17              /* multiply-adds that pay for waking a thread */
 };
+
+/* A panel of few rows may be longer: both come from the same buffer. */
+#define STRIDE(rows) (PANEL / (rows) / GAP * GAP)
 
 typedef struct {
   int64_t m, k, n;
@@ -35,7 +42,7 @@ typedef struct {
 /* What a tile works on. */
 typedef struct {
   int64_t length;      /* of the block */
-  const float *panel;  /* [rows][STRIDE] */
+  const float *panel;  /* [rows][STRIDE(rows)] */
   const float *w;      /* slices, `slice` floats apart */
   int64_t slice;
   const float *soon;   /* two rows of x, ldx apart, that the next panel will copy: fetched meanwhile */
@@ -56,14 +63,16 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) acc[i][j] = t.first ? vf_zero() : vf_load(y + i * ldy + LANES * j);
   for (int64_t l = 0; l < t.length; l++) {
-    __builtin_prefetch(t.soon + l, 0, 2);
-    __builtin_prefetch(t.soon + t.ldx + l, 0, 2);
+    if (rows > FEW) {
+      __builtin_prefetch(t.soon + l, 0, 2);
+      __builtin_prefetch(t.soon + t.ldx + l, 0, 2);
+    }
     vf16 b[WIDEST];
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) b[j] = vf_load(w + j * slice + LANES * l);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
-      const vf16 a = vf_set1(panel[i * STRIDE + l]);
+      const vf16 a = vf_set1(panel[i * STRIDE(rows) + l]);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) acc[i][j] = vf_fma(a, b[j], acc[i][j]);
     }
@@ -132,22 +141,48 @@ static void panel_by_columns(const job *j, int rows, const float *panel, int64_t
 
 /* Rows [top, bottom) x columns [begin, end). Panels are of equal height, give or take one. */
 static void cell(const job *j, int64_t top, int64_t bottom, int64_t begin, int64_t end) {
-  _Alignas(64) float panel[PC_TILE_ROWS * STRIDE];
+  _Alignas(64) float panel[PANEL];
   const int64_t rows = bottom - top, panels = (rows + PC_TILE_ROWS - 1) / PC_TILE_ROWS;
-  for (int64_t l0 = 0; l0 < j->k; l0 += BLOCK) {
-    const int64_t length = j->k - l0 < BLOCK ? j->k - l0 : BLOCK;
+  const int64_t block = STRIDE((rows + panels - 1) / panels) - GAP;
+  for (int64_t l0 = 0; l0 < j->k; l0 += block) {
+    const int64_t length = j->k - l0 < block ? j->k - l0 : block;
     for (int64_t p = 0; p < panels; p++) {
       const int64_t row = top + rows * p / panels;
       const int height = (int)(top + rows * (p + 1) / panels - row);
-      copy_rows(height, length, j->x + row * j->ldx + l0, j->ldx, panel, STRIDE);
+      copy_rows(height, length, j->x + row * j->ldx + l0, j->ldx, panel, STRIDE(height));
       panel_by_columns(j, height, panel, row, l0, length, begin, end);
     }
   }
 }
 
+/* -- a row alone: nothing is used twice, so no panels and blocks */
+PC_INLINE void slices(int vectors, int64_t k, const float *x, const float *w, int64_t columns, float *y) {
+  vf16 acc[STREAMS];
+#pragma GCC unroll 4
+  for (int j = 0; j < vectors; j++) acc[j] = vf_zero();
+  for (int64_t l = 0; l < k; l++) {
+    const vf16 a = vf_set1(x[l]);
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) acc[j] = vf_fma(a, vf_load(w + LANES * (j * k + l)), acc[j]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < vectors; j++) vf_store_n(y + LANES * j, columns - LANES * j < LANES ? columns - LANES * j : LANES, acc[j]);
+}
+
+static void row_alone(const job *j, int64_t begin, int64_t end) {
+  int64_t c = begin;
+  for (; c + STREAMS * LANES <= end; c += STREAMS * LANES) slices(STREAMS, j->k, j->x, j->w + c * j->k, end - c, j->y + c);
+  for (; c < end; c += LANES) slices(1, j->k, j->x, j->w + c * j->k, end - c, j->y + c);
+  if (j->bias || j->activation) finish(j, 1, end - begin, begin, j->y + begin);
+}
+
 /* Units are tiles of columns, band after band of rows. Within a band a thread's units are cut into equal cells. */
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
+  if (j->m == 1) {
+    row_alone(j, begin * j->width, end * j->width < j->n ? end * j->width : j->n);
+    return;
+  }
   while (begin < end) {
     const int64_t band = begin / j->tiles, t = begin % j->tiles;
     const int64_t count = end - begin < j->tiles - t ? end - begin : j->tiles - t, cells = (count + TILES - 1) / TILES;
