@@ -6,8 +6,9 @@
  * and every step is exact modulo 2^32, so a result that fits int32 is exact whatever the order. Where k is so large that
  * it might not fit, sums are made in 64 bits and checked.
  *
- * Threads share the columns, in cells whose weights stay in L2; for each panel of rows, x is copied to the stack block by
- * block (signed codes made unsigned or both widened, as the level multiplies), and tiles of rows x vectors run down it.
+ * Threads share the columns, in cells; a block of k of a cell's weights stays in L2 while panels of rows pass. Of each, x is
+ * copied to the stack (signed codes made unsigned or both widened, as the level multiplies), and tiles of rows x vectors run
+ * down it. Between blocks sums wait on the stack.
  * Limit: the dot-product units for m >= 8, the bandwidth of the weights below. */
 #include <string.h>
 
@@ -18,9 +19,10 @@ enum {
   GAP = 64,                            /* keeps the rows of a panel out of each other's cache sets */
   PANEL = PC_DOT_ROWS * (BLOCK + GAP), /* codes: 17 KB as bytes, in L1 */
   WIDEST = 8,                          /* vectors in the widest tile of any level */
-  CELL = 1 << 19,                      /* bytes of weights in a cell, in L2; with AMX, whose CPUs have 2 MB, up to twice
-                                          that where x, which is read again for each cell, is large too */
+  CELL = 1 << 19,                      /* bytes of weights in a block of a cell, in L2; with AMX, whose CPUs have 2 MB, up
+                                          to twice that where x, which is read again for each cell, is large too */
   CELL_COLUMNS = 32 * LANES,           /* at most */
+  SUMS = 32 * 1024,                    /* unfinished sums: 128 KB of stack */
   AHEAD = 16 * LINE,                   /* bytes of weights to prefetch ahead of use */
   FOLLOWED = 4,                        /* rows whose weights, read faster than they can be asked for, the hardware follows
                                           better by itself */
@@ -127,28 +129,29 @@ static void fill_panel(const int8_job *j, int rows, int64_t row, int64_t l0, int
 
 static int32_t moved(const int8_job *j) { return j->is_signed ? PC_DOT_MOVE : 0; }
 
-/* A panel of rows against the columns [begin, end), at most CELL_COLUMNS. */
-static void panel_by_columns(const int8_job *j, int rows, int64_t row, int64_t begin, int64_t end, pc_code *panel) {
-  _Alignas(64) int32_t sums[PC_DOT_ROWS * CELL_COLUMNS];
+/* Codes in a block where panels have at most so many rows. */
+static int64_t block_of(int64_t rows) { return STRIDE(rows) - GAP; }
+
+/* One block of a panel against the columns [begin, end): adds to its sums [rows][ld], or to y itself where sums are all that
+ * is asked for, and finishes them with the last block. */
+static void panel_by_columns(const int8_job *j, int rows, int64_t row, int64_t l0, int64_t length, int64_t begin, int64_t end,
+                             pc_code *panel, int32_t *sums, int64_t ld) {
   int32_t zero[PC_DOT_ROWS], shift[PC_DOT_ROWS];
-  const int64_t block = STRIDE(rows) - GAP, slice = slice_bytes(j);
-  const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS(rows);
-  row_debts(j, rows, row, moved(j), zero, shift);
-  int64_t l0 = 0;
-  do {
-    const int64_t length = smaller(j->k - l0, block), groups = (length + GROUP - 1) / GROUP;
-    const int last = l0 + length == j->k;
-    fill_panel(j, rows, row, l0, length, panel);
-    int vectors;
-    for (int64_t c = begin; c < end; c += LANES * vectors) {
-      vectors = (int)smaller((end - c + LANES - 1) / LANES, widest);
-      int32_t *to = sums + (c - begin);
-      run_tile(rows, vectors, groups, panel, j->w + c / LANES * slice + l0 * LANES, slice, to, CELL_COLUMNS, l0 == 0);
-      if (last)
-        finish(j, rows, smaller(end - c, LANES * vectors), row, c, owed ? zero : NULL, j->w_zero ? shift : NULL, to, CELL_COLUMNS);
-    }
-    l0 += block;
-  } while (l0 < j->k);
+  const int64_t slice = slice_bytes(j), groups = (length + GROUP - 1) / GROUP;
+  const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS(rows), last = l0 + length == j->k;
+  const int plain = j->to == TO_I32 && !owed && !j->w_zero;
+  if (last) row_debts(j, rows, row, moved(j), zero, shift);
+  fill_panel(j, rows, row, l0, length, panel);
+  int vectors;
+  for (int64_t c = begin; c < end; c += LANES * vectors) {
+    vectors = (int)smaller((end - c + LANES - 1) / LANES, widest);
+    const int direct = plain && c + LANES * vectors <= end;
+    int32_t *to = direct ? (int32_t *)j->y + row * j->ldy + c : sums + (c - begin);
+    const int8_t *w = j->w + c / LANES * slice + l0 * LANES;
+    run_tile(rows, vectors, groups, panel, w, slice, to, direct ? j->ldy : ld, l0 == 0);
+    if (last && !direct)
+      finish(j, rows, smaller(end - c, LANES * vectors), row, c, owed ? zero : NULL, j->w_zero ? shift : NULL, to, ld);
+  }
 }
 
 /* One tile where the sums may leave int32: each block is exact, and the total is checked. */
@@ -216,11 +219,21 @@ static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, i
 #endif
   (void)next;
   _Alignas(64) pc_code panel[PANEL];
-  const int64_t panels = (row1 - row0 + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
-  for (int64_t p = 0; p < panels; p++) {
-    const int64_t row = row0 + (row1 - row0) * p / panels;
-    const int rows = (int)(row0 + (row1 - row0) * (p + 1) / panels - row);
-    (may_overflow(j) ? wide_panel : panel_by_columns)(j, rows, row, begin, end, panel);
+  _Alignas(64) int32_t sums[SUMS];
+  const int64_t rows = row1 - row0, panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
+  const int64_t block = block_of((rows + panels - 1) / panels), ld = (end - begin + LANES - 1) / LANES * LANES;
+  /* Panels whose sums wait together for the next block; where there is but one block, sums that stay in L1. */
+  const int64_t together = j->k > block ? SUMS / (PC_DOT_ROWS * ld) : 1;
+  for (int64_t p0 = 0, l0 = 0; p0 < panels;) {
+    const int64_t p1 = smaller(p0 + together, panels), first = row0 + rows * p0 / panels;
+    for (int64_t p = p0; p < p1; p++) {
+      const int64_t row = row0 + rows * p / panels;
+      const int height = (int)(row0 + rows * (p + 1) / panels - row);
+      if (may_overflow(j)) wide_panel(j, height, row, begin, end, panel);
+      else panel_by_columns(j, height, row, l0, smaller(j->k - l0, block), begin, end, panel, sums + (row - first) * ld, ld);
+    }
+    l0 += block;
+    if (l0 >= j->k || may_overflow(j)) p0 = p1, l0 = 0;
   }
 }
 
@@ -228,7 +241,8 @@ static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, i
 static void run(int64_t begin, int64_t end, const void *context) {
   const int8_job *j = context;
   const int64_t bytes = by_amx(j) && j->m * j->k > CELL ? smaller(j->m * j->k, 2 * CELL) : CELL;
-  const int64_t most = smaller(bytes / (j->k + 1), CELL_COLUMNS) / j->unit, units = most > 0 ? most : 1; /* in a cell */
+  const int64_t depth = by_amx(j) ? j->k : smaller(j->k, block_of(smaller(j->m, PC_DOT_ROWS)));
+  const int64_t most = smaller(bytes / (depth + 1), CELL_COLUMNS) / j->unit, units = most > 0 ? most : 1; /* in a cell */
   for (int64_t d = begin / j->units; d * j->units < end; d++) {
     const int64_t row0 = j->m * d / j->down, row1 = j->m * (d + 1) / j->down;
     const int64_t u0 = d * j->units < begin ? begin - d * j->units : 0, u1 = smaller(end - d * j->units, j->units);

@@ -533,7 +533,7 @@ def fake_quantize_f32(x, scale, zero, low, high, y):
 
 
 def fake_quantize_f32_bound(x, scale, zero, low, high, y):
-    """A code apart where the quotient, rounded to float32 first, crosses a tie; and the product, of that code, is rounded."""
+    """A code apart where the quotient, rounded to float32 first, crosses a tie; and that code's product is rounded."""
     scale = _spread(scale, len(x)).astype(np.float64)
     return scale + U * (np.abs(y) + scale) + TINY
 

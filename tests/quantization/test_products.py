@@ -87,6 +87,24 @@ def test_long_sums_agree_on_every_level(level):
         pycomp.set_isa(None)
 
 
+@pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
+def test_panels_whose_sums_wait_for_the_next_block_are_exact(level):
+    """More rows than wait together, more blocks than one, and columns that end within a vector."""
+    m, k, n = 300, 2060, 250
+    rng = np.random.default_rng(0)
+    b, zb = codes(rng, (k, n), np.int8, False), zeros(rng, np.int8, n)
+    pycomp.set_isa(level)
+    try:
+        for dtype in (np.uint8, np.int8):
+            a, za = codes(rng, (m, k), dtype, False), zeros(rng, dtype, m)
+            plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
+            assert (matmul_int8(a, b) == plain).all()
+            exact = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
+            assert (matmul_int8(a, b, a_zero_point=za, b_zero_point=zb) == exact).all()
+    finally:
+        pycomp.set_isa(None)
+
+
 def test_out_takes_rows_apart_and_is_returned():
     a, b = np.ones((3, 5), np.int8), np.ones((5, 18), np.int8)
     wide = np.full((3, 40), -1, np.int32)
