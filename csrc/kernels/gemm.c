@@ -4,7 +4,8 @@
  *
  * Threads share the grid of cells (rows x columns). A cell walks l in blocks; for each block, panels of
  * rows of x are copied to the stack (any row stride becomes a short, collision-free one), and tiles of rows x vectors
- * run down the block. Between blocks the chains wait in y: storing and reloading a float is exact. */
+ * run down the block. Between blocks the chains wait in y: storing and reloading a float is exact. A row alone, which uses
+ * nothing twice, runs down all of k at once. */
 #include <string.h>
 
 #include "activation.h"
@@ -155,7 +156,7 @@ static void cell(const job *j, int64_t top, int64_t bottom, int64_t begin, int64
   }
 }
 
-/* -- a row alone: nothing is used twice, so no panels and blocks */
+/* -- a row alone: slices beside each other, down all of k */
 PC_INLINE void slices(int vectors, int64_t k, const float *x, const float *w, int64_t columns, float *y) {
   vf16 acc[STREAMS];
 #pragma GCC unroll 4

@@ -156,7 +156,7 @@ static void panel_by_columns(const int8_job *j, int rows, int64_t row, int64_t l
 
 /* One tile where the sums may leave int32: each block is exact, and the total is checked. */
 static void wide_tile(const int8_job *j, int rows, int64_t row, int vectors, int64_t column, pc_code *panel) {
-  const int64_t slice = slice_bytes(j), block = smaller(STRIDE(rows) - GAP, FITS_SHIFTED / GAP * GAP);
+  const int64_t slice = slice_bytes(j), block = smaller(block_of(rows), FITS_SHIFTED / GAP * GAP);
   const int64_t span = LANES * vectors, width = smaller(j->n - column, span);
   int64_t total[PC_DOT_ROWS * WIDEST * LANES] = {0};
   int32_t part[PC_DOT_ROWS * WIDEST * LANES];
