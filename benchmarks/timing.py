@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from random import Random
 
 import pycomp
 
@@ -45,11 +46,13 @@ def interleave(contenders: list[Contender], rounds: int, seconds: float) -> list
     samples: list[list[float]] = [[] for _ in contenders]
     for contender in contenders:
         contender.run()
+    order, random = list(zip(contenders, samples, strict=True)), Random(0)
     for _ in range(rounds):
-        for contender, times in zip(contenders, samples, strict=True):
+        random.shuffle(order)  # a library whose threads go on spinning for long would slow the same one down each time
+        for contender, times in order:
             if contender.level:
                 pycomp.set_isa(contender.level)
-            time.sleep(0.05)  # other libraries' threads go on spinning for a while
+            time.sleep(0.05)  # they do for a while
             times.append(_loop(contender.run, seconds))
             if contender.level:
                 pycomp.set_isa(None)
