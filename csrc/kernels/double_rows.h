@@ -8,6 +8,7 @@
 
 #include "double.h"
 #include "softmax.h"
+#include "table.h"
 
 static inline const void *pc_element(const void *rows, int wide, int64_t i) {
   return wide ? (const void *)((const double *)rows + i) : (const void *)((const float *)rows + i);
@@ -135,11 +136,29 @@ static inline double pc_sum_doubles(const void *x, int wide, int64_t n, int64_t 
   return vd_fold_add(sum);
 }
 
-/* Losses of the rows [begin, end): row(job, i, kept) of each, with PC_ROOM(n) doubles of room `rooms` times over, or NULL. */
-static inline void pc_losses_of_rows(int64_t begin, int64_t end, int64_t n, int rooms,
-                                     double (*row)(const void *job, int64_t i, double *kept), const void *job, double *loss) {
-  double *kept = n <= PC_KEPT ? malloc((size_t)(rooms * PC_ROOM(n)) * sizeof *kept) : NULL;
-  for (int64_t i = begin; i < end; i++) loss[i] = row(job, i, kept);
+/* The loss of row i of a job, with room for terms or NULL. */
+typedef double pc_loss_of_row(const void *job, int64_t i, double *kept);
+
+typedef struct {
+  int64_t n;
+  int rooms; /* for a row's terms, PC_ROOM(n) doubles each */
+  pc_loss_of_row *row;
+  const void *job;
+  double *loss;
+} pc_losses;
+
+static inline void pc_run_losses(int64_t begin, int64_t end, const void *context) {
+  const pc_losses *l = context;
+  double *kept = l->n <= PC_KEPT ? malloc((size_t)(l->rooms * PC_ROOM(l->n)) * sizeof *kept) : NULL;
+  for (int64_t i = begin; i < end; i++) l->loss[i] = l->row(l->job, i, kept);
   free(kept);
+}
+
+/* The losses of m rows; threads share them. The job's other operands have been checked. */
+static inline int pc_losses_of_rows(int64_t m, const double *temperature, pc_losses l) {
+  enum { GRAIN = 1 << 11 }; /* elements that pay for waking a thread */
+  if (!pc_are_temperatures(m, temperature)) return PC_EINVAL;
+  pc_for(m, 1 + GRAIN / (l.n + 1), pc_run_losses, &l);
+  return PC_OK;
 }
 #endif

@@ -9,8 +9,6 @@
 #include "kl.h"
 #include "table.h"
 
-enum { GRAIN = 1 << 11 }; /* elements that pay for waking a thread */
-
 typedef struct {
   int64_t n;
   int wide; /* doubles, not floats */
@@ -131,16 +129,9 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
   return nothing;
 }
 
-static void run(int64_t begin, int64_t end, const void *context) {
-  const job *j = context;
-  pc_losses_of_rows(begin, end, j->n, 2, loss_of_row, j, j->loss);
-}
-
 static int losses(int64_t m, const job *j) {
   if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || j->ldgrad < j->n) return PC_EINVAL;
-  if (!pc_are_temperatures(m, j->temperature)) return PC_EINVAL;
-  pc_for(m, 1 + GRAIN / (j->n + 1), run, j);
-  return PC_OK;
+  return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 2, loss_of_row, j, j->loss});
 }
 
 int PC_FN(standardized_kl_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,

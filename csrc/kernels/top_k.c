@@ -9,10 +9,7 @@
 
 #define PC_LEAST_REST 0x1p-48 /* what a sum of 1 may be off by rounding */
 
-enum {
-  GRAIN = 1 << 12, /* elements that pay for waking a thread */
-  BLOCK = 1024     /* terms that are made anew at a time, where a row is too long to keep them */
-};
+enum { BLOCK = 1024 }; /* terms that are made anew at a time, where a row is too long to keep them */
 
 typedef struct {
   int64_t n, k;
@@ -151,18 +148,11 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
   return nothing;
 }
 
-static void run(int64_t begin, int64_t end, const void *context) {
-  const job *j = context;
-  pc_losses_of_rows(begin, end, j->n, 1, loss_of_row, j, j->loss);
-}
-
 static int losses(int64_t m, const job *j) {
   if (m < 0 || j->n < 0 || j->k < 0 || j->ldstudent < j->n || j->ldgrad < j->n) return PC_EINVAL;
-  if (!pc_are_temperatures(m, j->temperature)) return PC_EINVAL;
   for (int64_t i = 0; i < m * j->k; i++)
     if (j->classes[i] < 0 || j->classes[i] >= j->n) return PC_EINVAL;
-  pc_for(m, 1 + GRAIN / (j->n + 1), run, j);
-  return PC_OK;
+  return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 1, loss_of_row, j, j->loss});
 }
 
 int PC_FN(top_k_kl_f32)(int64_t m, int64_t n, int64_t k, const float *student, int64_t ldstudent, const double *probabilities,

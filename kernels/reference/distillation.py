@@ -265,11 +265,7 @@ def divergence_grad_f64(student, teacher, kind, share, temperature, scale, loss,
         else:
             values, slopes = of_softmax(kind, share, student, teacher, t)
         loss[...], grad[...] = scale * values, scale[:, None] * slopes
-    sides = (student,) if given else (student, teacher)
-    unknown = np.any([~(x < np.inf).all(axis=1) for x in sides], axis=0)
-    nothing = (scale == 0) | (~unknown & np.any([(x == -np.inf).all(axis=1) for x in sides], axis=0))
-    loss[unknown], grad[unknown] = np.nan, np.nan
-    loss[nothing], grad[nothing] = 0.0, 0.0
+    settle(states(student, *(() if given else (teacher,))), scale, loss, grad)
     if given:
         with np.errstate(invalid="ignore"):
             wrong = (scale != 0) & ~((teacher >= 0).all(axis=1) & (np.abs(teacher.sum(axis=1) - 1) <= 1e-3))
@@ -347,6 +343,14 @@ def states(*sides):
     return unknown, ~unknown & np.any([(x == -np.inf).all(axis=1) for x in sides], axis=0)
 
 
+def settle(rows, scale, loss, grad):
+    """NaN for rows that are unknown, 0 for those that are empty, as :func:`states` tells, or count nothing."""
+    unknown, empty = rows
+    loss[unknown], grad[unknown] = np.nan, np.nan
+    nothing = (scale == 0) | empty
+    loss[nothing], grad[nothing] = 0.0, 0.0
+
+
 def decoupled_kl_f64(student, teacher, labels, alpha, beta, temperature, scale, loss):
     """loss[i] = scale[i]·(alpha·KL(b_t || b_s) + beta·KL(p̂ || q̂)): the label against the others, the others alone."""
     decoupled_kl_grad_f64(student, teacher, labels, alpha, beta, temperature, scale, loss, np.empty(student.shape))
@@ -378,10 +382,7 @@ def decoupled_kl_grad_f64(student, teacher, labels, alpha, beta, temperature, sc
         loss[...] = scale * (np.where(alpha == 0, 0.0, alpha * between[:, 0]) + among)
         target = alpha * (yes_q - yes_p)
         grad[...] = scale[:, None] * np.where(own, target, weight * (q - p) - target * q) / t
-    unknown, empty = states(student, teacher)
-    loss[unknown], grad[unknown] = np.nan, np.nan
-    nothing = (scale == 0) | empty
-    loss[nothing], grad[nothing] = 0.0, 0.0
+    settle(states(student, teacher), scale, loss, grad)
 
 
 def decoupled_kl_f64_bound(student, teacher, labels, alpha, beta, temperature, scale, loss):
@@ -439,9 +440,7 @@ def standardized_kl_grad_f64(student, teacher, temperature, scale, loss, grad):
         grad[...] = scale[:, None] * np.where(deviation == 0, 0.0, slopes)
     unknown, empty = states(student, teacher)
     unknown |= ~empty & np.any([(x == -np.inf).any(axis=1) for x in (student, teacher)], axis=0)  # no deviation
-    loss[unknown], grad[unknown] = np.nan, np.nan
-    nothing = (scale == 0) | empty
-    loss[nothing], grad[nothing] = 0.0, 0.0
+    settle((unknown, empty), scale, loss, grad)
 
 
 def standardized_kl_f64_bound(student, teacher, temperature, scale, loss):
@@ -487,9 +486,7 @@ def ensemble_kl_grad_f64(student, teachers, shares, temperature, scale, loss, gr
         loss[...], grad[...] = scale * values, scale[:, None] * slopes
     unknown, empty = states(student)
     unknown |= ~empty & np.any([(~(x < np.inf)).any(axis=1) | (x == -np.inf).all(axis=1) for x in each], axis=0)
-    loss[unknown], grad[unknown] = np.nan, np.nan
-    nothing = (scale == 0) | empty
-    loss[nothing], grad[nothing] = 0.0, 0.0
+    settle((unknown, empty), scale, loss, grad)
 
 
 def ensemble_kl_f64_bound(student, teachers, shares, temperature, scale, loss):
@@ -542,10 +539,7 @@ def top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss,
         slopes = q * (1.0 - np.where(left > 0, rest / left, 0.0))[:, None]
         np.put_along_axis(slopes, classes, known - probabilities, axis=1)
         grad[...] = scale[:, None] * slopes / t
-    unknown, empty = states(student)
-    loss[unknown], grad[unknown] = np.nan, np.nan
-    nothing = (scale == 0) | empty
-    loss[nothing], grad[nothing] = 0.0, 0.0
+    settle(states(student), scale, loss, grad)
 
 
 def top_k_kl_f64_bound(student, probabilities, classes, temperature, scale, loss):
