@@ -11,16 +11,16 @@
 #ifdef _OPENMP
 #include <omp.h>
 #include <pthread.h>
-#ifdef __linux__
 #include <sched.h>
-#endif
 #include <signal.h>
 #include <stddef.h>
+#include <time.h>
 
 enum {
   MOST = 256,            /* workers */
   SHARES = 4,            /* pieces of work for each thread: what a late or slow one leaves, the others take */
-  SPIN = 4000,           /* looks for the next call before a worker sleeps, about 50 us */
+  SPIN = 4000,           /* looks at what a thread waits for before it offers its processor to others, about 50 us */
+  PATIENCE = 500000,     /* ns in which it goes on looking between such offers, before it sleeps */
   STACK = 1 << 20        /* bytes; kernels keep panels of up to 0.15 MB on it */
 };
 
@@ -149,11 +149,32 @@ static void leave(void) {
   pthread_mutex_unlock(&lock);
 }
 
-static void await_workers(int64_t joined) {
+static int64_t nanoseconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Whether a thing comes about soon. A processor whose thread sleeps takes 0.05 ms to start again, on a virtual machine up to
+ * 10, and often the next call is only a layer's activation away; but other libraries' threads must not wait for one that
+ * only looks. */
+static int soon(int (*is_so)(uint64_t), uint64_t what) {
   for (int i = 0; i < SPIN; i++) {
-    if (__atomic_load_n(&finished.value, __ATOMIC_ACQUIRE) == joined) return;
+    if (is_so(what)) return 1;
     pause_a_little();
   }
+  const int64_t end = nanoseconds() + PATIENCE;
+  do {
+    if (is_so(what)) return 1;
+    sched_yield();
+  } while (nanoseconds() < end);
+  return 0;
+}
+
+static int have_left(uint64_t joined) { return (uint64_t)__atomic_load_n(&finished.value, __ATOMIC_ACQUIRE) == joined; }
+
+static void await_workers(int64_t joined) {
+  if (soon(have_left, (uint64_t)joined)) return;
   pthread_mutex_lock(&lock);
   __atomic_store_n(&waiting.value, 1, __ATOMIC_SEQ_CST);
   while (__atomic_load_n(&finished.value, __ATOMIC_SEQ_CST) != joined) pthread_cond_wait(&left, &lock);
@@ -161,13 +182,11 @@ static void await_workers(int64_t joined) {
   pthread_mutex_unlock(&lock);
 }
 
-/* Returns when there is another call than `seen`: looks for a while, then sleeps. */
+static int is_posted(uint64_t seen) { return call_of(__atomic_load_n(&ticket, __ATOMIC_RELAXED)) != seen; }
+
+/* Returns when there is another call than `seen`. */
 static void await_call(uint64_t seen) {
-  for (int i = 0; i < SPIN; i++) {
-    if (call_of(__atomic_load_n(&ticket, __ATOMIC_RELAXED)) != seen) return;
-    pause_a_little();
-  }
-  sleep_until_call(seen);
+  if (!soon(is_posted, seen)) sleep_until_call(seen);
 }
 
 /* Joins the present call, which *seen becomes; 0 if it has threads enough or has ended. */
