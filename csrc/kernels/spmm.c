@@ -3,9 +3,10 @@
  * that every level, thread count and batch gives the same bits.
  * Limit: one load of x for each fma, from L2; at few entries a row, the branch that ends a row.
  *
- * Threads share the rows of the matrix by stored entries. A thread takes a group of rows and runs it down blocks of
- * columns, whose part of x stays in L2; between blocks the chains wait on the stack: storing and reloading a float is
- * exact. (Blocks for L1, which spmm_tiles.c has, were slower here: a visit costs more than it saves.) */
+ * Threads share the rows of the matrix by stored entries; where it is small beside x, panels of x first. A thread takes a
+ * group of rows and runs it down blocks of columns, whose part of x stays in L2; between blocks the chains wait on the
+ * stack: storing and reloading a float is exact. (Blocks for L1, which spmm_tiles.c has, were slower here: a visit costs
+ * more than it saves.) */
 #include <math.h>
 #include <string.h>
 
@@ -101,6 +102,7 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
   const int64_t *indptr = j->indptr + row;
   const int64_t block = PART / (LANES * vectors);
   memcpy(at, indptr, (size_t)rows * sizeof *at);
+  pc_await_rows(&j->end, slice * LANES, row, rows, LANES * vectors);
   do {
     const int first = stop == 0;
     stop = j->k - stop < block ? j->k : stop + block;
@@ -112,38 +114,62 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
 /* The work up to row i is indptr[i] + i: an entry and a row count alike. */
 static int64_t row_at(const job *j, int64_t work) { return pc_run_at(j->indptr, j->end.n, work); }
 
-/* Either a panel of x stays in L2 while all the rows pass, or a group of rows while all the panels do: the first where
- * reading the entries again, from further away, costs less than reading x again. */
-static void run_rows(int64_t begin, int64_t end, const void *context) {
+/* -- how the work is shared: positions in it, of which an entry and a row take one each */
+
+PC_INLINE int64_t slices_of(const job *j) { return (j->end.m + LANES - 1) / LANES; }
+PC_INLINE int64_t panels_of(const job *j) { return (slices_of(j) + WIDEST - 1) / WIDEST; }
+PC_INLINE int64_t work_of(const job *j) { return j->indptr[j->end.n] + j->end.n; }
+
+/* Rows whose chains of one panel fit in WAITING. */
+PC_INLINE int64_t most_rows(const job *j) { return WAITING / (slices_of(j) > 1 ? WIDEST * LANES : LANES); }
+
+/* A group against panel p; panels are of equal width, give or take one slice. */
+static void one_panel(const job *j, int64_t p, int64_t row, int64_t last) {
+  const int64_t slices = slices_of(j), panels = panels_of(j), slice = slices * p / panels, most = most_rows(j);
+  group(j, (int)(slices * (p + 1) / panels - slice), slice, row, last - row < most ? last - row : most);
+}
+
+/* All the panels pass each group: for matrices that are large beside x. */
+static void run_groups(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t slices = (j->end.m + LANES - 1) / LANES, panels = (slices + WIDEST - 1) / WIDEST;
-  const int64_t first = row_at(j, begin), last = row_at(j, end), most = WAITING / (slices > 1 ? WIDEST * LANES : LANES);
-  const int64_t groups = (last - first + most - 1) / most;
-  if (groups == 0) return;
-  const int64_t words = 2 * (j->indptr[last] - j->indptr[first]) / groups; /* that the entries of a group take */
-  const int by_panel = FARTHER * words * panels < j->k * j->end.m;
-  for (int64_t u = 0; u < panels * groups; u++) {
-    const int64_t p = by_panel ? u / groups : u % panels, row = first + most * (by_panel ? u % groups : u / panels);
-    const int64_t slice = slices * p / panels; /* panels of equal width, give or take one slice */
-    group(j, (int)(slices * (p + 1) / panels - slice), slice, row, last - row < most ? last - row : most);
+  const int64_t last = row_at(j, end), panels = panels_of(j);
+  for (int64_t row = row_at(j, begin); row < last; row += most_rows(j))
+    for (int64_t p = 0; p < panels; p++) one_panel(j, p, row, last);
+}
+
+/* All the groups pass each panel, and so does the work: a thread reads the panels that it takes, and no others. */
+static void run_panels(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  const int64_t work = work_of(j);
+  for (int64_t p = begin / work; p * work < end; p++) {
+    const int64_t last = row_at(j, end - p * work < work ? end - p * work : work);
+    for (int64_t row = row_at(j, begin > p * work ? begin - p * work : 0); row < last; row += most_rows(j))
+      one_panel(j, p, row, last);
   }
 }
 
+/* Whether reading the entries again for each panel, from further away, costs less than reading x again for each group. */
+static int is_small(const job *j) {
+  const double words = 2.0 * (double)j->indptr[j->end.n] / (double)j->end.n * (double)most_rows(j);
+  return FARTHER * words * (double)panels_of(j) < (double)j->k * (double)j->end.m;
+}
+
 /* The rows of a job are cut at its entries; a matrix whose ends do not fit its entries is refused. */
-static int run_job(const job *j, int64_t nnz, void (*run)(int64_t, int64_t, const void *)) {
+static int check(const job *j, int64_t nnz) {
   const pc_end *e = &j->end;
   if (e->m < 0 || j->k < 0 || e->n < 0 || nnz < 0 || !pc_is_activation(e->activation)) return PC_EINVAL;
-  if (e->m == 0 || e->n == 0) return PC_OK;
-  if (j->indptr[0] != 0 || j->indptr[e->n] != nnz) return PC_EINVAL;
-  pc_for(nnz + e->n, 1 + GRAIN / e->m, run, j);
-  return PC_OK;
+  return e->m == 0 || e->n == 0 || (j->indptr[0] == 0 && j->indptr[e->n] == nnz) ? PC_OK : PC_EINVAL;
 }
 
 int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *x, const float *data,
                         const int32_t *indices, const int64_t *indptr, const float *bias, const float *residual,
                         int32_t activation, float *y, int64_t y_row, int64_t y_column) {
   const job j = {k, x, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column}};
-  return run_job(&j, nnz, run_rows);
+  const int status = check(&j, nnz);
+  if (status != PC_OK || m == 0 || n == 0) return status;
+  if (is_small(&j)) pc_for(work_of(&j) * panels_of(&j), 1 + GRAIN / (WIDEST * LANES), run_panels, &j);
+  else pc_for(work_of(&j), 1 + GRAIN / m, run_groups, &j);
+  return PC_OK;
 }
 
 /* -- one row of x: each output is one chain of scalars, so several rows of the matrix are in flight. A row that ends
@@ -228,5 +254,7 @@ static void run_row(int64_t begin, int64_t end, const void *context) {
 int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const float *data, const int32_t *indices,
                         const int64_t *indptr, const float *bias, const float *residual, int32_t activation, float *y) {
   const job j = {k, x, data, indices, indptr, {1, n, NULL, bias, residual, activation, y, n, 1}};
-  return run_job(&j, nnz, run_row);
+  const int status = check(&j, nnz);
+  if (status == PC_OK && n > 0) pc_for(work_of(&j), 1 + GRAIN, run_row, &j);
+  return status;
 }

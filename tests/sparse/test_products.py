@@ -94,6 +94,17 @@ def test_heavy_rows_among_light_ones_keep_their_bits_on_any_threads(m):
             assert linear(x, a).tobytes() == expected
 
 
+@pytest.mark.parametrize("m", [33, 64, 150, 300])
+def test_a_small_matrix_whose_panels_go_to_threads_keeps_the_dense_bits(m):
+    x, w, _ = problem(2, m, 4096, 1500, 0.01)
+    w[700] = 1.0  # ... and the panels end within a thread's share
+    a, expected = CSRMatrix.from_dense(w), dense.linear(x, w)
+    for count in (1, 2, 3, 7):
+        with pycomp.threads(count):
+            assert linear(x, a, format="csr").tobytes() == expected.tobytes()
+            assert matmul(a, np.ascontiguousarray(x.T), format="csr").T.tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 5, 4), (3, 0, 4), (3, 5, 0), (0, 0, 0), (1, 0, 4), (1, 5, 0), (0, 5, 0)])
 def test_empty_sizes_give_the_activation_of_the_bias(m, k, n):
     a = CSRMatrix.from_dense(np.zeros((n, k), np.float32))
