@@ -72,7 +72,8 @@ PC_INLINE vf16 kept_terms(const float *p, int64_t left) { return left >= LANES ?
 
 /* Two rows, whose terms are known up to their sums. */
 typedef struct {
-  const float *s, *t, *kept; /* kept: the terms of t, or NULL */
+  const float *s, *t, *next; /* next: the teacher's next row, for the caches; or t */
+  const float *kept;         /* the terms of t, or NULL */
   float *grad;               /* NULL, or the terms of s, which become step (q - p) */
   pc_terms student, teacher;
   vf16 rs, rt, step;
@@ -100,7 +101,10 @@ static double divergence(int64_t n, const rows *of) {
     const int64_t end = n - block < BLOCK ? n : block + BLOCK;
     sums lanes = {vf_zero(), vf_zero()};
     int64_t i = block;
-    for (; i + LANES <= end; i += LANES) lanes = diverge(&r, i, LANES, lanes);
+    for (; i + LANES <= end; i += LANES) {
+      __builtin_prefetch(r.next + i, 0, 2);
+      lanes = diverge(&r, i, LANES, lanes);
+    }
     if (i < end) lanes = diverge(&r, i, end - i, lanes);
     kl = vd_add_vf(kl, lanes.kl);
     pd = vd_add_vf(pd, lanes.pd);
@@ -112,7 +116,7 @@ static double divergence(int64_t n, const rows *of) {
 /* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, double scale, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
-  const double sum = pc_sum_terms(j->n, s, &terms, NULL, s);
+  const double sum = pc_sum_terms(j->n, s, &terms, NULL, 0, s);
   if (grad) {
     const double step = scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum));
@@ -139,10 +143,10 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
   if (kind_s == PC_ROW_EMPTY || kind_t == PC_ROW_EMPTY) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
   } else {
-    rows r = {.s = s, .t = t, .kept = kept, .grad = grad,
+    rows r = {.s = s, .t = t, .next = t + ahead * j->ldteacher, .kept = kept, .grad = grad,
               .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
-    const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, s + ahead * j->ldstudent);
-    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, t + ahead * j->ldteacher);
+    const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, 0, s);
+    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, 0, s + ahead * j->ldstudent);
     const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
     r.rs = vf_set1((float)(1.0 / sum_s));
     r.rt = vf_set1((float)(1.0 / sum_t));

@@ -8,7 +8,8 @@
 enum {
   GRAIN = 1 << 13, /* elements that pay for waking a thread */
   GROUP = 8,       /* rows worked on together, */
-  TOGETHER = 2048  /* of so many elements: with those that come next they fill L1 */
+  TOGETHER = 2048, /* of so many elements: with those that come next they fill L1 */
+  AHEAD = 2048     /* elements to fetch before they are written */
 };
 
 typedef struct {
@@ -28,7 +29,7 @@ static void log_softmax_row(int64_t n, const float *x, const float *next, double
     return;
   }
   const pc_terms terms = pc_terms_of(max, temperature);
-  const double sum = pc_sum_terms(n, x, &terms, NULL, next);
+  const double sum = pc_sum_terms(n, x, &terms, NULL, 0, next);
   const vd16 log_sum = vd_set1(-pc_log_sum(sum, &terms)), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
   for (int64_t i = 0; i < n; i += LANES) {
     const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), top);
@@ -41,7 +42,7 @@ static float logsumexp_row(int64_t n, const float *x, const float *next, double 
   const pc_row_kind kind = pc_classify_row(max);
   if (kind != PC_ROW_FINITE) return kind == PC_ROW_EMPTY ? -INFINITY : NAN;
   const pc_terms terms = pc_terms_of(max, temperature);
-  return (float)(max / temperature + pc_log_sum(pc_sum_terms(n, x, &terms, NULL, next), &terms));
+  return (float)(max / temperature + pc_log_sum(pc_sum_terms(n, x, &terms, NULL, 0, next), &terms));
 }
 
 /* Rows in groups, a step at a time: so the steps of short rows overlap. */
@@ -52,7 +53,7 @@ static void softmax_group(const job *j, int rows, const float *x, float *y, cons
   for (int r = 0; r < rows; r++) {
     if (pc_classify_row(max[r]) != PC_ROW_FINITE) continue;
     const pc_terms terms = pc_terms_of(max[r], j->temperature);
-    sum[r] = pc_sum_terms(j->n, x + r * j->ldx, &terms, y + r * j->ldy, next + r * j->ldx);
+    sum[r] = pc_sum_terms(j->n, x + r * j->ldx, &terms, y + r * j->ldy, AHEAD, next + r * j->ldx);
   }
   for (int r = 0; r < rows; r++) {
     float *to = y + r * j->ldy;
