@@ -1,5 +1,5 @@
-/* y[i,j] = activation(sum over l ascending of x[i,l]*w[l,j] + bias[j]): one fma chain an output, lanes and threads
- * across outputs only, so that every level, thread count and batch gives the same bits.
+/* y[i,j] = activation(sum over l ascending of x[i,l]*w[l,j] + bias[j]): one fma chain an output, from +0 or from what is
+ * given, lanes and threads across outputs only, so that every level, thread count and batch gives the same bits.
  * Limit: the fma units for m >= 8, the bandwidth of the weights below.
  *
  * Threads share the grid of cells (rows x columns). A cell walks l in blocks; for each block, panels of
@@ -34,6 +34,8 @@ typedef struct {
   const float *x;
   int64_t ldx;
   const float *w, *bias;
+  const float *start; /* [m,n], where the chains begin; NULL: at +0 */
+  int64_t ldstart;
   int32_t activation;
   float *y;
   int64_t ldy;
@@ -48,21 +50,27 @@ typedef struct {
   int64_t slice;
   const float *soon;   /* two rows of x, ldx apart, that the next panel will copy: fetched meanwhile */
   int64_t ldx;
+  const float *from;   /* what the chains have reached; NULL: they begin */
+  int64_t ldfrom;
   float *y;
   int64_t ldy;
-  int first;
+  const float *then;   /* rows of y, `apart`, that the next tile will write: fetched meanwhile; or NULL */
+  int64_t apart;
 } work;
 
 /* Adds a block of the chains of rows x (16*vectors) outputs. */
 PC_INLINE void tile(int rows, int vectors, const work t) {
-  const float *panel = t.panel, *w = t.w;
+  const float *panel = t.panel, *w = t.w, *from = t.from;
   float *y = t.y;
-  const int64_t ldy = t.ldy, slice = t.slice;
+  const int64_t ldfrom = t.ldfrom, ldy = t.ldy, slice = t.slice;
   vf16 acc[PC_TILE_ROWS][WIDEST];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) acc[i][j] = t.first ? vf_zero() : vf_load(y + i * ldy + LANES * j);
+    for (int j = 0; j < vectors; j++) acc[i][j] = from ? vf_load(from + i * ldfrom + LANES * j) : vf_zero();
+  if (t.then)
+    for (int i = 0; i < rows; i++)
+      for (int j = 0; j < vectors; j++) __builtin_prefetch(t.then + i * t.apart + LANES * j, 1, 2);
   for (int64_t l = 0; l < t.length; l++) {
     if (rows > FEW) {
       __builtin_prefetch(t.soon + l, 0, 2);
@@ -113,8 +121,10 @@ static void finish(const job *j, int rows, int64_t width, int64_t column, float 
 static void panel_by_columns(const job *j, int rows, const float *panel, int64_t row, int64_t l0, int64_t length,
                              int64_t begin, int64_t end) {
   const int widest = PC_TILE_VECTORS(rows), last = l0 + length == j->k;
+  const float *reached = l0 == 0 ? j->start : j->y;
+  const int64_t ldreached = l0 == 0 ? j->ldstart : j->ldy;
   float edge[PC_TILE_ROWS * WIDEST * LANES];
-  work t = {length, panel, NULL, LANES * j->k, NULL, j->ldx, NULL, j->ldy, l0 == 0};
+  work t = {.length = length, .panel = panel, .slice = LANES * j->k, .ldx = j->ldx};
   int64_t soon = row + rows;
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
@@ -125,6 +135,10 @@ static void panel_by_columns(const job *j, int rows, const float *panel, int64_t
     t.w = j->w + c * j->k + l0 * LANES;
     t.soon = j->x + (soon + 2 <= j->m ? soon : 0) * j->ldx + l0;
     soon += 2;
+    t.then = c + width < end ? y + width : row + 2 * rows <= j->m ? j->y + (row + rows) * j->ldy + begin : NULL;
+    t.apart = j->ldy;
+    t.from = reached ? reached + row * ldreached + c : NULL;
+    t.ldfrom = ldreached;
     if (width == LANES * vectors) {
       t.y = y;
       t.ldy = j->ldy;
@@ -132,7 +146,11 @@ static void panel_by_columns(const job *j, int rows, const float *panel, int64_t
     } else {
       t.y = edge;
       t.ldy = LANES * vectors;
-      if (!t.first) copy_rows(rows, width, y, j->ldy, edge, t.ldy);
+      if (t.from) {
+        copy_rows(rows, width, t.from, t.ldfrom, edge, t.ldy);
+        t.from = edge;
+        t.ldfrom = t.ldy;
+      }
       run_tile(rows, vectors, &t);
       copy_rows(rows, width, edge, t.ldy, y, j->ldy);
     }
@@ -157,23 +175,30 @@ static void cell(const job *j, int64_t top, int64_t bottom, int64_t begin, int64
 }
 
 /* -- a row alone: slices beside each other, down all of k */
-PC_INLINE void slices(int vectors, int64_t k, const float *x, const float *w, int64_t columns, float *y) {
+PC_INLINE int64_t lanes_of(int64_t left) { return left < LANES ? left : LANES; }
+
+PC_INLINE void slices(int vectors, int64_t k, const float *x, const float *w, int64_t columns, const float *start, float *y) {
   vf16 acc[STREAMS];
 #pragma GCC unroll 4
-  for (int j = 0; j < vectors; j++) acc[j] = vf_zero();
+  for (int j = 0; j < vectors; j++)
+    acc[j] = start ? vf_load_n(start + LANES * j, lanes_of(columns - LANES * j)) : vf_zero();
   for (int64_t l = 0; l < k; l++) {
     const vf16 a = vf_set1(x[l]);
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; j++) acc[j] = vf_fma(a, vf_load(w + LANES * (j * k + l)), acc[j]);
   }
 #pragma GCC unroll 4
-  for (int j = 0; j < vectors; j++) vf_store_n(y + LANES * j, columns - LANES * j < LANES ? columns - LANES * j : LANES, acc[j]);
+  for (int j = 0; j < vectors; j++) vf_store_n(y + LANES * j, lanes_of(columns - LANES * j), acc[j]);
 }
 
 static void row_alone(const job *j, int64_t begin, int64_t end) {
   int64_t c = begin;
-  for (; c + STREAMS * LANES <= end; c += STREAMS * LANES) slices(STREAMS, j->k, j->x, j->w + c * j->k, end - c, j->y + c);
-  for (; c < end; c += LANES) slices(1, j->k, j->x, j->w + c * j->k, end - c, j->y + c);
+  for (int64_t step = STREAMS * LANES; c < end; c += step) {
+    const float *start = j->start ? j->start + c : NULL;
+    if (end - c < step) step = LANES;
+    if (step == LANES) slices(1, j->k, j->x, j->w + c * j->k, end - c, start, j->y + c);
+    else slices(STREAMS, j->k, j->x, j->w + c * j->k, end - c, start, j->y + c);
+  }
   if (j->bias || j->activation) finish(j, 1, end - begin, begin, j->y + begin);
 }
 
@@ -195,19 +220,20 @@ static void run(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-/* k = 0: the empty sum is +0. */
+/* k = 0: the chains end where they begin. */
 static void no_sum(const job *j) {
   for (int64_t i = 0; i < j->m; i++) {
-    memset(j->y + i * j->ldy, 0, (size_t)j->n * sizeof(float));
-    finish(j, 1, j->n, 0, j->y + i * j->ldy);
+    float *y = j->y + i * j->ldy;
+    if (j->start) memmove(y, j->start + i * j->ldstart, (size_t)j->n * sizeof *y);
+    else memset(y, 0, (size_t)j->n * sizeof *y);
+    finish(j, 1, j->n, 0, y);
   }
 }
 
-int PC_FN(gemm_f32)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const float *w, const float *bias,
-                    int32_t activation, float *y, int64_t ldy) {
-  if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n || !pc_is_activation(activation)) return PC_EINVAL;
+static int product(job j) {
+  const int64_t m = j.m, k = j.k, n = j.n;
+  if (m < 0 || k < 0 || n < 0 || j.ldx < k || j.ldy < n || !pc_is_activation(j.activation)) return PC_EINVAL;
   if (m == 0 || n == 0) return PC_OK;
-  job j = {m, k, n, x, ldx, w, bias, activation, y, ldy, 0, 0, 0};
   if (k == 0) {
     no_sum(&j);
     return PC_OK;
@@ -220,4 +246,15 @@ int PC_FN(gemm_f32)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx
   const double unit = (double)m / (double)j.bands * (double)j.width * (double)k;
   pc_for(j.tiles * j.bands, 1 + (int64_t)(GRAIN / unit), run, &j);
   return PC_OK;
+}
+
+int PC_FN(gemm_f32)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const float *w, const float *bias,
+                    int32_t activation, float *y, int64_t ldy) {
+  return product((job){.m = m, .k = k, .n = n, .x = x, .ldx = ldx, .w = w, .bias = bias, .activation = activation, .y = y, .ldy = ldy});
+}
+
+int PC_FN(gemm_add_f32)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const float *w, const float *start,
+                        int64_t ldstart, float *y, int64_t ldy) {
+  if (ldstart < n) return PC_EINVAL;
+  return product((job){.m = m, .k = k, .n = n, .x = x, .ldx = ldx, .w = w, .start = start, .ldstart = ldstart, .y = y, .ldy = ldy});
 }

@@ -6,7 +6,7 @@ from numba import njit
 from .activations import activate, activate_f32
 from .arithmetic import FAST, fma
 
-__all__ = ["activate_f32", "gemm_f32", "pack_f32"]
+__all__ = ["activate_f32", "gemm_add_f32", "gemm_f32", "pack_f32"]
 
 
 @njit(**FAST)
@@ -34,3 +34,20 @@ def gemm_f32(x, w, bias, activation, y):  # type: ignore[no-untyped-def]
                 if bias is not None:
                     v += bias[16 * s + j]
                 y[i, 16 * s + j] = activate(v, activation)
+
+
+@njit(**FAST)
+def gemm_add_f32(x, w, start, y):  # type: ignore[no-untyped-def]
+    m, n = y.shape
+    acc = np.zeros(16, np.float32)
+    for i in range(m):
+        for s in range(w.shape[0]):
+            lanes = min(16, n - 16 * s)
+            for j in range(lanes):
+                acc[j] = start[i, 16 * s + j]
+            for l in range(x.shape[1]):
+                a = x[i, l]
+                for j in range(16):
+                    acc[j] = fma(a, w[s, l, j], acc[j])
+            for j in range(lanes):
+                y[i, 16 * s + j] = acc[j]

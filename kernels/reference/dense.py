@@ -6,7 +6,8 @@ from . import activations
 from .activations import activate_f32, activate_f32_bound, activate_f32_chain, activate_f32_sample
 from .arithmetic import LANES, TINY, U, fma, gamma, unpack
 
-__all__ = ["activate_f32", "activate_f32_bound", "activate_f32_chain", "activate_f32_sample", "gemm_f32",
+__all__ = ["activate_f32", "activate_f32_bound", "activate_f32_chain", "activate_f32_sample",
+           "gemm_add_f32", "gemm_add_f32_bound", "gemm_add_f32_chain", "gemm_add_f32_sample", "gemm_f32",
            "gemm_f32_bound", "gemm_f32_chain", "gemm_f32_sample", "pack_f32", "pack_f32_bound", "pack_f32_sample"]
 
 
@@ -51,13 +52,48 @@ def gemm_f32_chain(x, w, bias, activation, y):
     y[...] = activations.chain(y, activation)
 
 
-def gemm_f32_sample(rng, m, k, n):
-    """Operands of one magnitude, or of magnitudes from 2⁻³⁰ to 2³⁰."""
+def _drawn(rng):
+    """Draws operands of one magnitude, or of magnitudes from 2⁻³⁰ to 2³⁰."""
     spread = 30 * int(rng.integers(2))
 
     def draw(*shape):
         return np.ldexp(rng.standard_normal(shape), rng.integers(-spread, spread + 1, shape)).astype(np.float32)
 
-    w = np.zeros((-(-n // LANES), k, LANES), np.float32)
-    pack_f32(draw(k, n), w)
+    return draw
+
+
+def _packed(w):
+    packed = np.zeros((-(-w.shape[1] // LANES), w.shape[0], LANES), np.float32)
+    pack_f32(w, packed)
+    return packed
+
+
+def gemm_f32_sample(rng, m, k, n):
+    draw = _drawn(rng)
+    w = _packed(draw(k, n))
     return draw(m, k), w, draw(n) if rng.random() < 0.7 else None, int(rng.integers(activations.KINDS))
+
+
+def gemm_add_f32(x, w, start, y):
+    """y[i, j] = start[i, j] + Σ_l x[i, l]·w[l, j]."""
+    y[...] = start + x.astype(np.float64) @ unpack(w, y.shape[1]).astype(np.float64)
+
+
+def gemm_add_f32_bound(x, w, start, y):
+    """γ(k)·(|start| + Σ|x||w|): start is the first summand of the chain."""
+    k, n = x.shape[1], y.shape[1]
+    magnitude = np.abs(x.astype(np.float64)) @ np.abs(unpack(w, n).astype(np.float64))
+    return gamma(k) * (np.abs(start) + magnitude) + k * TINY
+
+
+def gemm_add_f32_chain(x, w, start, y):
+    """One fma chain, l ascending, from start."""
+    w = unpack(w, y.shape[1])
+    y[...] = start
+    for l in range(x.shape[1]):
+        y[...] = fma(x[:, l, None], w[None, l, :], y)
+
+
+def gemm_add_f32_sample(rng, m, k, n):
+    draw = _drawn(rng)
+    return draw(m, k), _packed(draw(k, n)), draw(m, n)

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp import dense
+from pycomp.kernels import dispatch
 
-from .._validate import FLOAT32, as_array, choice, integer
+from .._validate import FLOAT32, as_array, choice, fresh, integer
 from ._decoupled import top_k_kd_loss
 from ._loss import kd_loss, lane_sum
 from ._rows import REDUCTIONS, as_labels, counted, divisor, row_weights, temperatures
@@ -17,8 +18,8 @@ from ._rows import REDUCTIONS, as_labels, counted, divisor, row_weights, tempera
 PARTS, FEWEST = 128, 64
 """Chunks that the tokens are cut into, so that all arrays of a chunk are a twentieth of one of all tokens; but the
 products want some rows."""
-COLUMNS = 8192
-"""Outputs whose part of the gradient by the weights is made at once."""
+COLUMNS = 2048
+"""Outputs whose part of the gradient by the weights is made at once: their slopes, turned, stay in cache."""
 
 Floats = NDArray[np.float32]
 FusedLoss = float | tuple[float, Floats, Floats]
@@ -65,7 +66,7 @@ def fused_linear_kd_loss(
     reduction : {"batchmean", "mean", "sum"}
         As for :func:`kd_loss`.
     chunk_size : int, optional
-        Tokens at a time; by default a 128th of them, at least 64. More are faster. Results differ within the bound.
+        Tokens at a time; by default a 128th of them, at least 64. More are faster; the results are the same bits.
     return_grad : bool
         Return ``(loss, grad_hidden, grad_weight)``.
 
@@ -85,8 +86,8 @@ def fused_linear_kd_loss(
     -----
     The loss is that of :func:`kd_loss` on ``dense.linear(hidden, weight)``, whose rows do not depend on their chunk.
     ``grad_hidden`` is within ``γ(V)·Σ|g||W|`` of the exact product with the gradient g of the logits; ``grad_weight``,
-    a sum over chunks of c tokens, within ``γ(c + N/c)·Σ|g||hidden|``. Workspace: 5 arrays (chunk, V), and the weights
-    packed, twice for gradients.
+    whose chains go on from chunk to chunk, within ``γ(N)·Σ|g||hidden|``. Workspace: 5 arrays (chunk, V), and the
+    weights packed, twice for gradients.
 
     Examples
     --------
@@ -113,6 +114,7 @@ def fused_linear_kd_loss(
     w = w / divisor(reduction, w, kept)
     packed = dense.pack(weight)
     turned = dense.pack(weight.T) if return_grad else None
+    logits = fresh((min(size, count), classes), FLOAT32)
     losses = np.zeros(count)
     by_hidden, by_weight = np.zeros_like(hidden), np.zeros_like(weight)
     for first in range(0, count, size):
@@ -121,15 +123,16 @@ def fused_linear_kd_loss(
                                    "reduction": "none", "scale_by_t2": scale_by_t2, "return_grad": return_grad}
         if known is not None:
             options |= {"labels": np.where(kept[rows], known[rows], 0), "alpha": alpha}
-        found: Any = teacher.loss(dense.linear(hidden[rows], packed), rows, options)
+        found: Any = teacher.loss(dense.linear(hidden[rows], packed, out=logits[: rows.stop - first]), rows, options)
         if turned is None:
             losses[rows] = found
             continue
         losses[rows], slopes = found
         dense.linear(slopes, turned, out=by_hidden[rows])
+        seen = dense.pack(hidden[rows].T).data
         for column in range(0, classes, COLUMNS):
-            part = slice(column, column + COLUMNS)
-            by_weight[part] += dense.matmul(slopes[:, part].T, hidden[rows])
+            part = by_weight[column : column + COLUMNS]
+            dispatch.gemm_add_f32(np.ascontiguousarray(slopes[:, column : column + COLUMNS].T), seen, part, part)
     loss = lane_sum(losses)
     return (loss, by_hidden, by_weight) if return_grad else loss
 
@@ -155,6 +158,7 @@ class _Teacher:
                 raise ValueError(f"teacher_hidden has shape {self._hidden.shape}, teacher_weight {weight.shape}, "
                                  f"expected ({count}, E) and ({classes}, E)")
             self._weight = dense.pack(weight)
+            self._made = fresh((0, classes), FLOAT32)
         else:
             if not isinstance(top_k, (tuple, list)) or len(top_k) != 2:
                 raise TypeError(f"teacher_top_k is a {type(top_k).__name__}, expected a pair (probabilities, classes)")
@@ -166,5 +170,11 @@ class _Teacher:
     def loss(self, student: Floats, rows: slice, options: dict[str, Any]) -> Any:
         if self._top_k is not None:
             return top_k_kd_loss(student, *(a[rows] for a in self._top_k), **options)
-        teacher = self._logits[rows] if self._logits is not None else dense.linear(self._hidden[rows], self._weight)  # type: ignore[index]
-        return kd_loss(student, teacher, **options)
+        return kd_loss(student, self._logits[rows] if self._logits is not None else self._make(rows), **options)
+
+    def _make(self, rows: slice) -> Floats:
+        """The logits of some tokens, in the memory of those before."""
+        hidden = self._hidden[rows]  # type: ignore[index]
+        if len(self._made) < len(hidden):
+            self._made = fresh((len(hidden), self._made.shape[1]), FLOAT32)
+        return dense.linear(hidden, self._weight, out=self._made[: len(hidden)])

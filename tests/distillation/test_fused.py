@@ -46,13 +46,15 @@ def test_fused_equals_unfused(seed, count, width, classes, kind, labelled, chunk
                                                       return_grad=True)
     assert loss == pytest.approx(expected, rel=1e-12, abs=1e-12)
     assert fused_linear_kd_loss(hidden, weight, **teacher, **options, chunk_size=chunk) == loss
+    whole = fused_linear_kd_loss(hidden, weight, **teacher, **options, chunk_size=count, return_grad=True)
+    assert (loss, by_hidden.tobytes(), by_weight.tobytes()) == (whole[0], whole[1].tobytes(), whole[2].tobytes())
     # Gradients of logits may differ by their bound, 8u of a row's share; then the products' own.
     off = 16 * U * temperature * (weights * mask)[:, None] / (1 if reduction == "sum" else max(1e-9, (
         count if reduction == "batchmean" else (weights * mask).sum()))) + np.zeros_like(slopes)
     wide, size = slopes.astype(np.float64), np.abs(slopes).astype(np.float64)
     bound = off @ np.abs(weight) + (classes + 2) * U * (size @ np.abs(weight))
     assert (np.abs(by_hidden - wide @ weight) <= bound + 1e-30).all()
-    bound = off.T @ np.abs(hidden) + (2 * count + 2) * U * (size.T @ np.abs(hidden))
+    bound = off.T @ np.abs(hidden) + (count + 2) * U * (size.T @ np.abs(hidden))
     assert (np.abs(by_weight - wide.T @ hidden) <= bound + 1e-30).all()
     assert (by_hidden[~mask] == 0).all()
 
