@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 from .contract_sparse import ENTRIES as SPARSE
@@ -82,18 +83,22 @@ DISTILLATION_OPERANDS = (
 )
 
 
-def _quantization(name: str, **entry: Any) -> Kernel:
+def _chained(references: ModuleType, name: str, **entry: Any) -> Kernel:
     """A kernel whose reference, bound, sample and, if they differ from the reference, chain are found by its name."""
-    reference = getattr(quantization, name)
+    reference = getattr(references, name)
     return Kernel(
         name=name,
-        family="quantization",
+        family=references.__name__.rpartition(".")[2],
         reference=reference,
-        bound=getattr(quantization, f"{name}_bound"),
-        chain=getattr(quantization, f"{name}_chain", reference),
-        sample=getattr(quantization, f"{name}_sample"),
+        bound=getattr(references, f"{name}_bound"),
+        chain=getattr(references, f"{name}_chain", reference),
+        sample=getattr(references, f"{name}_sample"),
         **entry,
     )
+
+
+def _quantization(name: str, **entry: Any) -> Kernel:
+    return _chained(quantization, name, **entry)
 
 
 def _distillation(name: str, **entry: Any) -> Kernel:
@@ -131,9 +136,9 @@ def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **
 
 
 _ALL = (
-    Kernel(
-        name="gemm_f32",
-        family="dense",
+    _chained(
+        dense,
+        "gemm_f32",
         sizes=("m", "k", "n"),
         operands=(
             In("x", "f32", "m,k", strides=1),
@@ -142,18 +147,14 @@ _ALL = (
             Scalar("activation", "i32"),
             Out("y", "f32", "m,n", strides=1),
         ),
-        reference=dense.gemm_f32,
-        bound=dense.gemm_f32_bound,
-        chain=dense.gemm_f32_chain,
-        sample=dense.gemm_f32_sample,
         flops=lambda m, k, n: 2 * m * k * n,
         bytes=lambda m, k, n: 4 * (m * k + k * n + m * n),
         edges=LINEAR_EDGES,
         shapes=LINEAR_SHAPES,
     ),
-    Kernel(
-        name="gemm_add_f32",
-        family="dense",
+    _chained(
+        dense,
+        "gemm_add_f32",
         sizes=("m", "k", "n"),
         operands=(
             In("x", "f32", "m,k", strides=1),
@@ -161,39 +162,27 @@ _ALL = (
             In("start", "f32", "m,n", strides=1),
             Out("y", "f32", "m,n", strides=1),
         ),
-        reference=dense.gemm_add_f32,
-        bound=dense.gemm_add_f32_bound,
-        chain=dense.gemm_add_f32_chain,
-        sample=dense.gemm_add_f32_sample,
         flops=lambda m, k, n: 2 * m * k * n,
         bytes=lambda m, k, n: 4 * (m * k + k * n + 2 * m * n),
         edges=LINEAR_EDGES,
         shapes=LINEAR_SHAPES,
     ),
-    Kernel(
-        name="activate_f32",
-        family="dense",
+    _chained(
+        dense,
+        "activate_f32",
         sizes=("n",),
         operands=(In("x", "f32", "n"), Scalar("activation", "i32"), Out("y", "f32", "n")),
-        reference=dense.activate_f32,
-        bound=dense.activate_f32_bound,
-        chain=dense.activate_f32_chain,
-        sample=dense.activate_f32_sample,
         flops=lambda n: 80 * n,
         bytes=lambda n: 8 * n,
         edges={"n": (0, 1, 2, 15, 16, 17, 31, 32, 33, 1000)},
         shapes=(("a feed-forward layer's activations", {"n": 128 * 3072}),),
         batch="n",
     ),
-    Kernel(
-        name="pack_f32",
-        family="dense",
+    _chained(
+        dense,
+        "pack_f32",
         sizes=("k", "n", "padded"),
         operands=(In("w", "f32", "k,n", strides=2), Out("packed", "f32", "ceil16(n),padded,16")),
-        reference=dense.pack_f32,
-        bound=dense.pack_f32_bound,
-        chain=dense.pack_f32,
-        sample=dense.pack_f32_sample,
         flops=lambda k, n, padded: 0,
         bytes=lambda k, n, padded: 8 * k * n,
         edges={"k": (0, 1, 15, 16, 17, 33), "n": (0, 1, 15, 16, 17, 47, 49), "padded": (0, 1, 33, 40)},

@@ -106,11 +106,13 @@ static void copy_rows(int rows, int64_t width, const float *from, int64_t ldfrom
   for (int i = 0; i < rows; i++) memcpy(to + i * ldto, from + i * ldfrom, (size_t)width * sizeof(float));
 }
 
+PC_INLINE int64_t lanes_of(int64_t left) { return left < LANES ? left : LANES; }
+
 /* y = activation(y + bias) on a finished tile, still in L1. */
 static void finish(const job *j, int rows, int64_t width, int64_t column, float *y) {
   for (int i = 0; i < rows; i++)
     for (int64_t c = 0; c < width; c += LANES) {
-      const int64_t lanes = width - c < LANES ? width - c : LANES;
+      const int64_t lanes = lanes_of(width - c);
       vf16 v = vf_load_n(y + i * j->ldy + c, lanes);
       if (j->bias) v = vf_add(v, vf_load_n(j->bias + column + c, lanes));
       vf_store_n(y + i * j->ldy + c, lanes, vf_activate(v, j->activation));
@@ -175,8 +177,6 @@ static void cell(const job *j, int64_t top, int64_t bottom, int64_t begin, int64
 }
 
 /* -- a row alone: slices beside each other, down all of k */
-PC_INLINE int64_t lanes_of(int64_t left) { return left < LANES ? left : LANES; }
-
 PC_INLINE void slices(int vectors, int64_t k, const float *x, const float *w, int64_t columns, const float *start, float *y) {
   vf16 acc[STREAMS];
 #pragma GCC unroll 4
@@ -192,12 +192,11 @@ PC_INLINE void slices(int vectors, int64_t k, const float *x, const float *w, in
 }
 
 static void row_alone(const job *j, int64_t begin, int64_t end) {
-  int64_t c = begin;
-  for (int64_t step = STREAMS * LANES; c < end; c += step) {
-    const float *start = j->start ? j->start + c : NULL;
-    if (end - c < step) step = LANES;
-    if (step == LANES) slices(1, j->k, j->x, j->w + c * j->k, end - c, start, j->y + c);
-    else slices(STREAMS, j->k, j->x, j->w + c * j->k, end - c, start, j->y + c);
+  for (int64_t c = begin, step; c < end; c += step) {
+    const float *start = j->start ? j->start + c : NULL, *w = j->w + c * j->k;
+    step = end - c < STREAMS * LANES ? LANES : STREAMS * LANES;
+    if (step == LANES) slices(1, j->k, j->x, w, end - c, start, j->y + c);
+    else slices(STREAMS, j->k, j->x, w, end - c, start, j->y + c);
   }
   if (j->bias || j->activation) finish(j, 1, end - begin, begin, j->y + begin);
 }

@@ -40,7 +40,7 @@ PC_INLINE void pc_deliver(float *y, int64_t y_row, const float *chains, int64_t 
 }
 
 /* Fetches what pc_finish will write into L2: lines far apart, which the hardware does not foresee. */
-PC_INLINE void pc_await_rows(const pc_end *e, int64_t i0, int64_t row0, int64_t rows, int64_t width) {
+PC_INLINE void pc_fetch_rows(const pc_end *e, int64_t i0, int64_t row0, int64_t rows, int64_t width) {
   if (e->y_column != 1) return;
   for (int64_t i = i0; i < i0 + width && i < e->m; i++)
     for (int64_t r = row0; r < row0 + rows; r += LANES) __builtin_prefetch(e->y + i * e->y_row + r, 1, 2);

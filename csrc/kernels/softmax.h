@@ -99,8 +99,8 @@ PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
   return e;
 }
 
-/* The sum of a row's terms; the terms themselves go to `kept`, if given. For the caches: `ahead`, the elements of `kept` to
- * fetch before they are written, which nobody foresees past a page; and `next`, what this thread reads next, or x. */
+/* The sum of a row's terms; the terms themselves go to `kept`, if given. For the caches: `ahead`, how many
+ * elements before they are written those of `kept` are fetched, which hardware does within a page only, or 0; and `next`, what this thread reads next, or x. */
 static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *kept, int64_t ahead, const float *next) {
   enum { PART = PC_TOGETHER * LANES };
   const pc_terms t = *terms;
@@ -112,7 +112,7 @@ static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *ter
       PC_OF_EACH(PC_TOGETHER) {
         e[c] = vf_load(x + i + c * LANES);
         __builtin_prefetch(next + i + c * LANES);
-        if (kept) __builtin_prefetch(kept + i + c * LANES + ahead, 1, 2);
+        if (ahead) __builtin_prefetch(kept + i + c * LANES + ahead, 1, 2);
       }
       pc_term_each(PC_TOGETHER, e, &t, e);
       if (kept)

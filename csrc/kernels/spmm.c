@@ -102,7 +102,7 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
   const int64_t *indptr = j->indptr + row;
   const int64_t block = PART / (LANES * vectors);
   memcpy(at, indptr, (size_t)rows * sizeof *at);
-  pc_await_rows(&j->end, slice * LANES, row, rows, LANES * vectors);
+  pc_fetch_rows(&j->end, slice * LANES, row, rows, LANES * vectors);
   do {
     const int first = stop == 0;
     stop = j->k - stop < block ? j->k : stop + block;
@@ -111,14 +111,14 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
   pc_finish(&j->end, slice * LANES, row, rows, LANES * vectors, chains);
 }
 
-/* The work up to row i is indptr[i] + i: an entry and a row count alike. */
-static int64_t row_at(const job *j, int64_t work) { return pc_run_at(j->indptr, j->end.n, work); }
+/* -- how the work is shared */
 
-/* -- how the work is shared: positions in it, of which an entry and a row take one each */
+/* The work up to row i is indptr[i] + i: an entry and a row count alike. */
+static int64_t work_of(const job *j) { return j->indptr[j->end.n] + j->end.n; }
+static int64_t row_at(const job *j, int64_t work) { return pc_run_at(j->indptr, j->end.n, work); }
 
 PC_INLINE int64_t slices_of(const job *j) { return (j->end.m + LANES - 1) / LANES; }
 PC_INLINE int64_t panels_of(const job *j) { return (slices_of(j) + WIDEST - 1) / WIDEST; }
-PC_INLINE int64_t work_of(const job *j) { return j->indptr[j->end.n] + j->end.n; }
 
 /* Rows whose chains of one panel fit in WAITING. */
 PC_INLINE int64_t most_rows(const job *j) { return WAITING / (slices_of(j) > 1 ? WIDEST * LANES : LANES); }

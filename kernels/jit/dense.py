@@ -19,16 +19,21 @@ def pack_f32(w, packed):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
+def _advance(acc, row, w):  # type: ignore[no-untyped-def]
+    """Sixteen chains by all of a row."""
+    for l in range(row.shape[0]):
+        for j in range(16):
+            acc[j] = fma(row[l], w[l, j], acc[j])
+
+
+@njit(**FAST)
 def gemm_f32(x, w, bias, activation, y):  # type: ignore[no-untyped-def]
     m, n = y.shape
     acc = np.empty(16, np.float32)
     for i in range(m):
         for s in range(w.shape[0]):
             acc[:] = 0
-            for l in range(x.shape[1]):
-                a = x[i, l]
-                for j in range(16):
-                    acc[j] = fma(a, w[s, l, j], acc[j])
+            _advance(acc, x[i], w[s])
             for j in range(min(16, n - 16 * s)):
                 v = acc[j]
                 if bias is not None:
@@ -45,9 +50,6 @@ def gemm_add_f32(x, w, start, y):  # type: ignore[no-untyped-def]
             lanes = min(16, n - 16 * s)
             for j in range(lanes):
                 acc[j] = start[i, 16 * s + j]
-            for l in range(x.shape[1]):
-                a = x[i, l]
-                for j in range(16):
-                    acc[j] = fma(a, w[s, l, j], acc[j])
+            _advance(acc, x[i], w[s])
             for j in range(lanes):
                 y[i, 16 * s + j] = acc[j]

@@ -26,6 +26,11 @@ def pack_f32_sample(rng, k, n, padded):
     return (rng.standard_normal((min(k, padded), n)).astype(np.float32),)
 
 
+def _magnitude(x, w, y):
+    """Σ|x||w| of each output."""
+    return np.abs(x.astype(np.float64)) @ np.abs(unpack(w, y.shape[1]).astype(np.float64))
+
+
 def gemm_f32(x, w, bias, activation, y):
     """y[i, j] = activation(Σ_l x[i, l]·w[l, j] + bias[j])."""
     product = x.astype(np.float64) @ unpack(w, y.shape[1]).astype(np.float64)
@@ -34,8 +39,7 @@ def gemm_f32(x, w, bias, activation, y):
 
 def gemm_f32_bound(x, w, bias, activation, y):
     """γ(k)·Σ|x||w| for the chain, U·|sum + bias| for the bias; then the activation."""
-    k, n = x.shape[1], y.shape[1]
-    magnitude = np.abs(x.astype(np.float64)) @ np.abs(unpack(w, n).astype(np.float64))
+    k, magnitude = x.shape[1], _magnitude(x, w, y)
     chain = gamma(k) * magnitude + k * TINY
     error = chain if bias is None else chain + U * (magnitude * (1 + gamma(k)) + np.abs(bias)) + TINY
     return activations.bound(error, y, activation)
@@ -43,10 +47,7 @@ def gemm_f32_bound(x, w, bias, activation, y):
 
 def gemm_f32_chain(x, w, bias, activation, y):
     """The three-line rule: one fma chain, l ascending, from +0; then the bias; then the activation."""
-    w = unpack(w, y.shape[1])
-    y[...] = 0
-    for l in range(x.shape[1]):
-        y[...] = fma(x[:, l, None], w[None, l, :], y)
+    gemm_add_f32_chain(x, w, np.float32(0), y)
     if bias is not None:
         y += bias
     y[...] = activations.chain(y, activation)
@@ -81,9 +82,8 @@ def gemm_add_f32(x, w, start, y):
 
 def gemm_add_f32_bound(x, w, start, y):
     """γ(k)·(|start| + Σ|x||w|): start is the first summand of the chain."""
-    k, n = x.shape[1], y.shape[1]
-    magnitude = np.abs(x.astype(np.float64)) @ np.abs(unpack(w, n).astype(np.float64))
-    return gamma(k) * (np.abs(start) + magnitude) + k * TINY
+    k = x.shape[1]
+    return gamma(k) * (np.abs(start) + _magnitude(x, w, y)) + k * TINY
 
 
 def gemm_add_f32_chain(x, w, start, y):

@@ -112,9 +112,8 @@ def fused_linear_kd_loss(
     each = temperatures(temperature, (count,))
     w = row_weights(weights, (count,))
     w = w / divisor(reduction, w, kept)
-    packed = dense.pack(weight)
+    student = _Layer(weight)
     turned = dense.pack(weight.T) if return_grad else None
-    logits = fresh((min(size, count), classes), FLOAT32)
     losses = np.zeros(count)
     by_hidden, by_weight = np.zeros_like(hidden), np.zeros_like(weight)
     for first in range(0, count, size):
@@ -123,7 +122,7 @@ def fused_linear_kd_loss(
                                    "reduction": "none", "scale_by_t2": scale_by_t2, "return_grad": return_grad}
         if known is not None:
             options |= {"labels": np.where(kept[rows], known[rows], 0), "alpha": alpha}
-        found: Any = teacher.loss(dense.linear(hidden[rows], packed, out=logits[: rows.stop - first]), rows, options)
+        found: Any = teacher.loss(student(hidden[rows]), rows, options)
         if turned is None:
             losses[rows] = found
             continue
@@ -135,6 +134,18 @@ def fused_linear_kd_loss(
             dispatch.gemm_add_f32(np.ascontiguousarray(slopes[:, column : column + COLUMNS].T), seen, part, part)
     loss = lane_sum(losses)
     return (loss, by_hidden, by_weight) if return_grad else loss
+
+
+class _Layer:
+    """The last layer of a model; its logits of some tokens take the memory of those before."""
+
+    def __init__(self, weight: Floats) -> None:
+        self._packed, self._logits = dense.pack(weight), fresh((0, len(weight)), FLOAT32)
+
+    def __call__(self, hidden: Floats) -> Floats:
+        if len(self._logits) < len(hidden):
+            self._logits = fresh((len(hidden), self._logits.shape[1]), FLOAT32)
+        return dense.linear(hidden, self._packed, out=self._logits[: len(hidden)])
 
 
 class _Teacher:
@@ -157,8 +168,7 @@ class _Teacher:
             if self._hidden.shape[0] != count or weight.shape != (classes, self._hidden.shape[1]):
                 raise ValueError(f"teacher_hidden has shape {self._hidden.shape}, teacher_weight {weight.shape}, "
                                  f"expected ({count}, E) and ({classes}, E)")
-            self._weight = dense.pack(weight)
-            self._made = fresh((0, classes), FLOAT32)
+            self._layer = _Layer(weight)
         else:
             if not isinstance(top_k, (tuple, list)) or len(top_k) != 2:
                 raise TypeError(f"teacher_top_k is a {type(top_k).__name__}, expected a pair (probabilities, classes)")
@@ -170,11 +180,5 @@ class _Teacher:
     def loss(self, student: Floats, rows: slice, options: dict[str, Any]) -> Any:
         if self._top_k is not None:
             return top_k_kd_loss(student, *(a[rows] for a in self._top_k), **options)
-        return kd_loss(student, self._logits[rows] if self._logits is not None else self._make(rows), **options)
-
-    def _make(self, rows: slice) -> Floats:
-        """The logits of some tokens, in the memory of those before."""
-        hidden = self._hidden[rows]  # type: ignore[index]
-        if len(self._made) < len(hidden):
-            self._made = fresh((len(hidden), self._made.shape[1]), FLOAT32)
-        return dense.linear(hidden, self._weight, out=self._made[: len(hidden)])
+        logits = self._logits[rows] if self._logits is not None else self._layer(self._hidden[rows])  # type: ignore[index]
+        return kd_loss(student, logits, **options)
