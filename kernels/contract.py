@@ -135,6 +135,24 @@ def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **
     return kernels
 
 
+def _dist_loss(grad: bool, width: str) -> Kernel:
+    return _distillation(
+        f"dist_loss_{'grad_' if grad else ''}{width}",
+        operands=(
+            In("student", width, "m,n", strides=1),
+            In("teacher", width, "m,n", strides=1),
+            Scalar("temperature", "f64"),
+            *([Scalar("row_scale", "f64"), Scalar("class_scale", "f64")] if grad else []),
+            Out("row_loss", "f64", "m"),
+            Out("class_loss", "f64", "n"),
+            *([Out("grad", width, "m,n", strides=1)] if grad else []),
+        ),
+        flops=lambda m, n: (170 if grad else 110) * m * n,
+        bytes=lambda m, n: (2 + grad) * DTYPES[width].itemsize * m * n,
+        batch=None,
+    )
+
+
 _ALL = (
     _chained(
         dense,
@@ -623,6 +641,7 @@ _ALL = (
         edges=LOGITS_EDGES | {"k": (0, 1, 2, 15, 16, 17, 33)},
         shapes=tuple((why, sizes | {"k": 50}) for why, sizes in LOGITS_SHAPES),
     ),
+    *(_dist_loss(grad, width) for grad, width in itertools.product((False, True), ("f32", "f64"))),
     *(
         _distillation(
             name,

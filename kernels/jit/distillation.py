@@ -5,6 +5,7 @@ from numba import njit
 
 from .arithmetic import FAST, LANES, bits_float, float_bits, fma, fold
 from .decoupled import decoupled_kl_f32, decoupled_kl_f64, decoupled_kl_grad_f32, decoupled_kl_grad_f64
+from .dist_loss import dist_loss_f32, dist_loss_f64, dist_loss_grad_f32, dist_loss_grad_f64
 from .divergence import divergence_f32, divergence_f64, divergence_grad_f32, divergence_grad_f64
 from .double import log_softmax_f64, logsumexp_f64, softmax_f64
 from .elementary import exp2, exp_f32, larger, log64, log_f32
@@ -17,12 +18,13 @@ from .standardized import (
 )
 from .top_k import top_k_kl_f32, top_k_kl_f64, top_k_kl_grad_f32, top_k_kl_grad_f64
 
-__all__ = ["decoupled_kl_f32", "decoupled_kl_f64", "decoupled_kl_grad_f32", "decoupled_kl_grad_f64", "divergence_f32",
+__all__ = ["decoupled_kl_f32", "decoupled_kl_f64", "decoupled_kl_grad_f32", "decoupled_kl_grad_f64",
+           "dist_loss_f32", "dist_loss_f64", "dist_loss_grad_f32", "dist_loss_grad_f64", "divergence_f32",
            "divergence_f64", "divergence_grad_f32", "divergence_grad_f64", "ensemble_kl_f32", "ensemble_kl_f64",
-           "ensemble_kl_grad_f32", "ensemble_kl_grad_f64", "exp_f32", "kd_loss_f32", "kd_loss_grad_f32",
-           "log_f32", "log_softmax_f32", "log_softmax_f64", "logsumexp_f32", "logsumexp_f64", "softmax_f32",
-           "softmax_f64", "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32",
-           "standardized_kl_grad_f64", "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64"]
+           "ensemble_kl_grad_f32", "ensemble_kl_grad_f64", "exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32",
+           "log_softmax_f32", "log_softmax_f64", "logsumexp_f32", "logsumexp_f64", "softmax_f32", "softmax_f64",
+           "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32", "standardized_kl_grad_f64",
+           "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64"]
 
 f32, f64 = np.float32, np.float64
 BLOCK = 1024

@@ -92,6 +92,8 @@ def fail(kernel: str, status: int) -> None:
         raise ValueError(f"{kernel}: an operand holds NaN")
     if status == lib.PC_EOVERFLOW:
         raise OverflowError(f"{kernel}: a result is outside int32")
+    if status == lib.PC_ENOMEM:
+        raise MemoryError(f"{kernel}: no memory for its own use")
     raise ValueError(f"{kernel}: the C core refused the sizes (status {status})")
 
 

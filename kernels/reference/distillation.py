@@ -514,6 +514,124 @@ ensemble_kl_f32_bound = ensemble_kl_f64_bound
 ensemble_kl_grad_f32_sample, ensemble_kl_grad_f64_sample = ensemble_kl_f32_sample, ensemble_kl_f64_sample
 
 
+LEAST_SPREAD = 2.0**-900
+"""Deviations whose squares add up to no more count as none."""
+
+
+def probabilities_of(x, temperature):
+    """softmax(x/T) of rows; NaN where a row has none."""
+    top = x.max(axis=1, keepdims=True, initial=-np.inf)
+    e = np.exp((x - top) / temperature)
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def deviations(p, axis):
+    """p less its mean along an axis: exactly 0 where all are equal. Along rows, whose sum is 1, the mean is 1/n."""
+    if axis == 1:
+        return p - 1.0 / p.shape[1]
+    above = p - p[:1]
+    return above - above.mean(axis=0)
+
+
+def unit(p, axis):
+    """Deviations over their length, and 1/length: 0 for both where there is none."""
+    off = deviations(p, axis)
+    squares = (off * off).sum(axis=axis, keepdims=True)
+    inverse = np.where(squares <= LEAST_SPREAD, 0.0, 1.0 / np.sqrt(squares))
+    return off * inverse, inverse
+
+
+def correlation(p, q, axis):
+    """1 - Pearson's correlation along an axis, as half the squared distance of unit vectors; its slope by q."""
+    (u, inverse_p), (v, inverse_q) = unit(p, axis), unit(q, axis)
+    loss = 0.5 * ((u - v) ** 2).sum(axis=axis, keepdims=True)
+    return loss, np.where(inverse_p == 0, 0.0, inverse_q) * ((v - u) - loss * v)
+
+
+def dist_loss_f64(student, teacher, temperature, row_loss, class_loss):
+    """row_loss[i] = 1 - corr(p[i, :], q[i, :]), class_loss[j] = 1 - corr(p[:, j], q[:, j]), p and q softmax at T."""
+    dist_loss_grad_f64(student, teacher, temperature, 0.0, 0.0, row_loss, class_loss, np.empty(student.shape))
+
+
+def dist_loss_grad_f64(student, teacher, temperature, row_scale, class_scale, row_loss, class_loss, grad):
+    """The losses, and grad = q·(g - Σ_l q_l g_l)/T, g = row_scale·Σ row_loss + class_scale·Σ class_loss by q."""
+    if not student.size:
+        row_loss[...], class_loss[...] = 0.0, 0.0
+        return
+    with np.errstate(all="ignore"):
+        q, p = (probabilities_of(x.astype(np.float64), temperature) for x in (student, teacher))
+        (of_rows, row_slope), (of_classes, class_slope) = (correlation(p, q, axis) for axis in (1, 0))
+        row_loss[...], class_loss[...] = of_rows[:, 0], of_classes[0]
+        slope = row_scale * row_slope + class_scale * class_slope
+        grad[...] = q * (slope - (q * slope).sum(axis=1, keepdims=True)) / temperature
+
+
+def dist_loss_f64_bound(student, teacher, temperature, row_loss, class_loss):
+    nothing = np.empty(student.shape)
+    return dist_loss_grad_f64_bound(student, teacher, temperature, 0.0, 0.0, row_loss, class_loss, nothing)[:2]
+
+
+def dist_loss_grad_f64_bound(student, teacher, temperature, row_scale, class_scale, row_loss, class_loss, grad):
+    """What probabilities are off by, as softmax_f64's, brought forward.
+
+    A unit vector u = off/|off| moves by at most twice what off does, over its length: `apart` for both sides; the loss
+    then by |u - v|·apart + apart²/2. A slope by q, of (v - u - loss·v)/|q - mean q|, takes at most 8 times as much.
+    """
+    if not student.size:
+        return np.zeros(row_loss.shape), np.zeros(class_loss.shape), np.zeros(grad.shape)
+    of_losses, errors, slopes = [], 0.0, 0.0
+    with np.errstate(all="ignore"):
+        sides = [x.astype(np.float64) for x in (teacher, student)]
+        p, q = (probabilities_of(x, temperature) for x in sides)
+        gaps = ((x.max(axis=1, keepdims=True) - x) / temperature for x in sides)
+        off_p, off_q = (2.0**-50 * (4 + np.minimum(gap, 1000.0)) for gap in gaps)
+        for axis, scale in ((1, row_scale), (0, class_scale)):
+            apart, each, units, inverses = 0.0, 0.0, 0.0, []
+            for x, error in ((p, off_p * p), (q, off_q * q)):
+                direction, inverse = unit(x, axis)
+                apart = apart + 2 * np.sqrt((error * error).sum(axis=axis, keepdims=True)) * inverse
+                each = each + 2 * (error + error.mean(axis=axis, keepdims=True)) * inverse
+                units = units + np.abs(direction)
+                inverses.append(inverse)
+            loss, slope = correlation(p, q, axis)
+            of_losses.append(np.nan_to_num(np.sqrt(2 * loss) * apart + 0.5 * apart**2 + 2.0**-50 * loss))
+            step = scale * np.where(inverses[0] == 0, 0.0, inverses[1])
+            errors, slopes = errors + 8 * step * (each + apart * units), slopes + np.abs(scale * slope)
+        along = (q * errors).sum(axis=1, keepdims=True) + (off_q * q * slopes).sum(axis=1, keepdims=True)
+        of_grad = q * (errors + along + off_q * (slopes + (q * slopes).sum(axis=1, keepdims=True))) / temperature
+    return of_losses[0][:, 0], of_losses[1][0], np.nan_to_num(of_grad)
+
+
+def dist_loss_f64_sample(rng, m, n):
+    """Rows of logits that have a softmax, but for one case in eight."""
+    student, teacher, _, temperature, _, _ = kd_loss_f32_sample(rng, m, n)
+    student, teacher = (x * (1 + 2.0**-40 * rng.standard_normal(x.shape)) for x in (student, teacher))
+    if rng.random() < 0.875:
+        student, teacher = (np.where((x < np.inf) & (x > -1e30), x, -1.0) for x in (student, teacher))
+        student, teacher = (np.where(x > 1e30, 40.0, x) for x in (student, teacher))
+    if n > 3:
+        teacher[:, 1] = student[:, 1]
+        student[:, 2] = -np.inf  # a class that is constant: never
+    if rng.random() < 0.2:
+        student[...] = student[:1]  # every class is
+    return student, teacher, temperature
+
+
+def dist_loss_grad_f64_sample(rng, m, n):
+    return *dist_loss_f64_sample(rng, m, n), *(float(rng.choice([0.0, 1.0, 0.3])) for _ in range(2))
+
+
+dist_loss_f32_sample = of_float32(dist_loss_f64_sample, 2)
+dist_loss_grad_f32_sample = of_float32(dist_loss_grad_f64_sample, 2)
+dist_loss_f32, dist_loss_grad_f32, dist_loss_f32_bound = dist_loss_f64, dist_loss_grad_f64, dist_loss_f64_bound
+
+
+def dist_loss_grad_f32_bound(*operands):
+    """The gradient, the last operand, is rounded to float32 once."""
+    *of_losses, of_grad = dist_loss_grad_f64_bound(*operands)
+    return *of_losses, of_grad + ulp(operands[-1])
+
+
 def top_k_kl_f64(student, probabilities, classes, temperature, scale, loss):
     """loss[i] = scale[i]·(Σ_j p_j log(p_j/q_j) + r log(r/R)), r and R what the known p and q leave of 1."""
     top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss, np.empty(student.shape))

@@ -14,8 +14,9 @@ from hypothesis.extra import numpy as hnp
 from pycomp import distillation as d
 from pycomp.distillation import _double
 from pycomp.distillation._rows import Distance
-from pycomp.kernels import dispatch, native
+from pycomp.kernels import dispatch, jit, native
 from pycomp.kernels.reference import distillation as reference
+from pycomp.testing import assert_within_bound, make_case
 
 INF = np.inf
 
@@ -336,7 +337,52 @@ def test_dist_against_numpy():
         step[i, j] = 1e-5
         slope = (value(np.exp(log_softmax((s + step) / 2))) - value(np.exp(log_softmax((s - step) / 2)))) / 2e-5
         assert grad[i, j] == pytest.approx(slope, rel=1e-5, abs=1e-8)
-    assert d.dist_loss(s, s) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_dist_where_student_and_teacher_agree(dtype):
+    s = operands(12, 6, 5)[0].astype(dtype)
+    loss, grad = d.dist_loss(s, s, temperature=2.0, return_grad=True)
+    assert loss == 0
+    assert grad.dtype == dtype
+    assert (grad == 0).all()
+
+
+def test_dist_where_a_row_or_a_class_is_constant():
+    """What is constant has no direction: 1/2 from what has one, 0 from another, and no gradient."""
+    s, t, _ = operands(13, 4, 3)
+    even = np.full_like(s, 0.3)
+    assert d.dist_loss(s, even) == d.dist_loss(even, s) == 0.5 + 0.5  # of rows, of classes
+    assert d.dist_loss(even, even - 1) == 0
+    assert (d.dist_loss(even, s, return_grad=True)[1] == 0).all()
+    one = np.broadcast_to(s[:1], s.shape)  # each class constant, rows not
+    loss, grad = d.dist_loss(one, t, return_grad=True)
+    assert loss == pytest.approx(d.dist_loss(one, t, gamma=0.0) + 0.5, rel=1e-12)
+    np.testing.assert_array_equal(grad, d.dist_loss(one, t, gamma=0.0, return_grad=True)[1])
+
+
+def test_dist_of_masked_classes():
+    """A class of -inf everywhere is constant; elsewhere it is as if it were not there."""
+    s, t, _ = operands(14, 5, 4)
+    wide_s, wide_t = (np.concatenate([x, np.full((5, 1), -np.inf)], axis=1) for x in (s, t))
+    loss, grad = d.dist_loss(s, t, beta=0.0, return_grad=True)
+    with_masked, wide = d.dist_loss(wide_s, wide_t, beta=0.0, return_grad=True)
+    assert with_masked == pytest.approx(loss * 4 / 5, rel=1e-12)  # the mean is over five classes
+    np.testing.assert_allclose(wide[:, :4], grad * 4 / 5, rtol=1e-12, atol=1e-15)
+    assert (wide[:, 4] == 0).all()
+
+
+@pytest.mark.parametrize("sizes", [{"m": 2, "n": (1 << 18) + 40}, {"m": 16400, "n": 20}])
+def test_dist_of_rows_too_long_or_classes_too_tall_to_keep(sizes):
+    """Where probabilities are made anew in every pass."""
+    case = make_case("dist_loss_grad_f32", sizes, seed=1)
+    got, reference = case.run(dispatch.dist_loss_grad_f32), case.run(case.kernel.reference)
+    bounds = case.kernel.bound(*case.inputs, *reference)
+    for operand, y, expected, bound in zip(case.kernel.outputs, got, reference, bounds, strict=True):
+        assert_within_bound(y, expected, bound, operand.name)
+    if dispatch.missing("jit") is None:
+        for y, expected in zip(got, case.run(jit.implementation("dist_loss_grad_f32")), strict=True):
+            np.testing.assert_array_equal(y, expected)
 
 
 def test_chunks_do_not_show():
@@ -462,7 +508,9 @@ S = np.zeros((2, 3), np.float32)
     (lambda: d.top_k_kd_loss(S, S[:, :2] + 1, [[0, 1], [0, 1]]), ValueError, "probabilities has a negative"),
     (lambda: d.top_k_kd_loss(S, S[:, :2], [[0], [0]]), ValueError, "student has shape"),
     (lambda: d.dist_loss(S, S[:0]), ValueError, "expected both"),
-    (lambda: d.dist_loss(S, S * np.float32(np.nan)), ValueError, "not finite"),
+    (lambda: d.dist_loss(S, S * np.float32(np.nan)), ValueError, "row 0 of student or teacher holds NaN"),
+    (lambda: d.dist_loss(np.where([[False], [True]], -np.inf, S), S), ValueError, "row 1 of student or teacher"),
+    (lambda: d.dist_loss(S, S, temperature=0.0), ValueError, "temperature is 0.0"),
 ])
 def test_bad_input_is_refused(call, error, message):
     with pytest.raises(error, match=message) as caught:

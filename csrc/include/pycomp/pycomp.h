@@ -1,4 +1,5 @@
-/* The public C interface of pycomp: plain pointers, int64_t sizes, a status code. No Python, no allocation, no output.
+/* The public C interface of pycomp: plain pointers, int64_t sizes, a status code. No Python, no output; memory of its own only
+ * where a kernel says so, given back on return.
  *
  * Every kernel is a function `int pc_<name>(...)` that returns a pc_status; kernels.def documents each one.
  * Bits: a result depends on the operands alone, never on threads, level, alignment or the caller's floating-point mode.
@@ -25,7 +26,8 @@ typedef enum {
   PC_EINVAL = 1, /* a size is negative, or a leading dimension is below the width */
   PC_EISA = 2,   /* no such instruction-set level, or this CPU or operating system lacks it */
   PC_ENAN = 3,   /* an operand holds NaN where the kernel has no meaning for it */
-  PC_EOVERFLOW = 4 /* an exact result does not fit its type */
+  PC_EOVERFLOW = 4, /* an exact result does not fit its type */
+  PC_ENOMEM = 5  /* the memory that the kernel needs for itself is not to be had */
 } pc_status;
 
 /* Applied to each output of a fused product: max(x, 0); x Phi(x), Phi the normal distribution, and its approximation by
