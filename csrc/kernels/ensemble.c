@@ -2,8 +2,8 @@
  * softmax(teacher_k/T) and q = softmax(student/T),
  *   loss = KL(p || q),   T d loss/d s = q - p.
  * KL by terms of second order (kl.h), in double; sums follow the lane rule; p is the chain p = fma(term_k, share_k/sum_k, p),
- * k ascending from 0. The teachers' terms are made twice: p is stored nowhere. Threads share rows. Limit: the double units,
- * 140 operations an element and 50 for each teacher. */
+ * k ascending from 0. Of rows too long to keep the terms are made twice. Threads share rows. Limit: the double units, 140
+ * operations an element and 25 for each teacher. */
 #include "double_rows.h"
 #include "kl.h"
 #include "table.h"
@@ -41,6 +41,7 @@ PC_INLINE void mean_of(const job *j, const teacher *teachers, double inverse_t, 
   }
 }
 
+/* kept: the student's terms, then p; or NULL. */
 static double kl_of(const job *j, const void *s, double max, double sum, const teacher *teachers, double inverse_t,
                     const double *kept, double step, void *grad) {
   const double log_sum = pc_log(sum), inverse_sum = 1.0 / sum;
@@ -50,7 +51,11 @@ static double kl_of(const job *j, const void *s, double max, double sum, const t
     pc_logarithm l[TOGETHER];
     PC_OF_EACH(TOGETHER) x[c] = pc_load_doubles(s, j->wide, i + c * LANES, j->n, -INFINITY);
     pc_probabilities(TOGETHER, kept ? kept + i : NULL, x, max, inverse_t, inverse_sum, q);
-    mean_of(j, teachers, inverse_t, i, p);
+    if (kept) {
+      PC_OF_EACH(TOGETHER) p[c] = vd_load(kept + PC_ROOM(j->n) + i + c * LANES);
+    } else {
+      mean_of(j, teachers, inverse_t, i, p);
+    }
     PC_OF_EACH(TOGETHER) w[c] = vd_max(p[c], vd_set1(PC_LEAST_LOGARITHM));
     vd_log_each(TOGETHER, w, l);
     PC_OF_EACH(TOGETHER) d[c] = vd_add(l[c].log, vd_fma(vd_sub(x[c], vd_set1(max)), vd_set1(-inverse_t), vd_set1(log_sum)));
@@ -63,13 +68,18 @@ static double kl_of(const job *j, const void *s, double max, double sum, const t
   return vd_fold_add(total);
 }
 
-/* The worst of the teachers: NaN for one that has NaN or +inf, or is -inf alone and has no softmax. */
-static int begin_teachers(const job *j, int64_t row, double inverse_t, teacher *to) {
+/* Whether all teachers have a softmax: none has NaN or +inf, or is -inf alone. p: room for their mean, and for the terms of
+ * one behind it; or NULL. */
+static int begin_teachers(const job *j, int64_t row, double inverse_t, teacher *to, double *p) {
+  double *terms = p ? p + PC_ROOM(j->n) : NULL;
   for (int64_t k = 0; k < j->e; k++) {
     const void *x = pc_element(j->teachers, j->wide, (row * j->e + k) * j->n);
     const double max = pc_max_of_doubles(x, j->wide, j->n);
     if (!(max > -INFINITY)) return 0;
-    to[k] = (teacher){x, max, j->shares[k] / pc_sum_doubles(x, j->wide, j->n, PC_NO_HOLE, max, inverse_t, NULL)};
+    to[k] = (teacher){x, max, j->shares[k] / pc_sum_doubles(x, j->wide, j->n, PC_NO_HOLE, max, inverse_t, terms)};
+    const vd16 weight = vd_set1(to[k].weight);
+    for (int64_t i = 0; p && i < PC_ROOM(j->n); i += LANES)
+      vd_store(p + i, vd_fma(vd_load(terms + i), weight, k ? vd_load(p + i) : vd_zero()));
   }
   return 1;
 }
@@ -86,7 +96,7 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
     if (isnan(max)) {
       nothing = NAN;
     } else if (max > -INFINITY) {
-      if (begin_teachers(j, i, inverse_t, teachers)) {
+      if (begin_teachers(j, i, inverse_t, teachers, kept ? kept + PC_ROOM(j->n) : NULL)) {
         const double sum = pc_sum_doubles(s, j->wide, j->n, PC_NO_HOLE, max, inverse_t, kept);
         const double kl = kl_of(j, s, max, sum, teachers, inverse_t, kept, scale * inverse_t, grad);
         return scale * (kl < 0.0 ? 0.0 : kl); /* NaN stays */
@@ -100,7 +110,7 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
 
 static int losses(int64_t m, const job *j) {
   if (m < 0 || j->n < 0 || j->e < 1 || j->e > TEACHERS || j->ldstudent < j->n || j->ldgrad < j->n) return PC_EINVAL;
-  return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 1, loss_of_row, j, j->loss});
+  return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 3, loss_of_row, j, j->loss});
 }
 
 int PC_FN(ensemble_kl_f32)(int64_t m, int64_t n, int64_t e, const float *student, int64_t ldstudent, const float *teachers,
