@@ -13,28 +13,24 @@
 #define PC_TOGETHER (PC_TILE_VECTORS(1) >= 8 ? 4 : 2)
 #define PC_OF_EACH(count) _Pragma("GCC unroll 4") for (int c = 0; c < (count); c++)
 
-/* 2^f, |f| <= 1/2 and a little: in [0.7, 1.42]. */
-PC_INLINE void vf_exp2_each(int count, const vf16 *f, vf16 *q) {
-  static const float coefficients[] = {0x1.5f0950p-10f, 0x1.3b2dd4p-7f, 0x1.c6af7ap-5f, 0x1.ebfbdcp-3f, 0x1.62e430p-1f, 1.0f};
-  PC_OF_EACH(count) q[c] = vf_set1(0x1.417810p-13f);
-#pragma GCC unroll 6
-  for (int k = 0; k < 6; k++)
-    PC_OF_EACH(count) q[c] = vf_fma(q[c], f[c], vf_set1(coefficients[k]));
-}
-
 /* log2(e) in two floats: the rounding of a single product would show in the result. */
 #define PC_LOG2E 0x1.715476p+0f
 #define PC_LOG2E_LOW 0x1.4ae0cp-26f
 
-/* e^x. Clamped where the result is 0 or infinite; the operand order keeps NaN. h - d is x log2(e), h rounded and d what
- * that takes away. */
+/* e^x = 2^f 2^whole, |f| <= 1/2 and a little. Clamped where the result is 0 or infinite; the operand order keeps NaN. h - d is
+ * x log2(e), h rounded and d what that takes away. */
 PC_INLINE vf16 vf_exp(vf16 x) {
   x = vf_min(vf_set1(89.0f), vf_max(vf_set1(-104.0f), x));
   const vf16 h = vf_mul(x, vf_set1(PC_LOG2E)), whole = vf_rint(h);
   const vf16 d = vf_fnma(x, vf_set1(PC_LOG2E_LOW), vf_fnma(x, vf_set1(PC_LOG2E), h));
   const vf16 f = vf_sub(vf_sub(h, whole), d);
-  vf16 q;
-  vf_exp2_each(1, &f, &q);
+  vf16 q = vf_set1(0x1.417810p-13f);
+  q = vf_fma(q, f, vf_set1(0x1.5f0950p-10f));
+  q = vf_fma(q, f, vf_set1(0x1.3b2dd4p-7f));
+  q = vf_fma(q, f, vf_set1(0x1.c6af7ap-5f));
+  q = vf_fma(q, f, vf_set1(0x1.ebfbdcp-3f));
+  q = vf_fma(q, f, vf_set1(0x1.62e430p-1f));
+  q = vf_fma(q, f, vf_set1(1.0f));
   return vf_scale2(q, whole);
 }
 

@@ -1,7 +1,7 @@
 /* What softmax and the losses on it share: a row's maximum m, its terms, and their sum.
  *
  * A term is exp(x/T) over a power of two near exp(m/T), which costs nothing: the power goes into the exponent. The product
- * x log2(e)/T is kept in two floats, so that a term is within 1.5 u of its exact value; where |m|/T is so large that two
+ * x log2(e)/T is kept in two floats, so that a term is within 1.4 u of its exact value; where |m|/T is so large that two
  * floats do not suffice, m is taken away first, exactly for all x that count (Sterbenz). The terms of elements i and
  * i + 16 are added, and these sums in float64 lanes, so the sum adds one rounding. -inf gives the term 0. */
 #ifndef PC_SOFTMAX_H
@@ -62,35 +62,47 @@ PC_INLINE pc_row_kind pc_classify_row(float max) {
   return max < INFINITY ? max > -INFINITY ? PC_ROW_FINITE : PC_ROW_EMPTY : PC_ROW_NAN;
 }
 
-/* Terms of a row: 2^(24 - shift + (x - base) c), c = log2(e)/T in two floats, kept normal so that -inf gives 0; base is 0
- * or the maximum, shift the integer next to (max - base) c, and rest the logarithm of exp((max - base)/T) over
- * 2^(shift - 24). A term is 2^f 2^n: added to `integer`, the exponent is rounded to n, which then is the low bits of the
- * sum. From 2^-149 of the largest down a term is 0. */
+/* Terms of a row: k 2^(24 - shift + (x - base) c), c = log2(e)/T in two floats, kept normal so that -inf gives 0; base is 0
+ * or the maximum, shift the integer next to (max - base) c, and rest the logarithm of a term over exp((x - base)/T). A term
+ * is k 2^n 2^f, n in sixteenths: added to `places`, the exponent is rounded to n, whose sixteenths then are the low four bits
+ * of the sum, and the whole of it those above. From 2^-149 of the largest down a term is 0. */
 typedef struct {
-  float base, c, c_low, integer;
+  float base, c, c_low, places;
   double rest;
 } pc_terms;
+
+#define PC_PLACES 0x1.8p19
+
+/* k 2^(j/16), less j in the four bits where n's come. A factor k of all terms does not matter; this one lets sixteen powers be
+ * floats within 0.26 u. */
+#define PC_TERM_K_LOG 0x1.30a875d05a61bp-1 /* of k = 0x1.d026fcp+0 */
+static const int32_t pc_powers[LANES] = {0x3fe8137e, 0x3fea59dd, 0x3fed14b1, 0x3fec2491, 0x3fe9fe49, 0x3fe81a50, 0x3fe67b96, 0x3fe5252c,
+                                         0x3fe41a45, 0x3fe35e39, 0x3fe2f486, 0x3fe2e0d1, 0x3fe326e9, 0x3fe3cac8, 0x3fe4d094, 0x3fe63ca4};
 
 PC_INLINE pc_terms pc_terms_of(float max, double temperature) {
   const double exact = 0x1.71547652b82fep+0 / temperature; /* log2(e) */
   const double kept = exact < FLT_MIN ? FLT_MIN : exact > FLT_MAX ? FLT_MAX : exact;
   const float base = fabs(max * kept) > 0x1p17 ? max : 0.0f;
   const double top = ((double)max - base) * kept, down = rint(top) - 24.0;
-  return (pc_terms){base, (float)kept, (float)(kept - (double)(float)kept), (float)(0x1.8p23 - down),
-                    (top - down) * 0x1.62e42fefa39efp-1};
+  return (pc_terms){base, (float)kept, (float)(kept - (double)(float)kept), (float)(PC_PLACES - down),
+                    (top - down) * 0x1.62e42fefa39efp-1 + PC_TERM_K_LOG};
 }
 
+/* 2^f - 1 = f (c1 + f (c2 + f c3)), |f| <= 1/32 and a little, minimax: within 0.03 u of 2^f. */
 PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, vf16 *e) {
-  vf16 z[PC_TOGETHER], n[PC_TOGETHER], f[PC_TOGETHER], q[PC_TOGETHER];
+  const vf16 powers = vf_from_bits(vi_load(pc_powers)), least = vf_set1((float)PC_PLACES - 126.0f);
+  vf16 z[PC_TOGETHER], n[PC_TOGETHER], f[PC_TOGETHER], power[PC_TOGETHER], q[PC_TOGETHER];
   PC_OF_EACH(count) z[c] = vf_sub(x[c], vf_set1(t->base));
-  PC_OF_EACH(count) n[c] = vf_fma(z[c], vf_set1(t->c), vf_set1(t->integer));
-  PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c), vf_sub(vf_set1(t->integer), n[c]));
+  PC_OF_EACH(count) n[c] = vf_fma(z[c], vf_set1(t->c), vf_set1(t->places));
+  PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c), vf_sub(vf_set1(t->places), n[c]));
   PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c_low), f[c]);
-  vf_exp2_each(count, f, q);
   PC_OF_EACH(count) {
-    const vi16 bits = vi_add(vi_from_bits(q[c]), vi_shl(vi_from_bits(n[c]), 23));
-    e[c] = vf_from_bits(vi_select(vf_lt(vf_set1(0x1.8p23f - 126.0f), n[c]), bits, vi_zero()));
+    const vi16 bits = vi_from_bits(n[c]);
+    power[c] = vf_from_bits(vi_add(vi_from_bits(vf_take(powers, bits)), vi_shl(bits, 19)));
   }
+  PC_OF_EACH(count) q[c] = vf_fma(vf_set1(0x1.c6ac6ap-5f), f[c], vf_set1(0x1.ebfff4p-3f));
+  PC_OF_EACH(count) q[c] = vf_fma(q[c], f[c], vf_set1(0x1.62e430p-1f));
+  PC_OF_EACH(count) e[c] = vf_select(vf_lt(least, n[c]), vf_fma(q[c], vf_mul(f[c], power[c]), power[c]), vf_zero());
 }
 
 PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {

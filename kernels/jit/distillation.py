@@ -8,7 +8,7 @@ from .decoupled import decoupled_kl_f32, decoupled_kl_f64, decoupled_kl_grad_f32
 from .dist_loss import dist_loss_f32, dist_loss_f64, dist_loss_grad_f32, dist_loss_grad_f64
 from .divergence import divergence_f32, divergence_f64, divergence_grad_f32, divergence_grad_f64
 from .double import log_softmax_f64, logsumexp_f64, softmax_f64
-from .elementary import exp2, exp_f32, larger, log64, log_f32
+from .elementary import exp_f32, larger, log64, log_f32
 from .ensemble import ensemble_kl_f32, ensemble_kl_f64, ensemble_kl_grad_f32, ensemble_kl_grad_f64
 from .standardized import (
     standardized_kl_f32,
@@ -35,7 +35,11 @@ LOG2E = float.fromhex("0x1.71547652b82fep+0")
 LOG2 = float.fromhex("0x1.62e42fefa39efp-1")
 BEND = tuple(f32(float.fromhex(c)) for c in (
     "0x1.fffffep-2", "-0x1.555354p-3", "0x1.5556d6p-5", "-0x1.13182ep-7", "0x1.6cd0d0p-10"))
-INTEGER, LEAST = 1.5 * 2.0**23, f32(1.5 * 2.0**23 - 126)
+PLACES, LEAST = 1.5 * 2.0**19, f32(1.5 * 2.0**19 - 126)
+TERM_K_LOG = float.fromhex("0x1.30a875d05a61bp-1")
+POWERS = (0x3fe8137e, 0x3fea59dd, 0x3fed14b1, 0x3fec2491, 0x3fe9fe49, 0x3fe81a50, 0x3fe67b96, 0x3fe5252c,
+          0x3fe41a45, 0x3fe35e39, 0x3fe2f486, 0x3fe2e0d1, 0x3fe326e9, 0x3fe3cac8, 0x3fe4d094, 0x3fe63ca4)
+EXP2 = tuple(f32(float.fromhex(c)) for c in ("0x1.62e430p-1", "0x1.ebfff4p-3", "0x1.c6ac6ap-5"))
 QUARTER, NEAR = f32(0.25), f32(0.25)
 FINITE, EMPTY, UNKNOWN = 0, 1, 2
 
@@ -60,25 +64,28 @@ def classify(top):  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def terms_of(top, temperature):  # type: ignore[no-untyped-def]
-    """base, log2(e)/T in two floats, integer and rest: pc_terms_of of csrc/kernels/softmax.h."""
+    """base, log2(e)/T in two floats, places and rest: pc_terms_of of csrc/kernels/softmax.h."""
     kept = min(max(LOG2E / temperature, SMALLEST), LARGEST)
     c = f32(kept)
     base = top if abs(f64(top) * kept) > 2.0**17 else ZERO
     above = (f64(top) - f64(base)) * kept
     down = np.rint(above) - 24.0
-    return base, c, f32(kept - f64(c)), f32(INTEGER - down), (above - down) * LOG2
+    return base, c, f32(kept - f64(c)), f32(PLACES - down), (above - down) * LOG2 + TERM_K_LOG
 
 
 @njit(**FAST)
 def term(x, terms):  # type: ignore[no-untyped-def]
-    """2^(24 - shift + (x - base) c)."""
-    base, c, c_low, integer, _ = terms
+    """k 2^(24 - shift + (x - base) c)."""
+    base, c, c_low, places, _ = terms
     z = x - base
-    n = fma(z, c, integer)
+    n = fma(z, c, places)
     if not n > LEAST:
         return ZERO
-    q = exp2(fma(z, c_low, fma(z, c, integer - n)))
-    return bits_float(np.int32(float_bits(q) + (float_bits(n) << 23)))
+    f = fma(z, c_low, fma(z, c, places - n))
+    bits = float_bits(n)
+    power = bits_float(np.int32(POWERS[bits & 15] + (bits << 19)))
+    q = fma(fma(EXP2[2], f, EXP2[1]), f, EXP2[0])
+    return fma(q, f * power, power)
 
 
 @njit(**FAST)
