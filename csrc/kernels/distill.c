@@ -72,8 +72,7 @@ PC_INLINE vf16 kept_terms(const float *p, int64_t left) { return left >= LANES ?
 
 /* Two rows, whose terms are known up to their sums. */
 typedef struct {
-  const float *s, *t, *next; /* next: the teacher's next row, for the caches; or t */
-  const float *kept;         /* the terms of t, or NULL */
+  const float *s, *t, *kept; /* kept: the terms of t, or NULL */
   float *grad;               /* NULL, or the terms of s, which become step (q - p) */
   pc_terms student, teacher;
   vf16 rs, rt, step;
@@ -94,21 +93,27 @@ PC_INLINE sums diverge(const rows *r, int64_t i, int64_t left, sums to) {
   return (sums){vf_add(to.kl, vf_select(near, vf_mul(p, bend), vf_add(pd, excess))), vf_add(to.pd, pd)};
 }
 
-static double divergence(int64_t n, const rows *of) {
+/* next: NULL, or a row whose maximum is found meanwhile. */
+static double divergence(int64_t n, const rows *of, const float *next, float *next_max) {
   const rows r = *of;
   vd16 kl = vd_zero(), pd = vd_zero();
+  pc_max_so_far max = pc_no_max();
   for (int64_t block = 0; block < n; block += BLOCK) {
     const int64_t end = n - block < BLOCK ? n : block + BLOCK;
     sums lanes = {vf_zero(), vf_zero()};
     int64_t i = block;
     for (; i + LANES <= end; i += LANES) {
-      __builtin_prefetch(r.next + i, 0, 2);
+      if (next) max = pc_max_with(max, 1, next + i, LANES);
       lanes = diverge(&r, i, LANES, lanes);
     }
-    if (i < end) lanes = diverge(&r, i, end - i, lanes);
+    if (i < end) {
+      if (next) max = pc_max_with(max, 1, next + i, end - i);
+      lanes = diverge(&r, i, end - i, lanes);
+    }
     kl = vd_add_vf(kl, lanes.kl);
     pd = vd_add_vf(pd, lanes.pd);
   }
+  if (next) *next_max = pc_max_found(max);
   const double sum = vd_fold_add(kl), b = sum - vd_fold_add(pd), total = sum - b * b * (0.5 - b * (1.0 / 3.0));
   return sum == INFINITY ? sum : total < 0.0 ? 0.0 : total; /* NaN stays */
 }
@@ -116,7 +121,7 @@ static double divergence(int64_t n, const rows *of) {
 /* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, double scale, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
-  const double sum = pc_sum_terms(j->n, s, &terms, NULL, 0, s);
+  const double sum = pc_sum_terms(j->n, s, &terms, NULL, 0, NULL, NULL);
   if (grad) {
     const double step = scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum));
@@ -129,12 +134,19 @@ static double cross_entropy(const job *j, const float *s, float max, int64_t lab
   return pc_log_sum(sum, &terms) + ((double)max - (double)s[label]);
 }
 
-/* kept: room for a row's terms, or NULL. `ahead`: whether the next row is this thread's. */
-static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, float *grad) {
+typedef struct { float s, t; } maxima; /* of a row on either side */
+
+static maxima maxima_of(const job *j, int64_t row) {
+  return (maxima){pc_row_max(j->student + row * j->ldstudent, j->n), pc_row_max(j->teacher + row * j->ldteacher, j->n)};
+}
+
+/* kept: room for a row's terms, or NULL. max: of the row; then, if `ahead`, of the next. */
+static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, float *grad, maxima *max) {
   const float *s = j->student + row * j->ldstudent, *t = j->teacher + row * j->ldteacher;
-  const float max_s = pc_row_max(s, j->n), max_t = pc_row_max(t, j->n);
+  const float max_s = max->s, max_t = max->t;
   const pc_row_kind kind_s = pc_classify_row(max_s), kind_t = pc_classify_row(max_t);
   const double scale = grad ? j->scale[row] : 0.0;
+  if (ahead && !(kind_s == PC_ROW_FINITE && kind_t == PC_ROW_FINITE)) *max = maxima_of(j, row + 1);
   if (kind_s == PC_ROW_NAN || kind_t == PC_ROW_NAN) {
     if (grad) pc_fill_row(grad, j->n, NAN);
     return NAN;
@@ -143,17 +155,17 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
   if (kind_s == PC_ROW_EMPTY || kind_t == PC_ROW_EMPTY) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
   } else {
-    rows r = {.s = s, .t = t, .next = t + ahead * j->ldteacher, .kept = kept, .grad = grad,
+    rows r = {.s = s, .t = t, .kept = kept, .grad = grad,
               .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
-    const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, 0, s);
-    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, 0, s + ahead * j->ldstudent);
+    const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, 0, NULL, NULL);
+    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, 0, ahead ? s + j->ldstudent : NULL, &max->s);
     const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
     r.rs = vf_set1((float)(1.0 / sum_s));
     r.rt = vf_set1((float)(1.0 / sum_t));
     r.step = vf_set1((float)(scale * j->soft / j->temperature));
     const double top_s = (double)max_s - r.student.base, top_t = (double)max_t - r.teacher.base;
     r.gap = gap_of(top_t - top_s - shift * j->temperature, r.teacher.base, r.student.base, j->temperature);
-    const double kl = divergence(j->n, &r);
+    const double kl = divergence(j->n, &r, ahead ? t + j->ldteacher : NULL, &max->t);
     loss = j->soft == 0.0 && kl == INFINITY ? 0.0 : j->soft * kl;
   }
   if (j->labels && j->hard != 0.0 && kind_s == PC_ROW_FINITE)
@@ -164,8 +176,10 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   float *kept = j->n <= KEPT ? malloc((size_t)j->n * sizeof *kept) : NULL; /* without it they are made twice */
+  maxima max = {0};
+  if (begin < end) max = maxima_of(j, begin);
   for (int64_t i = begin; i < end; i++)
-    j->loss[i] = loss_of_row(j, i, i + 1 < end, kept, j->grad ? j->grad + i * j->ldgrad : NULL);
+    j->loss[i] = loss_of_row(j, i, i + 1 < end, kept, j->grad ? j->grad + i * j->ldgrad : NULL, &max);
   free(kept);
 }
 

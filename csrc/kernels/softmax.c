@@ -8,8 +8,7 @@
 enum {
   GRAIN = 1 << 13, /* elements that pay for waking a thread */
   GROUP = 8,       /* rows worked on together, */
-  TOGETHER = 2048, /* of so many elements: with those that come next they fill L1 */
-  AHEAD = 2048     /* elements to fetch before they are written */
+  TOGETHER = 2048  /* of so many elements: with those that come next they fill L1 */
 };
 
 typedef struct {
@@ -21,41 +20,51 @@ typedef struct {
   int64_t ldy;
 } job;
 
-static void log_softmax_row(int64_t n, const float *x, const float *next, double temperature, float *y) {
-  const float max = pc_row_max(x, n);
-  const pc_row_kind kind = pc_classify_row(max);
+/* In these `max` is of the row; then of the next, unless that is NULL. */
+static void log_softmax_row(int64_t n, const float *x, const float *next, double temperature, float *max, float *y) {
+  const float top = *max;
+  const pc_row_kind kind = pc_classify_row(top);
   if (kind != PC_ROW_FINITE) {
+    if (next) *max = pc_row_max(next, n);
     pc_fill_row(y, n, kind == PC_ROW_EMPTY ? -INFINITY : NAN);
     return;
   }
-  const pc_terms terms = pc_terms_of(max, temperature);
-  const double sum = pc_sum_terms(n, x, &terms, NULL, 0, next);
-  const vd16 log_sum = vd_set1(-pc_log_sum(sum, &terms)), inverse = vd_set1(1.0 / temperature), top = vd_set1(max);
+  const pc_terms terms = pc_terms_of(top, temperature);
+  const double sum = pc_sum_terms(n, x, &terms, NULL, 0, next, max);
+  const vd16 log_sum = vd_set1(-pc_log_sum(sum, &terms)), inverse = vd_set1(1.0 / temperature), tops = vd_set1(top);
   for (int64_t i = 0; i < n; i += LANES) {
-    const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), top);
+    const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), tops);
     pc_store_row(y + i, n - i, vf_from_vd(vd_fma(z, inverse, log_sum)));
   }
 }
 
-static float logsumexp_row(int64_t n, const float *x, const float *next, double temperature) {
-  const float max = pc_row_max(x, n);
-  const pc_row_kind kind = pc_classify_row(max);
-  if (kind != PC_ROW_FINITE) return kind == PC_ROW_EMPTY ? -INFINITY : NAN;
-  const pc_terms terms = pc_terms_of(max, temperature);
-  return (float)(max / temperature + pc_log_sum(pc_sum_terms(n, x, &terms, NULL, 0, next), &terms));
+static float logsumexp_row(int64_t n, const float *x, const float *next, double temperature, float *max) {
+  const float top = *max;
+  const pc_row_kind kind = pc_classify_row(top);
+  if (kind != PC_ROW_FINITE) {
+    if (next) *max = pc_row_max(next, n);
+    return kind == PC_ROW_EMPTY ? -INFINITY : NAN;
+  }
+  const pc_terms terms = pc_terms_of(top, temperature);
+  const double sum = pc_sum_terms(n, x, &terms, NULL, 0, next, max);
+  return (float)(top / temperature + pc_log_sum(sum, &terms));
 }
 
-/* Rows in groups, a step at a time: so the steps of short rows overlap. */
-static void softmax_group(const job *j, int rows, const float *x, float *y, const float *next) {
-  float max[GROUP];
-  for (int r = 0; r < rows; r++) max[r] = pc_row_max(x + r * j->ldx, j->n);
+/* Rows in groups, a step at a time: so the steps of short rows overlap. max: of each row; then of those of the next group. */
+static void softmax_group(const job *j, int64_t rows, int64_t rows_next, const float *x, float *y, float *max) {
+  const float *next = x + rows * j->ldx;
   double sum[GROUP];
-  for (int r = 0; r < rows; r++) {
-    if (pc_classify_row(max[r]) != PC_ROW_FINITE) continue;
-    const pc_terms terms = pc_terms_of(max[r], j->temperature);
-    sum[r] = pc_sum_terms(j->n, x + r * j->ldx, &terms, y + r * j->ldy, AHEAD, next + r * j->ldx);
+  float max_next[GROUP];
+  for (int64_t r = 0; r < rows; r++) {
+    const float *other = r < rows_next ? next + r * j->ldx : NULL;
+    if (pc_classify_row(max[r]) == PC_ROW_FINITE) {
+      const pc_terms terms = pc_terms_of(max[r], j->temperature);
+      sum[r] = pc_sum_terms(j->n, x + r * j->ldx, &terms, y + r * j->ldy, 1, other, max_next + r);
+    } else if (other) {
+      max_next[r] = pc_row_max(other, j->n);
+    }
   }
-  for (int r = 0; r < rows; r++) {
+  for (int64_t r = 0; r < rows; r++) {
     float *to = y + r * j->ldy;
     const pc_row_kind kind = pc_classify_row(max[r]);
     if (kind != PC_ROW_FINITE) {
@@ -70,33 +79,34 @@ static void softmax_group(const job *j, int rows, const float *x, float *y, cons
       pc_store_row(to + i, left, vf_fma(e, high, vf_mul(e, low)));
     }
   }
+  for (int64_t r = 0; r < rows_next; r++) max[r] = max_next[r];
 }
 
 static void softmax_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t most = j->n * GROUP <= TOGETHER ? GROUP : j->n * 2 <= TOGETHER ? TOGETHER / j->n : 1;
-  const float *x = j->x + begin * j->ldx;
-  float *y = j->y + begin * j->ldy;
+  float max[GROUP];
+  for (int64_t i = begin; i < end && i < begin + most; i++) max[i - begin] = pc_row_max(j->x + i * j->ldx, j->n);
   for (int64_t i = begin; i < end; i += most) {
-    const int64_t rows = end - i < most ? end - i : most, after = end - i - rows, step = after < most ? after : most;
-    softmax_group(j, (int)rows, x, y, x + step * j->ldx);
-    x += most * j->ldx;
-    y += most * j->ldy;
+    const int64_t rows = end - i < most ? end - i : most, after = end - i - rows;
+    softmax_group(j, rows, after < most ? after : most, j->x + i * j->ldx, j->y + i * j->ldy, max);
   }
 }
 
 static void log_softmax_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const float *x = j->x + begin * j->ldx;
+  float max = begin < end ? pc_row_max(x, j->n) : 0.0f;
   for (int64_t i = begin; i < end; i++, x += j->ldx)
-    log_softmax_row(j->n, x, i + 1 < end ? x + j->ldx : x, j->temperature, j->y + i * j->ldy);
+    log_softmax_row(j->n, x, i + 1 < end ? x + j->ldx : NULL, j->temperature, &max, j->y + i * j->ldy);
 }
 
 static void logsumexp_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const float *x = j->x + begin * j->ldx;
+  float max = begin < end ? pc_row_max(x, j->n) : 0.0f;
   for (int64_t i = begin; i < end; i++, x += j->ldx)
-    j->y[i] = logsumexp_row(j->n, x, i + 1 < end ? x + j->ldx : x, j->temperature);
+    j->y[i] = logsumexp_row(j->n, x, i + 1 < end ? x + j->ldx : NULL, j->temperature, &max);
 }
 
 static int share_rows(void (*rows)(int64_t, int64_t, const void *), int64_t m, const job *j) {

@@ -111,32 +111,58 @@ PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
   return e;
 }
 
-/* The sum of a row's terms; the terms themselves go to `kept`, if given. For the caches: `ahead`, how many
- * elements before they are written those of `kept` are fetched, which hardware does within a page only, or 0; and `next`, what this thread reads next, or x. */
-static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *kept, int64_t ahead, const float *next) {
+/* The maximum of a row that is looked at while another is worked on, vector by vector: what comes next then costs no pass of
+ * its own, and is in the caches. Hardware fetches within a page only: PC_AHEAD elements further on are asked for. */
+enum { PC_AHEAD = 2048 };
+typedef struct { vf16 top; vm16 nan; } pc_max_so_far;
+
+PC_INLINE pc_max_so_far pc_no_max(void) {
+  const vf16 none = vf_set1(-INFINITY);
+  return (pc_max_so_far){none, vf_unordered(none, none)};
+}
+
+/* With one vector more, or two: NaN in either of two is one comparison. */
+PC_INLINE pc_max_so_far pc_max_with(pc_max_so_far m, int count, const float *x, int64_t left) {
+  const vf16 v = pc_load_row(x, left), w = count == 2 ? pc_load_row(x + LANES, left - LANES) : v;
+  __builtin_prefetch(x + PC_AHEAD, 0, 2);
+  if (count == 2) __builtin_prefetch(x + PC_AHEAD + LANES, 0, 2);
+  return (pc_max_so_far){vf_max(count == 2 ? vf_max(v, w) : v, m.top), vm_or(m.nan, vf_unordered(v, w))};
+}
+
+PC_INLINE float pc_max_found(pc_max_so_far m) { return vm_bits(m.nan) ? NAN : vf_fold_max(m.top); }
+
+/* The sum of a row's terms; the terms themselves go to `kept`, if given, whose lines are fetched where `ahead` is set. next:
+ * NULL, or a row whose maximum is found meanwhile, as pc_row_max finds it. */
+static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *kept, int ahead, const float *next,
+                                  float *next_max) {
   enum { PART = PC_TOGETHER * LANES };
   const pc_terms t = *terms;
   vd16 lanes = vd_zero();
+  pc_max_so_far max = pc_no_max();
   for (int64_t i = 0; i < n; i += PART) {
     const int64_t left = n - i;
     vf16 e[PC_TOGETHER];
     if (left >= PART) {
       PC_OF_EACH(PC_TOGETHER) {
         e[c] = vf_load(x + i + c * LANES);
-        __builtin_prefetch(next + i + c * LANES);
-        if (ahead) __builtin_prefetch(kept + i + c * LANES + ahead, 1, 2);
+        if (ahead) __builtin_prefetch(kept + i + c * LANES + PC_AHEAD, 1, 2);
+        if (next && c % 2 == 0) max = pc_max_with(max, 2, next + i + c * LANES, PART);
       }
       pc_term_each(PC_TOGETHER, e, &t, e);
       if (kept)
         PC_OF_EACH(PC_TOGETHER) vf_store(kept + i + c * LANES, e[c]);
     } else { /* what is missing adds nothing */
-      PC_OF_EACH(PC_TOGETHER) e[c] = pc_load_row(x + i + c * LANES, left - c * LANES);
+      PC_OF_EACH(PC_TOGETHER) {
+        e[c] = pc_load_row(x + i + c * LANES, left - c * LANES);
+        if (next && c % 2 == 0) max = pc_max_with(max, 2, next + i + c * LANES, left - c * LANES);
+      }
       pc_term_each(PC_TOGETHER, e, &t, e);
       if (kept)
         PC_OF_EACH(PC_TOGETHER) pc_store_row(kept + i + c * LANES, left - c * LANES, e[c]);
     }
     for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
   }
+  if (next) *next_max = pc_max_found(max);
   return vd_fold_add(lanes);
 }
 
