@@ -88,7 +88,7 @@ PC_INLINE void part_of_mixture(const row *r, int kind, int want_value, const vd1
 
 PC_INLINE void part_of_given(const row *r, int kind, int64_t i, const vd16 *s, part *of) {
   const vd16 zero = vd_zero();
-  vd16 p[TOGETHER], w[TOGETHER], minus_log_q[TOGETHER], d[TOGETHER];
+  vd16 p[TOGETHER], w[TOGETHER], log_p[TOGETHER], minus_log_q[TOGETHER], d[TOGETHER];
   load_each(r->t, r, i, 0.0, p);
   PC_OF_EACH(TOGETHER) { /* apart: the logarithm of the sum */
     minus_log_q[c] = vd_fma(vd_sub(s[c], vd_set1(r->max_s)), vd_set1(-r->inverse_t), vd_set1(r->apart));
@@ -98,10 +98,9 @@ PC_INLINE void part_of_given(const row *r, int kind, int64_t i, const vd16 *s, p
     PC_OF_EACH(TOGETHER) of->value[c] = vd_select_lt(zero, p[c], vd_mul(p[c], minus_log_q[c]), zero);
     return;
   }
-  pc_logarithm l[TOGETHER];
   PC_OF_EACH(TOGETHER) w[c] = vd_max(p[c], vd_set1(PC_LEAST_LOGARITHM));
-  vd_log_each(TOGETHER, w, l);
-  PC_OF_EACH(TOGETHER) d[c] = vd_add(l[c].log, minus_log_q[c]);
+  vd_log_each(TOGETHER, w, log_p);
+  PC_OF_EACH(TOGETHER) d[c] = vd_add(log_p[c], minus_log_q[c]);
   pc_kl_each(TOGETHER, p, of->q, d, of->value);
 }
 

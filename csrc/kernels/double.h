@@ -10,17 +10,6 @@
 /* Vectors of doubles that are worked on together, so that their long chains overlap, where the registers hold them. */
 #define PC_DOUBLES_TOGETHER (PC_TILE_VECTORS(1) >= 8 ? 2 : 1)
 
-/* (e^r - 1 - r)/r^2 for |r| <= log(2)/2 and a little, minimax, within 2^-55 of its value 1/2 at 0. */
-PC_INLINE void vd_second_order_each(int count, const vd16 *r, vd16 *p) {
-  static const double coefficients[] = {
-      0x1.289186064e3e4p-22, 0x1.71ddf6b531638p-19, 0x1.a019b90c8bbfcp-16, 0x1.a01a01b00bbf8p-13, 0x1.6c16c1788c091p-10,
-      0x1.111111110f804p-7,  0x1.5555555553d62p-5,  0x1.5555555555558p-3,  0x1.0000000000001p-1};
-  PC_OF_EACH(count) p[c] = vd_set1(0x1.af63286b26cb8p-26);
-#pragma GCC unroll 9
-  for (int k = 0; k < 9; k++)
-    PC_OF_EACH(count) p[c] = vd_fma(p[c], r[c], vd_set1(coefficients[k]));
-}
-
 #define PC_LOG2E_DOUBLE 0x1.71547652b82fep+0
 
 /* 2^(x scale) for x scale <= 900, within 1 ulp + |x scale| 2^-53; 0 from 2^PC_LEAST_EXPONENT down, and for NaN. Minimax,
@@ -44,21 +33,26 @@ PC_INLINE void vd_exp_each(int count, const vd16 *z, vd16 *y) { vd_exp2_each(cou
 
 #define PC_LEAST_LOGARITHM 0x1p-126 /* what may be raised to it before its logarithm is taken */
 
-typedef struct { vd16 log, inverse; } pc_logarithm;
-
-/* log w for 2^-126 <= w <= 2, within 2^-51 max(1, |log w|), and 1/w within 4 ulp: from the float's logarithm, by what
- * w e^-log w lacks. */
-PC_INLINE void vd_log_each(int count, const vd16 *w, pc_logarithm *l) {
+/* log w for 2^-126 <= w <= 2, within 2^-51 |log w|: w = 2^k m, m in [sqrt 1/2, sqrt 2] and a little, and the series of atanh
+ * at f = (m - 1)/(m + 1), minimax, 2^-57. */
+PC_INLINE void vd_log_each(int count, const vd16 *w, vd16 *log) {
+  static const double coefficients[] = {0x1.39fd25d62ab23p-4, 0x1.7462be245eae3p-4, 0x1.c71c62c42db89p-4,
+                                        0x1.2492492e0b70cp-3, 0x1.99999999951f5p-3, 0x1.5555555555558p-2};
   const vd16 one = vd_set1(1.0);
-  vd16 rough[PC_DOUBLES_TOGETHER], minus[PC_DOUBLES_TOGETHER], v[PC_DOUBLES_TOGETHER];
-  PC_OF_EACH(count) rough[c] = vd_from_vf(vf_log(vf_from_vd(w[c])));
-  PC_OF_EACH(count) minus[c] = vd_sub(vd_zero(), rough[c]);
-  vd_exp_each(count, minus, v);
+  vd16 k[PC_DOUBLES_TOGETHER], f[PC_DOUBLES_TOGETHER], s[PC_DOUBLES_TOGETHER], p[PC_DOUBLES_TOGETHER];
   PC_OF_EACH(count) {
-    const vd16 e = vd_fma(w[c], v[c], vd_set1(-1.0));
-    const vd16 bend = vd_fma(e, vd_fma(e, vd_set1(1.0 / 3.0), vd_set1(-0.5)), one);
-    const vd16 shrink = vd_fma(e, vd_fma(e, vd_sub(one, e), vd_set1(-1.0)), one); /* 1/(1 + e) */
-    l[c] = (pc_logarithm){vd_fma(e, bend, rough[c]), vd_mul(v[c], shrink)};
+    k[c] = vd_from_vf(vf_from_vi(vi_exponent(vi_from_bits(vf_from_vd(w[c])))));
+    const vd16 m = vd_scale2(w[c], vd_sub(vd_set1(0x1.8p52), k[c]));
+    f[c] = vd_div(vd_sub(m, one), vd_add(m, one));
+    s[c] = vd_mul(f[c], f[c]);
+    p[c] = vd_set1(0x1.2b6776a1bf0b9p-4);
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < 6; i++)
+    PC_OF_EACH(count) p[c] = vd_fma(p[c], s[c], vd_set1(coefficients[i]));
+  PC_OF_EACH(count) {
+    const vd16 half = vd_fma(vd_mul(f[c], s[c]), p[c], f[c]);
+    log[c] = vd_fma(k[c], vd_set1(0x1.62e42fefa39efp-1), vd_add(half, half));
   }
 }
 #endif

@@ -38,14 +38,19 @@ PC_INLINE vf16 vf_exp(vf16 x) {
 #define PC_LOG2_HIGH 0x1.62e4p-1f
 #define PC_LOG2_LOW 0x1.7f7d1cp-20f
 
+/* k, x = 2^k m with m in [sqrt 1/2, sqrt 2), of the bits of a normal float x > 0. The shift brings no sign down. */
+PC_INLINE vi16 vi_exponent(vi16 bits) {
+  const vi16 above = vi_sub(bits, vi_set1(0x3f3504f3)); /* sqrt 1/2 */
+  return vi_sub(vi_shr(vi_add(above, vi_set1(0x40000000)), 23), vi_set1(0x80));
+}
+
 /* log(x) = k log 2 + log(1 + f), x = 2^k (1 + f), 1 + f in [sqrt 1/2, sqrt 2): f is exact, and so is k times the high
  * part of log 2. */
 PC_INLINE vf16 vf_log(vf16 x) {
   const vf16 zero = vf_zero(), infinity = vf_set1(INFINITY);
   const vm16 small = vf_lt(x, vf_set1(0x1p-126f));
   const vi16 bits = vi_from_bits(vf_select(small, vf_mul(x, vf_set1(0x1p23f)), x));
-  const vi16 above = vi_sub(bits, vi_set1(0x3f3504f3)); /* of sqrt 1/2 */
-  const vi16 exponent = vi_sub(vi_shr(vi_add(above, vi_set1(0x40000000)), 23), vi_set1(0x80));
+  const vi16 exponent = vi_exponent(bits);
   const vf16 k = vf_sub(vf_from_vi(exponent), vf_select(small, vf_set1(23.0f), zero));
   const vf16 f = vf_sub(vf_from_bits(vi_sub(bits, vi_shl(exponent, 23))), vf_set1(1.0f));
   vf16 p = vf_set1(-0x1.38d1e2p-4f);

@@ -47,8 +47,7 @@ static double kl_of(const job *j, const void *s, double max, double sum, const t
   const double log_sum = pc_log(sum), inverse_sum = 1.0 / sum;
   vd16 total = vd_zero();
   for (int64_t i = 0; i < j->n; i += TOGETHER * LANES) {
-    vd16 x[TOGETHER], p[TOGETHER], q[TOGETHER], w[TOGETHER], d[TOGETHER], kl[TOGETHER];
-    pc_logarithm l[TOGETHER];
+    vd16 x[TOGETHER], p[TOGETHER], q[TOGETHER], w[TOGETHER], log_p[TOGETHER], d[TOGETHER], kl[TOGETHER];
     PC_OF_EACH(TOGETHER) x[c] = pc_load_doubles(s, j->wide, i + c * LANES, j->n, -INFINITY);
     pc_probabilities(TOGETHER, kept ? kept + i : NULL, x, max, inverse_t, inverse_sum, q);
     if (kept) {
@@ -57,8 +56,8 @@ static double kl_of(const job *j, const void *s, double max, double sum, const t
       mean_of(j, teachers, inverse_t, i, p);
     }
     PC_OF_EACH(TOGETHER) w[c] = vd_max(p[c], vd_set1(PC_LEAST_LOGARITHM));
-    vd_log_each(TOGETHER, w, l);
-    PC_OF_EACH(TOGETHER) d[c] = vd_add(l[c].log, vd_fma(vd_sub(x[c], vd_set1(max)), vd_set1(-inverse_t), vd_set1(log_sum)));
+    vd_log_each(TOGETHER, w, log_p);
+    PC_OF_EACH(TOGETHER) d[c] = vd_add(log_p[c], vd_fma(vd_sub(x[c], vd_set1(max)), vd_set1(-inverse_t), vd_set1(log_sum)));
     pc_kl_each(TOGETHER, p, q, d, kl);
     PC_OF_EACH(TOGETHER) total = vd_add(total, kl[c]);
     if (grad)

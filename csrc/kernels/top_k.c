@@ -85,11 +85,10 @@ PC_INLINE vd16 known_from(const row *r, int64_t j, vd16 *q) {
 static double kl_of_known(const row *r, double log_sum, double *mass) {
   vd16 sum = vd_zero(), kl = vd_zero();
   for (int64_t j = 0; j < r->k; j += LANES) {
-    vd16 q, of;
-    pc_logarithm log_p;
+    vd16 q, log_p, of;
     const vd16 x = known_from(r, j, &q), p = pc_load_doubles(r->p, 1, j, r->k, 0.0), w = vd_max(p, vd_set1(PC_LEAST_LOGARITHM));
     vd_log_each(1, &w, &log_p);
-    const vd16 d = vd_add(log_p.log, vd_fma(vd_sub(x, vd_set1(r->max)), vd_set1(-r->inverse_t), vd_set1(log_sum)));
+    const vd16 d = vd_add(log_p, vd_fma(vd_sub(x, vd_set1(r->max)), vd_set1(-r->inverse_t), vd_set1(log_sum)));
     pc_kl_each(1, &p, &q, &d, &of);
     sum = vd_add(sum, p);
     kl = vd_add(kl, of);

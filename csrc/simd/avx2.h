@@ -273,6 +273,7 @@ PC_INLINE vf16 vf_from_vd(vd16 x) { return (vf16){_mm256_set_m128(_mm256_cvtpd_p
 PC_INLINE vd16 vd_add(vd16 x, vd16 y) { return (vd16){_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b), _mm256_add_pd(x.c, y.c), _mm256_add_pd(x.d, y.d)}; }
 PC_INLINE vd16 vd_sub(vd16 x, vd16 y) { return (vd16){_mm256_sub_pd(x.a, y.a), _mm256_sub_pd(x.b, y.b), _mm256_sub_pd(x.c, y.c), _mm256_sub_pd(x.d, y.d)}; }
 PC_INLINE vd16 vd_mul(vd16 x, vd16 y) { return (vd16){_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b), _mm256_mul_pd(x.c, y.c), _mm256_mul_pd(x.d, y.d)}; }
+PC_INLINE vd16 vd_div(vd16 x, vd16 y) { return (vd16){_mm256_div_pd(x.a, y.a), _mm256_div_pd(x.b, y.b), _mm256_div_pd(x.c, y.c), _mm256_div_pd(x.d, y.d)}; }
 PC_INLINE vd16 vd_fma(vd16 x, vd16 y, vd16 z) {
   return (vd16){_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b), _mm256_fmadd_pd(x.c, y.c, z.c), _mm256_fmadd_pd(x.d, y.d, z.d)};
 }

@@ -230,6 +230,7 @@ PC_INLINE vf16 vf_from_vd(vd16 a) { return _mm512_insertf32x8(_mm512_castps256_p
 PC_INLINE vd16 vd_add(vd16 a, vd16 b) { return (vd16){_mm512_add_pd(a.lo, b.lo), _mm512_add_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { return (vd16){_mm512_sub_pd(a.lo, b.lo), _mm512_sub_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_mul(vd16 a, vd16 b) { return (vd16){_mm512_mul_pd(a.lo, b.lo), _mm512_mul_pd(a.hi, b.hi)}; }
+PC_INLINE vd16 vd_div(vd16 a, vd16 b) { return (vd16){_mm512_div_pd(a.lo, b.lo), _mm512_div_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { return (vd16){_mm512_fmadd_pd(a.lo, b.lo, c.lo), _mm512_fmadd_pd(a.hi, b.hi, c.hi)}; }
 PC_INLINE vd16 vd_max(vd16 a, vd16 b) { return (vd16){_mm512_max_pd(a.lo, b.lo), _mm512_max_pd(a.hi, b.hi)}; }
 PC_INLINE vd16 vd_select_lt(vd16 a, vd16 b, vd16 x, vd16 y) {

@@ -229,6 +229,7 @@ PC_INLINE vf16 vf_from_vd(vd16 a) { PC_EACH(vf16, vcvt_high_f32_f64(vcvt_f32_f64
 PC_INLINE vd16 vd_add(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vaddq_f64(a.d[i], b.d[i]); return r; }
 PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vsubq_f64(a.d[i], b.d[i]); return r; }
 PC_INLINE vd16 vd_mul(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vmulq_f64(a.d[i], b.d[i]); return r; }
+PC_INLINE vd16 vd_div(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vdivq_f64(a.d[i], b.d[i]); return r; }
 PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vfmaq_f64(c.d[i], a.d[i], b.d[i]); return r; }
 PC_INLINE vd16 vd_max(vd16 a, vd16 b) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vbslq_f64(vcgtq_f64(a.d[i], b.d[i]), a.d[i], b.d[i]); return r; }
 PC_INLINE vd16 vd_select_lt(vd16 a, vd16 b, vd16 x, vd16 y) {

@@ -168,6 +168,7 @@ PC_INLINE vf16 vf_from_vd(vd16 a) { PC_EACH(vf16, (float)a.v[i]); } /* half to e
 PC_INLINE vd16 vd_add(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] + b.v[i]); }
 PC_INLINE vd16 vd_sub(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] - b.v[i]); }
 PC_INLINE vd16 vd_mul(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] * b.v[i]); }
+PC_INLINE vd16 vd_div(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] / b.v[i]); }
 PC_INLINE vd16 vd_fma(vd16 a, vd16 b, vd16 c) { PC_EACH(vd16, fma(a.v[i], b.v[i], c.v[i])); }
 PC_INLINE vd16 vd_max(vd16 a, vd16 b) { PC_EACH(vd16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */
 PC_INLINE vd16 vd_select_lt(vd16 a, vd16 b, vd16 x, vd16 y) { PC_EACH(vd16, a.v[i] < b.v[i] ? x.v[i] : y.v[i]); } /* NaN: y */

@@ -4,15 +4,28 @@ import numpy as np
 from numba import njit
 
 from .arithmetic import FAST, LANES, fma, fold
-from .double import LOG2E, exp, exp2, inverse_of, log_from, row_max, second_order, sum_terms
+from .double import LOG2E, exp, exp2, inverse_of, log, row_max, sum_terms
 from .elementary import larger, log64
 
 __all__ = ["divergence_f32", "divergence_f64", "divergence_grad_f32", "divergence_grad_f64"]
 
 f64 = np.float64
-NEAR, LEAST = 0.12, 2.0**-126
+NEAR, LEAST = 2.0**-8, 2.0**-126
+SECOND_ORDER = tuple(float.fromhex(c) for c in (
+    "0x1.6c2082275ac6ap-10", "0x1.1111110410154p-7", "0x1.555555381308ep-5", "0x1.555555555560ep-3",
+    "0x1.00000000001a0p-1"))
+SECOND_ORDER_FIRST = float.fromhex("0x1.a022acec2ec86p-13")
 (FORWARD_KL, REVERSE_KL, JSD, SKEW_KL, REVERSE_SKEW_KL, TOTAL_VARIATION, CROSS_ENTROPY, GIVEN_KL, BINARY_KL,
  SQUARED_LOGITS) = range(10)
+
+
+@njit(**FAST)
+def second_order(r):  # type: ignore[no-untyped-def]
+    """(e^r - 1 - r)/r^2."""
+    p = SECOND_ORDER_FIRST
+    for c in SECOND_ORDER:
+        p = fma(p, r, c)
+    return p
 
 
 @njit(**FAST)
@@ -31,7 +44,8 @@ def ratios(d, share_p, share_q):  # type: ignore[no-untyped-def]
     down = 0.0 - larger(d, 0.0 - d)
     smaller = exp(down)
     w = fma(share_q, smaller, share_p) if d > 0.0 else fma(share_p, smaller, share_q)
-    log_w, inverse = log_from(larger(w, LEAST))
+    w = larger(w, LEAST)
+    log_w, inverse = log(w), 1.0 / w
     log_p, p = (down, smaller) if d < 0.0 else (0.0, 1.0)
     log_q, q = (down, smaller) if d > 0.0 else (0.0, 1.0)
     return log_p - log_w, log_q - log_w, p * inverse, q * inverse
@@ -52,8 +66,7 @@ def part_of_logits(kind, s, t, inverse_t):  # type: ignore[no-untyped-def]
 @njit(**FAST)
 def part_of_given(kind, p, q, minus_log_q):  # type: ignore[no-untyped-def]
     if kind == GIVEN_KL:
-        log_p, _ = log_from(larger(p, LEAST))
-        return divergence(p, q, log_p + minus_log_q), 0.0 - p
+        return divergence(p, q, log(larger(p, LEAST)) + minus_log_q), 0.0 - p
     return p * minus_log_q if p > 0.0 else 0.0, 0.0 - p
 
 

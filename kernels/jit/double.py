@@ -5,31 +5,22 @@ import math
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, LANES, fma, fold
-from .elementary import larger, log, log64
+from .arithmetic import FAST, LANES, float_bits, fma, fold
+from .elementary import larger, log64
 
 f32, f64 = np.float32, np.float64
 LOG2E = float.fromhex("0x1.71547652b82fep+0")
-SERIES = tuple(float.fromhex(c) for c in (
-    "0x1.289186064e3e4p-22", "0x1.71ddf6b531638p-19", "0x1.a019b90c8bbfcp-16", "0x1.a01a01b00bbf8p-13",
-    "0x1.6c16c1788c091p-10", "0x1.111111110f804p-7", "0x1.5555555553d62p-5", "0x1.5555555555558p-3",
-    "0x1.0000000000001p-1"))
-FIRST = float.fromhex("0x1.af63286b26cb8p-26")
+ATANH = tuple(float.fromhex(c) for c in (
+    "0x1.39fd25d62ab23p-4", "0x1.7462be245eae3p-4", "0x1.c71c62c42db89p-4", "0x1.2492492e0b70cp-3",
+    "0x1.99999999951f5p-3", "0x1.5555555555558p-2"))
+ATANH_FIRST = float.fromhex("0x1.2b6776a1bf0b9p-4")
+ROOT_HALF_BITS, LOG2 = np.int32(0x3F3504F3), float.fromhex("0x1.62e42fefa39efp-1")
 EXP2 = tuple(float.fromhex(c) for c in (
     "0x1.e6065056e8f53p-28", "0x1.b524dcae950b6p-24", "0x1.62bfd46ef13e9p-20", "0x1.ffcbfc74460bfp-17",
     "0x1.4309130972ab4p-13", "0x1.5d87fe78a2cb1p-10", "0x1.3b2ab6fba1dcfp-7", "0x1.c6b08d704a0cbp-5",
     "0x1.ebfbdff82c598p-3", "0x1.62e42fefa39efp-1", "0x1p+0"))
 EXP2_FIRST = float.fromhex("0x1.ea045749d10d2p-32")
-INTEGER, LEAST_EXPONENT, THIRD, MOST = 1.5 * 2.0**52, -996.0, 1.0 / 3.0, float(np.finfo(np.float64).max) / 2
-
-
-@njit(**FAST)
-def second_order(r):  # type: ignore[no-untyped-def]
-    """(e^r - 1 - r)/r^2."""
-    p = FIRST
-    for c in SERIES:
-        p = fma(p, r, c)
-    return p
+INTEGER, LEAST_EXPONENT, MOST = 1.5 * 2.0**52, -996.0, float(np.finfo(np.float64).max) / 2
 
 
 @njit(**FAST)
@@ -52,13 +43,17 @@ def exp(z):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def log_from(w):  # type: ignore[no-untyped-def]
-    """log w and 1/w: vd_log_each."""
-    rough = float(log(f32(w)))
-    v = exp(0.0 - rough)
-    e = fma(w, v, -1.0)
-    shrink = fma(e, fma(e, 1.0 - e, -1.0), 1.0)
-    return fma(e, fma(e, fma(e, THIRD, -0.5), 1.0), rough), v * shrink
+def log(w):  # type: ignore[no-untyped-def]
+    """log w for 2^-126 <= w <= 2: vd_log_each."""
+    k = (float_bits(f32(w)) - ROOT_HALF_BITS) >> 23
+    m = math.ldexp(w, -k)
+    f = (m - 1.0) / (m + 1.0)
+    s = f * f
+    p = ATANH_FIRST
+    for c in ATANH:
+        p = fma(p, s, c)
+    half = fma(f * s, p, f)
+    return fma(f64(k), LOG2, half + half)
 
 
 @njit(**FAST)

@@ -5,7 +5,7 @@ from numba import njit
 
 from .arithmetic import FAST, LANES, fma, fold
 from .divergence import LEAST, divergence
-from .double import LOG2E, exp2, inverse_of, log_from, row_max, sum_terms
+from .double import LOG2E, exp2, inverse_of, log, row_max, sum_terms
 from .elementary import larger, log64
 
 __all__ = ["ensemble_kl_f32", "ensemble_kl_f64", "ensemble_kl_grad_f32", "ensemble_kl_grad_f64"]
@@ -46,7 +46,7 @@ def loss_of_finite(s, teachers, top, tops, weights, inverse_t, scale, grad):  # 
         q = exp2(from_top, inverse_t * LOG2E) * inverse_sum
         for k in range(len(weights)):
             p = fma(exp2(f64(teachers[k, i]) - tops[k], inverse_t * LOG2E), weights[k], p)
-        log_p, _ = log_from(larger(p, LEAST))
+        log_p = log(larger(p, LEAST))
         lanes[i % LANES] += divergence(p, q, log_p + fma(from_top, -inverse_t, log_sum))
         if grad is not None:
             grad[i] = (q - p) * (scale * inverse_t)

@@ -5,7 +5,7 @@ from numba import njit
 
 from .arithmetic import FAST, LANES, fma, fold
 from .divergence import LEAST, divergence
-from .double import LOG2E, exp2, inverse_of, log_from, row_max, sum_terms
+from .double import LOG2E, exp2, inverse_of, log, row_max, sum_terms
 from .elementary import larger, log64
 
 __all__ = ["top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64"]
@@ -38,7 +38,7 @@ def loss_of_finite(x, probabilities, classes, top, inverse_t, scale, grad):  # t
         c, p = classes[j], probabilities[j]
         known[c] = True
         from_top = f64(x[c]) - top
-        log_p, _ = log_from(larger(p, LEAST))
+        log_p = log(larger(p, LEAST))
         q = exp2(from_top, inverse_t * LOG2E) * inverse_sum
         mass[j % LANES] += p
         kl[j % LANES] += divergence(p, q, log_p + fma(from_top, -inverse_t, log_sum))

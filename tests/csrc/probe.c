@@ -146,6 +146,7 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   DOUBLE(vd_add, vd_add(D(a), D(b)))                                                   \
   DOUBLE(vd_sub, vd_sub(D(a), D(b)))                                                   \
   DOUBLE(vd_mul, vd_mul(D(a), D(b)))                                                   \
+  DOUBLE(vd_div, vd_div(D(a), D(b)))                                                   \
   DOUBLE(vd_fma, vd_fma(D(a), D(b), D(c)))                                             \
   DOUBLE(vd_max, vd_max(D(a), D(b)))                                                   \
   DOUBLE(vd_select_lt, vd_select_lt(D(a), D(b), D(c), D(a)))                           \

@@ -79,7 +79,8 @@ def lanes_of(op):
         x = [*np.arange(-4096, 4096) / 2, *rng.uniform(-(2**31), 2**31 - 200, 8192), -(2.0**31), 2**31 - 128]
         x = np.resize(x, 1025 * 16).astype(np.float32).reshape(-1, 16)
         return x, x, x
-    if op in ("vd_set1", "vd_add", "vd_sub", "vd_mul", "vd_fma", "vd_max", "vd_select_lt", "vd_scale2", "vf_from_vd",
+    if op in ("vd_set1", "vd_add", "vd_sub", "vd_mul", "vd_div", "vd_fma", "vd_max", "vd_select_lt", "vd_scale2",
+              "vf_from_vd",
               "vd_load", "vd_store"):
         near = [rng.standard_normal(4096) * 2.0 ** rng.integers(-155, 130, 4096) for _ in range(3)]
         return combined(SPECIAL_DOUBLES, 3, near)
@@ -199,7 +200,7 @@ def test_definitions_are_those_of_numpy(probe_of):
     same = {"vf_add": np.add, "vf_sub": np.subtract, "vf_mul": np.multiply, "vf_div": np.divide, "vi_add": np.add,
             "vi_sub": np.subtract, "vi_mul": np.multiply, "vi_max": np.maximum, "vi_min": np.minimum,
             "vi_and": np.bitwise_and, "vi_or": np.bitwise_or, "vi_xor": np.bitwise_xor, "vd_add": np.add,
-            "vd_sub": np.subtract, "vd_mul": np.multiply}
+            "vd_sub": np.subtract, "vd_mul": np.multiply, "vd_div": np.divide}
     for op, function in same.items():
         operands = lanes_of(op)
         with np.errstate(all="ignore"):
