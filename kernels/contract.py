@@ -80,6 +80,7 @@ DISTILLATION_OPERANDS = (
     Scalar("temperature", "f64"),
     Scalar("soft", "f64"),
     Scalar("hard", "f64"),
+    Scalar("smoothing", "f64"),
 )
 
 

@@ -1,6 +1,6 @@
 /* Distillation loss of each row and its gradient by the student's logits s; t the teacher's (Hinton et al. 2015):
- *   loss = soft KL(p || q) + hard (log sum_i exp s_i - s_label),   p = softmax(t/T), q = softmax(s/T)
- *   grad = scale (soft/T (q - p) + hard (softmax(s) - onehot(label)))
+ *   loss = soft KL(p || q) + hard (log sum_i exp s_i - sum_i y_i s_i),   p = softmax(t/T), q = softmax(s/T)
+ *   grad = scale (soft/T (q - p) + hard (softmax(s) - y)),   y_i = smoothing/n, and 1 - smoothing more for the label
  *
  * KL keeps its meaning where the two agree. With d_i = log p_i - log q_i = ((t_i - max t) - (s_i - max s))/T - c, c the
  * logarithm of the ratio of the sums, and because sum p_i expm1(-d_i) = sum q_i - sum p_i = 0,
@@ -31,7 +31,7 @@ typedef struct {
   const float *teacher;
   int64_t ldteacher;
   const int64_t *labels;
-  double temperature, soft, hard;
+  double temperature, soft, hard, smoothing;
   const double *scale; /* of each row's gradient */
   double *loss;
   float *grad; /* NULL: the loss alone */
@@ -118,20 +118,32 @@ static double divergence(int64_t n, const rows *of, const float *next, float *ne
   return sum == INFINITY ? sum : total < 0.0 ? 0.0 : total; /* NaN stays */
 }
 
-/* scale hard (softmax(s) - onehot) added to grad, if given; returns log sum exp s - s_label. */
+/* The sum of max - s: what smoothed labels see of the others. */
+static double below_max(int64_t n, const float *s, float max) {
+  vd16 sum = vd_zero();
+  for (int64_t i = 0; i < n; i += LANES) {
+    const vf16 top = vf_set1(max), v = n - i >= LANES ? vf_load(s + i) : vf_select(vm_first(n - i), vf_load_n(s + i, n - i), top);
+    sum = vd_add(sum, vd_sub(vd_from_vf(top), vd_from_vf(v)));
+  }
+  return vd_fold_add(sum);
+}
+
+/* scale hard (softmax(s) - y) added to grad, if given; returns log sum exp s - sum y s, as what is below the maximum. */
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, double scale, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
+  const double own = 1.0 - j->smoothing, even = j->smoothing / (double)j->n;
   const double sum = pc_sum_terms(j->n, s, &terms, NULL, 0, NULL, NULL);
   if (grad) {
     const double step = scale * j->hard;
-    const vf16 r = vf_set1((float)(step / sum));
+    const vf16 r = vf_set1((float)(step / sum)), share = vf_set1((float)(step * even));
     for (int64_t i = 0; i < j->n; i += LANES) {
       const vf16 e = pc_term(pc_load_row(s + i, j->n - i), &terms);
-      pc_store_row(grad + i, j->n - i, vf_fma(e, r, pc_load_row(grad + i, j->n - i)));
+      pc_store_row(grad + i, j->n - i, vf_fma(e, r, vf_sub(pc_load_row(grad + i, j->n - i), share)));
     }
-    grad[label] -= (float)step;
+    grad[label] -= (float)(step * own);
   }
-  return pc_log_sum(sum, &terms) + ((double)max - (double)s[label]);
+  const double of_label = own > 0.0 ? own * ((double)max - (double)s[label]) : 0.0;
+  return pc_log_sum(sum, &terms) + of_label + (even > 0.0 ? even * below_max(j->n, s, max) : 0.0);
 }
 
 typedef struct { float s, t; } maxima; /* of a row on either side */
@@ -185,7 +197,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
 
 static int losses(int64_t m, const job *j) {
   if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || (j->grad && j->ldgrad < j->n)) return PC_EINVAL;
-  if (!(j->temperature > 0 && j->temperature < INFINITY)) return PC_EINVAL;
+  if (!(j->temperature > 0 && j->temperature < INFINITY) || !(j->smoothing >= 0 && j->smoothing <= 1)) return PC_EINVAL;
   for (int64_t i = 0; j->labels && i < m; i++)
     if (j->labels[i] < 0 || j->labels[i] >= j->n) return PC_EINVAL;
   pc_for(m, 1 + GRAIN / (j->n + 1), run, j);
@@ -194,14 +206,14 @@ static int losses(int64_t m, const job *j) {
 
 int PC_FN(kd_loss_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
                        int64_t ldteacher, const int64_t *labels, double temperature, double soft, double hard,
-                       double *loss) {
-  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, NULL, loss, NULL, 0};
+                       double smoothing, double *loss) {
+  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, smoothing, NULL, loss, NULL, 0};
   return losses(m, &j);
 }
 
 int PC_FN(kd_loss_grad_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
                             int64_t ldteacher, const int64_t *labels, double temperature, double soft, double hard,
-                            const double *scale, double *loss, float *grad, int64_t ldgrad) {
-  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, scale, loss, grad, ldgrad};
+                            double smoothing, const double *scale, double *loss, float *grad, int64_t ldgrad) {
+  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, smoothing, scale, loss, grad, ldgrad};
   return losses(m, &j);
 }

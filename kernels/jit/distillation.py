@@ -209,19 +209,29 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
 
 
 @njit(**FAST)
-def cross_entropy(s, top, label, step, grad):  # type: ignore[no-untyped-def]
-    terms = terms_of(top, 1.0)
-    total = sum_terms(s, terms)
-    if grad is not None:
-        r = f32(step / total)
-        for i in range(len(s)):
-            grad[i] = fma(term(s[i], terms), r, grad[i])
-        grad[label] -= f32(step)
-    return (log64(total) - terms[4]) + (f64(top) - f64(s[label]))
+def below_max(s, top):  # type: ignore[no-untyped-def]
+    lanes = np.zeros(LANES)
+    for i in range(len(s)):
+        lanes[i % LANES] += f64(top) - f64(s[i])
+    return fold(lanes)
 
 
 @njit(**FAST)
-def loss_of_row(s, t, labels, row, temperature, soft, hard, scale, grad):  # type: ignore[no-untyped-def]
+def cross_entropy(s, top, label, smoothing, step, grad):  # type: ignore[no-untyped-def]
+    own, even = 1.0 - smoothing, smoothing / len(s)
+    terms = terms_of(top, 1.0)
+    total = sum_terms(s, terms)
+    if grad is not None:
+        r, share = f32(step / total), f32(step * even)
+        for i in range(len(s)):
+            grad[i] = fma(term(s[i], terms), r, grad[i] - share)
+        grad[label] -= f32(step * own)
+    of_label = own * (f64(top) - f64(s[label])) if own > 0.0 else 0.0
+    return (log64(total) - terms[4]) + of_label + (even * below_max(s, top) if even > 0.0 else 0.0)
+
+
+@njit(**FAST)
+def loss_of_row(s, t, labels, row, temperature, soft, hard, smoothing, scale, grad):  # type: ignore[no-untyped-def]
     top_s, top_t = row_max(s), row_max(t)
     kind_s, kind_t = classify(top_s), classify(top_t)
     if kind_s == UNKNOWN or kind_t == UNKNOWN:
@@ -237,17 +247,20 @@ def loss_of_row(s, t, labels, row, temperature, soft, hard, scale, grad):  # typ
         kl = divergence(s, t, top_s, top_t, temperature, step, grad)
         loss = 0.0 if soft == 0.0 and kl == np.inf else soft * kl
     if labels is not None and hard != 0.0 and kind_s == FINITE:
-        loss += hard * cross_entropy(s, top_s, labels[row], scale * hard, grad)
+        loss += hard * cross_entropy(s, top_s, labels[row], smoothing, scale * hard, grad)
     return loss
 
 
 @njit(**FAST)
-def kd_loss_f32(student, teacher, labels, temperature, soft, hard, loss):  # type: ignore[no-untyped-def]
+def kd_loss_f32(student, teacher, labels, temperature, soft, hard, smoothing, loss):  # type: ignore[no-untyped-def]
     for i in range(len(loss)):
-        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature, soft, hard, 0.0, None)
+        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature, soft, hard, smoothing, 0.0, None)
 
 
 @njit(**FAST)
-def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, scale, loss, grad):  # type: ignore[no-untyped-def]
+def kd_loss_grad_f32(  # type: ignore[no-untyped-def]
+    student, teacher, labels, temperature, soft, hard, smoothing, scale, loss, grad
+):
     for i in range(len(loss)):
-        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature, soft, hard, scale[i], grad[i])
+        loss[i] = loss_of_row(
+            student[i], teacher[i], labels, i, temperature, soft, hard, smoothing, scale[i], grad[i])

@@ -127,29 +127,36 @@ def divergence(student, teacher, temperature):
     return np.where(unknown[0] | unknown[1], np.nan, np.where(empty[0] | empty[1], 0.0, kl))
 
 
-def cross_entropy(student, labels):
-    """-log softmax(student)[label] of each row; 0 where all the row is -inf."""
-    value = -log_probabilities(student, 1.0)[np.arange(len(labels)), labels]
+def smoothed(labels, smoothing, classes):
+    """Targets: smoothing/V for each class, and 1 - smoothing more for the label."""
+    return (1 - smoothing) * (labels[:, None] == np.arange(classes)) + smoothing / classes
+
+
+def cross_entropy(student, labels, smoothing):
+    """-Σ y·log softmax(student) of each row; 0 where all the row is -inf."""
+    y = smoothed(labels, smoothing, student.shape[1])
+    value = np.where(y == 0, 0.0, -y * np.where(y == 0, 0.0, log_probabilities(student, 1.0))).sum(axis=1)
     return np.where((student == -np.inf).all(axis=1), 0.0, value)
 
 
-def kd_loss_f32(student, teacher, labels, temperature, soft, hard, loss):
-    """loss[i] = soft·KL(softmax(teacher[i]/T) || softmax(student[i]/T)) + hard·CE(student[i], labels[i])."""
+def kd_loss_f32(student, teacher, labels, temperature, soft, hard, smoothing, loss):
+    """loss[i] = soft·KL(softmax(teacher[i]/T) || softmax(student[i]/T)) + hard·CE(student[i], smoothed labels[i])."""
     kl = divergence(student, teacher, temperature)
     loss[...] = soft * np.where((soft == 0) & (kl == np.inf), 0.0, kl)
     if labels is not None:
-        loss += hard * cross_entropy(student, labels)
+        loss += hard * cross_entropy(student, labels, smoothing)
 
 
-def kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, loss):
+def kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, smoothing, loss):
     kl = divergence(student, teacher, temperature)
     bound = soft * 2.0**-14 * np.maximum(kl, SMALLEST_LOSS / max(1.0, temperature**2))
     if labels is not None:
-        bound += hard * 4 * U * np.maximum(1.0, cross_entropy(student, labels))
+        bound += hard * 4 * U * np.maximum(1.0, cross_entropy(student, labels, smoothing))
     return bound
 
 
-def kd_loss_f32_sample(rng, m, n):
+def distilled(rng, m, n):
+    """Student, teacher, often near each other, labels or None, T, soft and hard."""
     student = logits(rng, m, n)
     teacher = logits(rng, m, n)
     near = rng.random(m) < 0.5
@@ -161,22 +168,26 @@ def kd_loss_f32_sample(rng, m, n):
     return student, teacher, labels, temperature, 0.7 * temperature**2, 0.3
 
 
-def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, scale, loss, grad):
-    """The loss, and grad[i, j] = scale[i]·(soft/T·(q - p) + hard·(softmax(student) - onehot(label)))."""
-    kd_loss_f32(student, teacher, labels, temperature, soft, hard, loss)
+def kd_loss_f32_sample(rng, m, n):
+    return *distilled(rng, m, n), float(rng.choice([0.0, 0.1, 1.0], p=[0.5, 0.4, 0.1]))
+
+
+def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, smoothing, scale, loss, grad):
+    """The loss, and grad[i, j] = scale[i]·(soft/T·(q - p) + hard·(softmax(student) - y)), y the smoothed label."""
+    kd_loss_f32(student, teacher, labels, temperature, soft, hard, smoothing, loss)
     p, q = (np.exp(log_probabilities(x, temperature)) for x in (teacher, student))
     masked = (student == -np.inf).all(axis=1, keepdims=True)
     empty = masked | (teacher == -np.inf).all(axis=1, keepdims=True)
     scale = scale[:, None]
     grad[...] = scale * soft / temperature * np.where(empty, 0.0, q - p)
     if labels is not None:
-        onehot = labels[:, None] == np.arange(student.shape[1])
-        grad += scale * hard * np.where(masked, 0.0, np.exp(log_probabilities(student, 1.0)) - onehot)
+        y = smoothed(labels, smoothing, student.shape[1])
+        grad += scale * hard * np.where(masked, 0.0, np.exp(log_probabilities(student, 1.0)) - y)
     grad[(~(student < np.inf)).any(axis=1) | (~(teacher < np.inf)).any(axis=1)] = np.nan
 
 
-def kd_loss_grad_f32_bound(student, teacher, labels, temperature, soft, hard, scale, loss, grad):
-    of_loss = kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, loss)
+def kd_loss_grad_f32_bound(student, teacher, labels, temperature, soft, hard, smoothing, scale, loss, grad):
+    of_loss = kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, smoothing, loss)
     step = scale * (soft / temperature + (0.0 if labels is None else hard))
     return of_loss, np.broadcast_to(8 * U * step[:, None], grad.shape)
 
@@ -320,7 +331,7 @@ divergence_grad_f32_bound = rounded(divergence_grad_f64_bound)
 
 
 def divergence_f64_sample(rng, m, n):
-    student, teacher, _, temperature, _, _ = kd_loss_f32_sample(rng, m, n)
+    student, teacher, _, temperature, _, _ = distilled(rng, m, n)
     student, teacher = (x * (1 + 2.0**-40 * rng.standard_normal(x.shape)) for x in (student, teacher))
     same = rng.random(m) < 0.2
     teacher[same] = student[same]
@@ -604,7 +615,7 @@ def dist_loss_grad_f64_bound(student, teacher, temperature, row_scale, class_sca
 
 def dist_loss_f64_sample(rng, m, n):
     """Rows of logits that have a softmax, but for one case in eight."""
-    student, teacher, _, temperature, _, _ = kd_loss_f32_sample(rng, m, n)
+    student, teacher, _, temperature, _, _ = distilled(rng, m, n)
     student, teacher = (x * (1 + 2.0**-40 * rng.standard_normal(x.shape)) for x in (student, teacher))
     if rng.random() < 0.875:
         student, teacher = (np.where((x < np.inf) & (x > -1e30), x, -1.0) for x in (student, teacher))

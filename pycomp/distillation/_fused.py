@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pycomp import dense
 from pycomp.kernels import dispatch
 
-from .._validate import FLOAT32, as_array, choice, fresh, integer
+from .._validate import FLOAT32, as_array, choice, fraction, fresh, integer
 from ._decoupled import top_k_kd_loss
 from ._loss import kd_loss, lane_sum
 from ._rows import REDUCTIONS, as_labels, counted, divisor, row_weights, temperatures
@@ -36,6 +36,7 @@ def fused_linear_kd_loss(
     labels: Any = None,
     temperature: Any = 1.0,
     alpha: float = 0.5,
+    label_smoothing: float = 0.0,
     mask: Any = None,
     weights: Any = None,
     ignore_index: int | None = None,
@@ -61,7 +62,7 @@ def fused_linear_kd_loss(
     teacher_top_k : pair of arrays, shapes (N, k), optional
         Probabilities and classes, as :func:`top_k_kd_loss` takes them; without labels. One of the three teachers is
         given.
-    labels, temperature, alpha, mask, weights, ignore_index, scale_by_t2
+    labels, temperature, alpha, label_smoothing, mask, weights, ignore_index, scale_by_t2
         As for :func:`kd_loss`.
     reduction : {"batchmean", "mean", "sum"}
         As for :func:`kd_loss`.
@@ -106,6 +107,7 @@ def fused_linear_kd_loss(
     teacher = _Teacher(count, classes, teacher_logits, teacher_hidden, teacher_weight, teacher_top_k)
     if teacher_top_k is not None and labels is not None:
         raise ValueError("labels are given with teacher_top_k, expected one of them")
+    smoothing = fraction(label_smoothing, "label_smoothing")
     size = max(FEWEST, -(-count // PARTS)) if chunk_size is None else integer(chunk_size, "chunk_size", 1)
     known = None if labels is None else as_labels(labels, (count,))
     kept = counted(mask, known, ignore_index, (count,))
@@ -121,7 +123,7 @@ def fused_linear_kd_loss(
         options: dict[str, Any] = {"temperature": each[rows], "mask": kept[rows], "weights": w[rows],
                                    "reduction": "none", "scale_by_t2": scale_by_t2, "return_grad": return_grad}
         if known is not None:
-            options |= {"labels": np.where(kept[rows], known[rows], 0), "alpha": alpha}
+            options |= {"labels": np.where(kept[rows], known[rows], 0), "alpha": alpha, "label_smoothing": smoothing}
         found: Any = teacher.loss(student(hidden[rows]), rows, options)
         if turned is None:
             losses[rows] = found

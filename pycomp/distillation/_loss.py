@@ -162,16 +162,17 @@ def kd_loss(
         for a, name in ((student, "student"), (teacher, "teacher")):
             if bool((a == -np.inf).all(axis=-1).any()):
                 raise ValueError(f"{name} has a row of -inf alone")
-    if smoothing or np.float64 in (student.dtype, teacher.dtype):
+    if np.float64 in (student.dtype, teacher.dtype):
         return _in_double(student, teacher, labels, temperature, 1.0 if labels is None else alpha, smoothing, mask,
                           weights, ignore_index, reduction, scale_by_t2, check_finite, return_grad)
-    return _by_kernel(student, teacher, labels, temperature, alpha, mask, weights, ignore_index, reduction, scale_by_t2,
-                      check_finite, return_grad)
+    return _by_kernel(student, teacher, labels, temperature, alpha, smoothing, mask, weights, ignore_index, reduction,
+                      scale_by_t2, check_finite, return_grad)
 
 
 def _by_kernel(
-    student: NDArray[Any], teacher: NDArray[Any], labels: Any, temperature: Any, alpha: float, mask: Any, weights: Any,
-    ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
+    student: NDArray[Any], teacher: NDArray[Any], labels: Any, temperature: Any, alpha: float, smoothing: float,
+    mask: Any, weights: Any, ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool,
+    return_grad: bool,
 ) -> Result:
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
     count, classes = of.logits.shape
@@ -187,10 +188,10 @@ def _by_kernel(
         operands = (rows(s[part]), rows(t[part]), None if known is None else np.ascontiguousarray(known[part]), value)
         found = np.empty(len(operands[0]))
         if grad is None:
-            dispatch.kd_loss_f32(*operands, soft, 1.0 - alpha, found)
+            dispatch.kd_loss_f32(*operands, soft, 1.0 - alpha, smoothing, found)
         else:
             slopes = grad if isinstance(part, slice) else np.empty((len(found), classes), FLOAT32)
-            dispatch.kd_loss_grad_f32(*operands, soft, 1.0 - alpha, scale[part], found, slopes)
+            dispatch.kd_loss_grad_f32(*operands, soft, 1.0 - alpha, smoothing, scale[part], found, slopes)
             if slopes is not grad:
                 grad[part] = slopes
         losses[part] = found

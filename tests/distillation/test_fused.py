@@ -31,7 +31,8 @@ def test_fused_equals_unfused(seed, count, width, classes, kind, labelled, chunk
     mask, weights = rng.random(count) < 0.8, rng.uniform(0, 2, count)
     options = {"mask": mask, "weights": weights, "reduction": reduction, "temperature": temperature}
     if labelled and kind != "top k":
-        options |= {"labels": rng.integers(0, classes, count), "alpha": 0.3}
+        options |= {"labels": rng.integers(0, classes, count), "alpha": 0.3,
+                    "label_smoothing": float(rng.choice([0, 0.1]))}
     if kind == "top k":
         p = softmax(teacher_logits, temperature=temperature)
         at = np.argsort(-p, axis=1)[:, : max(1, classes // 2)]
@@ -89,6 +90,7 @@ T = np.zeros((4, 6), np.float32)
     (lambda: fused_linear_kd_loss(H, V, teacher_logits=T, reduction="none"), ValueError, "reduction is 'none'"),
     (lambda: fused_linear_kd_loss(H, V, teacher_logits=T, labels=[0, 1, 2, 6]), ValueError, "labels holds 6"),
     (lambda: fused_linear_kd_loss(H, V, teacher_logits=T, temperature=-1), ValueError, "temperature is -1"),
+    (lambda: fused_linear_kd_loss(H, V, teacher_logits=T, label_smoothing=2), ValueError, "label_smoothing is 2"),
     (lambda: fused_linear_kd_loss(H, V, teacher_logits=T, chunk_size=0), ValueError, "chunk_size is 0"),
     (lambda: fused_linear_kd_loss(H.astype(np.float64), V, teacher_logits=T), TypeError, "hidden has dtype float64"),
 ])

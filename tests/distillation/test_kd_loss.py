@@ -337,15 +337,29 @@ def test_float64_agrees_with_the_kernel(seed, temperature, scale, labelled, redu
     assert slopes.dtype == np.float64
 
 
+def test_label_smoothing_of_masked_classes():
+    """A target above 0 where the student has none: infinite, as cross entropy is; the gradient stays finite."""
+    s, t, labels = operands(4)
+    s[0, 3] = -np.inf
+    labels[0] = 1
+    loss, grad = kd_loss(s, t, labels=labels, alpha=0.0, label_smoothing=0.1, reduction="none", return_grad=True)
+    assert loss[0] == np.inf
+    assert np.isfinite(loss[1:]).all()
+    np.testing.assert_allclose(grad[0, 3], -0.1 / 9, rtol=1e-6)
+    assert np.isfinite(grad).all()
+
+
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**32), smoothing=st.floats(0.01, 1))
 def test_label_smoothing_is_cross_entropy_with_smoothed_targets(seed, smoothing):
     s, t, labels = operands(seed)
     target = np.full(s.shape, smoothing / 9)
     target[np.arange(6), labels] += 1 - smoothing
-    loss, grad = kd_loss(s, t, labels=labels, alpha=0.0, label_smoothing=smoothing, return_grad=True)
     expected, slopes = soft_cross_entropy(s, target, return_grad=True)
-    assert loss == pytest.approx(expected, rel=1e-12)
-    np.testing.assert_allclose(grad, slopes, atol=1e-7)
+    for dtype, rel in ((np.float32, 2.0**-22), (np.float64, 1e-12)):
+        loss, grad = kd_loss(s.astype(dtype), t.astype(dtype), labels=labels, alpha=0.0, label_smoothing=smoothing,
+                             return_grad=True)
+        assert loss == pytest.approx(expected, rel=rel)
+        np.testing.assert_allclose(grad, slopes, atol=2.0**-21)
     both = kd_loss(s, t, labels=labels, alpha=0.3, label_smoothing=smoothing, temperature=2.0)
     assert both == pytest.approx(0.3 * kd_loss(s, t, temperature=2.0) + 0.7 * loss, rel=1e-6)
