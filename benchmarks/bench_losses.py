@@ -11,7 +11,7 @@ from bench_layers import Layer, Make
 from pycomp import distillation
 from pycomp.kernels.contract import LOGITS_SHAPES
 
-TEMPERATURE, BETA, GAMMA, TOP = 2.0, 0.5, 1.5, 64
+TEMPERATURE, BETA, GAMMA, TOP, SMOOTHING = 2.0, 0.5, 1.5, 64, 0.1
 
 
 class Loss(Layer):
@@ -56,8 +56,10 @@ def top_classes(teacher: np.ndarray) -> Given:
 def ours(name: str, pick: Pick, **options: Any) -> Make:
     def make(student: np.ndarray, teacher: np.ndarray) -> Callable[[], object]:
         loss, given = getattr(distillation, name), pick(teacher)
-        operands = (given,) if pick is two_teachers else given
-        return lambda: loss(student, *operands, temperature=TEMPERATURE, return_grad=True, **options)
+        operands, named = (given,) if pick is two_teachers else given, options
+        if pick is with_labels:
+            operands, named = given[:1], options | {"labels": given[1]}
+        return lambda: loss(student, *operands, temperature=TEMPERATURE, return_grad=True, **named)
 
     return make
 
@@ -99,6 +101,13 @@ def forward_kl(log_q: Any, log_p: Any) -> Any:
 
 def reverse_kl(log_q: Any, log_p: Any) -> Any:
     return log_q.exp() * (log_q - log_p)
+
+
+def smoothed(s: Any, t: Any, labels: Any) -> Any:
+    """Half of the teacher, half of labels that are smoothed."""
+    from torch.nn.functional import cross_entropy
+
+    return 0.5 * by_logarithms(forward_kl)(s, t) + 0.5 * cross_entropy(s, labels, label_smoothing=SMOOTHING)
 
 
 def jsd(log_q: Any, log_p: Any) -> Any:
@@ -174,6 +183,7 @@ LOSSES = {
     name: Loss(name, ours(name, pick, **options), {"PyTorch": torch_loss(loss, pick, False),
                                                    "PyTorch, compiled": torch_loss(loss, pick, True)}, LOGITS_SHAPES)
     for name, loss, pick, options in (
+        ("kd_loss", smoothed, with_labels, {"alpha": 0.5, "label_smoothing": SMOOTHING}),
         ("forward_kl_loss", by_logarithms(forward_kl), teacher_alone, {}),
         ("reverse_kl_loss", by_logarithms(reverse_kl), teacher_alone, {}),
         ("jsd_loss", by_logarithms(jsd), teacher_alone, {"beta": BETA}),
