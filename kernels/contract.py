@@ -8,13 +8,14 @@ an operand has explicit strides, these after its pointer; a test compares the tw
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from .contract_sparse import ENTRIES as SPARSE
 from .entry import DTYPES, In, Kernel, Operand, Opt, Out, Scalar
-from .reference import dense, distillation, pruning, quantization
+from .reference import dense, distillation, features, pruning, quantization
 
 __all__ = ["DTYPES", "KERNELS", "Kernel", "Operand"]
 
@@ -73,6 +74,17 @@ LOGITS_EDGES = {
     "n": (0, 1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 100, 1023, 1024, 1025, 1040, 2100),
 }
 LOGITS = "as the logits"
+MAPS: dict[str, Any] = {
+    "sizes": ("m", "c", "n"),
+    "edges": {"m": (0, 1, 2, 5), "c": (0, 1, 2, 7), "n": (0, 1, 15, 16, 17, 100, 1024, 1030)},
+    "shapes": (("a stage of a ResNet-50", {"m": 32, "c": 256, "n": 28 * 28}),),
+}
+EXAMPLES: dict[str, Any] = {
+    "sizes": ("m", "k"),
+    "edges": {"m": (0, 1, 2, 3, 4, 5, 15, 16, 17, 33, 50), "k": (0, 1, 15, 16, 17, 33, 100)},
+    "shapes": (("a batch of features", {"m": 256, "k": 512}),),
+    "batch": None,
+}
 DISTILLATION_OPERANDS = (
     In("student", "f32", "m,n", strides=1),
     In("teacher", "f32", "m,n", strides=1),
@@ -134,6 +146,19 @@ def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **
             **entry,
         ))
     return kernels
+
+
+def _feature(name: str, *operands: Operand, flops: Callable[..., float], **entry: Any) -> Kernel:
+    return Kernel(
+        name=name,
+        family="distillation",
+        operands=operands,
+        reference=getattr(features, name),
+        bound=getattr(features, f"{name}_bound"),
+        sample=getattr(features, f"{name}_sample"),
+        flops=flops,
+        **entry,
+    )
 
 
 def _dist_loss(grad: bool, width: str) -> Kernel:
@@ -641,6 +666,43 @@ _ALL = (
         sizes=("m", "n", "k"),
         edges=LOGITS_EDGES | {"k": (0, 1, 2, 15, 16, 17, 33)},
         shapes=tuple((why, sizes | {"k": 50}) for why, sizes in LOGITS_SHAPES),
+    ),
+    _feature(
+        "attention_map_f32",
+        In("x", "f32", "m,c,n"),
+        Scalar("power", "i32"),
+        Out("y", "f64", "m,n"),
+        flops=lambda m, c, n: 4 * m * c * n,
+        bytes=lambda m, c, n: 4 * m * c * n,
+        **MAPS,
+    ),
+    _feature(
+        "attention_map_grad_f32",
+        In("x", "f32", "m,c,n"),
+        Scalar("power", "i32"),
+        In("slope", "f64", "m,n"),
+        Out("grad", "f32", "m,c,n"),
+        flops=lambda m, c, n: 4 * m * c * n,
+        bytes=lambda m, c, n: 8 * m * c * n,
+        **MAPS,
+    ),
+    _feature(
+        "row_distances_f32",
+        In("x", "f32", "m,k"),
+        In("panels", "f32", "ceil16(m),k,16"),
+        Out("d", "f64", "m,m"),
+        flops=lambda m, k: 3 * m * m * k,
+        bytes=lambda m, k: 8 * m * m,
+        **EXAMPLES,
+    ),
+    _feature(
+        "row_pulls_f32",
+        In("x", "f32", "m,k"),
+        In("pull", "f64", "m,m"),
+        Out("y", "f32", "m,k"),
+        flops=lambda m, k: 3 * m * m * k,
+        bytes=lambda m, k: 8 * m * m,
+        **EXAMPLES,
     ),
     *(_dist_loss(grad, width) for grad, width in itertools.product((False, True), ("f32", "f64"))),
     *(

@@ -12,26 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp import dense
+from pycomp.kernels import dispatch
 
 from .._sums import total
-from .._validate import FLOAT32, integer, positive
+from .._validate import FLOAT32, contiguous, fresh, integer, positive
 from ._double import Doubles
 from ._rows import as_floats, log_softmax
 
 Floats = NDArray[np.float32]
 FeatureLoss = float | tuple[float, Floats]
+LANES = 16
+"""Of a panel."""
 
 
-def _features(a: Any, name: str, ndim: int | None = 2) -> Floats:
-    """Finite features as float32 of shape (B, D), the axes after the first joined; None: not joined."""
+def _batch(a: Any, name: str) -> Floats:
+    """A batch of features as float32, of any shape; they may be infinite or NaN."""
     array = as_floats(a, name)
     if array.ndim < 2 or array.shape[0] == 0 or array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}, expected a batch of features, (B, D) or (B, ...), not empty")
     with np.errstate(over="ignore"):
-        array = array.astype(FLOAT32, copy=False)
+        return array.astype(FLOAT32, copy=False)
+
+
+def _finite(array: Floats, name: str) -> None:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} is not finite in float32")
-    return array if ndim is None else array.reshape(array.shape[0], -1)
+
+
+def _features(a: Any, name: str) -> Floats:
+    """Finite features of shape (B, D), the axes after the first joined."""
+    array = _batch(a, name)
+    _finite(array, name)
+    return array.reshape(array.shape[0], -1)
 
 
 def _pair(student: Any, teacher: Any) -> tuple[Floats, Floats]:
@@ -150,23 +162,27 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
     True
     """
     power = integer(power, "power", 1, 8)
-    s, t = _features(student, "student", None), _features(teacher, "teacher", None)
+    s, t = _batch(student, "student"), _batch(teacher, "teacher")
     if min(s.ndim, t.ndim) < 3 or s.shape[0] != t.shape[0] or s.shape[2:] != t.shape[2:]:
         raise ValueError(f"student has shape {s.shape}, teacher has {t.shape}, "
                          "expected (B, C, ...) that differ in C alone")
     count = len(s)
 
-    def attention(a: Floats) -> tuple[Doubles, Doubles, Doubles]:
-        x = a.reshape(count, a.shape[1], -1).astype(np.float64)
-        size, raised = np.abs(x), np.ones_like(x)
-        for _ in range(power - 1):
-            raised = raised * size
-        return (*_unit(total(raised * size, axis=1)), power * raised * np.sign(x))
+    def attention(a: Floats, name: str) -> tuple[Floats, Doubles, Doubles]:
+        x = contiguous(a.reshape(count, a.shape[1], -1))
+        sums = np.empty((count, x.shape[2]))
+        dispatch.attention_map_f32(x, power, sums)
+        if not np.isfinite(sums).all():
+            _finite(x, name)
+        return (x, *_unit(sums))
 
-    (u, inverse, slope), (v, _, _) = attention(s), attention(t)
-    loss = total(total((u - v) ** 2)) / count
-    by_map = _through_unit(u, inverse, 2.0 * (u - v) / count)
-    return _returned(loss, by_map[:, None] * slope, student, return_grad)  # type: ignore[no-any-return]
+    (x, u, inverse), (_, v, _) = attention(s, "student"), attention(t, "teacher")
+    loss = float(total(total((u - v) ** 2)) / count)
+    if not return_grad:
+        return loss
+    grad = fresh(x.shape, x.dtype)
+    dispatch.attention_map_grad_f32(x, power, power * _through_unit(u, inverse, 2.0 * (u - v) / count), grad)
+    return loss, grad.reshape(s.shape)
 
 
 def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
@@ -211,9 +227,13 @@ def _huber(x: Doubles) -> tuple[Doubles, Doubles]:
     return np.where(near, 0.5 * x * x, np.abs(x) - 0.5), np.clip(x, -1.0, 1.0)
 
 
-def _distances(x: Doubles) -> Doubles:
+def _distances(x: Floats) -> Doubles:
     """[B, B]; from differences, so that neighbours keep their distance."""
-    return np.stack([np.sqrt(total((x - row) ** 2)) for row in x])
+    panels = np.empty((-(-len(x) // LANES), x.shape[1], LANES), np.float32)
+    dispatch.pack_f32(x.T, panels)
+    d = np.empty((len(x), len(x)))
+    dispatch.row_distances_f32(x, panels, d)
+    return d
 
 
 def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
@@ -249,15 +269,14 @@ def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = 
     """
     s, t = _pair(student, teacher)
     _at_least(s, 2)
-    x = s.astype(np.float64)
     pairs = float(len(s) * (len(s) - 1))
 
-    def relative(a: Doubles) -> tuple[Doubles, Doubles, float]:
-        d = _distances(a)
+    def relative(a: Floats) -> tuple[Doubles, Doubles, float]:
+        d = _distances(contiguous(a))
         mean = float(total(total(d))) / pairs
         return d, d / mean if mean > 0 else d, mean
 
-    (d, near, mean), (_, far, _) = relative(x), relative(t.astype(np.float64))
+    (d, near, mean), (_, far, _) = relative(s), relative(t)
     value, slope = _huber(near - far)
     loss = total(total(value)) / pairs
     if not return_grad:
@@ -265,9 +284,9 @@ def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = 
     slope = slope / pairs
     by_distance = (slope - total(total(slope * near)) / pairs) / mean if mean > 0 else np.zeros_like(d)
     pull = np.where(d > 0, (by_distance + by_distance.T) / np.where(d > 0, d, 1.0), 0.0)
-    # Σ_j pull_ij (x_i - x_j), in float64: neighbours' differences are small.
-    grad = np.stack([total((pull[i][:, None] * (x[i] - x)).T) for i in range(len(x))])
-    return _returned(loss, grad, student, True)  # type: ignore[no-any-return]
+    grad = fresh(s.shape, s.dtype)
+    dispatch.row_pulls_f32(contiguous(s), pull, grad)
+    return float(loss), grad.reshape(np.shape(student))
 
 
 def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
