@@ -60,9 +60,21 @@ def _product(a: NDArray[Any], b: NDArray[Any]) -> Doubles:
 
 def _unit(x: Doubles) -> tuple[Doubles, Doubles]:
     """Rows of length 1, 0 for rows of zeros; and 1/length, 0 there."""
-    length = np.sqrt(total(x * x))[..., None]
-    inverse = np.where(length > 0, 1.0 / np.where(length > 0, length, 1.0), 0.0)
+    inverse = _inverses(np.sqrt(total(x * x)))[..., None]
     return x * inverse, inverse
+
+
+def _lengths(x: Floats) -> Doubles:
+    """Of rows."""
+    squares = np.empty((1, len(x)))
+    dispatch.attention_map_f32(contiguous(x.T)[None], 2, squares)
+    lengths: Doubles = np.sqrt(squares[0])
+    return lengths
+
+
+def _inverses(lengths: Doubles) -> Doubles:
+    """1/length, 0 for a length of 0."""
+    return np.where(lengths > 0, 1.0 / np.where(lengths > 0, lengths, 1.0), 0.0)
 
 
 def _through_unit(unit: Doubles, inverse: Doubles, by_unit: Doubles) -> Doubles:
@@ -152,7 +164,7 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
     TypeError
         If an array has the wrong dtype.
     ValueError
-        If shapes do not fit, a value is not finite, or ``power`` is out of range.
+        If shapes do not fit, a value or its power is not finite, or ``power`` is out of range.
 
     Examples
     --------
@@ -174,6 +186,7 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
         dispatch.attention_map_f32(x, power, sums)
         if not np.isfinite(sums).all():
             _finite(x, name)
+            raise ValueError(f"{name} has features whose sums of |x|^{power} are beyond float64")
         return (x, *_unit(sums))
 
     (x, u, inverse), (_, v, _) = attention(s, "student"), attention(t, "teacher")
@@ -328,19 +341,31 @@ def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = Fal
     _at_least(s, 3)
     count = len(s)
     triples = float(count * (count - 1) * (count - 2))
-    x, y = s.astype(np.float64), t.astype(np.float64)
+    (x, near), (y, far) = ((a.astype(np.float64), _inverses(_distances(contiguous(a)))) for a in (s, t))
     loss, grad = 0.0, np.zeros_like(x)
+
+    work, directions = (np.empty_like(x), np.empty_like(y)), (np.empty_like(s), np.empty_like(t))
+
+    def from_one(x: Doubles, inverse: Doubles, j: int, apart: Doubles, e: Floats) -> Doubles:
+        """Cosines of the directions e from example j; ``apart`` is room for the differences."""
+        np.subtract(x, x[j], out=apart)
+        np.multiply(apart, inverse[j][:, None], out=e, casting="same_kind")
+        return dense.matmul(e, e.T).astype(np.float64)
+
     for j in range(count):
-        (e, inverse), (f, _) = _unit(x - x[j]), _unit(y - y[j])
-        value, slope = _huber(_product(e, e.T) - _product(f, f.T))
-        apart = ~np.eye(count, dtype=np.bool_)
-        apart[j], apart[:, j] = False, False
-        loss += float(total(total(np.where(apart, value, 0.0)))) / triples
+        e, cosines = directions[0], from_one(x, near, j, work[0], directions[0])
+        value, slope = _huber(cosines - from_one(y, far, j, work[1], directions[1]))
+        for each in (value, slope):  # of i, k and j no two are the same
+            each[j], each[:, j] = 0.0, 0.0
+            np.fill_diagonal(each, 0.0)
+        loss += float(total(total(value))) / triples
         if return_grad:
-            slope = np.where(apart, slope, 0.0) / triples
-            by_difference = _through_unit(e, inverse, _product(slope + slope.T, e))
+            slope *= 2.0 / triples  # it is symmetric
+            by_difference = dense.matmul(slope.astype(np.float32), e).astype(np.float64)
+            by_difference -= e * total(slope * cosines)[:, None]
+            by_difference *= near[j][:, None]
             grad += by_difference
-            grad[j] -= total(by_difference.T)
+            grad[j] -= total(by_difference, 0)
     return _returned(loss, grad, student, return_grad)  # type: ignore[no-any-return]
 
 
@@ -435,8 +460,15 @@ def contrastive_loss(
     s, t = _pair(student, teacher)
     if s.shape[1] != t.shape[1]:
         raise ValueError(f"student has {s.shape[1]} features, teacher has {t.shape[1]}")
-    (u, inverse), (v, _) = _unit(s.astype(np.float64)), _unit(t.astype(np.float64))
-    log_p, p = log_softmax(_product(u, v.T), np.full((len(s), 1), temperature))
-    loss = -total(np.diagonal(log_p).copy()) / len(s)
-    by_logits = (p - np.eye(len(s))) / (temperature * len(s))
-    return _returned(loss, _through_unit(u, inverse, _product(by_logits, v)), student, return_grad)  # type: ignore[no-any-return]
+    inverse, far = (_inverses(_lengths(a))[:, None] for a in (s, t))
+    u, v = (s * inverse).astype(np.float32), (t * far).astype(np.float32)
+    cosines = dense.matmul(u, v.T).astype(np.float64)
+    log_p, p = log_softmax(cosines, np.full((len(s), 1), temperature))
+    loss = float(-total(np.diagonal(log_p).copy()) / len(s))
+    if not return_grad:
+        return loss
+    by_cosine = (p - np.eye(len(s))) / (temperature * len(s))
+    grad = dense.matmul(by_cosine.astype(np.float32), v).astype(np.float64)
+    grad -= u * total(by_cosine * cosines)[:, None]
+    grad *= inverse
+    return _returned(loss, grad, student, True)  # type: ignore[no-any-return]

@@ -147,6 +147,7 @@ def test_shapes_and_float_types():
 
 
 S = np.ones((3, 6), np.float32)
+M = S.reshape(3, 2, 3)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
@@ -159,6 +160,8 @@ S = np.ones((3, 6), np.float32)
     (lambda: d.hint_loss(S[0], S[0]), ValueError, "expected a batch of features"),
     (lambda: d.attention_loss(S, S), ValueError, r"expected \(B, C, \.\.\.\) that differ in C alone"),
     (lambda: d.attention_loss(S.reshape(3, 2, 3), S.reshape(3, 2, 3), power=0), ValueError, "power is 0"),
+    (lambda: d.attention_loss(M, M * np.float32(np.inf)), ValueError, "teacher is not finite"),
+    (lambda: d.attention_loss(M * np.float32(3e38), M, power=8), ValueError, r"sums of \|x\|\^8 are beyond float64"),
     (lambda: d.relational_distance_loss(S[:1], S[:1]), ValueError, "have 1 examples, expected at least 2"),
     (lambda: d.relational_angle_loss(S[:2], S[:2]), ValueError, "have 2 examples, expected at least 3"),
     (lambda: d.contrastive_loss(S, S[:, :5]), ValueError, "student has 6 features, teacher has 5"),
