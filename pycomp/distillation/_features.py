@@ -187,7 +187,11 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
         if not np.isfinite(sums).all():
             _finite(x, name)
             raise ValueError(f"{name} has features whose sums of |x|^{power} are beyond float64")
-        return (x, *_unit(sums))
+        # Squares of powers may be out of range where powers are not: each map is brought near 1 first.
+        exponent = np.frexp(sums.max(axis=1, keepdims=True))[1]
+        unit, inverse = _unit(np.ldexp(sums, -exponent))
+        with np.errstate(over="ignore"):
+            return x, unit, np.minimum(np.ldexp(inverse, -exponent), np.finfo(np.float64).max)
 
     (x, u, inverse), (_, v, _) = attention(s, "student"), attention(t, "teacher")
     loss = float(total(total((u - v) ** 2)) / count)

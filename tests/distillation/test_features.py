@@ -137,6 +137,15 @@ def test_equal_examples_and_zeros_have_finite_gradients():
         assert np.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_attention_does_not_see_the_size_of_features(size):
+    s, t = (a.reshape(4, 2, 3) for a in operands(8, 6))
+    loss, grad = d.attention_loss(s, t, power=8, return_grad=True)
+    scaled, slope = d.attention_loss(s * np.float32(size), t, power=8, return_grad=True)
+    assert scaled == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(slope * np.float32(size), grad, rtol=1e-4, atol=1e-7)
+
+
 def test_shapes_and_float_types():
     s, t = operands(7, 6)
     for dtype in (np.float16, np.float64):
@@ -148,6 +157,7 @@ def test_shapes_and_float_types():
 
 S = np.ones((3, 6), np.float32)
 M = S.reshape(3, 2, 3)
+HUGE = np.full((1, 3, 2), 3e38, np.float32)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
@@ -161,7 +171,7 @@ M = S.reshape(3, 2, 3)
     (lambda: d.attention_loss(S, S), ValueError, r"expected \(B, C, \.\.\.\) that differ in C alone"),
     (lambda: d.attention_loss(S.reshape(3, 2, 3), S.reshape(3, 2, 3), power=0), ValueError, "power is 0"),
     (lambda: d.attention_loss(M, M * np.float32(np.inf)), ValueError, "teacher is not finite"),
-    (lambda: d.attention_loss(M * np.float32(3e38), M, power=8), ValueError, r"sums of \|x\|\^8 are beyond float64"),
+    (lambda: d.attention_loss(HUGE, HUGE, power=8), ValueError, r"sums of \|x\|\^8 are beyond float64"),
     (lambda: d.relational_distance_loss(S[:1], S[:1]), ValueError, "have 1 examples, expected at least 2"),
     (lambda: d.relational_angle_loss(S[:2], S[:2]), ValueError, "have 2 examples, expected at least 3"),
     (lambda: d.contrastive_loss(S, S[:, :5]), ValueError, "student has 6 features, teacher has 5"),
