@@ -15,7 +15,7 @@ from typing import Any
 
 from .contract_sparse import ENTRIES as SPARSE
 from .entry import DTYPES, In, Kernel, Operand, Opt, Out, Scalar
-from .reference import dense, distillation, features, pruning, quantization
+from .reference import convert, dense, distillation, features, pruning, quantization
 
 __all__ = ["DTYPES", "KERNELS", "Kernel", "Operand"]
 
@@ -232,6 +232,20 @@ _ALL = (
         edges={"k": (0, 1, 15, 16, 17, 33), "n": (0, 1, 15, 16, 17, 47, 49), "padded": (0, 1, 33, 40)},
         shapes=(("a 7B model's square", {"k": 4096, "n": 4096, "padded": 4096}),),
         batch=None,
+    ),
+    *(
+        _chained(
+            convert,
+            f"{x}_to_{y}",
+            sizes=("n",),
+            operands=(In("x", x, "n"), Out("y", y, "n")),
+            flops=lambda n: 0,
+            bytes=lambda n, size=DTYPES[x].itemsize + DTYPES[y].itemsize: size * n,
+            edges={"n": (0, 1, 2, 15, 16, 17, 33, 1000)},
+            shapes=(("logits of a vocabulary", {"n": 64 * 32000}),),
+            batch="n",
+        )
+        for x, y in (("f16", "f32"), ("f32", "f16"), ("f32", "bf16"), ("f64", "f16"))
     ),
     *SPARSE,
     Kernel(

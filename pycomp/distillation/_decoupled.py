@@ -8,6 +8,7 @@ import numpy as np
 
 from pycomp.kernels import dispatch
 
+from .._floats import narrowed, widened
 from .._sums import total
 from .._validate import FLOAT32, fresh, not_negative, positive, rows
 from ._divergences import documented
@@ -288,7 +289,7 @@ def top_k_kd_loss(
             raise ValueError("indices holds a class twice in a row of k")
 
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
-    p = known.astype(np.float64)
+    p = np.array(widened(known, np.float64))
     sums = total(p)
     with np.errstate(invalid="ignore"):
         if not ((p >= 0).all(axis=1) & (sums <= 1.001) | ~of.kept).all():
@@ -353,7 +354,7 @@ def dist_loss(
     beta, gamma = not_negative(beta, "beta"), not_negative(gamma, "gamma")
     temperature = positive(temperature, "temperature")
     same = student.dtype == teacher.dtype and student.dtype in (np.float32, np.float64)
-    s, t = (rows(x if same else x.astype(np.float64)) for x in (student, teacher))
+    s, t = (rows(x if same else widened(x, np.float64)) for x in (student, teacher))
     width = "f32" if s.dtype == FLOAT32 else "f64"
     count, classes = s.shape
     of_rows, of_classes = np.empty(count), np.empty(classes)
@@ -370,5 +371,4 @@ def dist_loss(
     loss = float(by_row * total(of_rows) + by_class * total(of_classes))
     if not return_grad:
         return loss
-    with np.errstate(over="ignore"):
-        return loss, grad.astype(student.dtype, copy=False)
+    return loss, narrowed(grad, student.dtype)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pycomp import dense
 from pycomp.kernels import dispatch
 
+from .._floats import widened
 from .._sums import total
 from .._validate import FLOAT32, contiguous, fresh, integer, positive
 from ._double import Doubles
@@ -31,7 +32,7 @@ def _batch(a: Any, name: str) -> Floats:
     if array.ndim < 2 or array.shape[0] == 0 or array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}, expected a batch of features, (B, D) or (B, ...), not empty")
     with np.errstate(over="ignore"):
-        return array.astype(FLOAT32, copy=False)
+        return widened(array, FLOAT32)
 
 
 def _finite(array: Floats, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
+from .._floats import narrowed, widened
 from .._validate import FLOAT32, choice, fraction, fresh, positive, rows
 from ._double import Doubles
-from ._rows import Distance, Labels, Result, alike, apart, as_floats, prepared, product, reduced, temperatures
+from ._rows import CHUNK, Distance, Labels, Result, alike, apart, as_floats, prepared, product, reduced, temperatures
 
 LANES = 16
 
@@ -176,24 +178,28 @@ def _by_kernel(
 ) -> Result:
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
     count, classes = of.logits.shape
-    s, t = (rows(a.astype(FLOAT32, copy=False)) for a in (of.logits, teacher.reshape(count, classes)))
-    known, everything = of.labels, bool(of.kept.all())
+    sides, dtype = (of.logits, teacher.reshape(count, classes)), student.dtype
+    known = of.labels
     scale = of.weights / of.divisor
     losses = np.zeros(count)
-    grad = fresh((count, classes), FLOAT32) if return_grad else None
-    if grad is not None and not everything:
+    grad = fresh((count, classes), dtype) if return_grad else None
+    # What must be widened is so by parts that stay in the caches.
+    step = count if all(a.dtype == FLOAT32 for a in sides) else CHUNK // max(classes, 1)
+    if grad is not None and not of.kept.all():
         grad[~of.kept] = 0
-    for value, part in _alike(temperature, of.kept, everything, of.shape):
+    for value, part in _alike(temperature, of.kept, of.shape, max(step, 1)):
         soft = (value**2 if scale_by_t2 else 1.0) * (1.0 if known is None else alpha)
-        operands = (rows(s[part]), rows(t[part]), None if known is None else np.ascontiguousarray(known[part]), value)
-        found = np.empty(len(operands[0]))
+        s, t = (rows(widened(a[part], FLOAT32)) for a in sides)
+        operands = (s, t, None if known is None else np.ascontiguousarray(known[part]), value)
+        found = np.empty(len(s))
         if grad is None:
             dispatch.kd_loss_f32(*operands, soft, 1.0 - alpha, smoothing, found)
         else:
-            slopes = grad if isinstance(part, slice) else np.empty((len(found), classes), FLOAT32)
+            direct = isinstance(part, slice) and dtype == FLOAT32
+            slopes = grad[part] if direct else np.empty(s.shape, FLOAT32)
             dispatch.kd_loss_grad_f32(*operands, soft, 1.0 - alpha, smoothing, scale[part], found, slopes)
-            if slopes is not grad:
-                grad[part] = slopes
+            if not direct:
+                grad[part] = narrowed(slopes, dtype)
         losses[part] = found
     if check_finite and np.isnan(losses).any():
         raise ValueError("student or teacher holds NaN or +inf")
@@ -201,19 +207,22 @@ def _by_kernel(
     loss: Any = losses.reshape(of.shape) if reduction == "none" else lane_sum(losses) / of.divisor
     if grad is None:
         return loss  # type: ignore[no-any-return]
-    with np.errstate(over="ignore"):
-        return loss, grad.astype(student.dtype, copy=False).reshape(student.shape)
+    return loss, grad.reshape(student.shape)
 
 
 def _alike(
-    temperature: Any, kept: NDArray[np.bool_], everything: bool, shape: tuple[int, ...]
-) -> list[tuple[float, slice | NDArray[np.int64]]]:
-    """The rows that count, by their temperature: a slice where these are all."""
+    temperature: Any, kept: NDArray[np.bool_], shape: tuple[int, ...], step: int
+) -> Iterator[tuple[float, slice | NDArray[np.int64]]]:
+    """The rows that count, by their temperature, at most ``step`` at a time: slices where these are all."""
     if not np.ndim(temperature):
-        return [(positive(temperature, "temperature"), slice(None) if everything else np.flatnonzero(kept))]
-    each = temperatures(temperature, shape)
-    parts = ((value, np.flatnonzero(kept & (each == value))) for value in np.unique(each[kept]).tolist())
-    return [(value, slice(None) if len(part) == len(kept) else part) for value, part in parts]
+        found = [(positive(temperature, "temperature"), np.flatnonzero(kept))]
+    else:
+        each = temperatures(temperature, shape)
+        found = [(value, np.flatnonzero(kept & (each == value))) for value in np.unique(each[kept]).tolist()]
+    for value, part in found:
+        for first in range(0, len(part), step):
+            last = min(first + step, len(part))
+            yield value, slice(first, last) if len(part) == len(kept) else part[first:last]
 
 
 def _in_double(
@@ -224,7 +233,7 @@ def _in_double(
     logits = alike(student, teacher, "teacher")
 
     def rows_of(chosen: NDArray[np.int64]) -> tuple[Doubles]:
-        t: Doubles = logits[chosen].astype(np.float64)
+        t: Doubles = widened(logits[chosen], np.float64)
         if check_finite and not (t < np.inf).all():
             raise ValueError("student or teacher holds NaN or +inf")
         return (t,)

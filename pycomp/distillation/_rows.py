@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
+from .._floats import narrowed, widened
 from .._sums import total
 from .._validate import FLOAT32, choice, fresh, positive, rows
 from ._double import Doubles
@@ -219,7 +220,7 @@ def by_kernel(
     step = max(count if same and not stacked else CHUNK // max(classes, 1), 1)
     for first in range(0, count, step):
         part = slice(first, first + step)
-        given = [rows(a[part] if same else a[part].astype(np.float64)) for a in sides]
+        given = [rows(a[part] if same else widened(a[part], np.float64)) for a in sides]
         if stacked:
             given[1:] = [np.stack(given[1:], axis=1)]
         outputs = [losses[part]]
@@ -227,8 +228,7 @@ def by_kernel(
             outputs.append(grad[part] if same else np.empty(given[0].shape))
         kernel(*given, *operands(part), temperature[part], scale[part], *outputs)
         if grad is not None and not same:
-            with np.errstate(over="ignore"):
-                grad[part] = outputs[1]
+            grad[part] = narrowed(outputs[1], dtype)
     if check_finite and np.isnan(losses).any():
         raise ValueError("student or teacher holds NaN or +inf")
     return losses, grad
@@ -256,6 +256,11 @@ def _refuse(p: Doubles) -> None:
     raise ValueError(f"targets has {wrong}, expected probabilities")
 
 
+def _own(x: NDArray[Any]) -> Doubles:
+    """Rows in float64 that may be written to."""
+    return np.array(x) if x.dtype == np.float64 else widened(x, np.float64)
+
+
 def reduced(
     loss: RowLoss, student: Any, teacher: Any, *, temperature: Any, mask: Any, weights: Any, reduction: str,
     scale_by_t2: bool, check_finite: bool, return_grad: bool, labels: Any = None, ignore_index: int | None = None,
@@ -271,8 +276,7 @@ def reduced(
         others = alike(student, teacher, "teacher")
 
         def teacher_rows(chosen: Any) -> Doubles:
-            other: Doubles = others[chosen].astype(np.float64)
-            return other
+            return _own(others[chosen])
 
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
     t = temperatures(temperature, of.shape)
@@ -285,7 +289,7 @@ def reduced(
     for first in range(0, len(counting) if classes else 0, step):
         index = counting[first : first + step]
         chosen: Any = slice(first, first + step) if len(counting) == len(losses) else index
-        s, other = of.logits[chosen].astype(np.float64), teacher_rows(chosen)
+        s, other = _own(of.logits[chosen]), teacher_rows(chosen)
         sides = (s, other) if isinstance(other, np.ndarray) and other.shape == s.shape else (s,)
         tops = [x.max(axis=1) for x in sides]
         unknown = np.any([~(top < np.inf) for top in tops], axis=0)
@@ -305,5 +309,5 @@ def reduced(
             losses[chosen] = value * scale[chosen]
             if grad is not None:
                 slope *= scale[chosen, None]
-                grad[chosen] = slope
+                grad[chosen] = narrowed(slope, grad.dtype)
     return finished(losses, grad, of, student, reduction)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
+from .._floats import narrowed, widened
 from .._validate import choice, contiguous, delivered, integer, positive, result
-from ._rows import as_floats
+from ._rows import CHUNK, as_floats
 
 Rows = NDArray[Any]
 
@@ -167,16 +168,16 @@ def logsumexp(
     array([1000.6932,    0.    ], dtype=float32)
     """
     x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
-    y = np.empty(len(rows), rows.dtype)
+    y = np.empty(len(rows), x.dtype)
     _run("logsumexp", rows, temperature, y)
     if check_finite and np.isnan(y).any():
         raise ValueError("x holds NaN or +inf")
-    found: NDArray[Any] = y.astype(x.dtype, copy=False).reshape(x.shape[:axis] + x.shape[axis + 1 :])
+    found: NDArray[Any] = y.reshape(x.shape[:axis] + x.shape[axis + 1 :])
     return found
 
 
 def _rows(x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any) -> tuple[NDArray[Any], Rows, float, int]:
-    """x; its rows along the axis as a matrix of float32 or float64, masked; temperature; axis, not negative."""
+    """x; its rows along the axis as a matrix, masked; temperature; axis, not negative."""
     x = as_floats(x, "x")
     if x.ndim == 0:
         raise ValueError("x has no dimensions, expected at least one")
@@ -186,7 +187,7 @@ def _rows(x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any) -> tuple
     rows = contiguous(values if axis == x.ndim - 1 else np.moveaxis(values, axis, -1))
     if rows.ndim != 2:
         rows = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
-    return x, rows.astype(np.float32) if rows.dtype.itemsize == 2 else rows, temperature, axis
+    return x, rows, temperature, axis
 
 
 def _masked(x: NDArray[Any], axis: int, mask: Any, lengths: Any) -> NDArray[Any]:
@@ -227,14 +228,20 @@ def _along(
         raise ValueError("x holds NaN or +inf")
     if not direct:
         shape = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
-        with np.errstate(over="ignore"):
-            y[...] = np.moveaxis(target.reshape(shape), -1, axis)
+        y[...] = np.moveaxis(target.reshape(shape), -1, axis)
     return delivered(y, out)
 
 
 def _run(kernel: str, rows: Rows, temperature: float, y: Rows) -> None:
-    """A kernel in the type of the rows; that of float64 has a temperature for each."""
+    """A kernel in the type of the rows, but float32 for half types; that of float64 has a temperature for each."""
     if rows.dtype.itemsize == 8:
         getattr(dispatch, f"{kernel}_f64")(rows, np.full(len(rows), temperature), y)
-    else:
+    elif rows.dtype.itemsize == 4:
         getattr(dispatch, f"{kernel}_f32")(rows, temperature, y)
+    else:  # by parts that stay in the caches
+        step = max(CHUNK // max(rows.shape[1], 1), 1)
+        for first in range(0, len(rows), step):
+            part = slice(first, first + step)
+            wide = np.empty(y[part].shape, np.float32)
+            getattr(dispatch, f"{kernel}_f32")(widened(rows[part], np.float32), temperature, wide)
+            y[part] = narrowed(wide, y.dtype)

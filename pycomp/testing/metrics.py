@@ -35,8 +35,8 @@ class ErrorReport:
 
 
 def _ratios(got: ArrayLike, reference: ArrayLike, bound: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    got, reference, bound = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in (got, reference, bound)))
     with np.errstate(invalid="ignore", divide="ignore"):
+        got, reference, bound = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in (got, reference, bound)))
         error = np.abs(got - reference)
         same = (got == reference) | (np.isnan(got) & np.isnan(reference))
         error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pycomp
-from pycomp.distillation import log_softmax, logsumexp, softmax
+from pycomp.distillation import kd_loss, log_softmax, logsumexp, softmax
 from pycomp.kernels.reference import distillation as reference
 from pycomp.testing import assert_within_bound
 
@@ -227,3 +227,21 @@ def test_masks_that_do_not_fit_are_refused(options, error, message):
     for function in (softmax, log_softmax, logsumexp):
         with pytest.raises(error, match=message):
             function(np.zeros((2, 3), np.float32), **options)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_types_are_worked_on_by_parts(name):
+    """More rows than are widened at a time, some of them small: as float32 rounded, as row by row, and in place."""
+    dtype = np.dtype(getattr(pytest.importorskip("ml_dtypes"), name) if name == "bfloat16" else name)
+    x = (np.random.default_rng(3).standard_normal((9, 70000)) * 3).astype(dtype)
+    y = softmax(x, temperature=2.0)
+    assert y.dtype == dtype
+    assert (y == softmax(x.astype(np.float32), temperature=2.0).astype(dtype)).all()
+    assert all((softmax(x[i], temperature=2.0) == y[i]).all() for i in (0, 3, 8))
+    assert (logsumexp(x) == logsumexp(x.astype(np.float32)).astype(dtype)).all()
+    loss, grad = kd_loss(x, x[::-1], temperature=2.0, return_grad=True)
+    wide, slope = kd_loss(x.astype(np.float32), x[::-1].astype(np.float32), temperature=2.0, return_grad=True)
+    assert loss == wide
+    assert (grad == slope.astype(dtype)).all()
+    softmax(x, temperature=2.0, out=x)
+    assert (x == y).all()
