@@ -1,6 +1,6 @@
 /* float16 to float32, exactly; float32 to float16 and bfloat16, and float64 to float16, half to even, to infinity from half a
- * step beyond the largest up. From float64 it is one rounding: to float32 it is to odd, the last bit of what is not exact being set, which float16 then rounds as the double
- * (Boldo and Melquiond, 2008). Threads share elements. Limit: memory. */
+ * step beyond the largest up. From float64 it is one rounding: to float32 it is to odd, the last bit of what is not exact being
+ * set, which float16 then rounds as the double (Boldo and Melquiond, 2008). Threads share elements. Limit: memory. */
 #include <string.h>
 
 #include "codes.h"

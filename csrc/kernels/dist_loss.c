@@ -3,9 +3,10 @@
  *   row_loss_i = 1 - rho(p[i,:], q[i,:]),   class_loss_j = 1 - rho(p[:,j], q[:,j]),
  * and the gradient of row_scale sum of row_loss + class_scale sum of class_loss by the student.
  *
- * 1 - rho is L = |u - v|^2/2, u = (p - mean p)/|p - mean p| and v that of q, which stays exact where they agree. Its slope by
- * q is ((v - u) - L v)/|q - mean q|, linear in p and q: of_q q - of_p p + constant, the same two numbers where p is q. A softmax does not see a constant along the row, so that of a row's own slope is left out. Where the squares of the
- * deviations add up to no more than 2^-900 there is no direction: u or v is 0, and so is the slope.
+ * 1 - rho is L = |u - v|^2/2, u = (p - mean p)/|p - mean p| and v that of q, which stays exact where they agree. Its slope by q
+ * is ((v - u) - L v)/|q - mean q|, linear in p and q: of_q q - of_p p + constant, the same two numbers where p is q. A softmax
+ * does not see a constant along the row, so that of a row's own slope is left out. Where the squares of the deviations add up
+ * to no more than 2^-900 there is no direction: u or v is 0, and so is the slope.
  *
  * All in double. Sums along rows follow the lane rule, with 1/n for the mean; those along classes go down the rows, the mean
  * by what lies above row 0. Probabilities are made three times, for rows, classes and the gradient: no matrix is stored.

@@ -34,7 +34,8 @@ typedef struct {
 
 PC_INLINE void pc_ratios_to(int count, vd16 share_p, vd16 share_q, const vd16 *d, pc_ratios *to) {
   const vd16 zero = vd_zero(), one = vd_set1(1.0);
-  vd16 down[PC_DOUBLES_TOGETHER], smaller[PC_DOUBLES_TOGETHER], w[PC_DOUBLES_TOGETHER]; /* the smaller of p and q over the larger, m over the larger */
+  /* the smaller of p and q over the larger, and m over the larger */
+  vd16 down[PC_DOUBLES_TOGETHER], smaller[PC_DOUBLES_TOGETHER], w[PC_DOUBLES_TOGETHER];
   vd16 log[PC_DOUBLES_TOGETHER];
   PC_OF_EACH(count) down[c] = vd_sub(zero, vd_max(d[c], vd_sub(zero, d[c])));
   vd_exp_each(count, down, smaller);
