@@ -8,7 +8,6 @@ an operand has explicit strides, these after its pointer; a test compares the tw
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -96,18 +95,21 @@ DISTILLATION_OPERANDS = (
 )
 
 
+def _found(references: ModuleType, name: str, **entry: Any) -> Kernel:
+    """A kernel whose reference, bound and sample are found by its name; its family is named as their module."""
+    found: dict[str, Any] = {
+        "name": name,
+        "family": references.__name__.rpartition(".")[2],
+        "reference": getattr(references, name),
+        "bound": getattr(references, f"{name}_bound"),
+        "sample": getattr(references, f"{name}_sample"),
+    }
+    return Kernel(**found | entry)
+
+
 def _chained(references: ModuleType, name: str, **entry: Any) -> Kernel:
-    """A kernel whose reference, bound, sample and, if they differ from the reference, chain are found by its name."""
-    reference = getattr(references, name)
-    return Kernel(
-        name=name,
-        family=references.__name__.rpartition(".")[2],
-        reference=reference,
-        bound=getattr(references, f"{name}_bound"),
-        chain=getattr(references, f"{name}_chain", reference),
-        sample=getattr(references, f"{name}_sample"),
-        **entry,
-    )
+    """The same, with the chain; it is the reference where there is no other."""
+    return _found(references, name, chain=getattr(references, f"{name}_chain", getattr(references, name)), **entry)
 
 
 def _quantization(name: str, **entry: Any) -> Kernel:
@@ -115,15 +117,8 @@ def _quantization(name: str, **entry: Any) -> Kernel:
 
 
 def _distillation(name: str, **entry: Any) -> Kernel:
-    """A kernel on rows of logits, whose reference, bound and sample are found by its name."""
-    return Kernel(
-        name=name,
-        family="distillation",
-        reference=getattr(distillation, name),
-        bound=getattr(distillation, f"{name}_bound"),
-        sample=getattr(distillation, f"{name}_sample"),
-        **{"sizes": ("m", "n"), "edges": LOGITS_EDGES, "shapes": LOGITS_SHAPES} | entry,
-    )
+    """A kernel on rows of logits."""
+    return _found(distillation, name, **{"sizes": ("m", "n"), "edges": LOGITS_EDGES, "shapes": LOGITS_SHAPES} | entry)
 
 
 def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **entry: Any) -> list[Kernel]:
@@ -148,17 +143,8 @@ def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **
     return kernels
 
 
-def _feature(name: str, *operands: Operand, flops: Callable[..., float], **entry: Any) -> Kernel:
-    return Kernel(
-        name=name,
-        family="distillation",
-        operands=operands,
-        reference=getattr(features, name),
-        bound=getattr(features, f"{name}_bound"),
-        sample=getattr(features, f"{name}_sample"),
-        flops=flops,
-        **entry,
-    )
+def _feature(name: str, *operands: Operand, **entry: Any) -> Kernel:
+    return _found(features, name, family="distillation", operands=operands, **entry)
 
 
 def _dist_loss(grad: bool, width: str) -> Kernel:
@@ -606,14 +592,10 @@ _ALL = (
         for name, code in (("requantize_fixed_s8", "i8"), ("requantize_fixed_u8", "u8"))
     ),
     *(
-        Kernel(
-            name=name,
-            family="distillation",
+        _distillation(
+            name,
             sizes=("n",),
             operands=(In("x", "f32", "n"), Out("y", "f32", "n")),
-            reference=getattr(distillation, name),
-            bound=getattr(distillation, f"{name}_bound"),
-            sample=getattr(distillation, f"{name}_sample"),
             flops=lambda n: 20 * n,
             bytes=lambda n: 8 * n,
             edges={"n": (0, 1, 2, 15, 16, 17, 31, 32, 33, 1000)},

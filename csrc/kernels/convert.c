@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "codes.h"
-#include "table.h"
-#include "vocabulary.h"
+#include "double_rows.h"
 
 enum { GRAIN = 1 << 15 }; /* elements that pay for waking a thread */
 
@@ -32,7 +31,7 @@ PC_INLINE void narrow(int to_bf16, int64_t begin, int64_t end, const job *j) {
   uint16_t *y = j->y;
   for (int64_t i = begin; i < end; i += LANES) {
     const int64_t lanes = smaller(end - i, LANES);
-    const vf16 v = lanes == LANES ? vf_load(x + i) : vf_load_n(x + i, lanes);
+    const vf16 v = vf_load_left(x + i, lanes);
     if (to_bf16) vf_store_bf16_n(y + i, lanes, v);
     else vf_store_f16_n(y + i, lanes, v);
   }
@@ -54,13 +53,8 @@ PC_INLINE vf16 to_odd(vd16 x) {
 static void narrow_double(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const double *x = j->x;
-  int64_t i = begin;
-  for (; i + LANES <= end; i += LANES) vf_store_f16_n((uint16_t *)j->y + i, LANES, to_odd(vd_load(x + i)));
-  if (i < end) {
-    double rest[LANES] = {0};
-    memcpy(rest, x + i, (size_t)(end - i) * sizeof *rest);
-    vf_store_f16_n((uint16_t *)j->y + i, end - i, to_odd(vd_load(rest)));
-  }
+  for (int64_t i = begin; i < end; i += LANES)
+    vf_store_f16_n((uint16_t *)j->y + i, smaller(end - i, LANES), to_odd(pc_load_doubles(x, 1, i, end, 0.0)));
 }
 
 static int share(void (*run)(int64_t, int64_t, const void *), int64_t n, const void *x, void *y) {

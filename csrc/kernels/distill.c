@@ -67,9 +67,6 @@ PC_INLINE vf16 gap_between(vf16 t, vf16 s, const gap *g) {
   return vf_mul(vf_add(vf_sub(high, g->high), rest), g->factor);
 }
 
-/* Terms that were kept, 0 past the end of the row. */
-PC_INLINE vf16 kept_terms(const float *p, int64_t left) { return left >= LANES ? vf_load(p) : vf_load_n(p, left); }
-
 /* Two rows, whose terms are known up to their sums. */
 typedef struct {
   const float *s, *t, *kept; /* kept: the terms of t, or NULL */
@@ -84,8 +81,8 @@ typedef struct { vf16 kl, pd; } sums;
 /* The part of KL and of sum p d that the next lanes have. */
 PC_INLINE sums diverge(const rows *r, int64_t i, int64_t left, sums to) {
   const vf16 s = pc_load_row(r->s + i, left), t = pc_load_row(r->t + i, left);
-  const vf16 q = vf_mul(r->grad ? kept_terms(r->grad + i, left) : pc_term(s, &r->student), r->rs);
-  const vf16 p = vf_mul(r->kept ? kept_terms(r->kept + i, left) : pc_term(t, &r->teacher), r->rt);
+  const vf16 q = vf_mul(r->grad ? vf_load_left(r->grad + i, left) : pc_term(s, &r->student), r->rs);
+  const vf16 p = vf_mul(r->kept ? vf_load_left(r->kept + i, left) : pc_term(t, &r->teacher), r->rt);
   const vf16 d = gap_between(t, s, &r->gap), excess = vf_sub(q, p), dd = vf_mul(d, d), bend = vf_mul(dd, second_order(d));
   const vm16 near = vf_lt(dd, vf_set1(0.25f));
   const vf16 pd = vf_select(vf_eq(p, vf_zero()), p, vf_mul(p, d));

@@ -41,8 +41,8 @@ static void run(int64_t begin, int64_t end, const void *context) {
     vd16 by_scale = vd_zero(), outside = vd_zero();
     for (int64_t l = 0; l < n; l += LANES) {
       const int64_t lanes = smaller(n - l, LANES); /* past the end: x and grad are 0, which adds nothing */
-      const vf16 v = lanes == LANES ? vf_load(x + l) : vf_load_n(x + l, lanes);
-      const vf16 g = lanes == LANES ? vf_load(grad + l) : vf_load_n(grad + l, lanes);
+      const vf16 v = vf_load_left(x + l, lanes);
+      const vf16 g = vf_load_left(grad + l, lanes);
       __builtin_prefetch(x + l + AHEAD);
       __builtin_prefetch(grad + l + AHEAD);
       nan = vm_or(nan, vf_isnan(v));

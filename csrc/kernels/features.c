@@ -8,8 +8,8 @@
 #include <math.h>
 
 #include "codes.h"
+#include "softmax.h"
 #include "table.h"
-#include "vocabulary.h"
 
 enum {
   PLACES = 1024, /* in a block of a map: 8 KB of sums */
@@ -34,13 +34,11 @@ PC_INLINE vd16 raised(vf16 x, int32_t exponent) {
   return r;
 }
 
-PC_INLINE vf16 load_left(const float *x, int64_t left) { return left >= LANES ? vf_load(x) : vf_load_n(x, left); }
-
 PC_INLINE void map_block(const maps_job *j, int32_t power, const float *x, int64_t width, double *y) {
   double sums[PLACES] = {0};
   for (int64_t l = 0; l < j->c; l++, x += j->n)
     for (int64_t p = 0; p < width; p += LANES) {
-      const vf16 v = load_left(x + p, width - p);
+      const vf16 v = vf_load_left(x + p, width - p);
       vd_store(sums + p, vd_fma(raised(v, power - 1), vd_from_vf(vf_abs(v)), vd_load(sums + p)));
     }
   for (int64_t p = 0; p < width; p++) y[p] = sums[p];
@@ -52,10 +50,10 @@ PC_INLINE void grad_block(const maps_job *j, int32_t power, const float *x, int6
   const vd16 zero = vd_zero(), one = vd_set1(1.0), minus = vd_set1(-1.0);
   for (int64_t l = 0; l < j->c; l++, x += j->n, grad += j->n)
     for (int64_t p = 0; p < width; p += LANES) {
-      const vf16 v = load_left(x + p, width - p);
+      const vf16 v = vf_load_left(x + p, width - p);
       const vd16 w = vd_from_vf(v), sign = vd_select_lt(zero, w, one, vd_select_lt(w, zero, minus, zero));
       const vd16 by_x = power == 1 ? sign : vd_mul(w, raised(v, power - 2)); /* sign |x|^(power - 1) */
-      vf_store_n(grad + p, smaller(width - p, LANES), vf_from_vd(vd_mul(by_x, vd_load(slopes + p))));
+      pc_store_row(grad + p, width - p, vf_from_vd(vd_mul(by_x, vd_load(slopes + p))));
     }
 }
 
@@ -138,15 +136,15 @@ static void pulls_of_rows(int64_t begin, int64_t end, const void *context) {
       for (int r = 0; r < ROWS; r++) {
         const int64_t i = smaller(row + r, j->m - 1);
         pull[r] = j->pull + i * j->m;
-        own[r] = vd_from_vf(load_left(j->x + i * j->k + l, left));
+        own[r] = vd_from_vf(vf_load_left(j->x + i * j->k + l, left));
         sums[r] = vd_zero();
       }
       for (int64_t i = 0; i < j->m; i++) {
-        const vd16 other = vd_from_vf(load_left(j->x + i * j->k + l, left));
+        const vd16 other = vd_from_vf(vf_load_left(j->x + i * j->k + l, left));
         for (int r = 0; r < ROWS; r++) sums[r] = vd_fma(vd_set1(pull[r][i]), vd_sub(own[r], other), sums[r]);
       }
       for (int r = 0; r < ROWS && row + r < j->m; r++)
-        vf_store_n(j->y + (row + r) * j->k + l, smaller(left, LANES), vf_from_vd(sums[r]));
+        pc_store_row(j->y + (row + r) * j->k + l, left, vf_from_vd(sums[r]));
     }
 }
 

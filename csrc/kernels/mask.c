@@ -72,7 +72,7 @@ PC_INLINE const float *element(const job *j, int64_t i, int sampled) {
 /* Counts up to 16 keys; returns how many are inside. */
 PC_INLINE int count_vector(const job *j, int64_t i, int64_t lanes, int sampled, int magnitude, int64_t *bins, int64_t *over) {
   const float *x = element(j, i, sampled);
-  const vi16 k = keys(lanes == LANES ? vf_load(x) : vf_load_n(x, lanes), magnitude);
+  const vi16 k = keys(vf_load_left(x, lanes), magnitude);
   const uint32_t valid = (1u << lanes) - 1;
   const uint32_t above = vm_bits(vi_gt(k, vi_set1(j->hi))) & valid;
   uint32_t inside = (vm_bits(vi_gt(k, vi_set1(j->lo - 1))) & valid) ^ above;
@@ -184,7 +184,7 @@ static void guess(job *j, int64_t k) {
 
 /* mask = key > lo, or key == lo for the first `room` of them. `seen` counts these; only a boundary vector needs a loop. */
 PC_INLINE vm16 write_vector(const job *j, int64_t i, int64_t lanes, int magnitude, int64_t *seen) {
-  const vf16 x = lanes == LANES ? vf_load(j->scores + i) : vf_load_n(j->scores + i, lanes);
+  const vf16 x = vf_load_left(j->scores + i, lanes);
   const vi16 k = keys(x, magnitude), edge = vi_set1(j->lo);
   vm16 kept = vi_gt(k, edge);
   if (seen) {
@@ -280,7 +280,7 @@ PC_INLINE void rank_vectors(const groups *j, int64_t begin, int64_t end, int m, 
   vm16 nan = vf_isnan(vf_zero());
   for (int64_t i = begin; i < end; i += LANES) {
     const int64_t lanes = end - i < LANES ? end - i : LANES;
-    const vf16 x = lanes == LANES ? vf_load(j->scores + i) : vf_load_n(j->scores + i, lanes);
+    const vf16 x = vf_load_left(j->scores + i, lanes);
     const vi16 k = keys(x, magnitude);
     vi16 rank = zero;
 #pragma GCC unroll 4

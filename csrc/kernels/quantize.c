@@ -27,8 +27,6 @@ enum {
 /* Floats to the next line. */
 static int64_t to_line(const float *p) { return (int64_t)(-(uintptr_t)p % LINE / sizeof *p); }
 
-PC_INLINE vf16 load(const float *x, int64_t n) { return n >= LANES ? vf_load(x) : vf_load_n(x, n); }
-
 /* -- one scale for many elements */
 typedef struct {
   float scale, inverse; /* inverse 0: divide */
@@ -115,7 +113,7 @@ PC_INLINE int range(const float *x, int64_t n, int magnitude, float *low, float 
   vf16 lowest = vf_zero(), highest = vf_zero();
   vi16 largest = vi_zero();
   for (int64_t l = 0; l < n; l += LANES) {
-    const vf16 v = load(x + l, n - l);
+    const vf16 v = vf_load_left(x + l, n - l);
     __builtin_prefetch(x + l + AHEAD, 0, 2);
     largest = vi_max(largest, vi_and(vi_from_bits(v), no_sign)); /* magnitudes are ordered as their bits */
     if (magnitude) continue;
@@ -221,9 +219,9 @@ static void quantize_column_chunks(int64_t begin, int64_t end, const void *conte
     const int64_t scales = i / (j->m / j->g) * j->k;
     for (int64_t l = first; l < last; l += LANES) {
       const int64_t lanes = smaller(last - l, LANES);
-      const vf16 v = load(j->x + i * j->ldx + l, lanes);
+      const vf16 v = vf_load_left(j->x + i * j->ldx + l, lanes);
       __builtin_prefetch(j->x + i * j->ldx + l + AHEAD, 0, 2);
-      const vf16 loaded = load(j->scale + scales + l, lanes);
+      const vf16 loaded = vf_load_left(j->scale + scales + l, lanes);
       const vf16 scale = lanes == LANES ? loaded : vf_select(vm_first(lanes), loaded, vf_set1(1.0f));
       const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
       vi_store_bytes_n(j->codes + i * j->k + l, lanes, code_of(vf_div(v, scale), zero, low, high));
@@ -284,7 +282,7 @@ PC_INLINE int fake_span(const float *x, int64_t n, grid g, int divide, int strea
   vm16 nan = vm_first(0);
   for (int64_t l = 0, lanes; l < n; l += lanes) {
     lanes = lanes_at(l, head, n);
-    const vf16 v = load(x + l, lanes);
+    const vf16 v = vf_load_left(x + l, lanes);
     __builtin_prefetch(x + l + AHEAD, 0, 2);
     nan = vm_or(nan, vf_isnan(v));
     store_values(y + l, lanes, stream, vi_sub(codes_of(v, g, divide), vi_set1(g.zero)), vf_set1(g.scale));
@@ -317,7 +315,7 @@ static void fake_column_chunks(int64_t begin, int64_t end, const void *context) 
     const int64_t head = j->stream ? smaller(to_line(y), n) : 0;
     for (int64_t l = 0, lanes; l < n; l += lanes) {
       lanes = lanes_at(l, head, n);
-      const vf16 v = load(x + l, lanes), scale = load(j->scale + scales + l, lanes);
+      const vf16 v = vf_load_left(x + l, lanes), scale = vf_load_left(j->scale + scales + l, lanes);
       const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
       __builtin_prefetch(x + l + AHEAD, 0, 2);
       nan = vm_or(nan, vf_isnan(v));

@@ -81,7 +81,7 @@ static void column_chunks(int64_t begin, int64_t end, const void *context) {
     for (int64_t l = 0; l < WIDE; l++) low[l] = INFINITY, high[l] = -INFINITY;
     for (int64_t i = 0; i < rows; i++, x += j->ldx)
       for (int64_t l = 0; l < n; l += LANES) {
-        const vf16 v = n - l >= LANES ? vf_load(x + l) : vf_load_n(x + l, n - l);
+        const vf16 v = vf_load_left(x + l, n - l);
         __builtin_prefetch(x + 4 * j->ldx + l, 0, 2);
         const vm16 nan = vf_isnan(v);
         vf_store(low + l, vf_select(nan, v, vf_min(v, vf_load(low + l))));

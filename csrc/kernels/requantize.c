@@ -29,7 +29,7 @@ static void by_scale(const job *j, int64_t i, int64_t first, int64_t last) {
     const int64_t lanes = smaller(last - l, LANES);
     __builtin_prefetch(acc + l + AHEAD, 0, 2);
     const vf16 t = vf_from_vi(load(acc + l, lanes));
-    const vf16 scale = lanes == LANES ? vf_load(j->scale + l) : vf_load_n(j->scale + l, lanes);
+    const vf16 scale = vf_load_left(j->scale + l, lanes);
     const vi16 zero = j->zero ? load(j->zero + l, lanes) : vi_zero();
     vi_store_bytes_n(j->codes + i * j->n + l, lanes, code_of(vf_mul(t, scale), zero, low, high));
   }

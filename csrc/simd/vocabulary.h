@@ -54,6 +54,9 @@ PC_INLINE void vf_store_bf16_n(uint16_t *p, int64_t n, vf16 a) {
 /* bfloat16 widened: the upper half of a float's bits */
 PC_INLINE vf16 vf_load_bf16(const uint16_t *p) { return vf_from_bits(vi_shl(vi_load_u16(p), 16)); }
 
+/* What is left of a row, at most a vector; 0 past it: a plain load where the vector is whole */
+PC_INLINE vf16 vf_load_left(const float *p, int64_t left) { return left >= LANES ? vf_load(p) : vf_load_n(p, left); }
+
 /* max(a, 0); NaN stays NaN, -0 becomes +0 */
 PC_INLINE vf16 vf_relu(vf16 a) { return vf_select(vf_isnan(a), a, vf_max(a, vf_zero())); }
 #endif

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .quantization import _to_bf16
+from .quantization import to_bf16
 
 
 def f16_to_f32(x, y):  # type: ignore[no-untyped-def]
@@ -14,4 +14,4 @@ f32_to_f16 = f64_to_f16 = f16_to_f32
 
 
 def f32_to_bf16(x, y):  # type: ignore[no-untyped-def]
-    _to_bf16(x[None], y[None])
+    to_bf16(x[None], y[None])

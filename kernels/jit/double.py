@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from .arithmetic import FAST, LANES, float_bits, fma, fold
-from .elementary import larger, log64
+from .elementary import LOG2, exponent_of, larger, log64
 
 f32, f64 = np.float32, np.float64
 LOG2E = float.fromhex("0x1.71547652b82fep+0")
@@ -14,7 +14,6 @@ ATANH = tuple(float.fromhex(c) for c in (
     "0x1.39fd25d62ab23p-4", "0x1.7462be245eae3p-4", "0x1.c71c62c42db89p-4", "0x1.2492492e0b70cp-3",
     "0x1.99999999951f5p-3", "0x1.5555555555558p-2"))
 ATANH_FIRST = float.fromhex("0x1.2b6776a1bf0b9p-4")
-ROOT_HALF_BITS, LOG2 = np.int32(0x3F3504F3), float.fromhex("0x1.62e42fefa39efp-1")
 EXP2 = tuple(float.fromhex(c) for c in (
     "0x1.e6065056e8f53p-28", "0x1.b524dcae950b6p-24", "0x1.62bfd46ef13e9p-20", "0x1.ffcbfc74460bfp-17",
     "0x1.4309130972ab4p-13", "0x1.5d87fe78a2cb1p-10", "0x1.3b2ab6fba1dcfp-7", "0x1.c6b08d704a0cbp-5",
@@ -45,7 +44,7 @@ def exp(z):  # type: ignore[no-untyped-def]
 @njit(**FAST)
 def log(w):  # type: ignore[no-untyped-def]
     """log w for 2^-126 <= w <= 2: vd_log_each."""
-    k = (float_bits(f32(w)) - ROOT_HALF_BITS) >> 23
+    k = exponent_of(float_bits(f32(w)))
     m = math.ldexp(w, -k)
     f = (m - 1.0) / (m + 1.0)
     s = f * f

@@ -71,6 +71,12 @@ def exp(x):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
+def exponent_of(bits):  # type: ignore[no-untyped-def]
+    """k, x = 2^k m with m in [sqrt 1/2, sqrt 2): vi_exponent."""
+    return (bits - ROOT_HALF_BITS) >> 23
+
+
+@njit(**FAST)
 def log(x):  # type: ignore[no-untyped-def]
     if not x < INFINITY:
         return x * INFINITY
@@ -80,7 +86,7 @@ def log(x):  # type: ignore[no-untyped-def]
         return f32(np.nan)
     small = x < NORMAL
     bits = float_bits(x * LIFT if small else x)
-    exponent = ((bits - ROOT_HALF_BITS + 0x40000000) >> 23) - 0x80
+    exponent = exponent_of(bits)
     k = f32(exponent) - (LIFTED if small else ZERO)
     f = bits_float(np.int32(bits - (exponent << 23))) - ONE
     p = LOG[7]

@@ -98,7 +98,7 @@ def gemm_u8s8_f16(*operands):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def _to_bf16(f, y):  # type: ignore[no-untyped-def]
+def to_bf16(f, y):  # type: ignore[no-untyped-def]
     for i in range(y.shape[0]):
         for j in range(y.shape[1]):
             bits = np.int64(float_bits(f[i, j])) & 0xFFFFFFFF
@@ -112,7 +112,7 @@ def gemm_u8s8_bf16(*operands):  # type: ignore[no-untyped-def]
     *inputs, y = operands
     f = np.empty(y.shape, np.float32)
     gemm_u8s8_f32(*inputs, f)
-    _to_bf16(f, y)
+    to_bf16(f, y)
 
 
 def gemm_u8s8_s8(*operands):  # type: ignore[no-untyped-def]

@@ -23,6 +23,7 @@ from ._rows import (
     as_labels,
     by_kernel,
     finished,
+    owned,
     prepared,
     product,
     reduced,
@@ -289,7 +290,7 @@ def top_k_kd_loss(
             raise ValueError("indices holds a class twice in a row of k")
 
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
-    p = np.array(widened(known, np.float64))
+    p = owned(known)
     sums = total(p)
     with np.errstate(invalid="ignore"):
         if not ((p >= 0).all(axis=1) & (sums <= 1.001) | ~of.kept).all():

@@ -55,7 +55,7 @@ def _pair(student: Any, teacher: Any) -> tuple[Floats, Floats]:
 
 
 def _product(a: NDArray[Any], b: NDArray[Any]) -> Doubles:
-    product: Doubles = dense.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
+    product: Doubles = dense.matmul(a.astype(FLOAT32, copy=False), b.astype(FLOAT32, copy=False)).astype(np.float64)
     return product
 
 
@@ -78,9 +78,10 @@ def _inverses(lengths: Doubles) -> Doubles:
     return np.where(lengths > 0, 1.0 / np.where(lengths > 0, lengths, 1.0), 0.0)
 
 
-def _through_unit(unit: Doubles, inverse: Doubles, by_unit: Doubles) -> Doubles:
-    """The gradient by x of what has the gradient ``by_unit`` by x/|x|."""
-    slope: Doubles = inverse * (by_unit - unit * total(unit * by_unit)[..., None])
+def _through_unit(unit: Any, inverse: Doubles, by_unit: Doubles, along: Doubles | None = None) -> Doubles:
+    """The gradient by x of what has the gradient ``by_unit`` by x/|x|; ``along`` is their product, if it is known."""
+    part = total(unit * by_unit) if along is None else along
+    slope: Doubles = inverse * (by_unit - unit * part[..., None])
     return slope
 
 
@@ -355,7 +356,7 @@ def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = Fal
         """Cosines of the directions e from example j; ``apart`` is room for the differences."""
         np.subtract(x, x[j], out=apart)
         np.multiply(apart, inverse[j][:, None], out=e, casting="same_kind")
-        return dense.matmul(e, e.T).astype(np.float64)
+        return _product(e, e.T)
 
     for j in range(count):
         e, cosines = directions[0], from_one(x, near, j, work[0], directions[0])
@@ -366,9 +367,7 @@ def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = Fal
         loss += float(total(total(value))) / triples
         if return_grad:
             slope *= 2.0 / triples  # it is symmetric
-            by_difference = dense.matmul(slope.astype(np.float32), e).astype(np.float64)
-            by_difference -= e * total(slope * cosines)[:, None]
-            by_difference *= near[j][:, None]
+            by_difference = _through_unit(e, near[j][:, None], _product(slope, e), total(slope * cosines))
             grad += by_difference
             grad[j] -= total(by_difference, 0)
     return _returned(loss, grad, student, return_grad)  # type: ignore[no-any-return]
@@ -467,13 +466,11 @@ def contrastive_loss(
         raise ValueError(f"student has {s.shape[1]} features, teacher has {t.shape[1]}")
     inverse, far = (_inverses(_lengths(a))[:, None] for a in (s, t))
     u, v = (s * inverse).astype(np.float32), (t * far).astype(np.float32)
-    cosines = dense.matmul(u, v.T).astype(np.float64)
+    cosines = _product(u, v.T)
     log_p, p = log_softmax(cosines, np.full((len(s), 1), temperature))
     loss = float(-total(np.diagonal(log_p).copy()) / len(s))
     if not return_grad:
         return loss
     by_cosine = (p - np.eye(len(s))) / (temperature * len(s))
-    grad = dense.matmul(by_cosine.astype(np.float32), v).astype(np.float64)
-    grad -= u * total(by_cosine * cosines)[:, None]
-    grad *= inverse
+    grad = _through_unit(u, inverse, _product(by_cosine, v), total(by_cosine * cosines))
     return _returned(loss, grad, student, True)  # type: ignore[no-any-return]

@@ -256,7 +256,7 @@ def _refuse(p: Doubles) -> None:
     raise ValueError(f"targets has {wrong}, expected probabilities")
 
 
-def _own(x: NDArray[Any]) -> Doubles:
+def owned(x: NDArray[Any]) -> Doubles:
     """Rows in float64 that may be written to."""
     return np.array(x) if x.dtype == np.float64 else widened(x, np.float64)
 
@@ -276,7 +276,7 @@ def reduced(
         others = alike(student, teacher, "teacher")
 
         def teacher_rows(chosen: Any) -> Doubles:
-            return _own(others[chosen])
+            return owned(others[chosen])
 
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
     t = temperatures(temperature, of.shape)
@@ -289,7 +289,7 @@ def reduced(
     for first in range(0, len(counting) if classes else 0, step):
         index = counting[first : first + step]
         chosen: Any = slice(first, first + step) if len(counting) == len(losses) else index
-        s, other = _own(of.logits[chosen]), teacher_rows(chosen)
+        s, other = owned(of.logits[chosen]), teacher_rows(chosen)
         sides = (s, other) if isinstance(other, np.ndarray) and other.shape == s.shape else (s,)
         tops = [x.max(axis=1) for x in sides]
         unknown = np.any([~(top < np.inf) for top in tops], axis=0)
