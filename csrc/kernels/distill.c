@@ -100,7 +100,10 @@ static double divergence(int64_t n, const rows *of, const float *next, float *ne
     sums lanes = {vf_zero(), vf_zero()};
     int64_t i = block;
     for (; i + LANES <= end; i += LANES) {
-      if (next) max = pc_max_with(max, 1, next + i, LANES);
+      if (next) {
+        pc_ask_line(next + i);
+        max = pc_max_with(max, 1, next + i, LANES);
+      }
       lanes = diverge(&r, i, LANES, lanes);
     }
     if (i < end) {
@@ -129,7 +132,7 @@ static double below_max(int64_t n, const float *s, float max) {
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, double scale, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
   const double own = 1.0 - j->smoothing, even = j->smoothing / (double)j->n;
-  const double sum = pc_sum_terms(j->n, s, &terms, NULL, 0, NULL, NULL);
+  const double sum = pc_sum_terms(j->n, s, &terms, (pc_beside){0});
   if (grad) {
     const double step = scale * j->hard;
     const vf16 r = vf_set1((float)(step / sum)), share = vf_set1((float)(step * even));
@@ -166,8 +169,9 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
   } else {
     rows r = {.s = s, .t = t, .kept = kept, .grad = grad,
               .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
-    const double sum_s = pc_sum_terms(j->n, s, &r.student, grad, 0, NULL, NULL);
-    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, kept, 0, ahead ? s + j->ldstudent : NULL, &max->s);
+    const double sum_s = pc_sum_terms(j->n, s, &r.student, (pc_beside){.kept = grad, .far = 1});
+    const pc_beside beside = {.kept = kept, .next = ahead ? s + j->ldstudent : NULL, .next_max = &max->s, .far = 1};
+    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, beside);
     const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
     r.rs = vf_set1((float)(1.0 / sum_s));
     r.rt = vf_set1((float)(1.0 / sum_t));

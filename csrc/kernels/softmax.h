@@ -31,6 +31,16 @@ PC_INLINE void pc_fill_row(float *y, int64_t n, float value) {
 /* Elements up to the next cache line: a vector that straddles two costs twice. */
 PC_INLINE int64_t pc_to_line(const float *p) { return (int64_t)(-((uintptr_t)p / sizeof *p) % LANES); }
 
+/* What a pass will need, asked for as it goes. Hardware fetches ahead within a page, but not over its end, and not far enough for
+ * memory. So of what is in a cache, the first lines of the page that follows are asked for, once a page: all of them would stand
+ * in the hardware's way. Of what comes from memory, every line is. */
+enum { PC_AHEAD = 2048, PC_PAGE = 4096, PC_PAGE_FLOATS = PC_PAGE / sizeof(float) };
+PC_INLINE void pc_ask_line(const float *p) { __builtin_prefetch(p + PC_AHEAD); }
+PC_INLINE void pc_ask_page(const float *p) {
+  const char *page = (const char *)p + (PC_PAGE - (uintptr_t)p % PC_PAGE);
+  PC_OF_EACH(4) __builtin_prefetch(page + c * 64, 0, 2);
+}
+
 /* The largest element, NaN if any is. Exact, so the order does not matter, nor that some elements are looked at twice. */
 PC_INLINE float pc_row_max(const float *x, int64_t n) {
   enum { CHAINS = 4 };
@@ -88,11 +98,11 @@ PC_INLINE pc_terms pc_terms_of(float max, double temperature) {
                     (top - down) * 0x1.62e42fefa39efp-1 + PC_TERM_K_LOG};
 }
 
-/* 2^f - 1 = f (c1 + f (c2 + f c3)), |f| <= 1/32 and a little, minimax: within 0.03 u of 2^f. */
-PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, vf16 *e) {
+/* 2^f - 1 = f (c1 + f (c2 + f c3)), |f| <= 1/32 and a little, minimax: within 0.03 u of 2^f. moved: 0 where base is. */
+PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, int moved, vf16 *e) {
   const vf16 powers = vf_from_bits(vi_load(pc_powers)), least = vf_set1((float)PC_PLACES - 126.0f);
   vf16 z[PC_TOGETHER], n[PC_TOGETHER], f[PC_TOGETHER], power[PC_TOGETHER], q[PC_TOGETHER];
-  PC_OF_EACH(count) z[c] = vf_sub(x[c], vf_set1(t->base));
+  PC_OF_EACH(count) z[c] = moved ? vf_sub(x[c], vf_set1(t->base)) : x[c];
   PC_OF_EACH(count) n[c] = vf_fma(z[c], vf_set1(t->c), vf_set1(t->places));
   PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c), vf_sub(vf_set1(t->places), n[c]));
   PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c_low), f[c]);
@@ -107,13 +117,12 @@ PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, vf16 *e
 
 PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
   vf16 e;
-  pc_term_each(1, &x, t, &e);
+  pc_term_each(1, &x, t, 1, &e);
   return e;
 }
 
 /* The maximum of a row that is looked at while another is worked on, vector by vector: what comes next then costs no pass of
- * its own, and is in the caches. Hardware fetches within a page only: PC_AHEAD elements further on are asked for. */
-enum { PC_AHEAD = 2048 };
+ * its own, and is in the caches. */
 typedef struct { vf16 top; vm16 nan; } pc_max_so_far;
 
 PC_INLINE pc_max_so_far pc_no_max(void) {
@@ -124,31 +133,48 @@ PC_INLINE pc_max_so_far pc_no_max(void) {
 /* With one vector more, or two: NaN in either of two is one comparison. */
 PC_INLINE pc_max_so_far pc_max_with(pc_max_so_far m, int count, const float *x, int64_t left) {
   const vf16 v = pc_load_row(x, left), w = count == 2 ? pc_load_row(x + LANES, left - LANES) : v;
-  __builtin_prefetch(x + PC_AHEAD, 0, 2);
-  if (count == 2) __builtin_prefetch(x + PC_AHEAD + LANES, 0, 2);
   return (pc_max_so_far){vf_max(count == 2 ? vf_max(v, w) : v, m.top), vm_or(m.nan, vf_unordered(v, w))};
 }
 
 PC_INLINE float pc_max_found(pc_max_so_far m) { return vm_bits(m.nan) ? NAN : vf_fold_max(m.top); }
 
-/* The sum of a row's terms; the terms themselves go to `kept`, if given, whose lines are fetched where `ahead` is set. next:
- * NULL, or a row whose maximum is found meanwhile, as pc_row_max finds it. */
-static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, float *kept, int ahead, const float *next,
-                                  float *next_max) {
+/* What goes on beside the sum of a row's terms; each may be NULL. */
+typedef struct {
+  float *kept;       /* where the terms go */
+  const float *soon; /* what is written after this row: its lines are asked for */
+  const float *next; /* a row whose maximum is found meanwhile, as pc_row_max finds it, for */
+  float *next_max;
+  int far; /* `kept` and `next` come from memory */
+} pc_beside;
+
+PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const pc_terms *terms, const pc_beside *beside) {
   enum { PART = PC_TOGETHER * LANES };
   const pc_terms t = *terms;
+  float *const kept = beside->kept;
+  const float *const next = beside->next, *const soon = beside->soon;
+  const int far = beside->far;
   vd16 lanes = vd_zero();
   pc_max_so_far max = pc_no_max();
   for (int64_t i = 0; i < n; i += PART) {
     const int64_t left = n - i;
     vf16 e[PC_TOGETHER];
+    if (soon)
+      PC_OF_EACH(PC_TOGETHER) __builtin_prefetch(soon + i + c * LANES, 1, 2);
+    if (far) {
+      if (kept)
+        PC_OF_EACH(PC_TOGETHER) pc_ask_line(kept + i + c * LANES);
+      if (next)
+        PC_OF_EACH(PC_TOGETHER) pc_ask_line(next + i + c * LANES);
+    } else if (i % PC_PAGE_FLOATS == 0) {
+      if (kept) pc_ask_page(kept + i);
+      if (next) pc_ask_page(next + i);
+    }
     if (left >= PART) {
       PC_OF_EACH(PC_TOGETHER) {
         e[c] = vf_load(x + i + c * LANES);
-        if (ahead) __builtin_prefetch(kept + i + c * LANES + PC_AHEAD, 1, 2);
         if (next && c % 2 == 0) max = pc_max_with(max, 2, next + i + c * LANES, PART);
       }
-      pc_term_each(PC_TOGETHER, e, &t, e);
+      pc_term_each(PC_TOGETHER, e, &t, moved, e);
       if (kept)
         PC_OF_EACH(PC_TOGETHER) vf_store(kept + i + c * LANES, e[c]);
     } else { /* what is missing adds nothing */
@@ -156,14 +182,19 @@ static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *ter
         e[c] = pc_load_row(x + i + c * LANES, left - c * LANES);
         if (next && c % 2 == 0) max = pc_max_with(max, 2, next + i + c * LANES, left - c * LANES);
       }
-      pc_term_each(PC_TOGETHER, e, &t, e);
+      pc_term_each(PC_TOGETHER, e, &t, moved, e);
       if (kept)
         PC_OF_EACH(PC_TOGETHER) pc_store_row(kept + i + c * LANES, left - c * LANES, e[c]);
     }
     for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
   }
-  if (next) *next_max = pc_max_found(max);
+  if (next) *beside->next_max = pc_max_found(max);
   return vd_fold_add(lanes);
+}
+
+/* The sum of a row's terms. */
+static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, pc_beside beside) {
+  return terms->base == 0.0f ? pc_sum_terms_moved(0, n, x, terms, &beside) : pc_sum_terms_moved(1, n, x, terms, &beside);
 }
 
 /* log of a finite x > 0, within 2^-50 relative to max(1, |log x|): atanh series about sqrt 1/2 .. sqrt 2. */

@@ -132,8 +132,17 @@ def log_softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
             continue
         terms = terms_of(top, temperature)
         log_sum = log64(sum_terms(row, terms)) - terms[4]
+        if terms[0] != ZERO or not 2.0**-64 < inverse < 2.0**64:
+            for j in range(len(row)):
+                y[i, j] = f32(fma(f64(row[j]) - f64(top), inverse, -log_sum))
+            continue
+        shift = -(f64(top) / temperature + log_sum)
+        high, k = f32(inverse), f32(shift)
+        if f64(high) > inverse:
+            high = np.nextafter(high, ZERO)
+        low, k_low = f32(inverse - f64(high)), f32(shift - f64(k))
         for j in range(len(row)):
-            y[i, j] = f32(fma(f64(row[j]) - f64(top), inverse, -log_sum))
+            y[i, j] = fma(row[j], high, k) + larger(fma(row[j], low, k_low), -MOST)
 
 
 @njit(**FAST)
