@@ -9,7 +9,8 @@ enum {
   GRAIN = 1 << 13, /* elements that pay for waking a thread */
   GROUP = 8,       /* rows worked on together, */
   TOGETHER = 2048, /* of so many elements: with those that come next they fill L1 */
-  FAR = 5 << 20    /* elements, read and written, that no longer are in a cache from the last time */
+  FAR = 3 << 20,   /* elements, read and written, that may no longer be in a cache, */
+  LONG = 1 << 16   /* and of a row that L2 does not keep until it is scaled, asked for or not */
 };
 
 typedef enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP } result;
@@ -126,6 +127,8 @@ static void all_rows(int64_t begin, int64_t end, const void *context) {
   }
 }
 
+static int far(int64_t m, int64_t n) { return 2 * m * n > FAR && n < LONG; }
+
 static int share_rows(int64_t m, const job *j) {
   const int64_t wide = j->result == LOGSUMEXP ? 1 : j->n;
   if (m < 0 || j->n < 0 || j->ldx < j->n || j->ldy < wide || !(j->temperature > 0 && j->temperature < INFINITY)) return PC_EINVAL;
@@ -134,16 +137,16 @@ static int share_rows(int64_t m, const job *j) {
 }
 
 int PC_FN(softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const job j = {SOFTMAX, n, x, ldx, temperature, y, ldy, 2 * m * n > FAR};
+  const job j = {SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n)};
   return share_rows(m, &j);
 }
 
 int PC_FN(log_softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const job j = {LOG_SOFTMAX, n, x, ldx, temperature, y, ldy, 2 * m * n > FAR};
+  const job j = {LOG_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n)};
   return share_rows(m, &j);
 }
 
 int PC_FN(logsumexp_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y) {
-  const job j = {LOGSUMEXP, n, x, ldx, temperature, y, 1, m * n > FAR};
+  const job j = {LOGSUMEXP, n, x, ldx, temperature, y, 1, 0};
   return share_rows(m, &j);
 }

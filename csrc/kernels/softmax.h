@@ -32,8 +32,8 @@ PC_INLINE void pc_fill_row(float *y, int64_t n, float value) {
 PC_INLINE int64_t pc_to_line(const float *p) { return (int64_t)(-((uintptr_t)p / sizeof *p) % LANES); }
 
 /* What a pass will need, asked for as it goes. Hardware fetches ahead within a page, but not over its end, and not far enough for
- * memory. So of what is in a cache, the first lines of the page that follows are asked for, once a page: all of them would stand
- * in the hardware's way. Of what comes from memory, every line is. */
+ * memory. So every line is asked for of what is read next. Of what is written only the first lines of the page that follows, once
+ * a page: in a cache more would stand in the hardware's way. */
 enum { PC_AHEAD = 2048, PC_PAGE = 4096, PC_PAGE_FLOATS = PC_PAGE / sizeof(float) };
 PC_INLINE void pc_ask_line(const float *p) { __builtin_prefetch(p + PC_AHEAD); }
 PC_INLINE void pc_ask_page(const float *p) {
@@ -144,7 +144,7 @@ typedef struct {
   const float *soon; /* what is written after this row: its lines are asked for */
   const float *next; /* a row whose maximum is found meanwhile, as pc_row_max finds it, for */
   float *next_max;
-  int far; /* `kept` and `next` come from memory */
+  int far; /* `kept` comes from memory: every line of it is asked for too */
 } pc_beside;
 
 PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const pc_terms *terms, const pc_beside *beside) {
@@ -160,15 +160,12 @@ PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const 
     vf16 e[PC_TOGETHER];
     if (soon)
       PC_OF_EACH(PC_TOGETHER) __builtin_prefetch(soon + i + c * LANES, 1, 2);
-    if (far) {
-      if (kept)
-        PC_OF_EACH(PC_TOGETHER) pc_ask_line(kept + i + c * LANES);
-      if (next)
-        PC_OF_EACH(PC_TOGETHER) pc_ask_line(next + i + c * LANES);
-    } else if (i % PC_PAGE_FLOATS == 0) {
-      if (kept) pc_ask_page(kept + i);
-      if (next) pc_ask_page(next + i);
-    }
+    if (next)
+      PC_OF_EACH(PC_TOGETHER) pc_ask_line(next + i + c * LANES);
+    if (kept && far)
+      PC_OF_EACH(PC_TOGETHER) pc_ask_line(kept + i + c * LANES);
+    else if (kept && i % PC_PAGE_FLOATS == 0)
+      pc_ask_page(kept + i);
     if (left >= PART) {
       PC_OF_EACH(PC_TOGETHER) {
         e[c] = vf_load(x + i + c * LANES);
