@@ -39,13 +39,6 @@ PC_INLINE void pc_deliver(float *y, int64_t y_row, const float *chains, int64_t 
     for (int i = 0; i < LANES && i < lanes; i++) vf_store_n(y + i * y_row, rows, block[i]);
 }
 
-/* Fetches what pc_finish will write into L2: lines far apart, which the hardware does not foresee. */
-PC_INLINE void pc_fetch_rows(const pc_end *e, int64_t i0, int64_t row0, int64_t rows, int64_t width) {
-  if (e->y_column != 1) return;
-  for (int64_t i = i0; i < i0 + width && i < e->m; i++)
-    for (int64_t r = row0; r < row0 + rows; r += LANES) __builtin_prefetch(e->y + i * e->y_row + r, 1, 2);
-}
-
 /* Rows row0 .. row0 + rows of the matrix are finished, against x's rows from i0 on: chains [rows][width] to y. */
 static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t rows, int64_t width, float *chains) {
   const int64_t lanes = e->m - i0 < width ? e->m - i0 : width;
@@ -62,8 +55,8 @@ static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t 
   if (e->y_row == 1)
     for (int64_t r = 0; r < rows; r++) memcpy(y + r * e->y_column, chains + r * width, (size_t)lanes * sizeof(float));
   else if (e->y_column == 1)
-    for (int64_t r = 0; r < rows; r += LANES)
-      for (int64_t i = 0; i < lanes; i += LANES)
+    for (int64_t i = 0; i < lanes; i += LANES) /* few rows of y at a time, each line after line */
+      for (int64_t r = 0; r < rows; r += LANES)
         pc_deliver(y + i * e->y_row + r, e->y_row, chains + r * width + i, width, rows - r, lanes - i);
   else
     for (int64_t i = 0; i < lanes; i++)

@@ -102,7 +102,6 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
   const int64_t *indptr = j->indptr + row;
   const int64_t block = PART / (LANES * vectors);
   memcpy(at, indptr, (size_t)rows * sizeof *at);
-  pc_fetch_rows(&j->end, slice * LANES, row, rows, LANES * vectors);
   do {
     const int first = stop == 0;
     stop = j->k - stop < block ? j->k : stop + block;
