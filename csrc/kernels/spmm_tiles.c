@@ -16,6 +16,7 @@ enum {
   AHEAD = 4096,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
+  FARTHER = 4,          /* times as long as a word of x takes one of the matrix, from memory */
   GRAIN = 1 << 15       /* steps times vectors that pay for waking a thread */
 };
 
@@ -207,29 +208,57 @@ static int64_t work_before(const job *j, int64_t g) {
 
 static int64_t panels_of(const job *j) { return ((j->end.m + LANES - 1) / LANES + WIDEST - 1) / WIDEST; }
 
-/* Units of work are the panels of a group: the first that begins at so much work or more. */
-static int64_t unit_at(const job *j, int64_t work) {
-  const int64_t panels = panels_of(j);
+/* A group against panel p; panels are of equal width, give or take one slice. */
+static void one_panel(const job *j, int64_t g, int64_t p) {
+  const int64_t panels = panels_of(j), slices = (j->end.m + LANES - 1) / LANES, slice = slices * p / panels;
+  const int vectors = (int)(slices * (p + 1) / panels - slice);
+  if (j->sums) run_codes(j, vectors, slice, g);
+  else run_group(j, vectors, slice, g);
+}
+
+/* The last group that has so much work or less before it, `times` over. */
+static int64_t group_at(const job *j, int64_t times, int64_t work) {
   int64_t low = 0, high = j->groups;
   while (low < high) {
     const int64_t middle = high - (high - low) / 2;
-    if (panels * work_before(j, middle) <= work) low = middle;
+    if (times * work_before(j, middle) <= work) low = middle;
     else high = middle - 1;
   }
-  if (low == j->groups) return low * panels;
-  const int64_t one = work_before(j, low + 1) - work_before(j, low);
-  return low * panels + (work - panels * work_before(j, low) + one - 1) / one;
+  return low;
 }
 
-static void run(int64_t begin, int64_t end, const void *context) {
+/* Units of work are the panels of a group: the first that begins at so much work or more. */
+static int64_t unit_at(const job *j, int64_t work) {
+  const int64_t panels = panels_of(j), g = group_at(j, panels, work);
+  if (g == j->groups) return g * panels;
+  const int64_t one = work_before(j, g + 1) - work_before(j, g);
+  return g * panels + (work - panels * work_before(j, g) + one - 1) / one;
+}
+
+/* All the panels pass each group: for matrices that are large beside x. */
+static void run_groups(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t panels = panels_of(j), slices = (j->end.m + LANES - 1) / LANES;
-  for (int64_t u = unit_at(j, begin), last = unit_at(j, end); u < last; u++) {
-    const int64_t g = u / panels, p = u % panels, slice = slices * p / panels;
-    const int vectors = (int)(slices * (p + 1) / panels - slice); /* of equal width, give or take one slice */
-    if (j->sums) run_codes(j, vectors, slice, g);
-    else run_group(j, vectors, slice, g);
-  }
+  const int64_t panels = panels_of(j);
+  for (int64_t u = unit_at(j, begin), last = unit_at(j, end); u < last; u++) one_panel(j, u / panels, u % panels);
+}
+
+/* Units panel by panel: the first that begins at so much work or more. */
+static int64_t unit_of_panels_at(const job *j, int64_t work) {
+  const int64_t all = work_before(j, j->groups), p = work / all, rest = work - p * all, g = group_at(j, 1, rest);
+  return p * j->groups + g + (work_before(j, g) < rest);
+}
+
+/* All the groups pass each panel: a thread reads the panels that it takes, which it may have packed, and no others. */
+static void run_panels(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t u = unit_of_panels_at(j, begin), last = unit_of_panels_at(j, end); u < last; u++)
+    one_panel(j, u % j->groups, u / j->groups);
+}
+
+/* Whether reading the entries again for each panel, from further away, costs less than reading x again for each group. */
+static int is_small(const job *j) {
+  const double words = 1.5 * HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups;
+  return FARTHER * words * (double)panels_of(j) < (double)j->k * (double)j->end.m;
 }
 
 /* The rows of groups and the ends of tiles must fit; columns and rows of entries are trusted. */
@@ -242,7 +271,7 @@ static int run_job(const job *j, int64_t steps, int64_t tiles) {
   if (j->starts[tiles] != steps || j->begins[j->groups] != tiles || j->firsts[j->groups] != e->n) return PC_EINVAL;
   for (int64_t g = 0; g < j->groups; g++)
     if (j->firsts[g + 1] - j->firsts[g] < 1 || j->firsts[g + 1] - j->firsts[g] > MOST) return PC_EINVAL;
-  pc_for(panels_of(j) * work_before(j, j->groups), GRAIN / WIDEST, run, j);
+  pc_for(panels_of(j) * work_before(j, j->groups), GRAIN / WIDEST, is_small(j) ? run_panels : run_groups, j);
   return PC_OK;
 }
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 LANES = 16
 BATCH = 256
 """Rows of x that are packed at once: enough that reading the matrix again costs nothing beside the product."""
-FEW = 64
-"""The same for a small matrix."""
 KINDS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8"}
 """Values as the names of kernels say them."""
 
@@ -101,22 +99,14 @@ class _ByRows(Form):
     single = True
     """Whether there is a kernel for one row."""
 
-    def batch(self, k: int) -> int:
-        """Rows of x that are packed at once: few where the matrix is hardly larger than their panels.
-
-        These then stay in cache until they are used.
-        """
-        return FEW if self.nbytes < 2 * FEW * k * 4 else BATCH
-
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         x = x if x.flags.aligned else x.copy()
         if x.shape[0] == 1 and self.single:
             row, term = np.ascontiguousarray(x[0]), None if residual is None else residual[0]
             _into(y[0], lambda line: self.one(row, bias, term, code, line))
             return
-        batch = self.batch(x.shape[1])
-        for i in range(0, x.shape[0], batch):
-            part = slice(i, i + batch)
+        for i in range(0, x.shape[0], BATCH):
+            part = slice(i, i + BATCH)
             self.many(_panels(x[part], self.beyond), bias, None if residual is None else residual[part], code, y[part])
 
 
