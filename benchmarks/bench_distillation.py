@@ -28,10 +28,20 @@ def torch_log_softmax(case: Case) -> Callable[[], object]:
     return lambda: torch.log_softmax(x, -1)
 
 
-def _onnxruntime(operator: str) -> Make:
+def torch_columns(name: str) -> Make:
+    def make(case: Case) -> Callable[[], object]:
+        import torch
+
+        x, function = torch.from_numpy(case.inputs[0]), getattr(torch, name)
+        return lambda: function(x, 1)
+
+    return make
+
+
+def _onnxruntime(operator: str, axis: int = -1) -> Make:
     def make(case: Case) -> Callable[[], object]:
         x = case.inputs[0]
-        return onnx_models.session(operator, {"x": x}, {}, np.empty(x.shape, np.float32), axis=-1)
+        return onnx_models.session(operator, {"x": x}, {}, np.empty(x.shape, np.float32), axis=axis)
 
     return make
 
@@ -54,5 +64,8 @@ def _torch_kd(compiled: bool) -> Make:
 PEERS: dict[str, dict[str, Make]] = {
     "softmax_f32": {"PyTorch": torch_softmax, "ONNX Runtime": _onnxruntime("Softmax")},
     "log_softmax_f32": {"PyTorch": torch_log_softmax, "ONNX Runtime": _onnxruntime("LogSoftmax")},
+    "softmax_columns_f32": {"PyTorch": torch_columns("softmax"), "ONNX Runtime": _onnxruntime("Softmax", 1)},
+    "log_softmax_columns_f32": {"PyTorch": torch_columns("log_softmax"), "ONNX Runtime": _onnxruntime("LogSoftmax", 1)},
+    "logsumexp_columns_f32": {"PyTorch": torch_columns("logsumexp")},
     "kd_loss_grad_f32": {"PyTorch": _torch_kd(False), "PyTorch, compiled": _torch_kd(True)},
 }

@@ -78,6 +78,15 @@ MAPS: dict[str, Any] = {
     "edges": {"m": (0, 1, 2, 5), "c": (0, 1, 2, 7), "n": (0, 1, 15, 16, 17, 100, 1024, 1030)},
     "shapes": (("a stage of a ResNet-50", {"m": 32, "c": 256, "n": 28 * 28}),),
 }
+PIXELS: dict[str, Any] = {
+    "sizes": ("m", "c", "n"),
+    "edges": {"m": (0, 1, 2, 5), "c": (0, 1, 2, 15, 16, 17, 33, 100), "n": (0, 1, 15, 16, 17, 47, 48, 49, 64, 65, 130)},
+    "shapes": (
+        ("classes of pixels", {"m": 8, "c": 21, "n": 128 * 128}),
+        ("heads that attend to 128", {"m": 192, "c": 128, "n": 128}),
+        ("a vocabulary down a column", {"m": 1, "c": 32000, "n": 64}),
+    ),
+}
 EXAMPLES: dict[str, Any] = {
     "sizes": ("m", "k"),
     "edges": {"m": (0, 1, 2, 3, 4, 5, 15, 16, 17, 33, 50), "k": (0, 1, 15, 16, 17, 33, 100)},
@@ -622,6 +631,20 @@ _ALL = (
         operands=(In("x", "f32", "m,n", strides=1), Scalar("temperature", "f64"), Out("y", "f32", "m")),
         flops=lambda m, n: 20 * m * n,
         bytes=lambda m, n: 4 * m * n,
+    ),
+    *(
+        _distillation(
+            f"{name}_columns_f32",
+            operands=(
+                In("x", "f32", "m,c,n"),
+                Scalar("temperature", "f64"),
+                Out("y", "f32", "m,n" if name == "logsumexp" else "m,c,n"),
+            ),
+            flops=lambda m, c, n: 30 * m * c * n,
+            bytes=lambda m, c, n: 8 * m * c * n,
+            **PIXELS,
+        )
+        for name in ("softmax", "log_softmax", "logsumexp")
     ),
     _distillation(
         "kd_loss_f32",

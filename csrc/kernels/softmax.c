@@ -13,10 +13,8 @@ enum {
   LONG = 1 << 16   /* and of a row that L2 does not keep until it is scaled, asked for or not */
 };
 
-typedef enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP } result;
-
 typedef struct {
-  result result;
+  pc_softmax result;
   int64_t n;
   const float *x;
   int64_t ldx;
@@ -26,37 +24,24 @@ typedef struct {
   int far;
 } job;
 
-/* A line x a + b in floats, a and b in two each: two roundings of the size of the result are left. The upper part of a > 0 is not
- * above it, so that the lower leaves -inf as it is or makes it NaN, which then counts as finite. */
-typedef struct { vf16 a, a_low, b, b_low; } line;
-
-static line line_of(double a, double b) {
-  const float nearest = (float)a, high = nearest > a ? nextafterf(nearest, 0.0f) : nearest, b_high = (float)b;
-  return (line){vf_set1(high), vf_set1((float)(a - (double)high)), vf_set1(b_high), vf_set1((float)(b - (double)b_high))};
-}
-
-PC_INLINE vf16 on_line(vf16 x, const line *l) {
-  return vf_add(vf_fma(x, l->a, l->b), vf_max(vf_fma(x, l->a_low, l->b_low), vf_set1(-FLT_MAX)));
-}
-
 /* x/T - max/T - log_sum; in doubles where max is subtracted first, or 1/T is far off 1. */
 PC_INLINE void subtract_log_sum(int64_t n, const float *x, int first, double temperature, float max, double log_sum, float *y) {
   const double inverse = 1.0 / temperature;
-  if (first || !(inverse > 0x1p-64 && inverse < 0x1p64)) {
+  if (first || !pc_has_line(inverse)) {
     for (int64_t i = 0; i < n; i += LANES) {
       const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), vd_set1(max));
       pc_store_row(y + i, n - i, vf_from_vd(vd_fma(z, vd_set1(inverse), vd_set1(-log_sum))));
     }
     return;
   }
-  const line l = line_of(inverse, -(max / temperature + log_sum));
+  const pc_line l = pc_line_of(inverse, vd_set1(-(max / temperature + log_sum)));
   int64_t i = 0;
   for (; i + PC_TOGETHER * LANES <= n; i += PC_TOGETHER * LANES) {
     vf16 v[PC_TOGETHER];
     PC_OF_EACH(PC_TOGETHER) v[c] = vf_load(x + i + c * LANES);
-    PC_OF_EACH(PC_TOGETHER) vf_store(y + i + c * LANES, on_line(v[c], &l));
+    PC_OF_EACH(PC_TOGETHER) vf_store(y + i + c * LANES, pc_on_line(v[c], &l));
   }
-  for (; i < n; i += LANES) pc_store_row(y + i, n - i, on_line(vf_load_left(x + i, n - i), &l));
+  for (; i < n; i += LANES) pc_store_row(y + i, n - i, pc_on_line(vf_load_left(x + i, n - i), &l));
 }
 
 /* Times a factor in two floats: a rounding less than in one. From a cache line on: what is written soon after is read whole. */
@@ -89,7 +74,7 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
     const float *other = r < rows_next ? next + r * j->ldx : NULL;
     float *to = y + r * j->ldy;
     if (pc_classify_row(max[r]) == PC_ROW_FINITE) {
-      const pc_beside beside = {.kept = j->result == SOFTMAX ? to : NULL, .soon = j->result == LOG_SOFTMAX ? to : NULL,
+      const pc_beside beside = {.kept = j->result == PC_SOFTMAX ? to : NULL, .soon = j->result == PC_LOG_SOFTMAX ? to : NULL,
                                 .next = other, .next_max = max_next + r, .far = j->far};
       terms[r] = pc_terms_of(max[r], j->temperature);
       sum[r] = pc_sum_terms(j->n, x + r * j->ldx, terms + r, beside);
@@ -98,17 +83,17 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
       if (other) max_next[r] = pc_row_max(other, j->n);
     }
   }
-  if (j->result != SOFTMAX)
+  if (j->result != PC_SOFTMAX)
     for (int64_t r = 0; r < rows; r++) log_sum[r] = isnan(sum[r]) ? NAN : pc_log_sum(sum[r], terms + r);
   for (int64_t r = 0; r < rows; r++) {
     const float *of = x + r * j->ldx;
     float *to = y + r * j->ldy;
     const pc_row_kind kind = pc_classify_row(max[r]);
-    if (j->result == LOGSUMEXP)
+    if (j->result == PC_LOGSUMEXP)
       *to = kind == PC_ROW_FINITE ? (float)(max[r] / j->temperature + log_sum[r]) : kind == PC_ROW_EMPTY ? -INFINITY : NAN;
     else if (kind != PC_ROW_FINITE)
-      pc_fill_row(to, j->n, kind == PC_ROW_NAN ? NAN : j->result == SOFTMAX ? 0.0f : -INFINITY);
-    else if (j->result == SOFTMAX)
+      pc_fill_row(to, j->n, kind == PC_ROW_NAN ? NAN : j->result == PC_SOFTMAX ? 0.0f : -INFINITY);
+    else if (j->result == PC_SOFTMAX)
       scale_row(j->n, to, 1.0 / sum[r]);
     else
       subtract_log_sum(j->n, of, terms[r].base != 0.0f, j->temperature, max[r], log_sum[r], to);
@@ -130,23 +115,23 @@ static void all_rows(int64_t begin, int64_t end, const void *context) {
 static int far(int64_t m, int64_t n) { return 2 * m * n > FAR && n < LONG; }
 
 static int share_rows(int64_t m, const job *j) {
-  const int64_t wide = j->result == LOGSUMEXP ? 1 : j->n;
+  const int64_t wide = j->result == PC_LOGSUMEXP ? 1 : j->n;
   if (m < 0 || j->n < 0 || j->ldx < j->n || j->ldy < wide || !(j->temperature > 0 && j->temperature < INFINITY)) return PC_EINVAL;
   pc_for(m, 1 + GRAIN / (j->n + 1), all_rows, j);
   return PC_OK;
 }
 
 int PC_FN(softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const job j = {SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n)};
+  const job j = {PC_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n)};
   return share_rows(m, &j);
 }
 
 int PC_FN(log_softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const job j = {LOG_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n)};
+  const job j = {PC_LOG_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n)};
   return share_rows(m, &j);
 }
 
 int PC_FN(logsumexp_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y) {
-  const job j = {LOGSUMEXP, n, x, ldx, temperature, y, 1, 0};
+  const job j = {PC_LOGSUMEXP, n, x, ldx, temperature, y, 1, 0};
   return share_rows(m, &j);
 }

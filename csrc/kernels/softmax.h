@@ -82,6 +82,7 @@ typedef struct {
 } pc_terms;
 
 #define PC_PLACES 0x1.8p19
+#define PC_LOG_2 0x1.62e42fefa39efp-1
 
 /* k 2^(j/16), less j in the four bits where n's come. A factor k of all terms does not matter; this one lets sixteen powers be
  * floats within 0.26 u. */
@@ -89,23 +90,31 @@ typedef struct {
 static const int32_t pc_powers[LANES] = {0x3fe8137e, 0x3fea59dd, 0x3fed14b1, 0x3fec2491, 0x3fe9fe49, 0x3fe81a50, 0x3fe67b96, 0x3fe5252c,
                                          0x3fe41a45, 0x3fe35e39, 0x3fe2f486, 0x3fe2e0d1, 0x3fe326e9, 0x3fe3cac8, 0x3fe4d094, 0x3fe63ca4};
 
+/* log2(e)/T, within the range of floats */
+PC_INLINE double pc_slope(double temperature) {
+  const double exact = 0x1.71547652b82fep+0 / temperature;
+  return exact < FLT_MIN ? FLT_MIN : exact > FLT_MAX ? FLT_MAX : exact;
+}
+
+enum { PC_MOST_BITS = 17 }; /* of max c where two floats suffice */
+
 PC_INLINE pc_terms pc_terms_of(float max, double temperature) {
-  const double exact = 0x1.71547652b82fep+0 / temperature; /* log2(e) */
-  const double kept = exact < FLT_MIN ? FLT_MIN : exact > FLT_MAX ? FLT_MAX : exact;
-  const float base = fabs(max * kept) > 0x1p17 ? max : 0.0f;
+  const double kept = pc_slope(temperature);
+  const float base = fabs(max * kept) > 1 << PC_MOST_BITS ? max : 0.0f;
   const double top = ((double)max - base) * kept, down = rint(top) - 24.0;
   return (pc_terms){base, (float)kept, (float)(kept - (double)(float)kept), (float)(PC_PLACES - down),
-                    (top - down) * 0x1.62e42fefa39efp-1 + PC_TERM_K_LOG};
+                    (top - down) * PC_LOG_2 + PC_TERM_K_LOG};
 }
 
 /* 2^f - 1 = f (c1 + f (c2 + f c3)), |f| <= 1/32 and a little, minimax: within 0.03 u of 2^f. moved: 0 where base is. */
-PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, int moved, vf16 *e) {
+PC_INLINE void pc_terms_from(int count, const vf16 *x, const vf16 *base, const vf16 *places, vf16 high, vf16 low, int moved,
+                             vf16 *e) {
   const vf16 powers = vf_from_bits(vi_load(pc_powers)), least = vf_set1((float)PC_PLACES - 126.0f);
   vf16 z[PC_TOGETHER], n[PC_TOGETHER], f[PC_TOGETHER], power[PC_TOGETHER], q[PC_TOGETHER];
-  PC_OF_EACH(count) z[c] = moved ? vf_sub(x[c], vf_set1(t->base)) : x[c];
-  PC_OF_EACH(count) n[c] = vf_fma(z[c], vf_set1(t->c), vf_set1(t->places));
-  PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c), vf_sub(vf_set1(t->places), n[c]));
-  PC_OF_EACH(count) f[c] = vf_fma(z[c], vf_set1(t->c_low), f[c]);
+  PC_OF_EACH(count) z[c] = moved ? vf_sub(x[c], base[c]) : x[c];
+  PC_OF_EACH(count) n[c] = vf_fma(z[c], high, places[c]);
+  PC_OF_EACH(count) f[c] = vf_fma(z[c], high, vf_sub(places[c], n[c]));
+  PC_OF_EACH(count) f[c] = vf_fma(z[c], low, f[c]);
   PC_OF_EACH(count) {
     const vi16 bits = vi_from_bits(n[c]);
     power[c] = vf_from_bits(vi_add(vi_from_bits(vf_take(powers, bits)), vi_shl(bits, 19)));
@@ -113,6 +122,12 @@ PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, int mov
   PC_OF_EACH(count) q[c] = vf_fma(vf_set1(0x1.c6ac6ap-5f), f[c], vf_set1(0x1.ebfff4p-3f));
   PC_OF_EACH(count) q[c] = vf_fma(q[c], f[c], vf_set1(0x1.62e430p-1f));
   PC_OF_EACH(count) e[c] = vf_select(vf_lt(least, n[c]), vf_fma(q[c], vf_mul(f[c], power[c]), power[c]), vf_zero());
+}
+
+PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, int moved, vf16 *e) {
+  vf16 base[PC_TOGETHER], places[PC_TOGETHER];
+  PC_OF_EACH(count) base[c] = vf_set1(t->base), places[c] = vf_set1(t->places);
+  pc_terms_from(count, x, base, places, vf_set1(t->c), vf_set1(t->c_low), moved, e);
 }
 
 PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
@@ -205,9 +220,43 @@ PC_INLINE double pc_log(double x) {
   const double f = (m - 1.0) / (m + 1.0), s = f * f;
   double p = 1.0 / 23.0;
   for (int i = 21; i > 1; i -= 2) p = fma(p, s, 1.0 / i);
-  return fma(k, 0x1.62e42fefa39efp-1, 2.0 * fma(f * s, p, f));
+  return fma(k, PC_LOG_2, 2.0 * fma(f * s, p, f));
+}
+
+/* The same of sixteen, step by step. */
+PC_INLINE vd16 pc_log_lanes(vd16 x) {
+  const vd16 one = vd_set1(1.0), least = vd_set1(0x1.6a09e667f3bcdp-1), most = vd_set1(0x1.6a09e667f3bcdp+0);
+  const vd16 near = vd_from_vf(vf_from_vi(vi_exponent(vi_from_bits(vf_from_vd(x)))));
+  const vd16 near_m = vd_scale2(x, vd_sub(vd_set1(0x1.8p52), near)); /* next to these bounds a float may be past them */
+  const vd16 k = vd_select_lt(near_m, least, vd_sub(near, one), vd_select_lt(near_m, most, near, vd_add(near, one)));
+  const vd16 m = vd_select_lt(near_m, least, vd_add(near_m, near_m),
+                              vd_select_lt(near_m, most, near_m, vd_mul(near_m, vd_set1(0.5))));
+  const vd16 f = vd_div(vd_sub(m, one), vd_add(m, one)), s = vd_mul(f, f);
+  vd16 p = vd_set1(1.0 / 23.0);
+  for (int i = 21; i > 1; i -= 2) p = vd_fma(p, s, vd_set1(1.0 / i));
+  const vd16 half = vd_fma(vd_mul(f, s), p, f);
+  return vd_fma(k, vd_set1(PC_LOG_2), vd_add(half, half));
 }
 
 /* log of the sum of exp((x - max)/T), from the sum of the terms. */
 PC_INLINE double pc_log_sum(double sum, const pc_terms *t) { return pc_log(sum) - t->rest; }
+
+typedef enum { PC_SOFTMAX, PC_LOG_SOFTMAX, PC_LOGSUMEXP } pc_softmax;
+
+/* A line x a + b in floats, a and b in two each: two roundings of the size of the result are left. The upper part of a > 0 is not
+ * above it, so that the lower leaves -inf as it is or makes it NaN, which then counts as finite. */
+typedef struct { vf16 a, a_low, b, b_low; } pc_line;
+
+PC_INLINE pc_line pc_line_of(double a, vd16 b) {
+  const float nearest = (float)a, high = nearest > a ? nextafterf(nearest, 0.0f) : nearest;
+  const vf16 b_high = vf_from_vd(b);
+  return (pc_line){vf_set1(high), vf_set1((float)(a - (double)high)), b_high, vf_from_vd(vd_sub(b, vd_from_vf(b_high)))};
+}
+
+PC_INLINE vf16 pc_on_line(vf16 x, const pc_line *l) {
+  return vf_add(vf_fma(x, l->a, l->b), vf_max(vf_fma(x, l->a_low, l->b_low), vf_set1(-FLT_MAX)));
+}
+
+/* Whether 1/T is so near 1 that log_softmax is on such a line, where no base is subtracted. */
+PC_INLINE int pc_has_line(double inverse) { return inverse > 0x1p-64 && inverse < 0x1p64; }
 #endif

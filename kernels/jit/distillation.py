@@ -23,10 +23,11 @@ __all__ = ["attention_map_f32", "attention_map_grad_f32", "decoupled_kl_f32", "d
            "decoupled_kl_grad_f32", "decoupled_kl_grad_f64", "dist_loss_f32", "dist_loss_f64",
            "dist_loss_grad_f32", "dist_loss_grad_f64", "divergence_f32", "divergence_f64", "divergence_grad_f32",
            "divergence_grad_f64", "ensemble_kl_f32", "ensemble_kl_f64", "ensemble_kl_grad_f32",
-           "ensemble_kl_grad_f64", "exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_f32",
-           "log_softmax_f64", "logsumexp_f32", "logsumexp_f64", "row_distances_f32", "row_pulls_f32",
-           "softmax_f32", "softmax_f64", "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32",
-           "standardized_kl_grad_f64", "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64"]
+           "ensemble_kl_grad_f64", "exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_columns_f32",
+           "log_softmax_f32", "log_softmax_f64", "logsumexp_columns_f32", "logsumexp_f32", "logsumexp_f64",
+           "row_distances_f32", "row_pulls_f32", "softmax_columns_f32", "softmax_f32", "softmax_f64",
+           "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32", "standardized_kl_grad_f64",
+           "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64"]
 
 f32, f64 = np.float32, np.float64
 BLOCK = 1024
@@ -155,6 +156,24 @@ def logsumexp_f32(x, temperature, y):  # type: ignore[no-untyped-def]
         else:
             terms = terms_of(top, temperature)
             y[i] = f32(f64(top) / temperature + (log64(sum_terms(x[i], terms)) - terms[4]))
+
+
+@njit(**FAST)
+def softmax_columns_f32(x, temperature, y):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        softmax_f32(x[i].T, temperature, y[i].T)
+
+
+@njit(**FAST)
+def log_softmax_columns_f32(x, temperature, y):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        log_softmax_f32(x[i].T, temperature, y[i].T)
+
+
+@njit(**FAST)
+def logsumexp_columns_f32(x, temperature, y):  # type: ignore[no-untyped-def]
+    for i in range(x.shape[0]):
+        logsumexp_f32(x[i].T, temperature, y[i])
 
 
 @njit(**FAST)

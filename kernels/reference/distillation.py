@@ -111,6 +111,34 @@ log_softmax_f32_sample = logsumexp_f32_sample = softmax_f32_sample
 logsumexp_f32_bound = log_softmax_f32_bound
 
 
+def softmax_columns_f32(x, temperature, y):
+    """y[i, :, j] = softmax(x[i, :, j]/T)."""
+    for columns, to in zip(x, y, strict=True):
+        softmax_f32(columns.T, temperature, to.T)
+
+
+def log_softmax_columns_f32(x, temperature, y):
+    """y[i, :, j] = log softmax(x[i, :, j]/T)."""
+    for columns, to in zip(x, y, strict=True):
+        log_softmax_f32(columns.T, temperature, to.T)
+
+
+def logsumexp_columns_f32(x, temperature, y):
+    """y[i, j] = log Σ_l exp(x[i, l, j]/T)."""
+    for columns, to in zip(x, y, strict=True):
+        logsumexp_f32(columns.T, temperature, to)
+
+
+def softmax_columns_f32_sample(rng, m, c, n):
+    x, temperature = softmax_f32_sample(rng, m * n, c)
+    return np.ascontiguousarray(x.reshape(m, n, c).transpose(0, 2, 1)), temperature
+
+
+softmax_columns_f32_bound = softmax_f32_bound
+log_softmax_columns_f32_sample = logsumexp_columns_f32_sample = softmax_columns_f32_sample
+log_softmax_columns_f32_bound = logsumexp_columns_f32_bound = log_softmax_f32_bound
+
+
 def kl_terms(log_a, a, log_b, b):
     """a·(d + expm1(-d)), d = log a - log b: their sum is KL(a || b), and each is of second order in d."""
     d = log_a - log_b

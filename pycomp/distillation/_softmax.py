@@ -14,7 +14,10 @@ from .._floats import narrowed, widened
 from .._validate import choice, contiguous, delivered, integer, positive, result
 from ._rows import CHUNK, as_floats
 
-Rows = NDArray[Any]
+Lines = NDArray[Any]
+"""Rows [m, n], or columns [m, c, n] of which each is what a row is."""
+BESIDE = 8
+"""Columns side by side from which on they are taken as they lie: they fill half a vector."""
 
 
 def softmax(
@@ -37,7 +40,7 @@ def softmax(
     temperature : float
         T, above 0 and finite.
     axis : int
-        The axis that sums to 1. Any but the last one costs a copy.
+        The axis that sums to 1. Any but the last one costs a copy where fewer than 8 entries follow it, and in float64.
     mask : array of bool, optional
         True where an entry counts; of a shape that broadcasts to that of x. Costs a copy of x.
     lengths : array of integers, the shape of x without ``axis``, optional
@@ -167,24 +170,27 @@ def logsumexp(
     >>> logsumexp(np.array([[1000, 1000], [0, -np.inf]], np.float32))
     array([1000.6932,    0.    ], dtype=float32)
     """
-    x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
-    y = np.empty(len(rows), x.dtype)
-    _run("logsumexp", rows, temperature, y)
+    x, lines, temperature, axis = _lines(x, temperature, axis, mask, lengths)
+    y = np.empty((len(lines), *lines.shape[2:]), x.dtype)
+    _run("logsumexp", lines, temperature, y)
     if check_finite and np.isnan(y).any():
         raise ValueError("x holds NaN or +inf")
     found: NDArray[Any] = y.reshape(x.shape[:axis] + x.shape[axis + 1 :])
     return found
 
 
-def _rows(x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any) -> tuple[NDArray[Any], Rows, float, int]:
-    """x; its rows along the axis as a matrix, masked; temperature; axis, not negative."""
+def _lines(x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any) -> tuple[NDArray[Any], Lines, float, int]:
+    """x; what lies along the axis, masked, as rows or as columns; temperature; axis, not negative."""
     x = as_floats(x, "x")
     if x.ndim == 0:
         raise ValueError("x has no dimensions, expected at least one")
     temperature = positive(temperature, "temperature")
     axis = integer(axis, "axis", -x.ndim, x.ndim - 1) % x.ndim
     values = x if mask is None and lengths is None else _masked(x, axis, mask, lengths)
-    rows = contiguous(values if axis == x.ndim - 1 else np.moveaxis(values, axis, -1))
+    last, beside = np.moveaxis(values, axis, -1), math.prod(x.shape[axis + 1 :])
+    if x.itemsize < 8 and beside >= BESIDE and not last.flags.c_contiguous:
+        return x, contiguous(values).reshape(math.prod(x.shape[:axis]), x.shape[axis], beside), temperature, axis
+    rows = contiguous(last)
     if rows.ndim != 2:
         rows = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
     return x, rows, temperature, axis
@@ -218,12 +224,12 @@ def _masked(x: NDArray[Any], axis: int, mask: Any, lengths: Any) -> NDArray[Any]
 def _along(
     kernel: str, x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any, out: Any, check_finite: bool,
 ) -> NDArray[Any]:
-    """The kernel over rows of ``x`` along ``axis``."""
-    x, rows, temperature, axis = _rows(x, temperature, axis, mask, lengths)
+    """The kernel over ``x`` along ``axis``."""
+    x, lines, temperature, axis = _lines(x, temperature, axis, mask, lengths)
     y = result(out, x.shape, x.dtype, () if out is x else (x,), whole=True)
-    direct = axis == x.ndim - 1 and y.dtype.itemsize == rows.dtype.itemsize
-    target = y if direct and y.ndim == 2 else y.reshape(rows.shape) if direct else np.empty_like(rows)
-    _run(kernel, rows, temperature, target)
+    direct = lines.ndim == 3 or axis == x.ndim - 1
+    target = np.empty_like(lines) if not direct else y if y.shape == lines.shape else y.reshape(lines.shape)
+    _run(kernel, lines, temperature, target)
     if check_finite and target.size and np.isnan(target[:, 0]).any():
         raise ValueError("x holds NaN or +inf")
     if not direct:
@@ -232,16 +238,17 @@ def _along(
     return delivered(y, out)
 
 
-def _run(kernel: str, rows: Rows, temperature: float, y: Rows) -> None:
-    """A kernel in the type of the rows, but float32 for half types; that of float64 has a temperature for each."""
-    if rows.dtype.itemsize == 8:
-        getattr(dispatch, f"{kernel}_f64")(rows, np.full(len(rows), temperature), y)
-    elif rows.dtype.itemsize == 4:
-        getattr(dispatch, f"{kernel}_f32")(rows, temperature, y)
+def _run(kernel: str, lines: Lines, temperature: float, y: NDArray[Any]) -> None:
+    """A kernel in the type of the lines, but float32 for half types; that of float64 has a temperature for each."""
+    name = f"{kernel}_columns" if lines.ndim == 3 else kernel
+    if lines.dtype.itemsize == 8:
+        getattr(dispatch, f"{name}_f64")(lines, np.full(len(lines), temperature), y)
+    elif lines.dtype.itemsize == 4:
+        getattr(dispatch, f"{name}_f32")(lines, temperature, y)
     else:  # by parts that stay in the caches
-        step = max(CHUNK // max(rows.shape[1], 1), 1)
-        for first in range(0, len(rows), step):
+        step = max(CHUNK // max(math.prod(lines.shape[1:]), 1), 1)
+        for first in range(0, len(lines), step):
             part = slice(first, first + step)
             wide = np.empty(y[part].shape, np.float32)
-            getattr(dispatch, f"{kernel}_f32")(widened(rows[part], np.float32), temperature, wide)
+            getattr(dispatch, f"{name}_f32")(widened(lines[part], np.float32), temperature, wide)
             y[part] = narrowed(wide, y.dtype)

@@ -11,6 +11,13 @@ from pycomp.testing import assert_within_bound
 INF = np.inf
 
 
+def same_numbers(a, b):
+    """Equal bits, but that any NaN equals any other."""
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    known = ~np.isnan(a)
+    return np.array_equal(known, ~np.isnan(b)) and a[known].tobytes() == b[known].tobytes()
+
+
 def exact(x, temperature):
     return np.exp(reference.log_probabilities(x, temperature))
 
@@ -54,6 +61,24 @@ def test_any_axis_equals_the_last_one_moved(seed, shape, data):
         out = np.empty_like(x)
         assert function(x, axis=axis, out=out) is out
         assert np.array_equal(out, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), outer=st.integers(1, 3), size=st.sampled_from([1, 3, 16, 33, 130, 600, 2100]),
+       beside=st.integers(7, 90), temperature=st.sampled_from([1e-30, 1e-3, 1.0, 2.5, 1e4, 1e30]), half=st.booleans())
+def test_columns_side_by_side_have_the_bits_of_rows(seed, outer, size, beside, temperature, half):
+    rng = np.random.default_rng(seed)
+    rows = np.stack([reference.logits(rng, beside, size) for _ in range(outer)])
+    with np.errstate(over="ignore"):
+        rows = rows.astype(np.float16) if half else rows
+    x = np.ascontiguousarray(rows.transpose(0, 2, 1))
+    for function in (softmax, log_softmax):
+        expected = function(rows, temperature=temperature).transpose(0, 2, 1)
+        assert same_numbers(function(x, temperature=temperature, axis=1), expected)
+        assert same_numbers(function(x, temperature=temperature, axis=1, out=x.copy()), expected)
+        turned = rows.transpose(0, 2, 1)  # columns that lie as rows
+        assert same_numbers(function(turned, temperature=temperature, axis=1), expected)
+    assert same_numbers(logsumexp(x, temperature=temperature, axis=1), logsumexp(rows, temperature=temperature))
 
 
 @pytest.mark.parametrize("order", ["F", "reversed", "strided"])
