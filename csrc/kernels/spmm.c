@@ -20,7 +20,6 @@ enum {
   PART = 128 * 1024,                   /* floats of x in a block: 512 KB, which L2 holds */
   WAITING = 8 * 1024,                  /* floats of unfinished chains: 32 KB of stack, read and written in order */
   ROWS = WAITING / LANES,
-  FARTHER = 4,                         /* times as long as a word of x takes one of the matrix, from memory */
   GRAIN = 1 << 18                      /* multiply-adds that pay for waking a thread */
 };
 
@@ -147,10 +146,10 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-/* Whether reading the entries again for each panel, from further away, costs less than reading x again for each group. */
+/* Whether reading the entries again for each panel is less than reading x again for each group. */
 static int is_small(const job *j) {
   const double words = 2.0 * (double)j->indptr[j->end.n] / (double)j->end.n * (double)most_rows(j);
-  return FARTHER * words * (double)panels_of(j) < (double)j->k * (double)j->end.m;
+  return words * (double)panels_of(j) < (double)j->k * (double)j->end.m;
 }
 
 /* The rows of a job are cut at its entries; a matrix whose ends do not fit its entries is refused. */

@@ -16,7 +16,6 @@ enum {
   AHEAD = 4096,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
-  FARTHER = 4,          /* times as long as a word of x takes one of the matrix, from memory */
   GRAIN = 1 << 15       /* steps times vectors that pay for waking a thread */
 };
 
@@ -255,10 +254,10 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
     one_panel(j, u % j->groups, u / j->groups);
 }
 
-/* Whether reading the entries again for each panel, from further away, costs less than reading x again for each group. */
+/* Whether reading the entries again for each panel is less than reading x again for each group. */
 static int is_small(const job *j) {
   const double words = 1.5 * HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups;
-  return FARTHER * words * (double)panels_of(j) < (double)j->k * (double)j->end.m;
+  return words * (double)panels_of(j) < (double)j->k * (double)j->end.m;
 }
 
 /* The rows of groups and the ends of tiles must fit; columns and rows of entries are trusted. */
