@@ -14,26 +14,12 @@ from pycomp.testing import Case
 Make = Callable[[Case], Callable[[], object]]
 
 
-def torch_softmax(case: Case) -> Callable[[], object]:
-    import torch
-
-    x = torch.from_numpy(case.inputs[0])
-    return lambda: torch.softmax(x, -1)
-
-
-def torch_log_softmax(case: Case) -> Callable[[], object]:
-    import torch
-
-    x = torch.from_numpy(case.inputs[0])
-    return lambda: torch.log_softmax(x, -1)
-
-
-def torch_columns(name: str) -> Make:
+def _torch(name: str, axis: int = -1) -> Make:
     def make(case: Case) -> Callable[[], object]:
         import torch
 
         x, function = torch.from_numpy(case.inputs[0]), getattr(torch, name)
-        return lambda: function(x, 1)
+        return lambda: function(x, axis)
 
     return make
 
@@ -62,10 +48,10 @@ def _torch_kd(compiled: bool) -> Make:
 
 
 PEERS: dict[str, dict[str, Make]] = {
-    "softmax_f32": {"PyTorch": torch_softmax, "ONNX Runtime": _onnxruntime("Softmax")},
-    "log_softmax_f32": {"PyTorch": torch_log_softmax, "ONNX Runtime": _onnxruntime("LogSoftmax")},
-    "softmax_columns_f32": {"PyTorch": torch_columns("softmax"), "ONNX Runtime": _onnxruntime("Softmax", 1)},
-    "log_softmax_columns_f32": {"PyTorch": torch_columns("log_softmax"), "ONNX Runtime": _onnxruntime("LogSoftmax", 1)},
-    "logsumexp_columns_f32": {"PyTorch": torch_columns("logsumexp")},
+    "softmax_f32": {"PyTorch": _torch("softmax"), "ONNX Runtime": _onnxruntime("Softmax")},
+    "log_softmax_f32": {"PyTorch": _torch("log_softmax"), "ONNX Runtime": _onnxruntime("LogSoftmax")},
+    "softmax_columns_f32": {"PyTorch": _torch("softmax", 1), "ONNX Runtime": _onnxruntime("Softmax", 1)},
+    "log_softmax_columns_f32": {"PyTorch": _torch("log_softmax", 1), "ONNX Runtime": _onnxruntime("LogSoftmax", 1)},
+    "logsumexp_columns_f32": {"PyTorch": _torch("logsumexp", 1)},
     "kd_loss_grad_f32": {"PyTorch": _torch_kd(False), "PyTorch, compiled": _torch_kd(True)},
 }

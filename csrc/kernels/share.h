@@ -4,6 +4,12 @@
 
 #include <stdint.h>
 
+/* Whether all the groups of a matrix pass each panel of x [m,k], instead of all panels each group: where reading the words of a
+ * group again for each panel is less than reading x again for each group. */
+static inline int pc_panels_first(double words, int64_t panels, int64_t m, int64_t k) {
+  return words * (double)panels < (double)k * (double)m;
+}
+
 /* The first of `count` runs that begins at so much work or more: the work before run i is starts[i] + i, an entry and a run
  * counting alike. */
 static inline int64_t pc_run_at(const int64_t *starts, int64_t count, int64_t work) {

@@ -78,13 +78,13 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
                                 .next = other, .next_max = max_next + r, .far = j->far};
       terms[r] = pc_terms_of(max[r], j->temperature);
       sum[r] = pc_sum_terms(j->n, x + r * j->ldx, terms + r, beside);
-    } else {
-      sum[r] = NAN;
-      if (other) max_next[r] = pc_row_max(other, j->n);
+    } else if (other) {
+      max_next[r] = pc_row_max(other, j->n);
     }
   }
   if (j->result != PC_SOFTMAX)
-    for (int64_t r = 0; r < rows; r++) log_sum[r] = isnan(sum[r]) ? NAN : pc_log_sum(sum[r], terms + r);
+    for (int64_t r = 0; r < rows; r++)
+      if (pc_classify_row(max[r]) == PC_ROW_FINITE) log_sum[r] = pc_log_sum(sum[r], terms + r);
   for (int64_t r = 0; r < rows; r++) {
     const float *of = x + r * j->ldx;
     float *to = y + r * j->ldy;

@@ -223,7 +223,7 @@ PC_INLINE double pc_log(double x) {
   return fma(k, PC_LOG_2, 2.0 * fma(f * s, p, f));
 }
 
-/* The same of sixteen, step by step. */
+/* The same of sixteen that floats can be near, step by step. */
 PC_INLINE vd16 pc_log_lanes(vd16 x) {
   const vd16 one = vd_set1(1.0), least = vd_set1(0x1.6a09e667f3bcdp-1), most = vd_set1(0x1.6a09e667f3bcdp+0);
   const vd16 near = vd_from_vf(vf_from_vi(vi_exponent(vi_from_bits(vf_from_vd(x)))));

@@ -120,13 +120,18 @@ PC_INLINE void scale_columns(int vectors, const job *j, const part *terms, const
     }
 }
 
+/* log of the sum of exp(x/T), from that of exp((x - max)/T) */
+PC_INLINE vd16 whole_log_sum(const job *j, const heads *h, int v, const vd16 *logs) {
+  return vd_add(vd_div(vd_from_vf(h->max[v]), vd_set1(j->temperature)), logs[v]);
+}
+
 PC_INLINE void subtract_log_sums(int vectors, const job *j, const part *x, const heads *h, const vd16 *logs, float *y,
                                  const part *of) {
   const double inverse = 1.0 / j->temperature;
   const int far = !pc_has_line(inverse);
   pc_line line[WIDE];
   for (int v = 0; v < vectors; v++)
-    line[v] = pc_line_of(inverse, vd_sub(vd_zero(), vd_add(vd_div(vd_from_vf(h->max[v]), vd_set1(j->temperature)), logs[v])));
+    line[v] = pc_line_of(inverse, vd_sub(vd_zero(), whole_log_sum(j, h, v, logs)));
   for (int64_t l = 0; l < j->c; l++)
     PC_OF_EACH(vectors) {
       const vf16 e = load(x, l, c);
@@ -141,10 +146,7 @@ PC_INLINE void subtract_log_sums(int vectors, const job *j, const part *x, const
 }
 
 PC_INLINE void store_log_sums(int vectors, const job *j, const heads *h, const vd16 *logs, float *y, const part *of) {
-  for (int v = 0; v < vectors; v++) {
-    const vf16 p = vf_from_vd(vd_add(vd_div(vd_from_vf(h->max[v]), vd_set1(j->temperature)), logs[v]));
-    store(y, of, 0, v, finished(h, v, p));
-  }
+  for (int v = 0; v < vectors; v++) store(y, of, 0, v, finished(h, v, vf_from_vd(whole_log_sum(j, h, v, logs))));
 }
 
 PC_INLINE void block(int vectors, const job *j, const part *x, float *y) {

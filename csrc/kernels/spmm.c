@@ -146,11 +146,8 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-/* Whether reading the entries again for each panel is less than reading x again for each group. */
-static int is_small(const job *j) {
-  const double words = 2.0 * (double)j->indptr[j->end.n] / (double)j->end.n * (double)most_rows(j);
-  return words * (double)panels_of(j) < (double)j->k * (double)j->end.m;
-}
+/* Words of a group: an entry is two. */
+static double words_of(const job *j) { return 2.0 * (double)j->indptr[j->end.n] / (double)j->end.n * (double)most_rows(j); }
 
 /* The rows of a job are cut at its entries; a matrix whose ends do not fit its entries is refused. */
 static int check(const job *j, int64_t nnz) {
@@ -165,7 +162,7 @@ int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const floa
   const job j = {k, x, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column}};
   const int status = check(&j, nnz);
   if (status != PC_OK || m == 0 || n == 0) return status;
-  if (is_small(&j)) pc_for(work_of(&j) * panels_of(&j), 1 + GRAIN / (WIDEST * LANES), run_panels, &j);
+  if (pc_panels_first(words_of(&j), panels_of(&j), m, k)) pc_for(work_of(&j) * panels_of(&j), 1 + GRAIN / (WIDEST * LANES), run_panels, &j);
   else pc_for(work_of(&j), 1 + GRAIN / m, run_groups, &j);
   return PC_OK;
 }

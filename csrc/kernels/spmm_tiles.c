@@ -6,6 +6,7 @@
  * and the block's part of x stays in L1; a group's chains wait on the stack between its visits.
  * Limit: the load ports, one load of x an fma and two for each step and row. */
 #include "product.h"
+#include "share.h"
 #include "stored.h"
 
 enum {
@@ -254,11 +255,8 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
     one_panel(j, u % j->groups, u / j->groups);
 }
 
-/* Whether reading the entries again for each panel is less than reading x again for each group. */
-static int is_small(const job *j) {
-  const double words = 1.5 * HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups;
-  return words * (double)panels_of(j) < (double)j->k * (double)j->end.m;
-}
+/* Words of a group: an entry is one and a half. */
+static double words_of(const job *j) { return 1.5 * HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups; }
 
 /* The rows of groups and the ends of tiles must fit; columns and rows of entries are trusted. */
 static int run_job(const job *j, int64_t steps, int64_t tiles) {
@@ -270,7 +268,8 @@ static int run_job(const job *j, int64_t steps, int64_t tiles) {
   if (j->starts[tiles] != steps || j->begins[j->groups] != tiles || j->firsts[j->groups] != e->n) return PC_EINVAL;
   for (int64_t g = 0; g < j->groups; g++)
     if (j->firsts[g + 1] - j->firsts[g] < 1 || j->firsts[g + 1] - j->firsts[g] > MOST) return PC_EINVAL;
-  pc_for(panels_of(j) * work_before(j, j->groups), GRAIN / WIDEST, is_small(j) ? run_panels : run_groups, j);
+  const int panels_first = pc_panels_first(words_of(j), panels_of(j), e->m, j->k);
+  pc_for(panels_of(j) * work_before(j, j->groups), GRAIN / WIDEST, panels_first ? run_panels : run_groups, j);
   return PC_OK;
 }
 

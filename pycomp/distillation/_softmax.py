@@ -187,10 +187,12 @@ def _lines(x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any) -> tupl
     temperature = positive(temperature, "temperature")
     axis = integer(axis, "axis", -x.ndim, x.ndim - 1) % x.ndim
     values = x if mask is None and lengths is None else _masked(x, axis, mask, lengths)
-    last, beside = np.moveaxis(values, axis, -1), math.prod(x.shape[axis + 1 :])
-    if x.itemsize < 8 and beside >= BESIDE and not last.flags.c_contiguous:
-        return x, contiguous(values).reshape(math.prod(x.shape[:axis]), x.shape[axis], beside), temperature, axis
-    rows = contiguous(last)
+    if axis < x.ndim - 1:
+        turned, beside = np.moveaxis(values, axis, -1), math.prod(x.shape[axis + 1 :])
+        if x.itemsize < 8 and beside >= BESIDE and not turned.flags.c_contiguous:
+            return x, contiguous(values).reshape(math.prod(x.shape[:axis]), x.shape[axis], beside), temperature, axis
+        values = turned
+    rows = contiguous(values)
     if rows.ndim != 2:
         rows = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
     return x, rows, temperature, axis

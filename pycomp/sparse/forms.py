@@ -32,7 +32,6 @@ class Form:
     """A matrix as some kernels read it."""
 
     name: str
-    nbytes: int
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         """y [M, N] = activation(x [M, K] @ a.T + bias + residual); x and y at any strides, residual contiguous."""
@@ -61,10 +60,6 @@ def interleaved(name: str, a: CSRMatrix, kind: str, scale: Array | None) -> Form
         raise ValueError(f"format is {name!r}, expected at most {layouts.MOST_COLUMNS} columns for it, "
                          f"the matrix has {a.shape[1]}")
     return (Tiles if name == "tiles" else Slices)(a, kind, scale)
-
-
-def _bytes(*arrays: Array | None) -> int:
-    return sum(a.nbytes for a in arrays if a is not None)
 
 
 def _into(y: Array, write: Callable[[Array], None]) -> None:
@@ -117,7 +112,6 @@ class Csr(_ByRows):
 
     def __init__(self, a: CSRMatrix) -> None:
         self.arrays = a.data, a.indices, a.indptr
-        self.nbytes = _bytes(*self.arrays)
 
     def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         dispatch.spmv_csr_f32(x, *self.arrays, bias, residual, code, y)
@@ -137,7 +131,6 @@ class Tiles(_ByRows):
         self.matrix = values, t.columns, t.rows, t.starts, t.begins, t.firsts
         self.scale = () if scale is None else (scale,)
         self.kernel = f"spmm_tiles_{kind}"
-        self.nbytes = _bytes(*self.matrix, *self.scale)
 
     def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         getattr(dispatch, self.kernel)(x, *self.matrix, *self.scale, bias, residual, code, y)
@@ -169,7 +162,6 @@ class Slices(_One):
         self.matrix = _stored(t, a.data, kind), t.columns, t.rows, t.starts
         self.scale = () if scale is None else (scale,)
         self.kernel = f"spmv_sell_{kind}"
-        self.nbytes = _bytes(*self.matrix, *self.scale)
 
     def widened(self, row: Array) -> Array:
         wide = np.empty(len(row) + 1, FLOAT32)
@@ -201,7 +193,6 @@ class Bitmap(Form):
 
     def __init__(self, a: CSRMatrix) -> None:
         self.matrix = layouts.bitmap(a.data, a.indices, a.indptr, a.shape[1])
-        self.nbytes = _bytes(*self.matrix)
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         sums = y if has_rows(y) else np.empty(y.shape, FLOAT32)
@@ -218,7 +209,6 @@ class Nm(_One):
     def __init__(self, a: NMMatrix) -> None:
         self.matrix = (*layouts.nm(a.data, a.places), a.n, a.m)
         self.width = max(a.shape[1], (a.shape[1] // a.m - 1) * a.m + LANES)
-        self.nbytes = _bytes(*self.matrix[:2])
 
     def widened(self, row: Array) -> Array:
         wide = np.zeros(self.width, FLOAT32)
@@ -238,7 +228,6 @@ class Blocks(_ByRows):
         self.matrix = a.data, a.indices, a.indptr
         self.single = a.block[0] == LANES
         self.columns = np.ascontiguousarray(a.data.transpose(0, 2, 1)) if self.single else None
-        self.nbytes = _bytes(*self.matrix, self.columns)
 
     def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         dispatch.spmv_bsr_f32(x, self.columns, *self.matrix[1:], bias, residual, code, y)
@@ -257,7 +246,6 @@ class Dense(Form):
         self.sparse = Csr(a)
         self.packed = aligned((-(-n // LANES), k, LANES), FLOAT32)
         dispatch.pack_f32(a.to_dense().T, self.packed)
-        self.nbytes = self.packed.nbytes
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         if not np.isfinite(x).all():
@@ -282,7 +270,6 @@ class Double(Form):
 
     def __init__(self, a: CSRMatrix) -> None:
         self.arrays = a.data, a.indices, a.indptr
-        self.nbytes = _bytes(*self.arrays)
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         if x.shape[0] == 1:

@@ -75,7 +75,8 @@ def test_columns_side_by_side_have_the_bits_of_rows(seed, outer, size, beside, t
     for function in (softmax, log_softmax):
         expected = function(rows, temperature=temperature).transpose(0, 2, 1)
         assert same_numbers(function(x, temperature=temperature, axis=1), expected)
-        assert same_numbers(function(x, temperature=temperature, axis=1, out=x.copy()), expected)
+        same = x.copy()
+        assert same_numbers(function(same, temperature=temperature, axis=1, out=same), expected)
         turned = rows.transpose(0, 2, 1)  # columns that lie as rows
         assert same_numbers(function(turned, temperature=temperature, axis=1), expected)
     assert same_numbers(logsumexp(x, temperature=temperature, axis=1), logsumexp(rows, temperature=temperature))
