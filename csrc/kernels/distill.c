@@ -94,7 +94,7 @@ PC_INLINE sums diverge(const rows *r, int64_t i, int64_t left, sums to) {
 static double divergence(int64_t n, const rows *of, const float *next, float *next_max) {
   const rows r = *of;
   vd16 kl = vd_zero(), pd = vd_zero();
-  pc_max_so_far max = pc_no_max();
+  vf16 top = vf_set1(-INFINITY);
   for (int64_t block = 0; block < n; block += BLOCK) {
     const int64_t end = n - block < BLOCK ? n : block + BLOCK;
     sums lanes = {vf_zero(), vf_zero()};
@@ -102,18 +102,18 @@ static double divergence(int64_t n, const rows *of, const float *next, float *ne
     for (; i + LANES <= end; i += LANES) {
       if (next) {
         pc_ask_line(next + i);
-        max = pc_max_with(max, 1, next + i, LANES);
+        top = vf_max(vf_load(next + i), top);
       }
       lanes = diverge(&r, i, LANES, lanes);
     }
     if (i < end) {
-      if (next) max = pc_max_with(max, 1, next + i, end - i);
+      if (next) top = vf_max(pc_load_row(next + i, end - i), top);
       lanes = diverge(&r, i, end - i, lanes);
     }
     kl = vd_add_vf(kl, lanes.kl);
     pd = vd_add_vf(pd, lanes.pd);
   }
-  if (next) *next_max = pc_max_found(max);
+  if (next) *next_max = pc_max_found(top, n, next);
   const double sum = vd_fold_add(kl), b = sum - vd_fold_add(pd), total = sum - b * b * (0.5 - b * (1.0 / 3.0));
   return sum == INFINITY ? sum : total < 0.0 ? 0.0 : total; /* NaN stays */
 }
@@ -152,17 +152,22 @@ static maxima maxima_of(const job *j, int64_t row) {
   return (maxima){pc_row_max(j->student + row * j->ldstudent, j->n), pc_row_max(j->teacher + row * j->ldteacher, j->n)};
 }
 
-/* kept: room for a row's terms, or NULL. max: of the row; then, if `ahead`, of the next. */
+static int are_finite(maxima of) { return pc_classify_row(of.s) == PC_ROW_FINITE && pc_classify_row(of.t) == PC_ROW_FINITE; }
+
+static double not_a_number(const job *j, float *grad) {
+  if (grad) pc_fill_row(grad, j->n, NAN);
+  return NAN;
+}
+
+/* kept: room for a row's terms, or NULL. max: of the row, where NaN may have been passed over; then, if `ahead`, of the next. */
 static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, float *grad, maxima *max) {
   const float *s = j->student + row * j->ldstudent, *t = j->teacher + row * j->ldteacher;
-  const float max_s = max->s, max_t = max->t;
+  const maxima own = are_finite(*max) ? *max : maxima_of(j, row);
+  const float max_s = own.s, max_t = own.t;
   const pc_row_kind kind_s = pc_classify_row(max_s), kind_t = pc_classify_row(max_t);
   const double scale = grad ? j->scale[row] : 0.0;
-  if (ahead && !(kind_s == PC_ROW_FINITE && kind_t == PC_ROW_FINITE)) *max = maxima_of(j, row + 1);
-  if (kind_s == PC_ROW_NAN || kind_t == PC_ROW_NAN) {
-    if (grad) pc_fill_row(grad, j->n, NAN);
-    return NAN;
-  }
+  if (ahead && !are_finite(own)) *max = maxima_of(j, row + 1);
+  if (kind_s == PC_ROW_NAN || kind_t == PC_ROW_NAN) return not_a_number(j, grad);
   double loss = 0.0;
   if (kind_s == PC_ROW_EMPTY || kind_t == PC_ROW_EMPTY) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
@@ -172,6 +177,10 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
     const double sum_s = pc_sum_terms(j->n, s, &r.student, (pc_beside){.kept = grad, .far = 1});
     const pc_beside beside = {.kept = kept, .next = ahead ? s + j->ldstudent : NULL, .next_max = &max->s, .far = 1};
     const double sum_t = pc_sum_terms(j->n, t, &r.teacher, beside);
+    if (isnan(sum_s) || isnan(sum_t)) {
+      if (ahead) *max = maxima_of(j, row + 1);
+      return not_a_number(j, grad);
+    }
     const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
     r.rs = vf_set1((float)(1.0 / sum_s));
     r.rt = vf_set1((float)(1.0 / sum_t));

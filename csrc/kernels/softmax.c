@@ -78,6 +78,7 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
                                 .next = other, .next_max = max_next + r, .far = j->far};
       terms[r] = pc_terms_of(max[r], j->temperature);
       sum[r] = pc_sum_terms(j->n, x + r * j->ldx, terms + r, beside);
+      if (isnan(sum[r])) max[r] = NAN;
     } else if (other) {
       max_next[r] = pc_row_max(other, j->n);
     }

@@ -3,7 +3,7 @@
  * A term is exp(x/T) over a power of two near exp(m/T), which costs nothing: the power goes into the exponent. The product
  * x log2(e)/T is kept in two floats, so that a term is within 1.4 u of its exact value; where |m|/T is so large that two
  * floats do not suffice, m is taken away first, exactly for all x that count (Sterbenz). The terms of elements i and
- * i + 16 are added, and these sums in float64 lanes, so the sum adds one rounding. -inf gives the term 0. */
+ * i + 16 are added, and these sums in float64 lanes, so the sum adds one rounding. -inf gives the term 0, NaN itself. */
 #ifndef PC_SOFTMAX_H
 #define PC_SOFTMAX_H
 
@@ -121,7 +121,7 @@ PC_INLINE void pc_terms_from(int count, const vf16 *x, const vf16 *base, const v
   }
   PC_OF_EACH(count) q[c] = vf_fma(vf_set1(0x1.c6ac6ap-5f), f[c], vf_set1(0x1.ebfff4p-3f));
   PC_OF_EACH(count) q[c] = vf_fma(q[c], f[c], vf_set1(0x1.62e430p-1f));
-  PC_OF_EACH(count) e[c] = vf_select(vf_lt(least, n[c]), vf_fma(q[c], vf_mul(f[c], power[c]), power[c]), vf_zero());
+  PC_OF_EACH(count) e[c] = vf_select(vf_above(n[c], least), vf_fma(q[c], vf_mul(f[c], power[c]), power[c]), vf_zero());
 }
 
 PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, int moved, vf16 *e) {
@@ -137,27 +137,17 @@ PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
 }
 
 /* The maximum of a row that is looked at while another is worked on, vector by vector: what comes next then costs no pass of
- * its own, and is in the caches. */
-typedef struct { vf16 top; vm16 nan; } pc_max_so_far;
-
-PC_INLINE pc_max_so_far pc_no_max(void) {
-  const vf16 none = vf_set1(-INFINITY);
-  return (pc_max_so_far){none, vf_unordered(none, none)};
+ * its own, and is in the caches. NaN is not looked for: it shows in the sum of the terms, if there will be one. */
+PC_INLINE float pc_max_found(vf16 top, int64_t n, const float *x) {
+  const float max = vf_fold_max(top);
+  return max > -INFINITY ? max : pc_row_max(x, n);
 }
-
-/* With one vector more, or two: NaN in either of two is one comparison. */
-PC_INLINE pc_max_so_far pc_max_with(pc_max_so_far m, int count, const float *x, int64_t left) {
-  const vf16 v = pc_load_row(x, left), w = count == 2 ? pc_load_row(x + LANES, left - LANES) : v;
-  return (pc_max_so_far){vf_max(count == 2 ? vf_max(v, w) : v, m.top), vm_or(m.nan, vf_unordered(v, w))};
-}
-
-PC_INLINE float pc_max_found(pc_max_so_far m) { return vm_bits(m.nan) ? NAN : vf_fold_max(m.top); }
 
 /* What goes on beside the sum of a row's terms; each may be NULL. */
 typedef struct {
   float *kept;       /* where the terms go */
   const float *soon; /* what is written after this row: its lines are asked for */
-  const float *next; /* a row whose maximum is found meanwhile, as pc_row_max finds it, for */
+  const float *next; /* a row whose maximum is found meanwhile, NaN or not, for */
   float *next_max;
   int far; /* `kept` comes from memory: every line of it is asked for too */
 } pc_beside;
@@ -169,7 +159,7 @@ PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const 
   const float *const next = beside->next, *const soon = beside->soon;
   const int far = beside->far;
   vd16 lanes = vd_zero();
-  pc_max_so_far max = pc_no_max();
+  vf16 top = vf_set1(-INFINITY);
   for (int64_t i = 0; i < n; i += PART) {
     const int64_t left = n - i;
     vf16 e[PC_TOGETHER];
@@ -184,7 +174,7 @@ PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const 
     if (left >= PART) {
       PC_OF_EACH(PC_TOGETHER) {
         e[c] = vf_load(x + i + c * LANES);
-        if (next && c % 2 == 0) max = pc_max_with(max, 2, next + i + c * LANES, PART);
+        if (next && c % 2) top = vf_max(vf_max(vf_load(next + i + (c - 1) * LANES), vf_load(next + i + c * LANES)), top);
       }
       pc_term_each(PC_TOGETHER, e, &t, moved, e);
       if (kept)
@@ -192,7 +182,7 @@ PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const 
     } else { /* what is missing adds nothing */
       PC_OF_EACH(PC_TOGETHER) {
         e[c] = pc_load_row(x + i + c * LANES, left - c * LANES);
-        if (next && c % 2 == 0) max = pc_max_with(max, 2, next + i + c * LANES, left - c * LANES);
+        if (next) top = vf_max(pc_load_row(next + i + c * LANES, left - c * LANES), top);
       }
       pc_term_each(PC_TOGETHER, e, &t, moved, e);
       if (kept)
@@ -200,11 +190,11 @@ PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const 
     }
     for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
   }
-  if (next) *beside->next_max = pc_max_found(max);
+  if (next) *beside->next_max = pc_max_found(top, n, next);
   return vd_fold_add(lanes);
 }
 
-/* The sum of a row's terms. */
+/* The sum of a row's terms; NaN if any element is. */
 static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, pc_beside beside) {
   return terms->base == 0.0f ? pc_sum_terms_moved(0, n, x, terms, &beside) : pc_sum_terms_moved(1, n, x, terms, &beside);
 }

@@ -125,6 +125,7 @@ PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_BOTH(vf16, pc_scale2, x, n); }
 /* -- comparison and choice */
 #define PC_COMPARE(x, y, how) return (vm16){_mm256_castps_si256(_mm256_cmp_ps((x).a, (y).a, how)), _mm256_castps_si256(_mm256_cmp_ps((x).b, (y).b, how))}
 PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { PC_COMPARE(a, b, _CMP_LT_OQ); }
+PC_INLINE vm16 vf_above(vf16 a, vf16 b) { PC_COMPARE(a, b, _CMP_NLE_UQ); }
 PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { PC_COMPARE(a, b, _CMP_EQ_OQ); }
 PC_INLINE vm16 vf_unordered(vf16 a, vf16 b) { PC_COMPARE(a, b, _CMP_UNORD_Q); }
 PC_INLINE vm16 vf_isnan(vf16 a) { PC_COMPARE(a, a, _CMP_UNORD_Q); }

@@ -100,6 +100,7 @@ PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { return _mm512_scalef_ps(x, n); }
 
 /* -- comparison and choice */
 PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+PC_INLINE vm16 vf_above(vf16 a, vf16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
 PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 PC_INLINE vm16 vf_unordered(vf16 a, vf16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
 PC_INLINE vm16 vf_isnan(vf16 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }

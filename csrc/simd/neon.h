@@ -116,6 +116,7 @@ PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_EACH(vf16, pc_scale2(x.q[i], n.q[i
 
 /* -- comparison and choice */
 PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { PC_EACH(vm16, vcltq_f32(a.q[i], b.q[i])); }
+PC_INLINE vm16 vf_above(vf16 a, vf16 b) { PC_EACH(vm16, vmvnq_u32(vcleq_f32(a.q[i], b.q[i]))); }
 PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { PC_EACH(vm16, vceqq_f32(a.q[i], b.q[i])); }
 PC_INLINE vm16 vf_unordered(vf16 a, vf16 b) { PC_EACH(vm16, vmvnq_u32(vandq_u32(vceqq_f32(a.q[i], a.q[i]), vceqq_f32(b.q[i], b.q[i])))); }
 PC_INLINE vm16 vf_isnan(vf16 a) { PC_EACH(vm16, vmvnq_u32(vceqq_f32(a.q[i], a.q[i]))); }

@@ -96,6 +96,7 @@ PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_EACH(vf16, x.v[i] == x.v[i] ? ldex
 
 /* -- comparison and choice; NaN compares false */
 PC_INLINE vm16 vf_lt(vf16 a, vf16 b) { PC_EACH(vm16, a.v[i] < b.v[i]); }
+PC_INLINE vm16 vf_above(vf16 a, vf16 b) { PC_EACH(vm16, (uint8_t)!(a.v[i] <= b.v[i])); } /* or either is NaN */
 PC_INLINE vm16 vf_eq(vf16 a, vf16 b) { PC_EACH(vm16, a.v[i] == b.v[i]); }
 PC_INLINE vm16 vf_unordered(vf16 a, vf16 b) { PC_EACH(vm16, a.v[i] != a.v[i] || b.v[i] != b.v[i]); } /* either NaN */
 PC_INLINE vm16 vf_isnan(vf16 a) { PC_EACH(vm16, a.v[i] != a.v[i]); }

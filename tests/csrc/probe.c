@@ -100,6 +100,7 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   FLOAT(vf_rint, vf_rint(F(a)))                                                        \
   FLOAT(vf_scale2, vf_scale2(F(a), F(b)))                                              \
   BITS(vf_lt, vf_lt(F(a), F(b)))                                                       \
+  BITS(vf_above, vf_above(F(a), F(b)))                                                 \
   BITS(vf_eq, vf_eq(F(a), F(b)))                                                       \
   BITS(vf_unordered, vf_unordered(F(a), F(b)))                                         \
   BITS(vf_isnan, vf_isnan(F(a)))                                                       \

@@ -137,7 +137,7 @@ def comparable(op, out):
         out = vectors(out)
     kind = np.float64 if op.startswith("vd_") else np.float32 if op.startswith("vf_") else np.uint32
     out = out.copy().view(kind)
-    if op not in ("vf_lt", "vf_eq", "vf_unordered", "vf_isnan", "vf_store_f16_n") and kind is not np.uint32:
+    if op not in ("vf_lt", "vf_above", "vf_eq", "vf_unordered", "vf_isnan", "vf_store_f16_n") and kind is not np.uint32:
         out[out != out] = np.nan
     return out.tobytes()
 

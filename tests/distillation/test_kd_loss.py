@@ -158,6 +158,27 @@ def test_nan_or_infinity_gives_nan_for_its_row(bad, side, labels):
         kd_loss(*x, check_finite=True)
 
 
+@pytest.mark.parametrize("n", [7, 33, 1000, 3000])
+@pytest.mark.parametrize("empty", [None, 0, 1])
+@pytest.mark.parametrize("labels", [None, np.zeros(24, np.int64)])
+def test_nan_shows_wherever_it_stands(n, empty, labels):
+    """The maximum of a row is found while the one before is worked on: no row and no place is passed over."""
+    rng = np.random.default_rng(n)
+    x = [logits(3, 24, n), logits(4, 24, n)]
+    if empty is not None:
+        x[empty][4::5] = -INF
+    y = [a.copy() for a in x]
+    bad = np.arange(24) % 3 == 1
+    for row in np.flatnonzero(bad):
+        y[rng.integers(2)][row, rng.integers(n)] = np.nan
+    clean = kd_loss(*x, labels=labels, reduction="none", return_grad=True)
+    loss, grad = kd_loss(*y, labels=labels, reduction="none", return_grad=True)
+    assert np.isnan(loss[bad]).all()
+    assert np.isnan(grad[bad]).all()
+    assert loss[~bad].tobytes() == clean[0][~bad].tobytes()
+    assert grad[~bad].tobytes() == clean[1][~bad].tobytes()
+
+
 @pytest.mark.parametrize(("options", "error", "message"), [
     ({"temperature": 0.0}, ValueError, "temperature"), ({"temperature": np.nan}, ValueError, "temperature"),
     ({"temperature": "2"}, TypeError, "temperature"), ({"alpha": 1.5}, ValueError, "alpha"),

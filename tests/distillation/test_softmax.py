@@ -117,6 +117,23 @@ def test_nan_or_infinity_gives_a_row_of_nan(bad, position):
         assert np.isnan(function(np.where(x == 0, -INF, x).astype(np.float32))[1]).all()
 
 
+@pytest.mark.parametrize("n", [19, 70, 1000, 3000])
+@pytest.mark.parametrize("among", [0.0, -INF])
+def test_nan_shows_wherever_it_stands(n, among):
+    """Rows are worked on in groups, and a maximum is found while another row's terms are made: no row and no place is passed over."""
+    rng = np.random.default_rng(n)
+    x = np.where(rng.random((37, n)) < 0.5, among, rng.standard_normal((37, n))).astype(np.float32)
+    x[5::7] = -INF
+    bad = np.arange(37) % 3 == 2
+    y = x.copy()
+    y[bad, rng.integers(0, n, bad.sum())] = np.nan
+    y[bad, rng.integers(0, n, bad.sum())] = rng.choice([np.nan, INF], bad.sum())
+    for function in (softmax, log_softmax, logsumexp):
+        clean, got = function(x), function(y)
+        assert np.isnan(got[bad]).all()
+        assert got[~bad].tobytes() == clean[~bad].tobytes()
+
+
 def test_masked_entries_get_exactly_zero():
     x = np.array([[1.0, -INF, 2.0]], np.float32)
     assert softmax(x)[0, 1] == 0
