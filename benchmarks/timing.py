@@ -30,11 +30,12 @@ class Time:
 
 
 def _loop(run: Callable[[], object], seconds: float) -> float:
-    """Mean time of as many calls as fit."""
-    start = time.perf_counter()
-    run()
-    once = time.perf_counter() - start
-    count = max(1, min(5000, int(seconds / max(once, 1e-7))))
+    """Mean time of as many calls as fit, after as many that bring its arrays back into the caches and its threads to work."""
+    start, warm = time.perf_counter(), 0
+    while warm < 5000 and (not warm or time.perf_counter() - start < seconds):
+        run()
+        warm += 1
+    count = max(1, min(5000, int(seconds / max((time.perf_counter() - start) / warm, 1e-7))))
     start = time.perf_counter()
     for _ in range(count):
         run()
