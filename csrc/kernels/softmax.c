@@ -2,13 +2,16 @@
  *   m = max x;  e_i = exp((x_i - m)/T);  S = sum e_i;  y_i = e_i/S, or (x_i - m)/T - log S;  y = m/T + log S.
  * The sum follows the lane rule with float64 lanes, of pairs of terms: i ascending, then j <- j + (j+8), 4, 2, 1.
  * Threads share rows. Limit: the float units, about 20 operations a vector. */
-#include "softmax.h"
+#include "softmax_columns.h"
 #include "table.h"
 
 enum {
   GRAIN = 1 << 13, /* elements that pay for waking a thread */
   GROUP = 8,       /* rows worked on together, */
   TOGETHER = 2048, /* of so many elements: with those that come next they fill L1 */
+  TURNED = PC_WIDE > 2 ? 112 : 48,      /* elements of rows that are turned into columns, */
+  TURNED_LOGS = PC_WIDE > 2 ? 160 : 48, /* and where each row takes a logarithm, which columns take together */
+  SHORT = 128,     /* elements of a row whose lines are few */
   FAR = 3 << 20,   /* elements, read and written, that may no longer be in a cache, */
   LONG = 1 << 16   /* and of a row that L2 does not keep until it is scaled, asked for or not */
 };
@@ -22,6 +25,7 @@ typedef struct {
   float *y;
   int64_t ldy;
   int far;
+  int64_t apart; /* where terms wait on the stack until they are scaled: from one row's to the next's; or 0 */
 } job;
 
 /* x/T - max/T - log_sum; in doubles where max is subtracted first, or 1/T is far off 1. */
@@ -44,22 +48,22 @@ PC_INLINE void subtract_log_sum(int64_t n, const float *x, int first, double tem
   for (; i < n; i += LANES) pc_store_row(y + i, n - i, pc_on_line(vf_load_left(x + i, n - i), &l));
 }
 
-/* Times a factor in two floats: a rounding less than in one. From a cache line on: what is written soon after is read whole. */
-PC_INLINE void scale_row(int64_t n, float *y, double factor) {
+/* Times a factor in two floats: a rounding less than in one. From a cache line of y on. */
+PC_INLINE void scale_row(int64_t n, const float *terms, float *y, double factor) {
   const vf16 high = vf_set1((float)factor), low = vf_set1((float)(factor - (double)(float)factor));
   const int64_t first = pc_to_line(y) < n ? pc_to_line(y) : n;
   if (first) {
-    const vf16 e = vf_load_n(y, first);
+    const vf16 e = vf_load_n(terms, first);
     vf_store_n(y, first, vf_fma(e, high, vf_mul(e, low)));
   }
   int64_t i = first;
   for (; i + PC_TOGETHER * LANES <= n; i += PC_TOGETHER * LANES) {
     vf16 e[PC_TOGETHER];
-    PC_OF_EACH(PC_TOGETHER) e[c] = vf_load(y + i + c * LANES);
+    PC_OF_EACH(PC_TOGETHER) e[c] = vf_load(terms + i + c * LANES);
     PC_OF_EACH(PC_TOGETHER) vf_store(y + i + c * LANES, vf_fma(e[c], high, vf_mul(e[c], low)));
   }
   for (; i < n; i += LANES) {
-    const vf16 e = vf_load_left(y + i, n - i);
+    const vf16 e = vf_load_left(terms + i, n - i);
     pc_store_row(y + i, n - i, vf_fma(e, high, vf_mul(e, low)));
   }
 }
@@ -67,14 +71,16 @@ PC_INLINE void scale_row(int64_t n, float *y, double factor) {
 /* Rows in groups, a step at a time: so the steps of short rows overlap. max: of each row; then of those of the next group. */
 static void rows_together(const job *j, int64_t rows, int64_t rows_next, const float *x, float *y, float *max) {
   const float *next = x + rows * j->ldx;
+  _Alignas(64) float room[TOGETHER + GROUP * LANES];
   pc_terms terms[GROUP];
   double sum[GROUP], log_sum[GROUP];
   float max_next[GROUP];
   for (int64_t r = 0; r < rows; r++) {
     const float *other = r < rows_next ? next + r * j->ldx : NULL;
-    float *to = y + r * j->ldy;
+    float *to = y + r * j->ldy, *kept = j->apart ? room + r * j->apart : to;
     if (pc_classify_row(max[r]) == PC_ROW_FINITE) {
-      const pc_beside beside = {.kept = j->result == PC_SOFTMAX ? to : NULL, .soon = j->result == PC_LOG_SOFTMAX ? to : NULL,
+      const int later = j->result == PC_SOFTMAX ? j->apart != 0 : j->result == PC_LOG_SOFTMAX && j->n < LONG;
+      const pc_beside beside = {.kept = j->result == PC_SOFTMAX ? kept : NULL, .soon = later ? to : NULL,
                                 .next = other, .next_max = max_next + r, .far = j->far};
       terms[r] = pc_terms_of(max[r], j->temperature);
       sum[r] = pc_sum_terms(j->n, x + r * j->ldx, terms + r, beside);
@@ -95,11 +101,43 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
     else if (kind != PC_ROW_FINITE)
       pc_fill_row(to, j->n, kind == PC_ROW_NAN ? NAN : j->result == PC_SOFTMAX ? 0.0f : -INFINITY);
     else if (j->result == PC_SOFTMAX)
-      scale_row(j->n, to, 1.0 / sum[r]);
+      scale_row(j->n, j->apart ? room + r * j->apart : to, to, 1.0 / sum[r]);
     else
       subtract_log_sum(j->n, of, terms[r].base != 0.0f, j->temperature, max[r], log_sum[r], to);
   }
   for (int64_t r = 0; r < rows_next; r++) max[r] = max_next[r];
+}
+
+/* Sixteen rows become a column each of a matrix, or less of it where they are fewer: the others are 0. */
+PC_INLINE void turn_in(int64_t rows, int64_t n, const float *x, int64_t ldx, float *columns) {
+  for (int64_t i = 0; i < n; i += LANES) {
+    vf16 block[LANES];
+    for (int r = 0; r < LANES; r++) block[r] = r < rows ? vf_load_left(x + r * ldx + i, n - i) : vf_zero();
+    vf_transpose(block);
+    for (int l = 0; l < LANES; l++) vf_store(columns + (i + l) * PC_WIDE * LANES, block[l]);
+  }
+}
+
+PC_INLINE void turn_out(int64_t rows, int64_t n, const float *columns, float *y, int64_t ldy) {
+  for (int64_t i = 0; i < n; i += LANES) {
+    vf16 block[LANES];
+    for (int l = 0; l < LANES; l++) block[l] = vf_load(columns + (i + l) * PC_WIDE * LANES);
+    vf_transpose(block);
+    for (int r = 0; r < LANES && r < rows; r++) pc_store_row(y + r * ldy + i, n - i, block[r]);
+  }
+}
+
+PC_INLINE void rows_turned(int vectors, const job *j, int64_t rows, const float *x, float *y) {
+  _Alignas(64) float turned[TURNED_LOGS * PC_WIDE * LANES];
+  const pc_columns of = {j->result, j->n, j->temperature};
+  const pc_part all = {turned, PC_WIDE * LANES, PC_WIDE * LANES};
+  for (int v = 0; v < vectors; v++) turn_in(rows - v * LANES, j->n, x + v * LANES * j->ldx, j->ldx, turned + v * LANES);
+  if (j->result == PC_LOGSUMEXP) {
+    pc_softmax_columns(vectors, &of, &all, NULL, NULL, y, &(pc_part){y, 0, rows});
+    return;
+  }
+  pc_softmax_columns(vectors, &of, &all, NULL, turned, turned, &all);
+  for (int v = 0; v < vectors; v++) turn_out(rows - v * LANES, j->n, turned + v * LANES, y + v * LANES * j->ldy, j->ldy);
 }
 
 static void all_rows(int64_t begin, int64_t end, const void *context) {
@@ -113,26 +151,48 @@ static void all_rows(int64_t begin, int64_t end, const void *context) {
   }
 }
 
+/* Rows so short that the steps from maximum to sum would take longer than their elements. The last ones stay as they lie where
+ * columns of zeros beside them would cost more. */
+static void short_rows(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  for (int64_t i = begin; i < end;) {
+    const float *x = j->x + i * j->ldx;
+    float *y = j->y + i * j->ldy;
+    const int64_t left = end - i, most = left > (PC_WIDE - 1) * LANES ? PC_WIDE * LANES : LANES, rows = left < most ? left : most;
+    if (most > LANES) {
+      rows_turned(PC_WIDE, j, rows, x, y);
+    } else if (rows > 3 + j->n / 7) {
+      rows_turned(1, j, rows, x, y);
+    } else {
+      all_rows(i, end, context);
+      return;
+    }
+    i += rows;
+  }
+}
+
 static int far(int64_t m, int64_t n) { return 2 * m * n > FAR && n < LONG; }
 
 static int share_rows(int64_t m, const job *j) {
   const int64_t wide = j->result == PC_LOGSUMEXP ? 1 : j->n;
   if (m < 0 || j->n < 0 || j->ldx < j->n || j->ldy < wide || !(j->temperature > 0 && j->temperature < INFINITY)) return PC_EINVAL;
-  pc_for(m, 1 + GRAIN / (j->n + 1), all_rows, j);
+  const int turned = j->n <= (j->result == PC_SOFTMAX ? TURNED : TURNED_LOGS);
+  pc_for(m, 1 + GRAIN / (j->n + 1), turned ? short_rows : all_rows, j);
   return PC_OK;
 }
 
 int PC_FN(softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const job j = {PC_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n)};
+  const int64_t apart = n < (far(m, n) ? SHORT : TOGETHER) ? (n + LANES - 1) / LANES * LANES : 0;
+  const job j = {PC_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n), apart};
   return share_rows(m, &j);
 }
 
 int PC_FN(log_softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const job j = {PC_LOG_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n)};
+  const job j = {PC_LOG_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n), 0};
   return share_rows(m, &j);
 }
 
 int PC_FN(logsumexp_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y) {
-  const job j = {PC_LOGSUMEXP, n, x, ldx, temperature, y, 1, 0};
+  const job j = {PC_LOGSUMEXP, n, x, ldx, temperature, y, 1, 0, 0};
   return share_rows(m, &j);
 }
