@@ -11,7 +11,7 @@ enum {
   TOGETHER = 2048, /* of so many elements: with those that come next they fill L1 */
   TURNED = PC_WIDE > 2 ? 112 : 48,      /* elements of rows that are turned into columns, */
   TURNED_LOGS = PC_WIDE > 2 ? 160 : 48, /* and where each row takes a logarithm, which columns take together */
-  SHORT = 128,     /* elements of a row whose lines are few */
+  SHORT = 1024,    /* elements of a row whose terms wait on the stack */
   FAR = 3 << 20,   /* elements, read and written, that may no longer be in a cache, */
   LONG = 1 << 16   /* and of a row that L2 does not keep until it is scaled, asked for or not */
 };
@@ -48,10 +48,11 @@ PC_INLINE void subtract_log_sum(int64_t n, const float *x, int first, double tem
   for (; i < n; i += LANES) pc_store_row(y + i, n - i, pc_on_line(vf_load_left(x + i, n - i), &l));
 }
 
-/* Times a factor in two floats: a rounding less than in one. From a cache line of y on. */
+/* Times a factor in two floats: a rounding less than in one. Where terms stand in y, from a cache line on; elsewhere they are read as
+ * they were written just before. */
 PC_INLINE void scale_row(int64_t n, const float *terms, float *y, double factor) {
   const vf16 high = vf_set1((float)factor), low = vf_set1((float)(factor - (double)(float)factor));
-  const int64_t first = pc_to_line(y) < n ? pc_to_line(y) : n;
+  const int64_t first = terms != y ? 0 : pc_to_line(y) < n ? pc_to_line(y) : n;
   if (first) {
     const vf16 e = vf_load_n(terms, first);
     vf_store_n(y, first, vf_fma(e, high, vf_mul(e, low)));
@@ -71,7 +72,7 @@ PC_INLINE void scale_row(int64_t n, const float *terms, float *y, double factor)
 /* Rows in groups, a step at a time: so the steps of short rows overlap. max: of each row; then of those of the next group. */
 static void rows_together(const job *j, int64_t rows, int64_t rows_next, const float *x, float *y, float *max) {
   const float *next = x + rows * j->ldx;
-  _Alignas(64) float room[TOGETHER + GROUP * LANES];
+  _Alignas(64) float room[TOGETHER + GROUP * LANES]; /* GROUP rows of TOGETHER elements, or two of SHORT */
   pc_terms terms[GROUP];
   double sum[GROUP], log_sum[GROUP];
   float max_next[GROUP];
@@ -182,7 +183,7 @@ static int share_rows(int64_t m, const job *j) {
 }
 
 int PC_FN(softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const int64_t apart = n < (far(m, n) ? SHORT : TOGETHER) ? (n + LANES - 1) / LANES * LANES : 0;
+  const int64_t apart = n < SHORT && !far(m, n) ? (n + LANES - 1) / LANES * LANES : 0;
   const job j = {PC_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n), apart};
   return share_rows(m, &j);
 }
