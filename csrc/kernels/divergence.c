@@ -104,26 +104,14 @@ PC_INLINE void part_of_given(const row *r, int kind, int64_t i, const vd16 *s, p
   pc_kl_each(TOGETHER, p, of->q, d, of->value);
 }
 
-PC_INLINE void answers_to(const row *r, const vd16 *x, pc_ratios *to) {
-  vd16 z[TOGETHER];
-  PC_OF_EACH(TOGETHER) z[c] = vd_mul(x[c], vd_set1(r->inverse_t));
-  pc_answers_each(TOGETHER, z, to);
-}
-
 PC_INLINE void part_of_answers(const row *r, const vd16 *s, const vd16 *t, part *of) {
-  pc_ratios student, teacher;
-  vd16 yes[TOGETHER], no[TOGETHER], of_no[TOGETHER];
-  answers_to(r, s, &student);
-  answers_to(r, t, &teacher);
+  vd16 to_s[TOGETHER], to_t[TOGETHER];
   PC_OF_EACH(TOGETHER) {
-    yes[c] = vd_sub(teacher.log_p[c], student.log_p[c]);
-    no[c] = vd_sub(teacher.log_q[c], student.log_q[c]);
-    of->q[c] = student.p[c];
-    of->slope[c] = vd_sub(vd_zero(), teacher.p[c]);
+    to_s[c] = vd_mul(s[c], vd_set1(r->inverse_t));
+    to_t[c] = vd_mul(t[c], vd_set1(r->inverse_t));
+    of->q[c] = vd_zero();
   }
-  pc_kl_each(TOGETHER, teacher.p, student.p, yes, of->value);
-  pc_kl_each(TOGETHER, teacher.q, student.q, no, of_no);
-  PC_OF_EACH(TOGETHER) of->value[c] = vd_add(of->value[c], of_no[c]);
+  pc_binary_kl_each(TOGETHER, to_s, to_t, of->value, of->slope);
 }
 
 PC_INLINE void part_of_squares(const row *r, const vd16 *s, const vd16 *t, part *of) {
@@ -136,7 +124,7 @@ PC_INLINE void part_of_squares(const row *r, const vd16 *s, const vd16 *t, part 
   }
 }
 
-static inline void part_of(const row *r, int kind, int64_t i, int want_value, part *of) {
+PC_INLINE void part_of(const row *r, int kind, int64_t i, int want_value, part *of) {
   const vd16 zero = vd_zero();
   vd16 s[TOGETHER], t[TOGETHER], p[TOGETHER], d[TOGETHER];
   load_each(r->s, r, i, -INFINITY, s);
@@ -186,7 +174,8 @@ PC_INLINE void store_gradient(const row *r, int64_t i, vd16 q, vd16 slope, doubl
   pc_store_doubles(r->grad, r->wide, i, r->n, vd_mul(g, vd_set1(r->step)));
 }
 
-static double loss_of(const row *r, int kind) {
+PC_INLINE double loss_of_kind(const row *given, int kind) {
+  const row own = *given, *const r = &own;
   const int at_once = is_simple(kind), passes = r->grad && !at_once ? 2 : 1;
   double loss = 0.0, mean = -r->sum_p;
   for (int pass = 0; pass < passes; pass++) {
@@ -214,6 +203,22 @@ static double loss_of(const row *r, int kind) {
     if (passes == 2) mean = vd_fold_add(slope);
   }
   return loss;
+}
+
+/* A loop for each kind, without what the others need: it takes half to four fifths of the time of one for all. */
+static double loss_of(const row *r, int kind) {
+  switch (kind) {
+    case PC_FORWARD_KL: return loss_of_kind(r, PC_FORWARD_KL);
+    case PC_REVERSE_KL: return loss_of_kind(r, PC_REVERSE_KL);
+    case PC_JSD: return loss_of_kind(r, PC_JSD);
+    case PC_SKEW_KL: return loss_of_kind(r, PC_SKEW_KL);
+    case PC_REVERSE_SKEW_KL: return loss_of_kind(r, PC_REVERSE_SKEW_KL);
+    case PC_TOTAL_VARIATION: return loss_of_kind(r, PC_TOTAL_VARIATION);
+    case PC_CROSS_ENTROPY: return loss_of_kind(r, PC_CROSS_ENTROPY);
+    case PC_GIVEN_KL: return loss_of_kind(r, PC_GIVEN_KL);
+    case PC_BINARY_KL: return loss_of_kind(r, PC_BINARY_KL);
+    default: return loss_of_kind(r, PC_SQUARED_LOGITS);
+  }
 }
 
 /* The sum of given probabilities; NaN where they are none. */
