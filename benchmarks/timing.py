@@ -30,7 +30,7 @@ class Time:
 
 
 def _loop(run: Callable[[], object], seconds: float) -> float:
-    """Mean time of as many calls as fit, after as many that bring its arrays back into the caches and its threads to work."""
+    """Mean time of as many calls as fit, after as many that bring arrays back into caches and threads to work."""
     start, warm = time.perf_counter(), 0
     while warm < 5000 and (not warm or time.perf_counter() - start < seconds):
         run()

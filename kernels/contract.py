@@ -723,6 +723,22 @@ _ALL = (
         bytes=lambda m, k: 8 * m * m,
         **EXAMPLES,
     ),
+    _feature(
+        "triple_angles_f64",
+        In("student", "f64", "m,ceil16(m),16"),
+        In("student_inverse", "f64", "m,ceil16(m),16"),
+        In("teacher", "f64", "m,ceil16(m),16"),
+        In("teacher_inverse", "f64", "m,ceil16(m),16"),
+        Out("value", "f64", "m"),
+        Out("by_arm", "f64", "m,m"),
+        Out("by_opposite", "f64", "m,ceil16(m),16"),
+        sizes=("m",),
+        edges={"m": (0, 1, 2, 3, 4, 5, 15, 16, 17, 33, 50)},
+        shapes=(("a batch of features", {"m": 256}),),
+        batch=None,
+        flops=lambda m: 30 * m * m * m,
+        bytes=lambda m: 56 * m * m,
+    ),
     *(_dist_loss(grad, width) for grad, width in itertools.product((False, True), ("f32", "f64"))),
     *(
         _distillation(

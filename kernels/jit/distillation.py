@@ -10,7 +10,13 @@ from .divergence import divergence_f32, divergence_f64, divergence_grad_f32, div
 from .double import log_softmax_f64, logsumexp_f64, softmax_f64
 from .elementary import exp_f32, larger, log64, log_f32
 from .ensemble import ensemble_kl_f32, ensemble_kl_f64, ensemble_kl_grad_f32, ensemble_kl_grad_f64
-from .features import attention_map_f32, attention_map_grad_f32, row_distances_f32, row_pulls_f32
+from .features import (
+    attention_map_f32,
+    attention_map_grad_f32,
+    row_distances_f32,
+    row_pulls_f32,
+    triple_angles_f64,
+)
 from .standardized import (
     standardized_kl_f32,
     standardized_kl_f64,
@@ -27,7 +33,7 @@ __all__ = ["attention_map_f32", "attention_map_grad_f32", "decoupled_kl_f32", "d
            "log_softmax_f32", "log_softmax_f64", "logsumexp_columns_f32", "logsumexp_f32", "logsumexp_f64",
            "row_distances_f32", "row_pulls_f32", "softmax_columns_f32", "softmax_f32", "softmax_f64",
            "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32", "standardized_kl_grad_f64",
-           "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64"]
+           "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64", "triple_angles_f64"]
 
 f32, f64 = np.float32, np.float64
 BLOCK = 1024

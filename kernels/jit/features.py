@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, fma
+from .arithmetic import FAST, LANES, fma, fold
 
-__all__ = ["attention_map_f32", "attention_map_grad_f32", "row_distances_f32", "row_pulls_f32"]
+__all__ = ["attention_map_f32", "attention_map_grad_f32", "row_distances_f32", "row_pulls_f32", "triple_angles_f64"]
 
 f32, f64 = np.float32, np.float64
 
@@ -58,3 +58,35 @@ def row_pulls_f32(x, pull, y):  # type: ignore[no-untyped-def]
             for j in range(x.shape[0]):
                 total = fma(pull[i, j], f64(x[i, l]) - f64(x[j, l]), total)
             y[i, l] = f32(total)
+
+
+@njit(**FAST)
+def cosine(a, inverse_a, b, inverse_b, opposite):  # type: ignore[no-untyped-def]
+    return fma(0.0 - opposite, opposite, fma(b, b, a * a)) * (0.5 * inverse_a * inverse_b)
+
+
+@njit(**FAST)
+def triple_angles_f64(student, student_inverse, teacher, teacher_inverse, value, by_arm, by_opposite):  # type: ignore[no-untyped-def]
+    m, wide = len(student), student.shape[1] * LANES
+    by_arm[:] = 0.0
+    by_opposite[:] = 0.0
+    near_s, near_t = student_inverse.reshape(m, wide), teacher_inverse.reshape(m, wide)
+    d_s, d_t, opposites = student.reshape(m, wide), teacher.reshape(m, wide), by_opposite.reshape(m, wide)
+    for i in range(m):
+        values = np.zeros(LANES)
+        for j in range(m):
+            if j == i:
+                continue
+            inverse, sums = near_s[i, j], np.zeros(LANES)
+            for k in range(wide):
+                near = near_s[j, k]
+                c = cosine(d_s[i, j], inverse, d_s[j, k], near, d_s[i, k])
+                x = c - cosine(d_t[i, j], near_t[i, j], d_t[j, k], near_t[j, k], d_t[i, k])
+                if k == i:
+                    x = 0.0
+                g = -1.0 if x < -1.0 else 1.0 if x > 1.0 else x
+                values[k % LANES] = fma(g, fma(g, -0.5, x), values[k % LANES])
+                sums[k % LANES] = fma(g, fma(0.0 - c, inverse, near), sums[k % LANES])
+                opposites[i, k] = fma(g, near * inverse, opposites[i, k])
+            by_arm[i, j] = inverse * fold(sums)
+        value[i] = fold(values)

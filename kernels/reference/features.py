@@ -75,3 +75,61 @@ def row_pulls_f32_bound(x, pull, y):
 
 def row_pulls_f32_sample(rng, m, k):
     return row_distances_f32_sample(rng, m, k)[0], rng.standard_normal((m, m)) * rng.choice([0.0, 1.0, 1e5], (m, m))
+
+
+def apart(a, b, c):
+    """Where no two of i, j and k are the same."""
+    return (a != b) & (b != c) & (a != c)
+
+
+def triple_cosines(d, inverse):
+    """[i, j, k]: at j between i and k, by distances; and the sizes of what it is made of."""
+    squares, sides = d**2, 0.5 * inverse[:, :, None] * inverse[None]
+    parts = squares[:, :, None], squares[None], squares[:, None]
+    return (parts[0] + parts[1] - parts[2]) * sides, (parts[0] + parts[1] + parts[2]) * sides
+
+
+def triple_terms(student, student_inverse, teacher, teacher_inverse):
+    """Of each triple: the difference of cosines, its error at most, and what by_arm and by_opposite sum, less g."""
+    m = len(student)
+    sides = (student, student_inverse, teacher, teacher_inverse)
+    d, near, of_teacher, far = (a.reshape(m, -(-m // 16) * 16)[:, :m] for a in sides)
+    (c, size), (wanted, other) = triple_cosines(d, near), triple_cosines(of_teacher, far)
+    i, j, k = np.ogrid[:m, :m, :m]
+    x = np.where(apart(i, j, k), c - wanted, 0.0)
+    of_arm = near[:, :, None] * (near[None] - c * near[:, :, None])
+    return x, 8 * U64 * (size + other), of_arm, near[:, :, None] * near[None]
+
+
+def triple_angles_f64(student, student_inverse, teacher, teacher_inverse, value, by_arm, by_opposite):
+    """Σ_jk g·(x - g/2), Σ_k g·(1/d_kj - c/d_ij)/d_ij, Σ_j g/(d_ij·d_kj): x the cosines' difference, g it in -1 .. 1."""
+    x, _, arm, opposite = triple_terms(student, student_inverse, teacher, teacher_inverse)
+    g = np.clip(x, -1, 1)
+    value[...] = (g * (x - g / 2)).sum(axis=(1, 2))
+    by_arm[...] = (g * arm).sum(axis=2)
+    by_opposite[...] = 0.0
+    by_opposite.reshape(len(x), -(-len(x) // 16) * 16)[:, : len(x)] = (g * opposite).sum(axis=1)
+
+
+def triple_angles_f64_bound(student, student_inverse, teacher, teacher_inverse, value, by_arm, by_opposite):
+    m = len(student)
+    x, off, _, opposite = triple_terms(student, student_inverse, teacher, teacher_inverse)
+    d, near = (a.reshape(m, -(-m // 16) * 16)[:, :m] for a in (student, student_inverse))
+    c, _ = triple_cosines(d, near)
+    arm = near[:, :, None] * (near[None] + np.abs(c) * near[:, :, None])
+    g, rounding = np.clip(np.abs(x), 0, 1), 4 * U64 * (m + 8)
+    of_opposite = np.zeros(by_opposite.shape)
+    of_opposite.reshape(m, -(-m // 16) * 16)[:, :m] = ((off + rounding * g) * opposite).sum(axis=1)
+    of_value = (np.abs(x) * off + off**2 + m * rounding * g * np.abs(x)).sum(axis=(1, 2))
+    return of_value, ((off + rounding * g) * arm + g * off * near[:, :, None] ** 2).sum(axis=2), of_opposite
+
+
+def triple_angles_f64_sample(rng, m):
+    """Student and teacher, some of whose examples are the same or next to each other."""
+    sides = []
+    for _ in range(2):
+        x, panels = row_distances_f32_sample(rng, m, 5)
+        d = np.zeros((m, -(-m // 16), 16))
+        row_distances_f32(x, panels, d.reshape(m, d.shape[1] * 16)[:, :m])
+        sides += [d, np.where(d > 0, 1 / np.where(d > 0, d, 1.0), 0.0)]
+    return tuple(sides)

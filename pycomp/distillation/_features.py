@@ -334,7 +334,8 @@ def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = Fal
 
     Notes
     -----
-    B products of (B, D) with its transpose.
+    An angle is told by the three distances, in float64: ``B²·D + B³`` operations, where products of the directions take
+    ``B³·D``; the gradient is one pull for each pair of examples.
 
     Examples
     --------
@@ -347,30 +348,23 @@ def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = Fal
     _at_least(s, 3)
     count = len(s)
     triples = float(count * (count - 1) * (count - 2))
-    (x, near), (y, far) = ((a.astype(np.float64), _inverses(_distances(contiguous(a)))) for a in (s, t))
-    loss, grad = 0.0, np.zeros_like(x)
 
-    work, directions = (np.empty_like(x), np.empty_like(y)), (np.empty_like(s), np.empty_like(t))
+    def sides(a: Floats) -> tuple[Doubles, Doubles]:
+        """Distances and their inverses, as the kernel reads them."""
+        distances = np.zeros((count, -(-count // LANES), LANES))
+        distances.reshape(count, -1)[:, :count] = _distances(contiguous(a))
+        return distances, _inverses(distances)
 
-    def from_one(x: Doubles, inverse: Doubles, j: int, apart: Doubles, e: Floats) -> Doubles:
-        """Cosines of the directions e from example j; ``apart`` is room for the differences."""
-        np.subtract(x, x[j], out=apart)
-        np.multiply(apart, inverse[j][:, None], out=e, casting="same_kind")
-        return _product(e, e.T)
-
-    for j in range(count):
-        e, cosines = directions[0], from_one(x, near, j, work[0], directions[0])
-        value, slope = _huber(cosines - from_one(y, far, j, work[1], directions[1]))
-        for each in (value, slope):  # of i, k and j no two are the same
-            each[j], each[:, j] = 0.0, 0.0
-            np.fill_diagonal(each, 0.0)
-        loss += float(total(total(value))) / triples
-        if return_grad:
-            slope *= 2.0 / triples  # it is symmetric
-            by_difference = _through_unit(e, near[j][:, None], _product(slope, e), total(slope * cosines))
-            grad += by_difference
-            grad[j] -= total(by_difference, 0)
-    return _returned(loss, grad, student, return_grad)  # type: ignore[no-any-return]
+    value, by_arm, by_opposite = np.empty(count), np.empty((count, count)), np.empty((count, -(-count // LANES), LANES))
+    dispatch.triple_angles_f64(*sides(s), *sides(t), value, by_arm, by_opposite)
+    loss = float(total(value)) / triples
+    if not return_grad:
+        return loss
+    opposite = by_opposite.reshape(count, -1)[:, :count]
+    pull = (2.0 * (by_arm + by_arm.T) - (opposite + opposite.T)) / triples
+    grad = fresh(s.shape, s.dtype)
+    dispatch.row_pulls_f32(contiguous(s), contiguous(pull), grad)
+    return loss, grad.reshape(np.shape(student))
 
 
 def _at_least(s: Floats, count: int) -> None:

@@ -120,7 +120,7 @@ def test_nan_or_infinity_gives_a_row_of_nan(bad, position):
 @pytest.mark.parametrize("n", [19, 70, 1000, 3000])
 @pytest.mark.parametrize("among", [0.0, -INF])
 def test_nan_shows_wherever_it_stands(n, among):
-    """Rows are worked on in groups, and a maximum is found while another row's terms are made: no row and no place is passed over."""
+    """A maximum is found while another row's terms are made: no row and no place is passed over."""
     rng = np.random.default_rng(n)
     x = np.where(rng.random((37, n)) < 0.5, among, rng.standard_normal((37, n))).astype(np.float32)
     x[5::7] = -INF
