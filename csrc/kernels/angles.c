@@ -43,8 +43,10 @@ static void angles_of_rows(int64_t begin, int64_t end, const void *context) {
     for (int64_t k = 0; k < j->wide; k += LANES) vd_store(opposite + k, vd_zero());
     vd16 value = vd_zero();
     for (int64_t l = 0; l < j->m; l++) {
-      j->by_arm[i * j->m + l] = 0.0;
-      if (l == i) continue;
+      if (l == i) {
+        j->by_arm[i * j->m + l] = 0.0;
+        continue;
+      }
       const int64_t row = l * j->wide;
       const double inverse = j->student_inverse[i * j->wide + l];
       const arm of_student = arm_of(student_i[l], inverse);

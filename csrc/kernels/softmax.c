@@ -24,8 +24,8 @@ typedef struct {
   double temperature;
   float *y;
   int64_t ldy;
-  int far;
-  int64_t apart; /* where terms wait on the stack until they are scaled: from one row's to the next's; or 0 */
+  int far;       /* whether terms in y come from memory */
+  int64_t apart; /* where they wait on the stack until they are scaled: from one row's to the next's; or 0 */
 } job;
 
 /* x/T - max/T - log_sum; in doubles where max is subtracted first, or 1/T is far off 1. */
@@ -69,19 +69,22 @@ PC_INLINE void scale_row(int64_t n, const float *terms, float *y, double factor)
   }
 }
 
+/* Where a row's terms wait: in `room`, or in y itself. */
+PC_INLINE float *terms_of(const job *j, float *room, int64_t row, float *y) { return j->apart ? room + row * j->apart : y; }
+
 /* Rows in groups, a step at a time: so the steps of short rows overlap. max: of each row; then of those of the next group. */
 static void rows_together(const job *j, int64_t rows, int64_t rows_next, const float *x, float *y, float *max) {
   const float *next = x + rows * j->ldx;
-  _Alignas(64) float room[TOGETHER + GROUP * LANES]; /* GROUP rows of TOGETHER elements, or two of SHORT */
+  _Alignas(64) float room[TOGETHER + GROUP * LANES]; /* TOGETHER elements, each row's filled up to whole vectors */
   pc_terms terms[GROUP];
   double sum[GROUP], log_sum[GROUP];
   float max_next[GROUP];
   for (int64_t r = 0; r < rows; r++) {
     const float *other = r < rows_next ? next + r * j->ldx : NULL;
-    float *to = y + r * j->ldy, *kept = j->apart ? room + r * j->apart : to;
+    float *to = y + r * j->ldy;
     if (pc_classify_row(max[r]) == PC_ROW_FINITE) {
-      const int later = j->result == PC_SOFTMAX ? j->apart != 0 : j->result == PC_LOG_SOFTMAX && j->n < LONG;
-      const pc_beside beside = {.kept = j->result == PC_SOFTMAX ? kept : NULL, .soon = later ? to : NULL,
+      const int later = j->apart || (j->result == PC_LOG_SOFTMAX && j->n < LONG);
+      const pc_beside beside = {.kept = j->result == PC_SOFTMAX ? terms_of(j, room, r, to) : NULL, .soon = later ? to : NULL,
                                 .next = other, .next_max = max_next + r, .far = j->far};
       terms[r] = pc_terms_of(max[r], j->temperature);
       sum[r] = pc_sum_terms(j->n, x + r * j->ldx, terms + r, beside);
@@ -102,7 +105,7 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
     else if (kind != PC_ROW_FINITE)
       pc_fill_row(to, j->n, kind == PC_ROW_NAN ? NAN : j->result == PC_SOFTMAX ? 0.0f : -INFINITY);
     else if (j->result == PC_SOFTMAX)
-      scale_row(j->n, j->apart ? room + r * j->apart : to, to, 1.0 / sum[r]);
+      scale_row(j->n, terms_of(j, room, r, to), to, 1.0 / sum[r]);
     else
       subtract_log_sum(j->n, of, terms[r].base != 0.0f, j->temperature, max[r], log_sum[r], to);
   }
@@ -134,10 +137,10 @@ PC_INLINE void rows_turned(int vectors, const job *j, int64_t rows, const float 
   const pc_part all = {turned, PC_WIDE * LANES, PC_WIDE * LANES};
   for (int v = 0; v < vectors; v++) turn_in(rows - v * LANES, j->n, x + v * LANES * j->ldx, j->ldx, turned + v * LANES);
   if (j->result == PC_LOGSUMEXP) {
-    pc_softmax_columns(vectors, &of, &all, NULL, NULL, y, &(pc_part){y, 0, rows});
+    pc_softmax_columns(vectors, &of, &all, NULL, y, &(pc_part){y, 0, rows});
     return;
   }
-  pc_softmax_columns(vectors, &of, &all, NULL, turned, turned, &all);
+  pc_softmax_columns(vectors, &of, &all, NULL, turned, &all);
   for (int v = 0; v < vectors; v++) turn_out(rows - v * LANES, j->n, turned + v * LANES, y + v * LANES * j->ldy, j->ldy);
 }
 
@@ -172,28 +175,24 @@ static void short_rows(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-static int far(int64_t m, int64_t n) { return 2 * m * n > FAR && n < LONG; }
-
-static int share_rows(int64_t m, const job *j) {
-  const int64_t wide = j->result == PC_LOGSUMEXP ? 1 : j->n;
-  if (m < 0 || j->n < 0 || j->ldx < j->n || j->ldy < wide || !(j->temperature > 0 && j->temperature < INFINITY)) return PC_EINVAL;
-  const int turned = j->n <= (j->result == PC_SOFTMAX ? TURNED : TURNED_LOGS);
-  pc_for(m, 1 + GRAIN / (j->n + 1), turned ? short_rows : all_rows, j);
+static int share_rows(int64_t m, job j) {
+  const int64_t wide = j.result == PC_LOGSUMEXP ? 1 : j.n;
+  if (m < 0 || j.n < 0 || j.ldx < j.n || j.ldy < wide || !(j.temperature > 0 && j.temperature < INFINITY)) return PC_EINVAL;
+  j.far = 2 * m * j.n > FAR && j.n < LONG;
+  j.apart = j.result == PC_SOFTMAX && j.n < SHORT && !j.far ? (j.n + LANES - 1) / LANES * LANES : 0;
+  const int turned = j.n <= (j.result == PC_SOFTMAX ? TURNED : TURNED_LOGS);
+  pc_for(m, 1 + GRAIN / (j.n + 1), turned ? short_rows : all_rows, &j);
   return PC_OK;
 }
 
 int PC_FN(softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const int64_t apart = n < SHORT && !far(m, n) ? (n + LANES - 1) / LANES * LANES : 0;
-  const job j = {PC_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n), apart};
-  return share_rows(m, &j);
+  return share_rows(m, (job){PC_SOFTMAX, n, x, ldx, temperature, y, ldy, 0, 0});
 }
 
 int PC_FN(log_softmax_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y, int64_t ldy) {
-  const job j = {PC_LOG_SOFTMAX, n, x, ldx, temperature, y, ldy, far(m, n), 0};
-  return share_rows(m, &j);
+  return share_rows(m, (job){PC_LOG_SOFTMAX, n, x, ldx, temperature, y, ldy, 0, 0});
 }
 
 int PC_FN(logsumexp_f32)(int64_t m, int64_t n, const float *x, int64_t ldx, double temperature, float *y) {
-  const job j = {PC_LOGSUMEXP, n, x, ldx, temperature, y, 1, 0, 0};
-  return share_rows(m, &j);
+  return share_rows(m, (job){PC_LOGSUMEXP, n, x, ldx, temperature, y, 1, 0, 0});
 }

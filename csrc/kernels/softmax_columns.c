@@ -19,8 +19,7 @@ typedef struct {
 
 PC_INLINE void block(int vectors, const job *j, const pc_part *x, float *y) {
   _Alignas(64) float copy[SHORT * PC_WIDE * LANES];
-  const int is_short = j->of.c <= SHORT;
-  pc_softmax_columns(vectors, &j->of, x, is_short ? copy : NULL, is_short ? copy : y, y, x);
+  pc_softmax_columns(vectors, &j->of, x, j->of.c <= SHORT ? copy : NULL, y, x);
 }
 
 static void run(int64_t begin, int64_t end, const void *context) {
@@ -48,7 +47,7 @@ static int share_blocks(job j) {
 
 #define ENTRY(name, result)                                                                         \
   int PC_FN(name)(int64_t m, int64_t c, int64_t n, const float *x, double temperature, float *y) {  \
-    return share_blocks((job){{result, c, temperature}, m, n, x, y, 0, 0});                           \
+    return share_blocks((job){{result, c, temperature}, m, n, x, y, 0, 0});                         \
   }
 ENTRY(softmax_columns_f32, PC_SOFTMAX)
 ENTRY(log_softmax_columns_f32, PC_LOG_SOFTMAX)

@@ -99,7 +99,7 @@ PC_INLINE void pc_sum_columns(int vectors, int moved, const pc_columns *j, const
 PC_INLINE vf16 pc_finished(const pc_heads *h, int v, vf16 e) { return h->odd ? vf_select(h->finite[v], e, h->special[v]) : e; }
 
 PC_INLINE void pc_scale_columns(int vectors, const pc_columns *j, const pc_part *terms, const pc_heads *h, const vd16 *sums, float *y,
-                             const pc_part *of) {
+                                const pc_part *of) {
   vf16 high[PC_WIDE], low[PC_WIDE];
   for (int v = 0; v < vectors; v++) {
     const vd16 inverse = vd_div(vd_set1(1.0), sums[v]);
@@ -119,7 +119,7 @@ PC_INLINE vd16 pc_whole_log_sum(const pc_columns *j, const pc_heads *h, int v, c
 }
 
 PC_INLINE void pc_subtract_log_sums(int vectors, const pc_columns *j, const pc_part *x, const pc_heads *h, const vd16 *logs, float *y,
-                                 const pc_part *of) {
+                                    const pc_part *of) {
   const double inverse = 1.0 / j->temperature;
   const int far = !pc_has_line(inverse);
   pc_line line[PC_WIDE];
@@ -142,11 +142,11 @@ PC_INLINE void pc_store_log_sums(int vectors, const pc_columns *j, const pc_head
   for (int v = 0; v < vectors; v++) pc_store_columns(y, of, 0, v, pc_finished(h, v, vf_from_vd(pc_whole_log_sum(j, h, v, logs))));
 }
 
-/* The result of columns of x, laid out as `of`. copy: NULL, or room for them side by side, PC_WIDE vectors a row; kept: room for their
- * terms, laid out as they then are. */
-PC_INLINE void pc_softmax_columns(int vectors, const pc_columns *j, const pc_part *x, float *copy, float *kept, float *y, const pc_part *of) {
+/* The result of columns of x, laid out as `of`. copy: NULL where `of` is as x, or room for the columns side by side, PC_WIDE vectors a
+ * row. Terms wait there, or in y. */
+PC_INLINE void pc_softmax_columns(int vectors, const pc_columns *j, const pc_part *x, float *copy, float *y, const pc_part *of) {
   const pc_part near = copy ? (pc_part){copy, PC_WIDE * LANES, PC_WIDE * LANES} : *x;
-  float *const terms = j->result == PC_SOFTMAX ? kept : NULL;
+  float *const kept = copy ? copy : y, *const terms = j->result == PC_SOFTMAX ? kept : NULL;
   pc_heads h;
   vd16 sums[PC_WIDE], logs[PC_WIDE];
   pc_find_heads(vectors, j, x, copy, &h);

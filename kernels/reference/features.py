@@ -77,9 +77,9 @@ def row_pulls_f32_sample(rng, m, k):
     return row_distances_f32_sample(rng, m, k)[0], rng.standard_normal((m, m)) * rng.choice([0.0, 1.0, 1e5], (m, m))
 
 
-def apart(a, b, c):
-    """Where no two of i, j and k are the same."""
-    return (a != b) & (b != c) & (a != c)
+def flat(a):
+    """[m, blocks, 16] as rows."""
+    return a.reshape(len(a), a.shape[1] * 16)
 
 
 def triple_cosines(d, inverse):
@@ -90,38 +90,34 @@ def triple_cosines(d, inverse):
 
 
 def triple_terms(student, student_inverse, teacher, teacher_inverse):
-    """Of each triple: the difference of cosines, its error at most, and what by_arm and by_opposite sum, less g."""
+    """Of each triple: the difference of the cosines, its error at most, the student's cosine, 1/d_ij and 1/d_kj."""
     m = len(student)
-    sides = (student, student_inverse, teacher, teacher_inverse)
-    d, near, of_teacher, far = (a.reshape(m, -(-m // 16) * 16)[:, :m] for a in sides)
+    d, near, of_teacher, far = (flat(a)[:, :m] for a in (student, student_inverse, teacher, teacher_inverse))
     (c, size), (wanted, other) = triple_cosines(d, near), triple_cosines(of_teacher, far)
     i, j, k = np.ogrid[:m, :m, :m]
-    x = np.where(apart(i, j, k), c - wanted, 0.0)
-    of_arm = near[:, :, None] * (near[None] - c * near[:, :, None])
-    return x, 8 * U64 * (size + other), of_arm, near[:, :, None] * near[None]
+    x = np.where((i != j) & (j != k) & (i != k), c - wanted, 0.0)
+    return x, 8 * U64 * (size + other), c, near[:, :, None], near[None]
 
 
 def triple_angles_f64(student, student_inverse, teacher, teacher_inverse, value, by_arm, by_opposite):
     """Σ_jk g·(x - g/2), Σ_k g·(1/d_kj - c/d_ij)/d_ij, Σ_j g/(d_ij·d_kj): x the cosines' difference, g it in -1 .. 1."""
-    x, _, arm, opposite = triple_terms(student, student_inverse, teacher, teacher_inverse)
+    x, _, c, arm, other = triple_terms(student, student_inverse, teacher, teacher_inverse)
     g = np.clip(x, -1, 1)
     value[...] = (g * (x - g / 2)).sum(axis=(1, 2))
-    by_arm[...] = (g * arm).sum(axis=2)
+    by_arm[...] = (g * arm * (other - c * arm)).sum(axis=2)
     by_opposite[...] = 0.0
-    by_opposite.reshape(len(x), -(-len(x) // 16) * 16)[:, : len(x)] = (g * opposite).sum(axis=1)
+    flat(by_opposite)[:, : len(x)] = (g * arm * other).sum(axis=1)
 
 
 def triple_angles_f64_bound(student, student_inverse, teacher, teacher_inverse, value, by_arm, by_opposite):
-    m = len(student)
-    x, off, _, opposite = triple_terms(student, student_inverse, teacher, teacher_inverse)
-    d, near = (a.reshape(m, -(-m // 16) * 16)[:, :m] for a in (student, student_inverse))
-    c, _ = triple_cosines(d, near)
-    arm = near[:, :, None] * (near[None] + np.abs(c) * near[:, :, None])
-    g, rounding = np.clip(np.abs(x), 0, 1), 4 * U64 * (m + 8)
-    of_opposite = np.zeros(by_opposite.shape)
-    of_opposite.reshape(m, -(-m // 16) * 16)[:, :m] = ((off + rounding * g) * opposite).sum(axis=1)
+    x, off, c, arm, other = triple_terms(student, student_inverse, teacher, teacher_inverse)
+    m, g = len(x), np.clip(np.abs(x), 0, 1)
+    rounding = 4 * U64 * (m + 8)
     of_value = (np.abs(x) * off + off**2 + m * rounding * g * np.abs(x)).sum(axis=(1, 2))
-    return of_value, ((off + rounding * g) * arm + g * off * near[:, :, None] ** 2).sum(axis=2), of_opposite
+    of_arm = ((off + rounding * g) * arm * (other + np.abs(c) * arm) + g * off * arm**2).sum(axis=2)
+    of_opposite = np.zeros(by_opposite.shape)
+    flat(of_opposite)[:, :m] = ((off + rounding * g) * arm * other).sum(axis=1)
+    return of_value, of_arm, of_opposite
 
 
 def triple_angles_f64_sample(rng, m):
@@ -130,6 +126,6 @@ def triple_angles_f64_sample(rng, m):
     for _ in range(2):
         x, panels = row_distances_f32_sample(rng, m, 5)
         d = np.zeros((m, -(-m // 16), 16))
-        row_distances_f32(x, panels, d.reshape(m, d.shape[1] * 16)[:, :m])
+        row_distances_f32(x, panels, flat(d)[:, :m])
         sides += [d, np.where(d > 0, 1 / np.where(d > 0, d, 1.0), 0.0)]
     return tuple(sides)

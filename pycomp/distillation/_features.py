@@ -255,6 +255,13 @@ def _distances(x: Floats) -> Doubles:
     return d
 
 
+def _pulled(x: Floats, pull: Doubles) -> Floats:
+    """Σ_j pull[i, j]·(x_i - x_j): the gradient of what sees distances alone."""
+    grad = fresh(x.shape, x.dtype)
+    dispatch.row_pulls_f32(contiguous(x), contiguous(pull), grad)
+    return grad
+
+
 def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
     """Distance of the distances between examples (Park et al., Relational Knowledge Distillation, 2019, RKD-D).
 
@@ -303,9 +310,7 @@ def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = 
     slope = slope / pairs
     by_distance = (slope - total(total(slope * near)) / pairs) / mean if mean > 0 else np.zeros_like(d)
     pull = np.where(d > 0, (by_distance + by_distance.T) / np.where(d > 0, d, 1.0), 0.0)
-    grad = fresh(s.shape, s.dtype)
-    dispatch.row_pulls_f32(contiguous(s), pull, grad)
-    return float(loss), grad.reshape(np.shape(student))
+    return float(loss), _pulled(s, pull).reshape(np.shape(student))
 
 
 def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
@@ -362,9 +367,7 @@ def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = Fal
         return loss
     opposite = by_opposite.reshape(count, -1)[:, :count]
     pull = (2.0 * (by_arm + by_arm.T) - (opposite + opposite.T)) / triples
-    grad = fresh(s.shape, s.dtype)
-    dispatch.row_pulls_f32(contiguous(s), contiguous(pull), grad)
-    return loss, grad.reshape(np.shape(student))
+    return loss, _pulled(s, pull).reshape(np.shape(student))
 
 
 def _at_least(s: Floats, count: int) -> None:
