@@ -93,6 +93,11 @@ EXAMPLES: dict[str, Any] = {
     "shapes": (("a batch of features", {"m": 256, "k": 512}),),
     "batch": None,
 }
+FEATURES: dict[str, Any] = {
+    "sizes": ("m", "n"),
+    "edges": {"m": (0, 1, 2, 5), "n": (0, 1, 15, 16, 17, 33, 100, 1025)},
+    "shapes": (("a batch of features", {"m": 256, "n": 768}), ("maps of 56x56", {"m": 64, "n": 3136})),
+}
 DISTILLATION_OPERANDS = (
     In("student", "f32", "m,n", strides=1),
     In("teacher", "f32", "m,n", strides=1),
@@ -735,6 +740,39 @@ _ALL = (
         batch=None,
         flops=lambda m: 30 * m * m * m,
         bytes=lambda m: 56 * m * m,
+    ),
+    _feature(
+        "unit_rows_f32",
+        In("x", "f32", "m,n"),
+        Out("inverse", "f64", "m"),
+        Out("unit", "f32", "m,n"),
+        flops=lambda m, n: 3 * m * n,
+        bytes=lambda m, n: 8 * m * n,
+        **FEATURES,
+    ),
+    _feature(
+        "unit_rows_grad_f32",
+        In("unit", "f32", "m,n"),
+        In("inverse", "f64", "m"),
+        In("by_unit", "f32", "m,n"),
+        Out("grad", "f32", "m,n"),
+        flops=lambda m, n: 5 * m * n,
+        bytes=lambda m, n: 12 * m * n,
+        **FEATURES,
+    ),
+    *(
+        _feature(
+            f"units_apart_{'grad_' if grad else ''}{width}",
+            In("student", width, "m,n"),
+            In("teacher", width, "m,n"),
+            *([Scalar("scale", "f64")] if grad else []),
+            Out("loss", "f64", "m"),
+            *([Out("grad", width, "m,n")] if grad else []),
+            flops=lambda m, n, grad=grad: (24 if grad else 13) * m * n,
+            bytes=lambda m, n, size=(2 + grad) * DTYPES[width].itemsize: size * m * n,
+            **FEATURES,
+        )
+        for grad, width in itertools.product((False, True), ("f32", "f64"))
     ),
     *(_dist_loss(grad, width) for grad, width in itertools.product((False, True), ("f32", "f64"))),
     *(

@@ -24,6 +24,14 @@ from .standardized import (
     standardized_kl_grad_f64,
 )
 from .top_k import top_k_kl_f32, top_k_kl_f64, top_k_kl_grad_f32, top_k_kl_grad_f64
+from .unit_rows import (
+    unit_rows_f32,
+    unit_rows_grad_f32,
+    units_apart_f32,
+    units_apart_f64,
+    units_apart_grad_f32,
+    units_apart_grad_f64,
+)
 
 __all__ = ["attention_map_f32", "attention_map_grad_f32", "decoupled_kl_f32", "decoupled_kl_f64",
            "decoupled_kl_grad_f32", "decoupled_kl_grad_f64", "dist_loss_f32", "dist_loss_f64",
@@ -33,7 +41,9 @@ __all__ = ["attention_map_f32", "attention_map_grad_f32", "decoupled_kl_f32", "d
            "log_softmax_f32", "log_softmax_f64", "logsumexp_columns_f32", "logsumexp_f32", "logsumexp_f64",
            "row_distances_f32", "row_pulls_f32", "softmax_columns_f32", "softmax_f32", "softmax_f64",
            "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32", "standardized_kl_grad_f64",
-           "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64", "triple_angles_f64"]
+           "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64", "triple_angles_f64",
+           "unit_rows_f32", "unit_rows_grad_f32", "units_apart_f32", "units_apart_f64",
+           "units_apart_grad_f32", "units_apart_grad_f64"]
 
 f32, f64 = np.float32, np.float64
 BLOCK = 1024

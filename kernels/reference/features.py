@@ -1,9 +1,11 @@
 """What losses on features are made of."""
 
+from functools import partial
+
 import numpy as np
 
 from .dense import pack_f32
-from .distillation import ulp
+from .distillation import of_float32, rounded, ulp
 
 U64 = 2.0**-53
 LEAST = 2.0**-1074
@@ -129,3 +131,102 @@ def triple_angles_f64_sample(rng, m):
         row_distances_f32(x, panels, flat(d)[:, :m])
         sides += [d, np.where(d > 0, 1 / np.where(d > 0, d, 1.0), 0.0)]
     return tuple(sides)
+
+
+def unit_rows(x):
+    """x/|x| and 1/|x| of rows, 0 for rows of zeros."""
+    length = np.linalg.norm(x, axis=1)
+    inverse = np.where(length > 0, 1 / np.where(length > 0, length, 1.0), 0.0)
+    return x * inverse[:, None], inverse
+
+
+def off(n):
+    """What the inverse of a length of n is off by, relatively: here and in a kernel."""
+    return 2 * U64 * (n + 16)
+
+
+def unit_rows_f32(x, inverse, unit):
+    """unit_i = x_i/|x_i|, inverse_i = 1/|x_i|."""
+    unit[...], inverse[...] = unit_rows(x.astype(np.float64))
+
+
+def unit_rows_f32_bound(x, inverse, unit):
+    return off(x.shape[1]) * inverse, ulp(unit) + off(x.shape[1]) * np.abs(unit)
+
+
+def unit_rows_f32_sample(rng, m, n):
+    return ((rng.standard_normal((m, n)) * rng.choice([0.0, 1e-38, 1.0, 1e37], (m, 1))).astype(np.float32),)
+
+
+def unit_rows_grad_f32(unit, inverse, by_unit, grad):
+    """grad_i = inverse_i·(g - u·<u, g>), u = unit_i and g = by_unit_i."""
+    u, g = unit.astype(np.float64), by_unit.astype(np.float64)
+    grad[...] = inverse[:, None] * (g - u * (u * g).sum(axis=1, keepdims=True))
+
+
+def unit_rows_grad_f32_bound(unit, inverse, by_unit, grad):
+    u, g = np.abs(unit.astype(np.float64)), np.abs(by_unit.astype(np.float64))
+    return ulp(grad) + off(u.shape[1]) * inverse[:, None] * (g + u * (u * g).sum(axis=1, keepdims=True))
+
+
+def unit_rows_grad_f32_sample(rng, m, n):
+    unit, inverse = unit_rows(np.float64(unit_rows_f32_sample(rng, m, n)[0]))
+    by_unit = unit + 1e-3 * rng.standard_normal((m, n))  # most of it along the unit
+    return unit.astype(np.float32), np.minimum(inverse, 1e30), by_unit.astype(np.float32)
+
+
+def units_apart_f64(student, teacher, loss):
+    """loss_i = |u - v|², u = student_i/|student_i| and v = teacher_i/|teacher_i|."""
+    units_apart_grad_f64(student, teacher, 0.0, loss, np.empty(student.shape))
+
+
+def units_apart_grad_f64(student, teacher, scale, loss, grad):
+    """The loss, and grad_i = 2·scale·(d - u·<u, d>)/|student_i|, d = u - v."""
+    u, v, inverse = units_of_any_size(student, teacher)
+    d = u - v
+    loss[...] = (d**2).sum(axis=1)
+    grad[...] = 2 * scale * (d - u * (u * d).sum(axis=1, keepdims=True)) * inverse
+
+
+def units_of_any_size(student, teacher):
+    """Units of both and 1/|student|, of rows that were divided by their largest first: squares may be out of range."""
+    student, teacher = student.astype(np.float64), teacher.astype(np.float64)
+    tops = [np.abs(x).max(axis=1, keepdims=True, initial=0.0) for x in (student, teacher)]
+    tops = [np.where(top > 0, top, 1.0) for top in tops]
+    (u, inverse), (v, _) = (unit_rows(x / top) for x, top in zip((student, teacher), tops, strict=True))
+    return u, v, inverse[:, None] / tops[0]
+
+
+def units_apart_f64_bound(student, teacher, loss):
+    return units_apart_grad_f64_bound(student, teacher, 0.0, loss, np.empty(student.shape))[0]
+
+
+def units_apart_grad_f64_bound(student, teacher, scale, loss, grad):
+    """u and v are off by `moved` together, and with them d; sums by as much of their terms as a length of its own."""
+    u, v, inverse = units_of_any_size(student, teacher)
+    d, moved = np.abs(u - v), 2 * off(u.shape[1]) * (np.abs(u) + np.abs(v))
+    u = np.abs(u)
+    along = (moved * (u + d)).sum(axis=1, keepdims=True) + off(u.shape[1]) * (u * d).sum(axis=1, keepdims=True)
+    size = (u * d).sum(axis=1, keepdims=True)
+    of_grad = moved * (1 + size) + u * along + off(u.shape[1]) * (d + u * size)
+    of_loss = (2 * d * moved + moved**2 + off(u.shape[1]) * d**2).sum(axis=1)
+    return of_loss, 2 * abs(scale) * of_grad * inverse
+
+
+def units_apart_f64_sample(rng, m, n, far=1e200):
+    """Rows of any size, some close to their teacher's direction."""
+    teacher = rng.standard_normal((m, n))
+    apart = rng.choice([0.0, 1e-9, 1.0], (m, 1)) * rng.standard_normal((m, n))
+    student = (teacher + apart) * rng.choice([0.0, 1 / far, 1.0, far], (m, 1))
+    return student, teacher * rng.choice([0.0, 1 / far, 1.0, 1.0, far], (m, 1))
+
+
+def units_apart_grad_f64_sample(rng, m, n, far=1e200):
+    return *units_apart_f64_sample(rng, m, n, far), float(rng.choice([0.0, 1.0, 0.01]))
+
+
+units_apart_f32, units_apart_f32_bound = units_apart_f64, units_apart_f64_bound
+units_apart_f32_sample = of_float32(partial(units_apart_f64_sample, far=1e30), 2)
+units_apart_grad_f32 = units_apart_grad_f64
+units_apart_grad_f32_sample = of_float32(partial(units_apart_grad_f64_sample, far=1e30), 2)
+units_apart_grad_f32_bound = rounded(units_apart_grad_f64_bound)

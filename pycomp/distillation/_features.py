@@ -16,14 +16,16 @@ from pycomp.kernels import dispatch
 
 from .._floats import widened
 from .._sums import total
-from .._validate import FLOAT32, contiguous, fresh, integer, positive
+from .._validate import FLOAT32, contiguous, fresh, integer, positive, rows
 from ._double import Doubles
-from ._rows import as_floats, log_softmax
+from ._rows import Distance, as_floats
 
 Floats = NDArray[np.float32]
 FeatureLoss = float | tuple[float, Floats]
 LANES = 16
 """Of a panel."""
+TILE = 64
+"""Rows and columns of a square that is transposed at a time."""
 
 
 def _batch(a: Any, name: str) -> Floats:
@@ -36,7 +38,10 @@ def _batch(a: Any, name: str) -> Floats:
 
 
 def _finite(array: Floats, name: str) -> None:
-    if not np.isfinite(array).all():
+    x = rows(array.reshape(len(array), -1))
+    low, high = np.empty((2, len(x)), FLOAT32)
+    dispatch.range_f32(x, low, high)
+    if not (np.isfinite(low) & np.isfinite(high)).all():
         raise ValueError(f"{name} is not finite in float32")
 
 
@@ -54,23 +59,39 @@ def _pair(student: Any, teacher: Any) -> tuple[Floats, Floats]:
     return s, t
 
 
-def _product(a: NDArray[Any], b: NDArray[Any]) -> Doubles:
-    product: Doubles = dense.matmul(a.astype(FLOAT32, copy=False), b.astype(FLOAT32, copy=False)).astype(np.float64)
-    return product
-
-
-def _unit(x: Doubles) -> tuple[Doubles, Doubles]:
+def _units(x: Floats) -> tuple[Floats, Doubles]:
     """Rows of length 1, 0 for rows of zeros; and 1/length, 0 there."""
-    inverse = _inverses(np.sqrt(total(x * x)))[..., None]
-    return x * inverse, inverse
+    unit, inverse = fresh(x.shape, FLOAT32), np.empty(len(x))
+    dispatch.unit_rows_f32(contiguous(x), inverse, unit)
+    return unit, inverse
 
 
-def _lengths(x: Floats) -> Doubles:
-    """Of rows."""
-    squares = np.empty((1, len(x)))
-    dispatch.attention_map_f32(contiguous(x.T)[None], 2, squares)
-    lengths: Doubles = np.sqrt(squares[0])
-    return lengths
+def _units_apart(student: NDArray[Any], teacher: NDArray[Any]) -> Doubles:
+    """Squared distances of rows brought to length 1; both float32 or both float64."""
+    loss = np.empty(len(student))
+    run = dispatch.units_apart_f32 if student.dtype == FLOAT32 else dispatch.units_apart_f64
+    run(student, teacher, loss)
+    return loss
+
+
+def _units_apart_grad(
+    student: NDArray[Any], teacher: NDArray[Any], scale: float
+) -> tuple[Doubles, NDArray[Any]]:
+    """The same, and ``scale`` times their gradient by the student."""
+    loss, grad = np.empty(len(student)), fresh(student.shape, student.dtype)
+    run = dispatch.units_apart_grad_f32 if student.dtype == FLOAT32 else dispatch.units_apart_grad_f64
+    run(student, teacher, scale, loss, grad)
+    return loss, grad
+
+
+def _plus_transposed(a: Floats) -> Floats:
+    """``a + aᵀ`` in place, tile by tile: rows and columns of whole matrices push each other out of caches."""
+    for i in range(0, len(a), TILE):
+        for j in range(0, i + 1, TILE):
+            low, high = a[i : i + TILE, j : j + TILE], a[j : j + TILE, i : i + TILE]
+            both = low + high.T
+            low[...], high[...] = both, both.T
+    return a
 
 
 def _inverses(lengths: Doubles) -> Doubles:
@@ -78,15 +99,8 @@ def _inverses(lengths: Doubles) -> Doubles:
     return np.where(lengths > 0, 1.0 / np.where(lengths > 0, lengths, 1.0), 0.0)
 
 
-def _through_unit(unit: Any, inverse: Doubles, by_unit: Doubles, along: Doubles | None = None) -> Doubles:
-    """The gradient by x of what has the gradient ``by_unit`` by x/|x|; ``along`` is their product, if it is known."""
-    part = total(unit * by_unit) if along is None else along
-    slope: Doubles = inverse * (by_unit - unit * part[..., None])
-    return slope
-
-
-def _returned(loss: Any, grad: Any, like: Any, return_grad: bool) -> Any:
-    return (float(loss), np.asarray(grad, np.float32).reshape(np.shape(like))) if return_grad else float(loss)
+def _with_gradient(loss: Any, grad: NDArray[Any], like: Any) -> tuple[float, Floats]:
+    return float(loss), grad.astype(FLOAT32, copy=False).reshape(np.shape(like))
 
 
 def hint_loss(
@@ -131,15 +145,16 @@ def hint_loss(
     if (w is None and s.shape[1] != t.shape[1]) or (w is not None and w.shape != expected):
         found = "no projection" if w is None else f"a projection {w.shape}"
         raise ValueError(f"student has {s.shape[1]} features, teacher {t.shape[1]}, with {found}; expected {expected}")
-    count = len(s)
-    difference = (s.astype(np.float64) if w is None else _product(s, w.T)) - t
-    loss = float(total(total(difference * difference)) / (2 * count))
+    output, t = rows(s if w is None else dense.matmul(s, w.T)), rows(t)
+    loss, ones, halves = np.empty(len(s)), np.ones(len(s)), np.full(len(s), 0.5 / len(s))
     if not return_grad:
-        return loss
-    by_output = difference / count
-    grad = by_output if w is None else _product(by_output, w)
-    by_student = np.asarray(grad, np.float32).reshape(np.shape(student))
-    return (loss, by_student) if w is None else (loss, by_student, _product(by_output.T, s).astype(np.float32))
+        dispatch.divergence_f32(output, t, Distance.SQUARED_LOGITS, 0.0, ones, halves, loss)
+        return float(total(loss))
+    by_output = fresh(t.shape, FLOAT32)
+    dispatch.divergence_grad_f32(output, t, Distance.SQUARED_LOGITS, 0.0, ones, halves, loss, by_output)
+    by_student = by_output if w is None else dense.matmul(by_output, w)
+    result = float(total(loss)), by_student.reshape(np.shape(student))
+    return result if w is None else (*result, dense.matmul(by_output.T, s))
 
 
 def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: bool = False) -> FeatureLoss:
@@ -182,26 +197,22 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
                          "expected (B, C, ...) that differ in C alone")
     count = len(s)
 
-    def attention(a: Floats, name: str) -> tuple[Floats, Doubles, Doubles]:
+    def attention(a: Floats, name: str) -> tuple[Floats, Doubles]:
         x = contiguous(a.reshape(count, a.shape[1], -1))
         sums = np.empty((count, x.shape[2]))
         dispatch.attention_map_f32(x, power, sums)
         if not np.isfinite(sums).all():
             _finite(x, name)
             raise ValueError(f"{name} has features whose sums of |x|^{power} are beyond float64")
-        # Squares of powers may be out of range where powers are not: each map is brought near 1 first.
-        exponent = np.frexp(sums.max(axis=1, keepdims=True))[1]
-        unit, inverse = _unit(np.ldexp(sums, -exponent))
-        with np.errstate(over="ignore"):
-            return x, unit, np.minimum(np.ldexp(inverse, -exponent), np.finfo(np.float64).max)
+        return x, sums
 
-    (x, u, inverse), (_, v, _) = attention(s, "student"), attention(t, "teacher")
-    loss = float(total(total((u - v) ** 2)) / count)
+    (x, maps), (_, wanted) = attention(s, "student"), attention(t, "teacher")
     if not return_grad:
-        return loss
+        return float(total(_units_apart(maps, wanted)) / count)
+    loss, by_map = _units_apart_grad(maps, wanted, power / count)
     grad = fresh(x.shape, x.dtype)
-    dispatch.attention_map_grad_f32(x, power, power * _through_unit(u, inverse, 2.0 * (u - v) / count), grad)
-    return loss, grad.reshape(s.shape)
+    dispatch.attention_map_grad_f32(x, power, by_map, grad)
+    return float(total(loss) / count), grad.reshape(s.shape)
 
 
 def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
@@ -234,10 +245,12 @@ def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) ->
     0.292893
     """
     s, t = _pair(student, teacher)
-    (u, inverse), (v, _) = _unit(_product(s, s.T)), _unit(_product(t, t.T))
+    alike, wanted = dense.matmul(s, s.T), dense.matmul(t, t.T)
     square = float(len(s)) ** 2
-    by_gram = _through_unit(u, inverse, 2.0 * (u - v) / square)
-    return _returned(total(total((u - v) ** 2)) / square, _product(by_gram + by_gram.T, s), student, return_grad)  # type: ignore[no-any-return]
+    if not return_grad:
+        return float(total(_units_apart(alike, wanted)) / square)
+    loss, by_gram = _units_apart_grad(alike, wanted, 1.0 / square)
+    return _with_gradient(total(loss) / square, dense.matmul(_plus_transposed(by_gram), s), student)
 
 
 def _huber(x: Doubles) -> tuple[Doubles, Doubles]:
@@ -413,16 +426,17 @@ def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> Featur
     s, t = _pair(student, teacher)
     _at_least(s, 2)
 
-    def gram(a: Floats) -> tuple[Doubles, Doubles, Doubles]:
-        x = a.astype(np.float64)
-        x = x - total(x.T) / len(x)
-        return (x, *_unit(_product(x, x.T).reshape(1, -1)))
+    def gram(a: Floats) -> tuple[Floats, Floats]:
+        wide = a.astype(np.float64)
+        x = (wide - total(wide.T) / len(a)).astype(FLOAT32)
+        return x, dense.matmul(x, x.T).reshape(1, -1)
 
-    (x, u, inverse), (_, v, _) = gram(s), gram(t)
-    loss = 0.5 * total((u - v) ** 2)[0]
-    by_gram = _through_unit(u, inverse, u - v).reshape(len(s), len(s))
-    grad = _product(by_gram + by_gram.T, x)
-    return _returned(loss, grad - total(grad.T) / len(s), student, return_grad)  # type: ignore[no-any-return]
+    (x, alike), (_, wanted) = gram(s), gram(t)
+    if not return_grad:
+        return 0.5 * float(_units_apart(alike, wanted)[0])
+    loss, by_gram = _units_apart_grad(alike, wanted, 1.0)  # half of it, twice: by K and by Kᵀ, which are the same
+    grad = dense.matmul(by_gram.reshape(len(s), len(s)), x).astype(np.float64)
+    return _with_gradient(0.5 * loss[0], grad - total(grad.T) / len(s), student)
 
 
 def contrastive_loss(
@@ -461,13 +475,15 @@ def contrastive_loss(
     s, t = _pair(student, teacher)
     if s.shape[1] != t.shape[1]:
         raise ValueError(f"student has {s.shape[1]} features, teacher has {t.shape[1]}")
-    inverse, far = (_inverses(_lengths(a))[:, None] for a in (s, t))
-    u, v = (s * inverse).astype(np.float32), (t * far).astype(np.float32)
-    cosines = _product(u, v.T)
-    log_p, p = log_softmax(cosines, np.full((len(s), 1), temperature))
-    loss = float(-total(np.diagonal(log_p).copy()) / len(s))
+    (u, inverse), (v, _) = _units(s), _units(t)
+    cosines = dense.matmul(u, v.T)
+    own = np.eye(len(s), dtype=FLOAT32)
+    loss, temperatures = np.empty(len(s)), np.full(len(s), temperature)
     if not return_grad:
-        return loss
-    by_cosine = (p - np.eye(len(s))) / (temperature * len(s))
-    grad = _through_unit(u, inverse, _product(by_cosine, v), total(by_cosine * cosines))
-    return _returned(loss, grad, student, True)  # type: ignore[no-any-return]
+        dispatch.divergence_f32(cosines, own, Distance.CROSS_ENTROPY, 0.0, temperatures, np.ones(len(s)), loss)
+        return float(total(loss) / len(s))
+    by_cosine, grad = fresh(cosines.shape, FLOAT32), fresh(u.shape, FLOAT32)
+    shares = np.full(len(s), 1.0 / len(s))
+    dispatch.divergence_grad_f32(cosines, own, Distance.CROSS_ENTROPY, 0.0, temperatures, shares, loss, by_cosine)
+    dispatch.unit_rows_grad_f32(u, inverse, dense.matmul(by_cosine, v), grad)
+    return _with_gradient(total(loss), grad, student)

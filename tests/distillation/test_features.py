@@ -146,6 +146,20 @@ def test_attention_does_not_see_the_size_of_features(size):
     np.testing.assert_allclose(slope * np.float32(size), grad, rtol=1e-4, atol=1e-7)
 
 
+@each_loss
+def test_strides_do_not_count_and_nothing_is_written_to(call, formula, width):
+    s, t = operands(10, width, 70)
+    loss, *grads = call(s, t, return_grad=True)
+    for view in (np.asfortranarray, lambda a: np.repeat(a, 2, axis=0)[::2], lambda a: a[:, ::-1].copy()[:, ::-1]):
+        views, before = (view(s), view(t)), (s.copy(), t.copy())
+        again, *slopes = call(*views, return_grad=True)
+        assert again == loss
+        for a, b in zip(slopes, grads, strict=True):
+            np.testing.assert_array_equal(a, b)
+        for a, b in zip(views, before, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_shapes_and_float_types():
     s, t = operands(7, 6)
     for dtype in (np.float16, np.float64):
