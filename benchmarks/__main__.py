@@ -1,11 +1,11 @@
 """Time kernels beside what a user would pick instead: ``python -m benchmarks [KERNEL ...] [--threads 1,2]``.
 
-Kernels and shapes come from the contract, whole layers from bench_layers.py, losses from bench_losses.py. Contenders
-are pycomp, at each instruction-set level asked for, and the peers of bench_<family>.py that are installed (``pip
-install 'pycomp[bench]'``). They take turns inside a round; the figure is the median over rounds, with its spread. The
-machine's limits are measured in the same run, and the processor time that others used meanwhile is shown: absolute
-figures mean nothing on another machine, ratios in one run do. Each number of threads runs in a process of its own,
-since other libraries fix theirs at start.
+Kernels and shapes come from the contract, whole layers from bench_layers.py, losses from bench_losses.py and
+bench_features.py. Contenders are pycomp, at each instruction-set level asked for, and the peers of bench_<family>.py
+that are installed (``pip install 'pycomp[bench]'``). They take turns inside a round; the figure is the median over
+rounds, with its spread. The machine's limits are measured in the same run, and the processor time that others used
+meanwhile is shown: absolute figures mean nothing on another machine, ratios in one run do. Each number of threads runs
+in a process of its own, since other libraries fix theirs at start.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ sys.path[:] = [str(root / "benchmarks"), *(p for p in sys.path if Path(p or ".")
 
 import limits  # noqa: E402
 import numpy as np  # noqa: E402
+from bench_features import FEATURE_LOSSES  # noqa: E402
 from bench_layers import LAYERS, Layer  # noqa: E402
 from bench_losses import LOSSES  # noqa: E402
 from timing import Contender, foreign_load, interleave  # noqa: E402
@@ -35,7 +36,7 @@ from pycomp.kernels.contract import KERNELS, Kernel  # noqa: E402
 from pycomp.testing import Case, make_case, nudged  # noqa: E402
 
 GELU = 2
-SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES}
+SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_LOSSES}
 CACHE_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they would slow NumPy down
 
 

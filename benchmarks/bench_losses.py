@@ -53,13 +53,20 @@ def top_classes(teacher: np.ndarray) -> Given:
     return np.take_along_axis(distillation.softmax(teacher, temperature=TEMPERATURE), classes, axis=1), classes
 
 
+def probabilities(teacher: np.ndarray) -> Given:
+    return (distillation.softmax(teacher, temperature=TEMPERATURE),)
+
+
 def ours(name: str, pick: Pick, **options: Any) -> Make:
+    if name != "logit_mse_loss":
+        options["temperature"] = TEMPERATURE
+
     def make(student: np.ndarray, teacher: np.ndarray) -> Callable[[], object]:
         loss, given = getattr(distillation, name), pick(teacher)
         operands, named = (given,) if pick is two_teachers else given, options
         if pick is with_labels:
             operands, named = given[:1], options | {"labels": given[1]}
-        return lambda: loss(student, *operands, temperature=TEMPERATURE, return_grad=True, **named)
+        return lambda: loss(student, *operands, return_grad=True, **named)
 
     return make
 
@@ -179,6 +186,25 @@ def relations(s: Any, t: Any) -> Any:
     return TEMPERATURE**2 * (apart(p, q) + apart(p.T, q.T))
 
 
+def soft_cross_entropy(s: Any, p: Any) -> Any:
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(s / TEMPERATURE, p)
+
+
+def squares(s: Any, t: Any) -> Any:
+    return (s - t).pow(2).mean()
+
+
+def binary(s: Any, t: Any) -> Any:
+    """KL of a yes and a no for each class, but for what depends on the teacher alone: less than ours does."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    each = binary_cross_entropy_with_logits(s / TEMPERATURE, torch.sigmoid(t / TEMPERATURE), reduction="none")
+    return mean(each)
+
+
 LOSSES = {
     name: Loss(name, ours(name, pick, **options), {"PyTorch": torch_loss(loss, pick, False),
                                                    "PyTorch, compiled": torch_loss(loss, pick, True)}, LOGITS_SHAPES)
@@ -188,6 +214,9 @@ LOSSES = {
         ("reverse_kl_loss", by_logarithms(reverse_kl), teacher_alone, {}),
         ("jsd_loss", by_logarithms(jsd), teacher_alone, {"beta": BETA}),
         ("total_variation_loss", by_logarithms(total_variation), teacher_alone, {}),
+        ("soft_cross_entropy", soft_cross_entropy, probabilities, {}),
+        ("logit_mse_loss", squares, teacher_alone, {}),
+        ("binary_kd_loss", binary, teacher_alone, {}),
         ("dkd_loss", decoupled, with_labels, {}),
         ("standardized_kd_loss", standardized, teacher_alone, {}),
         ("nkd_loss", normalized, with_labels, {"gamma": GAMMA}),
