@@ -112,36 +112,17 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
   for (int64_t r = 0; r < rows_next; r++) max[r] = max_next[r];
 }
 
-/* Sixteen rows become a column each of a matrix, or less of it where they are fewer: the others are 0. */
-PC_INLINE void turn_in(int64_t rows, int64_t n, const float *x, int64_t ldx, float *columns) {
-  for (int64_t i = 0; i < n; i += LANES) {
-    vf16 block[LANES];
-    for (int r = 0; r < LANES; r++) block[r] = r < rows ? vf_load_left(x + r * ldx + i, n - i) : vf_zero();
-    vf_transpose(block);
-    for (int l = 0; l < LANES; l++) vf_store(columns + (i + l) * PC_WIDE * LANES, block[l]);
-  }
-}
-
-PC_INLINE void turn_out(int64_t rows, int64_t n, const float *columns, float *y, int64_t ldy) {
-  for (int64_t i = 0; i < n; i += LANES) {
-    vf16 block[LANES];
-    for (int l = 0; l < LANES; l++) block[l] = vf_load(columns + (i + l) * PC_WIDE * LANES);
-    vf_transpose(block);
-    for (int r = 0; r < LANES && r < rows; r++) pc_store_row(y + r * ldy + i, n - i, block[r]);
-  }
-}
-
 PC_INLINE void rows_turned(int vectors, const job *j, int64_t rows, const float *x, float *y) {
   _Alignas(64) float turned[TURNED_LOGS * PC_WIDE * LANES];
   const pc_columns of = {j->result, j->n, j->temperature};
   const pc_part all = {turned, PC_WIDE * LANES, PC_WIDE * LANES};
-  for (int v = 0; v < vectors; v++) turn_in(rows - v * LANES, j->n, x + v * LANES * j->ldx, j->ldx, turned + v * LANES);
+  for (int v = 0; v < vectors; v++) pc_turn_in(rows - v * LANES, j->n, x + v * LANES * j->ldx, j->ldx, turned + v * LANES);
   if (j->result == PC_LOGSUMEXP) {
     pc_softmax_columns(vectors, &of, &all, NULL, y, &(pc_part){y, 0, rows});
     return;
   }
   pc_softmax_columns(vectors, &of, &all, NULL, turned, &all);
-  for (int v = 0; v < vectors; v++) turn_out(rows - v * LANES, j->n, turned + v * LANES, y + v * LANES * j->ldy, j->ldy);
+  for (int v = 0; v < vectors; v++) pc_turn_out(rows - v * LANES, j->n, turned + v * LANES, y + v * LANES * j->ldy, j->ldy);
 }
 
 static void all_rows(int64_t begin, int64_t end, const void *context) {

@@ -27,6 +27,28 @@ PC_INLINE void pc_store_columns(float *y, const pc_part *of, int64_t l, int v, v
   pc_store_row(y + l * of->apart + v * LANES, of->columns - v * LANES, e);
 }
 
+/* Of columns that rows of n elements become. */
+PC_INLINE int64_t pc_turned_rows(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+/* Sixteen rows become a column each of a matrix, or less of it where they are fewer: the others are 0. */
+PC_INLINE void pc_turn_in(int64_t rows, int64_t n, const float *x, int64_t ldx, float *columns) {
+  for (int64_t i = 0; i < n; i += LANES) {
+    vf16 block[LANES];
+    for (int r = 0; r < LANES; r++) block[r] = r < rows ? vf_load_left(x + r * ldx + i, n - i) : vf_zero();
+    vf_transpose(block);
+    for (int l = 0; l < LANES; l++) vf_store(columns + (i + l) * PC_WIDE * LANES, block[l]);
+  }
+}
+
+PC_INLINE void pc_turn_out(int64_t rows, int64_t n, const float *columns, float *y, int64_t ldy) {
+  for (int64_t i = 0; i < n; i += LANES) {
+    vf16 block[LANES];
+    for (int l = 0; l < LANES; l++) block[l] = vf_load(columns + (i + l) * PC_WIDE * LANES);
+    vf_transpose(block);
+    for (int r = 0; r < LANES && r < rows; r++) pc_store_row(y + r * ldy + i, n - i, block[r]);
+  }
+}
+
 /* What the maxima of a block's columns tell: what terms are made from, and which columns are finite. */
 typedef struct {
   vf16 max[PC_WIDE], base[PC_WIDE], places[PC_WIDE], special[PC_WIDE]; /* special: the result where a column is not finite */

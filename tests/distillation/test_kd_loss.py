@@ -48,6 +48,34 @@ def test_a_weighted_row_alone_has_the_bits_that_it_has_in_a_batch():
         assert (slope[0] == grad[i]).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), rows=st.integers(1, 150), classes=st.integers(1, 230),
+       temperature=st.sampled_from([1e-30, 1e-3, 1.0, 2.5, 1e4, 1e30]), labelled=st.booleans(), graded=st.booleans(),
+       smoothing=st.sampled_from([0.0, 0.1, 1.0]), alpha=st.sampled_from([0.0, 0.3, 1.0]), special=st.booleans())
+def test_rows_of_few_classes_have_the_bits_that_they_have_alone(seed, rows, classes, temperature, labelled, graded,
+                                                                smoothing, alpha, special):
+    """Those in a batch are turned into columns, sixteen at a time; a row alone is not."""
+    rng = np.random.default_rng(seed)
+    sides = [reference.logits(rng, rows, classes) for _ in range(2)]
+    if special:
+        sides[seed % 2][rng.integers(rows)] = rng.choice([np.nan, INF, -INF])
+    options = {"temperature": temperature, "reduction": "none", "return_grad": graded}
+    if labelled:
+        options |= {"alpha": alpha, "label_smoothing": smoothing}
+    labels = rng.integers(0, classes, rows) if labelled else None
+    weights = rng.random(rows)
+
+    def results(at):
+        given = {"labels": labels[at]} if labelled else {}
+        found = kd_loss(sides[0][at], sides[1][at], weights=weights[at], **options, **given)
+        return found if graded else (found,)
+
+    alone = [results(slice(i, i + 1)) for i in range(rows)]
+    for whole, each in zip(results(slice(None)), zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(whole, np.concatenate(each))
+        assert (np.signbit(whole) == np.signbit(np.concatenate(each))).all()
+
+
 @given(seed=st.integers(0, 2**32), classes=st.integers(1, 200), temperature=st.sampled_from([0.01, 1.0, 4.0]))
 def test_equal_logits_give_no_loss_and_no_gradient(seed, classes, temperature):
     x = logits(seed, 3, classes)
