@@ -191,8 +191,8 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
   } else {
     rows r = {.s = s, .t = t, .kept_s = grad, .kept_t = kept, .grad = grad,
               .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
-    const double sum_s = pc_sum_terms(j->n, s, &r.student, (pc_beside){.kept = grad, .far = 1});
-    const pc_beside beside = {.kept = kept, .next = ahead ? s + j->ldstudent : NULL, .next_max = &max->s, .far = 1};
+    const double sum_s = pc_sum_terms(j->n, s, &r.student, (pc_beside){.kept = grad, .far = j->n < PC_LONG});
+    const pc_beside beside = {.kept = kept, .next = ahead ? s + j->ldstudent : NULL, .next_max = &max->s, .far = j->n < PC_LONG};
     const double sum_t = pc_sum_terms(j->n, t, &r.teacher, beside);
     if (isnan(sum_s) || isnan(sum_t)) {
       if (ahead) *max = maxima_of(j, row + 1);

@@ -12,8 +12,7 @@ enum {
   TURNED = PC_WIDE > 2 ? 112 : 48,      /* elements of rows that are turned into columns, */
   TURNED_LOGS = PC_WIDE > 2 ? 160 : 48, /* and where each row takes a logarithm, which columns take together */
   SHORT = 1024,    /* elements of a row whose terms wait on the stack */
-  FAR = 3 << 20,   /* elements, read and written, that may no longer be in a cache, */
-  LONG = 1 << 16   /* and of a row that L2 does not keep until it is scaled, asked for or not */
+  FAR = 3 << 20    /* elements, read and written, that may no longer be in a cache */
 };
 
 typedef struct {
@@ -83,7 +82,7 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
     const float *other = r < rows_next ? next + r * j->ldx : NULL;
     float *to = y + r * j->ldy;
     if (pc_classify_row(max[r]) == PC_ROW_FINITE) {
-      const int later = j->apart || (j->result == PC_LOG_SOFTMAX && j->n < LONG);
+      const int later = j->apart || (j->result == PC_LOG_SOFTMAX && j->n < PC_LONG);
       const pc_beside beside = {.kept = j->result == PC_SOFTMAX ? terms_of(j, room, r, to) : NULL, .soon = later ? to : NULL,
                                 .next = other, .next_max = max_next + r, .far = j->far};
       terms[r] = pc_terms_of(max[r], j->temperature);
@@ -159,7 +158,7 @@ static void short_rows(int64_t begin, int64_t end, const void *context) {
 static int share_rows(int64_t m, job j) {
   const int64_t wide = j.result == PC_LOGSUMEXP ? 1 : j.n;
   if (m < 0 || j.n < 0 || j.ldx < j.n || j.ldy < wide || !(j.temperature > 0 && j.temperature < INFINITY)) return PC_EINVAL;
-  j.far = 2 * m * j.n > FAR && j.n < LONG;
+  j.far = 2 * m * j.n > FAR && j.n < PC_LONG;
   j.apart = j.result == PC_SOFTMAX && j.n < SHORT && !j.far ? (j.n + LANES - 1) / LANES * LANES : 0;
   const int turned = j.n <= (j.result == PC_SOFTMAX ? TURNED : TURNED_LOGS);
   pc_for(m, 1 + GRAIN / (j.n + 1), turned ? short_rows : all_rows, &j);

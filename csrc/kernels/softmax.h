@@ -34,7 +34,12 @@ PC_INLINE int64_t pc_to_line(const float *p) { return (int64_t)(-((uintptr_t)p /
 /* What a pass will need, asked for as it goes. Hardware fetches ahead within a page, but not over its end, and not far enough for
  * memory. So every line is asked for of what is read next. Of what is written only the first lines of the page that follows, once
  * a page: in a cache more would stand in the hardware's way. */
-enum { PC_AHEAD = 2048, PC_PAGE = 4096, PC_PAGE_FLOATS = PC_PAGE / sizeof(float) };
+enum {
+  PC_AHEAD = 2048,
+  PC_PAGE = 4096,
+  PC_PAGE_FLOATS = PC_PAGE / sizeof(float),
+  PC_LONG = 1 << 16 /* elements of a row that L2 does not keep until they are read again, asked for or not */
+};
 PC_INLINE void pc_ask_line(const float *p) { __builtin_prefetch(p + PC_AHEAD); }
 PC_INLINE void pc_ask_page(const float *p) {
   const char *page = (const char *)p + (PC_PAGE - (uintptr_t)p % PC_PAGE);
