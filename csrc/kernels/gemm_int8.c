@@ -18,12 +18,12 @@ enum {
   BLOCK = 2048,                        /* l in a block at full height */
   GAP = 64,                            /* keeps the rows of a panel out of each other's cache sets */
   PANEL = PC_DOT_ROWS * (BLOCK + GAP), /* codes: 17 KB as bytes, in L1 */
-  WIDEST = 8,                          /* vectors in the widest tile of any level */
   CELL = 1 << 19,                      /* bytes of weights in a block of a cell, in L2; with AMX, whose CPUs have 2 MB, up
                                           to twice that where x, which is read again for each cell, is large too */
   CELL_COLUMNS = 32 * LANES,           /* at most */
   SUMS = 32 * 1024,                    /* unfinished sums: 128 KB of stack */
   AHEAD = 16 * LINE,                   /* bytes of weights to prefetch ahead of use */
+  FAR = 6 << 20,                       /* bytes of weights that no cache may keep: they are asked for a tile ahead */
   FOLLOWED = 4,                        /* rows whose weights, read faster than they can be asked for, the hardware follows
                                           better by itself */
   CHAINS = 4 / PC_DOT_PARTS,           /* accumulators of a row alone: the latency of a dot product */
@@ -35,9 +35,23 @@ enum {
 /* A panel of few rows may be longer: both come from the same buffer. */
 #define STRIDE(rows) (PANEL / (rows) / GAP * GAP)
 
-/* Adds a block to rows x (16*vectors) sums [rows][ld]. panel [rows][STRIDE(rows)]; w: `vectors` slices. */
-PC_INLINE void tile(int rows, int vectors, int64_t groups, const pc_code *panel, const int8_t *w, int64_t slice,
-                    int32_t *sums, int64_t ld, int first) {
+/* A block of a panel [rows][STRIDE(rows)] against some slices of weights, `slice` apart, which come from memory if `far`; what it
+ * adds to, [rows][ld], or starts if `first`; and, where it ends in registers, the job and where its outputs begin. */
+typedef struct {
+  int64_t groups, slice, ld;
+  const pc_code *panel;
+  const int8_t *w;
+  int32_t *sums;
+  int first, far;
+  const int8_job *ends; /* or NULL */
+  int64_t row, column;
+  const int32_t *zero; /* of each row, or NULL */
+} tile_job;
+
+PC_INLINE void tile(int rows, int vectors, int far, int ends, const tile_job *of) {
+  const int64_t groups = of->groups, slice = of->slice, ahead = far ? vectors * slice : AHEAD;
+  const pc_code *panel = of->panel;
+  const int8_t *w = of->w;
   dot16 acc[PC_DOT_ROWS][WIDEST];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
@@ -50,7 +64,7 @@ PC_INLINE void tile(int rows, int vectors, int64_t groups, const pc_code *panel,
       dot_w b[WIDEST][PC_DOT_PARTS];
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) {
-        if (pass == 0 && rows > FOLLOWED) __builtin_prefetch(w + j * slice + LINE * g + AHEAD);
+        if (pass == 0 && rows > FOLLOWED) __builtin_prefetch(w + j * slice + LINE * g + ahead);
 #pragma GCC unroll 4
         for (int p = 0; p < parts; p++) b[j][p] = dot_load(w + j * slice + LINE * g, pass * parts + p);
       }
@@ -63,14 +77,24 @@ PC_INLINE void tile(int rows, int vectors, int64_t groups, const pc_code *panel,
           for (int p = 0; p < parts; p++) acc[i][j] = dot_add(acc[i][j], pass * parts + p, a, b[j][p]);
       }
     }
+  vi16 sums[PC_DOT_ROWS][WIDEST];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) {
-      int32_t *to = sums + i * ld + LANES * j;
-      const vi16 sum = dot_sum(acc[i][j]);
-      vi_store(to, first ? sum : vi_add(vi_load(to), sum));
-    }
+    for (int j = 0; j < vectors; j++) sums[i][j] = dot_sum(acc[i][j]);
+  if (!of->first)
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+      for (int j = 0; j < vectors; j++) sums[i][j] = vi_add(vi_load(of->sums + i * of->ld + LANES * j), sums[i][j]);
+  if (ends) {
+    finish_tile(of->ends, rows, vectors, sums, of->row, of->column, of->zero);
+    return;
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) vi_store(of->sums + i * of->ld + LANES * j, sums[i][j]);
 }
 
 /* acc += a group of codes times its line of weights */
@@ -81,32 +105,46 @@ PC_INLINE dot16 add_group(dot16 acc, const pc_code *panel, const int8_t *w) {
   return acc;
 }
 
-/* A row alone: slices one after the other, as they lie in memory. (Side by side, as many rows take them, they were slower.) */
-static void row_alone(int vectors, int64_t groups, const pc_code *panel, const int8_t *w, int64_t slice, int32_t *sums, int first) {
-  for (int j = 0; j < vectors; j++, w += slice, sums += LANES) {
+/* A row alone: slices one after the other, as they lie in memory. (Side by side, as many rows take them, they were slower; so were
+ * slices that end in registers.) */
+static void row_alone(int vectors, const tile_job *of) {
+  const int8_t *w = of->w;
+  int32_t *sums = of->sums;
+  for (int j = 0; j < vectors; j++, w += of->slice, sums += LANES) {
     dot16 acc[CHAINS];
     int64_t g = 0;
 #pragma GCC unroll 4
     for (int c = 0; c < CHAINS; c++) acc[c] = dot_zero();
-    for (; g + CHAINS <= groups; g += CHAINS)
+    for (; g + CHAINS <= of->groups; g += CHAINS)
 #pragma GCC unroll 4
-      for (int c = 0; c < CHAINS; c++) acc[c] = add_group(acc[c], panel + GROUP * (g + c), w + LINE * (g + c));
-    for (; g < groups; g++) acc[0] = add_group(acc[0], panel + GROUP * g, w + LINE * g);
-    vi16 sum = first ? vi_zero() : vi_load(sums);
+      for (int c = 0; c < CHAINS; c++) acc[c] = add_group(acc[c], of->panel + GROUP * (g + c), w + LINE * (g + c));
+    for (; g < of->groups; g++) acc[0] = add_group(acc[0], of->panel + GROUP * g, w + LINE * g);
+    vi16 sum = of->first ? vi_zero() : vi_load(sums);
 #pragma GCC unroll 4
     for (int c = 0; c < CHAINS; c++) sum = vi_add(sum, dot_sum(acc[c]));
     vi_store(sums, sum);
   }
 }
 
+/* Shapes that can end in registers: those that most of a product is made of. */
+PC_INLINE int may_end(int rows, int vectors) { return rows > 1 && vectors == PC_DOT_VECTORS(rows); }
+
 /* Shapes that the level's registers cannot hold are compiled away. */
-static void run_tile(int rows, int vectors, int64_t groups, const pc_code *panel, const int8_t *w, int64_t slice,
-                     int32_t *sums, int64_t ld, int first) {
-#define SHAPE(r, v) \
-  case (r) * 16 + (v): if ((r) <= PC_DOT_ROWS && (v) <= PC_DOT_VECTORS(r)) tile(r, v, groups, panel, w, slice, sums, ld, first); break;
+static void run_tile(int rows, int vectors, const tile_job *of) {
+#define SHAPE(r, v)                                          \
+  case (r) * 16 + (v):                                       \
+    if ((r) > PC_DOT_ROWS || (v) > PC_DOT_VECTORS(r)) break; \
+    if (may_end(r, v) && of->ends) tile(r, v, 0, 1, of);     \
+    else tile(r, v, 0, 0, of);                               \
+    break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
   if (rows == 1) {
-    row_alone(vectors, groups, panel, w, slice, sums, first);
+    row_alone(vectors, of);
+    return;
+  }
+  if (of->far && rows == PC_DOT_ROWS && vectors == PC_DOT_VECTORS(PC_DOT_ROWS)) {
+    if (of->ends) tile(PC_DOT_ROWS, PC_DOT_VECTORS(PC_DOT_ROWS), 1, 1, of);
+    else tile(PC_DOT_ROWS, PC_DOT_VECTORS(PC_DOT_ROWS), 1, 0, of);
     return;
   }
   switch (rows * 16 + vectors) {
@@ -133,24 +171,27 @@ static int32_t moved(const int8_job *j) { return j->is_signed ? PC_DOT_MOVE : 0;
 static int64_t block_of(int64_t rows) { return STRIDE(rows) - GAP; }
 
 /* One block of a panel against the columns [begin, end): adds to its sums [rows][ld], or to y itself where sums are all that
- * is asked for, and finishes them with the last block. */
+ * is asked for, and finishes them with the last block. fresh: these weights have not been read before. */
 static void panel_by_columns(const int8_job *j, int rows, int64_t row, int64_t l0, int64_t length, int64_t begin, int64_t end,
-                             pc_code *panel, int32_t *sums, int64_t ld) {
+                             int fresh, pc_code *panel, int32_t *sums, int64_t ld) {
   int32_t zero[PC_DOT_ROWS], shift[PC_DOT_ROWS];
   const int64_t slice = slice_bytes(j), groups = (length + GROUP - 1) / GROUP;
   const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS(rows), last = l0 + length == j->k;
   const int plain = j->to == TO_I32 && !owed && !j->w_zero;
+  const int light = last && j->to == TO_F32 && !j->w_zero && !j->residual && j->activation == PC_IDENTITY;
   if (last) row_debts(j, rows, row, moved(j), zero, shift);
   fill_panel(j, rows, row, l0, length, panel);
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
     vectors = (int)smaller((end - c + LANES - 1) / LANES, widest);
-    const int direct = plain && c + LANES * vectors <= end;
-    int32_t *to = direct ? (int32_t *)j->y + row * j->ldy + c : sums + (c - begin);
-    const int8_t *w = j->w + c / LANES * slice + l0 * LANES;
-    run_tile(rows, vectors, groups, panel, w, slice, to, direct ? j->ldy : ld, l0 == 0);
-    if (last && !direct)
-      finish(j, rows, smaller(end - c, LANES * vectors), row, c, owed ? zero : NULL, j->w_zero ? shift : NULL, to, ld);
+    const int whole = c + LANES * vectors <= end, direct = plain && whole, ends = light && whole && may_end(rows, vectors);
+    const tile_job of = {.groups = groups, .slice = slice, .ld = direct ? j->ldy : ld, .panel = panel,
+                      .w = j->w + c / LANES * slice + l0 * LANES,
+                      .sums = direct ? (int32_t *)j->y + row * j->ldy + c : sums + (c - begin), .first = l0 == 0, .far = fresh,
+                      .ends = ends ? j : NULL, .row = row, .column = c, .zero = owed ? zero : NULL};
+    run_tile(rows, vectors, &of);
+    if (last && !direct && !ends)
+      finish(j, rows, smaller(end - c, LANES * vectors), row, c, owed ? zero : NULL, j->w_zero ? shift : NULL, of.sums, ld);
   }
 }
 
@@ -164,7 +205,8 @@ static void wide_tile(const int8_job *j, int rows, int64_t row, int vectors, int
     const int64_t length = smaller(j->k - l0, block), groups = (length + GROUP - 1) / GROUP;
     const int8_t *w = j->w + column / LANES * slice + l0 * LANES;
     fill_panel(j, rows, row, l0, length, panel);
-    run_tile(rows, vectors, groups, panel, w, slice, part, span, 1);
+    const tile_job of = {.groups = groups, .slice = slice, .ld = span, .panel = panel, .w = w, .sums = part, .first = 1};
+    run_tile(rows, vectors, &of);
     int64_t shift[PC_DOT_ROWS];
     for (int i = 0; i < rows; i++) {
       const int64_t zero = (j->x_zero ? j->x_zero[row + i] : 0) + moved(j);
@@ -221,6 +263,7 @@ static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, i
   _Alignas(64) pc_code panel[PANEL];
   _Alignas(64) int32_t sums[SUMS];
   const int64_t rows = row1 - row0, panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
+  const int far = j->k * j->n > FAR;
   const int64_t block = block_of((rows + panels - 1) / panels), ld = (end - begin + LANES - 1) / LANES * LANES;
   /* Panels whose sums wait together for the next block; where there is but one block, sums that stay in L1. */
   const int64_t together = j->k > block ? SUMS / (PC_DOT_ROWS * ld) : 1;
@@ -230,7 +273,8 @@ static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, i
       const int64_t row = row0 + rows * p / panels;
       const int height = (int)(row0 + rows * (p + 1) / panels - row);
       if (may_overflow(j)) wide_panel(j, height, row, begin, end, panel);
-      else panel_by_columns(j, height, row, l0, smaller(j->k - l0, block), begin, end, panel, sums + (row - first) * ld, ld);
+      else panel_by_columns(j, height, row, l0, smaller(j->k - l0, block), begin, end, far && p == p0, panel,
+                            sums + (row - first) * ld, ld);
     }
     l0 += block;
     if (l0 >= j->k || may_overflow(j)) p0 = p1, l0 = 0;

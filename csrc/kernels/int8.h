@@ -9,7 +9,8 @@
 
 enum {
   GROUP = 4,            /* l in one lane of a dot product */
-  LINE = LANES * GROUP  /* bytes of weights that one dot product takes */
+  LINE = LANES * GROUP, /* bytes of weights that one dot product takes */
+  WIDEST = 8            /* vectors in the widest tile of any level */
 };
 
 typedef enum { TO_I32, TO_F32, TO_F16, TO_BF16, TO_S8, TO_U8 } output;
@@ -116,6 +117,34 @@ static inline void finish(const int8_job *j, int rows, int64_t width, int64_t ro
     CASE(TO_U8);
   }
 #undef CASE
+}
+
+/* A tile of floats that owes nothing but zero points of x, finished in registers: the same steps. */
+PC_INLINE void finish_tile(const int8_job *j, int rows, int vectors, vi16 v[][WIDEST], int64_t row, int64_t column,
+                           const int32_t *zero) {
+  const float *x_scale = j->x_scale + row, *w_scale = j->w_scale + column, *bias = j->bias ? j->bias + column : NULL;
+  const int64_t ldy = j->ldy;
+  float *y = (float *)j->y + row * ldy + column;
+  vf16 scales[WIDEST], biases[WIDEST];
+#pragma GCC unroll 8
+  for (int c = 0; c < vectors; c++) {
+    scales[c] = vf_load(w_scale + LANES * c);
+    biases[c] = bias ? vf_load(bias + LANES * c) : vf_zero();
+  }
+  if (zero)
+#pragma GCC unroll 8
+    for (int c = 0; c < vectors; c++) {
+      const vi16 sums = vi_load(j->sums + column + LANES * c);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; i++) v[i][c] = vi_sub(v[i][c], vi_mul(vi_set1(zero[i]), sums));
+    }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++, y += ldy) {
+    const vf16 scale = vf_set1(x_scale[i]);
+#pragma GCC unroll 8
+    for (int c = 0; c < vectors; c++)
+      vf_store(y + LANES * c, vf_fma(vf_from_vi(v[i][c]), vf_mul(scale, scales[c]), biases[c]));
+  }
 }
 
 /* What rows of x owe: zero[i], the zero point of x as it was multiplied, `moved` above the true one; and, where w has zero
