@@ -281,19 +281,20 @@ static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, i
   }
 }
 
-/* Units [begin, end) of (part of rows, columns); the columns of a part are cut into cells. */
+/* Units [begin, end) of (part of rows, columns); the columns of a part are cut into cells of whole tiles, but for its end. */
 static void run(int64_t begin, int64_t end, const void *context) {
   const int8_job *j = context;
   const int64_t bytes = by_amx(j) && j->m * j->k > CELL ? smaller(j->m * j->k, 2 * CELL) : CELL;
   const int64_t depth = by_amx(j) ? j->k : smaller(j->k, block_of(smaller(j->m, PC_DOT_ROWS)));
-  const int64_t most = smaller(bytes / (depth + 1), CELL_COLUMNS) / j->unit, units = most > 0 ? most : 1; /* in a cell */
+  const int64_t most = smaller(bytes / (depth + 1), CELL_COLUMNS) / (j->unit * j->wide), tiles_most = most > 0 ? most : 1;
   for (int64_t d = begin / j->units; d * j->units < end; d++) {
     const int64_t row0 = j->m * d / j->down, row1 = j->m * (d + 1) / j->down;
     const int64_t u0 = d * j->units < begin ? begin - d * j->units : 0, u1 = smaller(end - d * j->units, j->units);
-    const int64_t cells = (u1 - u0 + units - 1) / units;
+    const int64_t tiles = (u1 - u0 + j->wide - 1) / j->wide, cells = (tiles + tiles_most - 1) / tiles_most;
     for (int64_t i = 0; i < cells; i++) {
       int64_t ends[3]; /* of the cell before, of this, and of the next */
-      for (int e = 0; e < 3; e++) ends[e] = smaller(j->unit * (u0 + (u1 - u0) * smaller(i + e, cells) / cells), j->n);
+      for (int e = 0; e < 3; e++)
+        ends[e] = smaller(j->unit * smaller(u0 + j->wide * (tiles * smaller(i + e, cells) / cells), u1), j->n);
       cell(j, row0, row1, ends[0], ends[1], ends[2]);
     }
   }
@@ -305,7 +306,8 @@ static int multiply(int8_job *j) {
   if (j->m == 0 || j->n == 0) return PC_OK;
   int status = PC_OK;
   j->status = &status;
-  j->unit = LANES * (by_amx(j) ? 4 : PC_DOT_VECTORS(smaller(j->m, PC_DOT_ROWS)));
+  j->unit = LANES * (by_amx(j) ? 4 : 1);
+  j->wide = by_amx(j) ? 1 : PC_DOT_VECTORS(smaller(j->m, PC_DOT_ROWS));
   j->units = (j->n + j->unit - 1) / j->unit;
   j->down = 1; /* threads share columns, so that each reads its own weights; rows too where there are many */
   while (4 * j->down * j->down * j->n <= pc_get_num_threads() * j->m && 64 * j->down <= j->m) j->down *= 2;

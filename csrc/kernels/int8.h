@@ -29,7 +29,7 @@ typedef struct {
   int32_t y_zero;
   void *y;
   int64_t ldy;
-  int64_t unit, units, down; /* columns of a unit of work; units across y; parts of rows */
+  int64_t unit, units, wide, down; /* columns of a unit of work; units across y, and in a tile; parts of rows */
   int *status;
 } int8_job;
 
