@@ -11,11 +11,11 @@
  * Where p_i = 0 the term is q_i, which the same identity asks for; where both are 0 it is 0.
  *
  * Sums: the lane rule. The terms of p and q, by pairs, in float64 lanes; those of KL and of p_i d_i in float32 lanes that
- * are added to float64 lanes every 1024 elements. Threads share rows. Limit: the float units, about 75 operations an
- * element. */
+ * are added to float64 lanes every 1024 elements. Threads share rows; rows of few classes are turned into columns. Limit: the
+ * float units, about 75 operations an element. */
 #include <stdlib.h>
 
-#include "softmax_columns.h"
+#include "distill_columns.h"
 #include "table.h"
 
 enum {
@@ -25,79 +25,6 @@ enum {
   TURNED = PC_WIDE > 2 ? 208 : 104, /* elements of rows that are turned into columns, */
   FEW = PC_WIDE > 2 ? 3 : 6         /* and rows that are not worth it, of a few elements each */
 };
-
-typedef struct {
-  int64_t n;
-  const float *student;
-  int64_t ldstudent;
-  const float *teacher;
-  int64_t ldteacher;
-  const int64_t *labels;
-  double temperature, soft, hard, smoothing;
-  const double *scale; /* of each row's gradient */
-  double *loss;
-  float *grad; /* NULL: the loss alone */
-  int64_t ldgrad;
-} job;
-
-/* e^-d - 1 + d over d^2 for |d| < 1/2, within 13 u relative */
-PC_INLINE vf16 second_order(vf16 d) {
-  vf16 g = vf_set1(0x1.6cd0d0p-10f);
-  g = vf_fma(g, d, vf_set1(-0x1.13182ep-7f));
-  g = vf_fma(g, d, vf_set1(0x1.5556d6p-5f));
-  g = vf_fma(g, d, vf_set1(-0x1.555354p-3f));
-  return vf_fma(g, d, vf_set1(0x1.fffffep-2f));
-}
-
-/* d = (t - s - apart)/T. Near the optimum t - s and `apart` cancel, so both are kept in two floats: the first by Knuth's
- * exact sum. As in the terms, a base that is far off zero is taken away first. Quarters, so that nothing overflows. */
-typedef struct { vf16 base_t, base_s, high, low, factor; } gap;
-
-PC_INLINE gap gap_of(vd16 apart, vf16 base_t, vf16 base_s, double temperature) {
-  const vd16 most = vd_set1(FLT_MAX), least = vd_set1(-FLT_MAX), quarter = vd_mul(apart, vd_set1(0.25));
-  const vd16 c = vd_select_lt(most, quarter, most, vd_select_lt(quarter, least, least, quarter));
-  const vf16 high = vf_from_vd(c), minus_quarter = vf_set1(-0.25f);
-  return (gap){vf_mul(minus_quarter, base_t), vf_mul(minus_quarter, base_s), high, vf_from_vd(vd_sub(c, vd_from_vf(high))),
-               vf_set1((float)fmin(4.0 / temperature, FLT_MAX))};
-}
-
-PC_INLINE vf16 gap_between(vf16 t, vf16 s, const gap *g) {
-  t = vf_fma(t, vf_set1(0.25f), g->base_t);
-  s = vf_fma(s, vf_set1(0.25f), g->base_s);
-  const vf16 high = vf_sub(t, s), of_s = vf_sub(t, high), of_t = vf_add(high, of_s);
-  const vf16 low = vf_sub(vf_sub(t, of_t), vf_sub(s, of_s));
-  const vf16 rest = vf_max(vf_sub(low, g->low), vf_set1(-FLT_MAX)); /* NaN where t - s is infinite */
-  return vf_mul(vf_add(vf_sub(high, g->high), rest), g->factor);
-}
-
-/* Two rows, whose terms are known up to their sums; or sixteen of them, turned into columns. */
-typedef struct {
-  const float *s, *t, *kept_s, *kept_t; /* kept: the terms, or NULL */
-  float *grad;                          /* NULL, or where step (q - p) goes */
-  pc_terms student, teacher;
-  vf16 rs, rt, step;
-  gap gap;
-} rows;
-
-typedef struct { vf16 kl, pd; } sums;
-
-/* The part of KL and of sum p d that the next lanes have. */
-PC_INLINE sums diverge(const rows *r, int64_t i, int64_t left, sums to) {
-  const vf16 s = pc_load_row(r->s + i, left), t = pc_load_row(r->t + i, left);
-  const vf16 q = vf_mul(r->kept_s ? vf_load_left(r->kept_s + i, left) : pc_term(s, &r->student), r->rs);
-  const vf16 p = vf_mul(r->kept_t ? vf_load_left(r->kept_t + i, left) : pc_term(t, &r->teacher), r->rt);
-  const vf16 d = gap_between(t, s, &r->gap), excess = vf_sub(q, p), dd = vf_mul(d, d), bend = vf_mul(dd, second_order(d));
-  const vm16 near = vf_lt(dd, vf_set1(0.25f));
-  const vf16 pd = vf_select(vf_eq(p, vf_zero()), p, vf_mul(p, d));
-  if (r->grad) pc_store_row(r->grad + i, left, vf_mul(r->step, excess));
-  return (sums){vf_add(to.kl, vf_select(near, vf_mul(p, bend), vf_add(pd, excess))), vf_add(to.pd, pd)};
-}
-
-/* KL, from the sum of its terms and that of p d. */
-static double closed(double sum, double pd) {
-  const double b = sum - pd, total = sum - b * b * (0.5 - b * (1.0 / 3.0));
-  return sum == INFINITY ? sum : total < 0.0 ? 0.0 : total; /* NaN stays */
-}
 
 /* next: NULL, or a row whose maximum is found meanwhile. */
 static double divergence(int64_t n, const rows *of, const float *next, float *next_max) {
@@ -136,16 +63,6 @@ static double below_max(int64_t n, const float *s, float max) {
   return vd_fold_add(sum);
 }
 
-static double own(const job *j) { return 1.0 - j->smoothing; }
-static double even(const job *j) { return j->smoothing / (double)j->n; }
-
-/* The cross entropy, from the logarithm of the sum of exp(s - max) and from what is below max; the label's part of the gradient. */
-static double at_label(const job *j, const float *s, float max, int64_t label, double scale, float *grad, double log_sum, double below) {
-  if (grad) grad[label] -= (float)(scale * j->hard * own(j));
-  const double of_label = own(j) > 0.0 ? own(j) * ((double)max - (double)s[label]) : 0.0;
-  return log_sum + of_label + (even(j) > 0.0 ? even(j) * below : 0.0);
-}
-
 /* scale hard (softmax(s) - y) added to grad, if given; returns log sum exp s - sum y s, as what is below the maximum. */
 static double cross_entropy(const job *j, const float *s, float max, int64_t label, double scale, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
@@ -173,8 +90,6 @@ static double not_a_number(const job *j, float *grad) {
   if (grad) pc_fill_row(grad, j->n, NAN);
   return NAN;
 }
-
-static double soft_part(const job *j, double kl) { return j->soft == 0.0 && kl == INFINITY ? 0.0 : j->soft * kl; }
 
 /* kept: room for a row's terms, or NULL. max: of the row, where NaN may have been passed over; then, if `ahead`, of the next. */
 static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, float *grad, maxima *max) {
@@ -223,123 +138,6 @@ static void whole_rows(int64_t begin, int64_t end, const void *context) {
   free(kept);
 }
 
-/* A side of rows that were turned: its terms and what they are made from. */
-typedef struct {
-  float *x, *terms;
-  pc_heads heads;
-  vd16 sums[PC_WIDE];
-} turned_side;
-
-static pc_part turned(const float *x) { return (pc_part){x, PC_WIDE * LANES, PC_WIDE * LANES}; }
-
-PC_INLINE void turn_side(int vectors, const job *j, int64_t rows, const float *x, int64_t ldx, turned_side *to) {
-  const pc_columns columns = {PC_SOFTMAX, j->n, j->temperature};
-  const pc_part all = turned(to->x);
-  for (int v = 0; v < vectors; v++) pc_turn_in(rows - v * LANES, j->n, x + v * LANES * ldx, ldx, to->x + v * LANES);
-  pc_find_heads(vectors, &columns, &all, NULL, &to->heads);
-  if (to->heads.moved) pc_sum_columns(vectors, 1, &columns, &all, &to->heads, to->terms, to->sums);
-  else pc_sum_columns(vectors, 0, &columns, &all, &to->heads, to->terms, to->sums);
-}
-
-/* The row's chains, of sixteen rows: of vector v. step: of each. */
-static rows rows_of(const job *j, const turned_side *s, turned_side *t, int v, const float *step) {
-  const vd16 one = vd_set1(1.0), ratio = vd_div(t->sums[v], s->sums[v]);
-  const vd16 shift = vd_sub(vd_sub(t->heads.rest[v], s->heads.rest[v]), pc_log_lanes(ratio));
-  const vd16 top_s = vd_sub(vd_from_vf(s->heads.max[v]), vd_from_vf(s->heads.base[v]));
-  const vd16 top_t = vd_sub(vd_from_vf(t->heads.max[v]), vd_from_vf(t->heads.base[v]));
-  const vd16 apart = vd_sub(vd_sub(top_t, top_s), vd_mul(shift, vd_set1(j->temperature)));
-  return (rows){.s = s->x + v * LANES, .t = t->x + v * LANES, .kept_s = s->terms + v * LANES, .kept_t = t->terms + v * LANES,
-                .grad = j->grad ? t->terms + v * LANES : NULL, .rs = vf_from_vd(vd_div(one, s->sums[v])),
-                .rt = vf_from_vd(vd_div(one, t->sums[v])), .step = vf_load(step + v * LANES),
-                .gap = gap_of(apart, t->heads.base[v], s->heads.base[v], j->temperature)};
-}
-
-/* The sums of the lanes of each column, in the order of a row's. */
-PC_INLINE vd16 folded(vd16 *lanes) {
-  for (int half = LANES / 2; half; half /= 2)
-    for (int l = 0; l < half; l++) lanes[l] = vd_add(lanes[l], lanes[l + half]);
-  return lanes[0];
-}
-
-/* KL of each row, and its gradient to where the teacher's terms were. */
-PC_INLINE void diverge_turned(int vectors, const job *j, const turned_side *s, turned_side *t, const float *step, double *kl) {
-  rows r[PC_WIDE];
-  sums lanes[LANES][PC_WIDE];
-  for (int v = 0; v < vectors; v++) r[v] = rows_of(j, s, t, v, step);
-  for (int l = 0; l < LANES; l++)
-    for (int v = 0; v < vectors; v++) lanes[l][v] = (sums){vf_zero(), vf_zero()};
-  for (int64_t l = 0; l < j->n; l++)
-    for (int v = 0; v < vectors; v++)
-      lanes[l % LANES][v] = diverge(&r[v], l * PC_WIDE * LANES, LANES, lanes[l % LANES][v]);
-  for (int v = 0; v < vectors; v++) {
-    vd16 of_kl[LANES], of_pd[LANES];
-    double pd[LANES];
-    for (int l = 0; l < LANES; l++) of_kl[l] = vd_from_vf(lanes[l][v].kl), of_pd[l] = vd_from_vf(lanes[l][v].pd);
-    vd_store(kl + v * LANES, folded(of_kl));
-    vd_store(pd, folded(of_pd));
-    for (int i = 0; i < LANES; i++) kl[v * LANES + i] = closed(kl[v * LANES + i], pd[i]);
-  }
-}
-
-/* What at_label asks of each row, and the gradient but for the label's part, if given. */
-PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, const double *scale, float *grad, double *log_sum,
-                                    double *below) {
-  const pc_columns columns = {PC_SOFTMAX, j->n, 1.0};
-  const pc_part all = turned(s->x);
-  pc_find_heads(vectors, &columns, &all, NULL, &s->heads);
-  pc_sum_columns(vectors, 1, &columns, &all, &s->heads, s->terms, s->sums);
-  for (int v = 0; v < vectors; v++) {
-    const vd16 step = vd_mul(vd_load(scale + v * LANES), vd_set1(j->hard)), max = vd_from_vf(s->heads.max[v]);
-    const vf16 r = vf_from_vd(vd_div(step, s->sums[v])), share = vf_from_vd(vd_mul(step, vd_set1(even(j))));
-    vd16 lanes[LANES];
-    vd_store(log_sum + v * LANES, vd_sub(pc_log_lanes(s->sums[v]), s->heads.rest[v]));
-    for (int l = 0; l < LANES; l++) lanes[l] = vd_zero();
-    for (int64_t l = 0, at = v * LANES; l < j->n; l++, at += PC_WIDE * LANES) {
-      if (even(j) > 0.0) lanes[l % LANES] = vd_add(lanes[l % LANES], vd_sub(max, vd_from_vf(vf_load(s->x + at))));
-      if (grad) vf_store(grad + at, vf_fma(vf_load(s->terms + at), r, vf_sub(vf_load(grad + at), share)));
-    }
-    vd_store(below + v * LANES, folded(lanes));
-  }
-}
-
-/* Sixteen times `vectors` rows or less, a lane for each, whose chain is the one above. Those that are not finite are done again alone.
- * room: for four matrices of columns. */
-PC_INLINE void rows_turned(int vectors, const job *j, int64_t row, int64_t count, float *room) {
-  enum { MOST = PC_WIDE * LANES };
-  const int64_t size = pc_turned_rows(j->n) * MOST;
-  turned_side s = {.x = room, .terms = room + size}, t = {.x = room + 2 * size, .terms = room + 3 * size};
-  float step[MOST] = {0}, max[MOST];
-  double scale[MOST] = {0}, kl[MOST], log_sum[MOST], below[MOST];
-  vm16 finite_s[PC_WIDE];
-  const int has_labels = j->labels && j->hard != 0.0;
-  turn_side(vectors, j, count, j->student + row * j->ldstudent, j->ldstudent, &s);
-  turn_side(vectors, j, count, j->teacher + row * j->ldteacher, j->ldteacher, &t);
-  for (int64_t i = 0; j->grad && i < count; i++) {
-    scale[i] = j->scale[row + i];
-    step[i] = (float)(scale[i] * j->soft / j->temperature);
-  }
-  for (int v = 0; v < vectors; v++) { /* the cross entropy has heads of its own */
-    vf_store(max + v * LANES, s.heads.max[v]);
-    finite_s[v] = s.heads.finite[v];
-  }
-  diverge_turned(vectors, j, &s, &t, step, kl);
-  if (has_labels) cross_entropy_turned(vectors, j, &s, scale, j->grad ? t.terms : NULL, log_sum, below);
-  for (int v = 0; j->grad && v < vectors; v++)
-    pc_turn_out(count - v * LANES, j->n, t.terms + v * LANES, j->grad + (row + v * LANES) * j->ldgrad, j->ldgrad);
-  for (int64_t i = 0; i < count; i++) {
-    const float *logits = j->student + (row + i) * j->ldstudent;
-    float *grad = j->grad ? j->grad + (row + i) * j->ldgrad : NULL;
-    double loss = soft_part(j, kl[i]);
-    if (has_labels) loss += j->hard * at_label(j, logits, max[i], j->labels[row + i], scale[i], grad, log_sum[i], below[i]);
-    j->loss[row + i] = loss;
-  }
-  for (int v = 0; v < vectors; v++) {
-    const int finite = vm_bits(finite_s[v]) & vm_bits(t.heads.finite[v]);
-    for (int64_t i = v * LANES; finite != 0xffff && i < count && i < (v + 1) * LANES; i++)
-      if (!(finite >> i % LANES & 1)) whole_rows(row + i, row + i + 1, j);
-  }
-}
-
 /* Rows so short that the steps from maximum to sum, and from there to the loss, would take longer than their elements. */
 static void short_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
@@ -352,9 +150,12 @@ static void short_rows(int64_t begin, int64_t end, const void *context) {
   }
   for (int64_t i = begin; i < end;) {
     const int64_t left = end - i, most = left > (PC_WIDE - 1) * LANES ? PC_WIDE * LANES : LANES, count = left < most ? left : most;
-    if (most > LANES) rows_turned(PC_WIDE, j, i, count, room);
-    else if (count > FEW + j->n / LANES) rows_turned(1, j, i, count, room);
+    uint64_t odd = 0;
+    if (most > LANES) odd = rows_turned(PC_WIDE, j, i, count, room);
+    else if (count > FEW + j->n / LANES) odd = rows_turned(1, j, i, count, room);
     else whole_rows(i, i + count, context);
+    for (int64_t r = 0; odd && r < count; r++)
+      if (odd >> r & 1) whole_rows(i + r, i + r + 1, context);
     i += count;
   }
   free(found);
