@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 from bench_layers import Layer, Make
-from bench_losses import torch_gradient
-
-from pycomp import distillation
+from bench_losses import ours, teacher_alone, torch_loss
 
 Shapes = tuple[tuple[str, dict[str, int]], ...]
 Formula = Callable[[Any, Any], Any]
@@ -43,16 +41,8 @@ class FeatureLoss(Layer):
         return teacher + 0.3 * rng.standard_normal(shape, np.float32), teacher
 
 
-def ours(name: str, **options: Any) -> Make:
-    loss = getattr(distillation, name)
-    return lambda student, teacher: lambda: loss(student, teacher, return_grad=True, **options)
-
-
 def peers(formulas: dict[str, Formula]) -> dict[str, Make]:
-    def make(formula: Formula, compiled: bool) -> Make:
-        return lambda student, teacher: torch_gradient(formula, student, (teacher,), compiled)
-
-    return {name + way: make(formula, compiled)
+    return {name + way: torch_loss(formula, teacher_alone, compiled)
             for name, formula in formulas.items() for way, compiled in (("", False), (", compiled", True))}
 
 
@@ -122,7 +112,7 @@ def contrastive(s: Any, t: Any) -> Any:
 
 
 FEATURE_LOSSES = {
-    name: FeatureLoss(name, ours(name, **options), peers(formulas), shapes)
+    name: FeatureLoss(name, ours(name, teacher_alone, **options), peers(formulas), shapes)
     for name, options, formulas, shapes in (
         ("hint_loss", {}, {"PyTorch": hint}, FEATURES),
         ("attention_loss", {}, {"PyTorch": attention}, MAPS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -58,11 +59,12 @@ def probabilities(teacher: np.ndarray) -> Given:
 
 
 def ours(name: str, pick: Pick, **options: Any) -> Make:
-    if name != "logit_mse_loss":
-        options["temperature"] = TEMPERATURE
+    loss = getattr(distillation, name)
+    if "temperature" in inspect.signature(loss).parameters:
+        options = {"temperature": TEMPERATURE} | options
 
     def make(student: np.ndarray, teacher: np.ndarray) -> Callable[[], object]:
-        loss, given = getattr(distillation, name), pick(teacher)
+        given = pick(teacher)
         operands, named = (given,) if pick is two_teachers else given, options
         if pick is with_labels:
             operands, named = given[:1], options | {"labels": given[1]}

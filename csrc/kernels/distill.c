@@ -141,7 +141,7 @@ static void whole_rows(int64_t begin, int64_t end, const void *context) {
 /* Rows so short that the steps from maximum to sum, and from there to the loss, would take longer than their elements. */
 static void short_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const size_t bytes = (size_t)(4 * pc_turned_rows(j->n) * PC_WIDE * LANES) * sizeof(float), line = 64;
+  const size_t bytes = (size_t)(4 * turned_size(j->n)) * sizeof(float), line = 64;
   char *const found = malloc(bytes + line);
   float *const room = found ? (float *)(found + (line - (uintptr_t)found % line)) : NULL;
   if (!room) {

@@ -13,11 +13,12 @@ typedef struct {
   vd16 sums[PC_WIDE];
 } turned_side;
 
-static inline pc_part turned(const float *x) { return (pc_part){x, PC_WIDE * LANES, PC_WIDE * LANES}; }
+/* Floats of such a matrix. */
+static inline int64_t turned_size(int64_t n) { return pc_turned_rows(n) * PC_WIDE * LANES; }
 
 PC_INLINE void turn_side(int vectors, const job *j, int64_t rows, const float *x, int64_t ldx, turned_side *to) {
   const pc_columns columns = {PC_SOFTMAX, j->n, j->temperature};
-  const pc_part all = turned(to->x);
+  const pc_part all = pc_side_by_side(to->x);
   for (int v = 0; v < vectors; v++) pc_turn_in(rows - v * LANES, j->n, x + v * LANES * ldx, ldx, to->x + v * LANES);
   pc_find_heads(vectors, &columns, &all, NULL, &to->heads);
   if (to->heads.moved) pc_sum_columns(vectors, 1, &columns, &all, &to->heads, to->terms, to->sums);
@@ -37,13 +38,6 @@ static inline rows rows_of(const job *j, const turned_side *s, turned_side *t, i
                 .gap = gap_of(apart, t->heads.base[v], s->heads.base[v], j->temperature)};
 }
 
-/* The sums of the lanes of each column, in the order of a row's. */
-PC_INLINE vd16 folded(vd16 *lanes) {
-  for (int half = LANES / 2; half; half /= 2)
-    for (int l = 0; l < half; l++) lanes[l] = vd_add(lanes[l], lanes[l + half]);
-  return lanes[0];
-}
-
 /* KL of each row, and its gradient to where the teacher's terms were. */
 PC_INLINE void diverge_turned(int vectors, const job *j, const turned_side *s, turned_side *t, const float *step, double *kl) {
   rows r[PC_WIDE];
@@ -54,12 +48,15 @@ PC_INLINE void diverge_turned(int vectors, const job *j, const turned_side *s, t
   for (int64_t l = 0; l < j->n; l++)
     for (int v = 0; v < vectors; v++)
       lanes[l % LANES][v] = diverge(&r[v], l * PC_WIDE * LANES, LANES, lanes[l % LANES][v]);
+  vd16 of_kl[LANES][PC_WIDE], of_pd[LANES][PC_WIDE], kls[PC_WIDE], pds[PC_WIDE];
+  for (int l = 0; l < LANES; l++)
+    for (int v = 0; v < vectors; v++) of_kl[l][v] = vd_from_vf(lanes[l][v].kl), of_pd[l][v] = vd_from_vf(lanes[l][v].pd);
+  pc_fold_columns(vectors, LANES, of_kl, kls);
+  pc_fold_columns(vectors, LANES, of_pd, pds);
   for (int v = 0; v < vectors; v++) {
-    vd16 of_kl[LANES], of_pd[LANES];
     double pd[LANES];
-    for (int l = 0; l < LANES; l++) of_kl[l] = vd_from_vf(lanes[l][v].kl), of_pd[l] = vd_from_vf(lanes[l][v].pd);
-    vd_store(kl + v * LANES, folded(of_kl));
-    vd_store(pd, folded(of_pd));
+    vd_store(kl + v * LANES, kls[v]);
+    vd_store(pd, pds[v]);
     for (int i = 0; i < LANES; i++) kl[v * LANES + i] = closed(kl[v * LANES + i], pd[i]);
   }
 }
@@ -68,28 +65,29 @@ PC_INLINE void diverge_turned(int vectors, const job *j, const turned_side *s, t
 PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, const double *scale, float *grad, double *log_sum,
                                     double *below) {
   const pc_columns columns = {PC_SOFTMAX, j->n, 1.0};
-  const pc_part all = turned(s->x);
+  const pc_part all = pc_side_by_side(s->x);
   pc_find_heads(vectors, &columns, &all, NULL, &s->heads);
   pc_sum_columns(vectors, 1, &columns, &all, &s->heads, s->terms, s->sums);
+  vd16 lanes[LANES][PC_WIDE], sums_below[PC_WIDE];
   for (int v = 0; v < vectors; v++) {
     const vd16 step = vd_mul(vd_load(scale + v * LANES), vd_set1(j->hard)), max = vd_from_vf(s->heads.max[v]);
     const vf16 r = vf_from_vd(vd_div(step, s->sums[v])), share = vf_from_vd(vd_mul(step, vd_set1(even(j))));
-    vd16 lanes[LANES];
     vd_store(log_sum + v * LANES, vd_sub(pc_log_lanes(s->sums[v]), s->heads.rest[v]));
-    for (int l = 0; l < LANES; l++) lanes[l] = vd_zero();
+    for (int l = 0; l < LANES; l++) lanes[l][v] = vd_zero();
     for (int64_t l = 0, at = v * LANES; l < j->n; l++, at += PC_WIDE * LANES) {
-      if (even(j) > 0.0) lanes[l % LANES] = vd_add(lanes[l % LANES], vd_sub(max, vd_from_vf(vf_load(s->x + at))));
+      if (even(j) > 0.0) lanes[l % LANES][v] = vd_add(lanes[l % LANES][v], vd_sub(max, vd_from_vf(vf_load(s->x + at))));
       if (grad) vf_store(grad + at, vf_fma(vf_load(s->terms + at), r, vf_sub(vf_load(grad + at), share)));
     }
-    vd_store(below + v * LANES, folded(lanes));
   }
+  pc_fold_columns(vectors, LANES, lanes, sums_below);
+  for (int v = 0; v < vectors; v++) vd_store(below + v * LANES, sums_below[v]);
 }
 
 /* Sixteen times `vectors` rows or less. Returns a bit for each that is not finite, whose results mean nothing. room: for four
  * matrices of columns. */
 PC_INLINE uint64_t rows_turned(int vectors, const job *j, int64_t row, int64_t count, float *room) {
   enum { MOST = PC_WIDE * LANES };
-  const int64_t size = pc_turned_rows(j->n) * MOST;
+  const int64_t size = turned_size(j->n);
   turned_side s = {.x = room, .terms = room + size}, t = {.x = room + 2 * size, .terms = room + 3 * size};
   float step[MOST] = {0}, max[MOST];
   double scale[MOST] = {0}, kl[MOST], log_sum[MOST], below[MOST];

@@ -178,7 +178,7 @@ static void panel_by_columns(const int8_job *j, int rows, int64_t row, int64_t l
   const int64_t slice = slice_bytes(j), groups = (length + GROUP - 1) / GROUP;
   const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS(rows), last = l0 + length == j->k;
   const int plain = j->to == TO_I32 && !owed && !j->w_zero;
-  const int light = last && j->to == TO_F32 && !j->w_zero && !j->residual && j->activation == PC_IDENTITY;
+  const int light = last && j->to == TO_F32 && !j->w_zero && ends_plainly(j);
   if (last) row_debts(j, rows, row, moved(j), zero, shift);
   fill_panel(j, rows, row, l0, length, panel);
   int vectors;

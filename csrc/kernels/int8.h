@@ -64,6 +64,12 @@ typedef struct {
   const int32_t *zero, *shift, *sums;
 } part;
 
+/* Whether sums end with scales and bias alone, but for zero points of w. */
+static inline int ends_plainly(const int8_job *j) { return !j->residual && j->activation == PC_IDENTITY; }
+
+PC_INLINE vf16 scaled(vi16 v, vf16 x_scale, vf16 w_scale, vf16 bias) { return vf_fma(vf_from_vi(v), vf_mul(x_scale, w_scale), bias); }
+PC_INLINE vi16 less_zero(vi16 v, int32_t zero, vi16 sums) { return vi_sub(v, vi_mul(vi_set1(zero), sums)); }
+
 /* One vector of columns, from column c of the part on, all rows. First, what zero points still owe:
  * v -= zx*sums + zw*shift. Then t = float(v), s = sx*sw, f = activation(fma(t, s, bias) + residual), stored as `to`; NULL
  * bias or residual: nothing is added but +0. For TO_I32, v itself. `plain`: there are no zw, residual and activation; the
@@ -80,22 +86,22 @@ PC_INLINE void finish_columns(output to, int plain, const int8_job *j, const par
   int64_t row = p->row, at = row * ldy + column;
   for (int i = 0; i < p->rows; i++, row++, from += ld, at += ldy) {
     vi16 v = vi_load(from);
-    if (zero) v = vi_sub(v, vi_mul(vi_set1(zero[i]), sums));
-    if (shift) v = vi_sub(v, vi_mul(vi_set1(shift[i]), w_zero));
+    if (zero) v = less_zero(v, zero[i], sums);
+    if (shift) v = less_zero(v, shift[i], w_zero);
     if (to == TO_I32) {
       int32_t *y = (int32_t *)j->y + at;
       if (lanes == LANES) vi_store(y, v);
       else vi_store_n(y, lanes, v);
       continue;
     }
-    vf16 f = vf_fma(vf_from_vi(v), vf_mul(vf_set1(x_scale[row]), w_scale), bias);
+    vf16 f = scaled(v, vf_set1(x_scale[row]), w_scale, bias);
     if (residual) f = vf_add(f, vf_load_n(residual + row * j->n + column, lanes));
     store_as(to, j, at, lanes, vf_activate(f, activation));
   }
 }
 
 PC_INLINE void finish_as(output to, const int8_job *j, const part *p, int64_t width) {
-  const int plain = !p->shift && !j->residual && j->activation == PC_IDENTITY;
+  const int plain = !p->shift && ends_plainly(j);
   int64_t c = 0;
   if (plain)
     for (; c + LANES <= width; c += LANES) finish_columns(to, 1, j, p, c, LANES);
@@ -136,14 +142,13 @@ PC_INLINE void finish_tile(const int8_job *j, int rows, int vectors, vi16 v[][WI
     for (int c = 0; c < vectors; c++) {
       const vi16 sums = vi_load(j->sums + column + LANES * c);
 #pragma GCC unroll 8
-      for (int i = 0; i < rows; i++) v[i][c] = vi_sub(v[i][c], vi_mul(vi_set1(zero[i]), sums));
+      for (int i = 0; i < rows; i++) v[i][c] = less_zero(v[i][c], zero[i], sums);
     }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++, y += ldy) {
     const vf16 scale = vf_set1(x_scale[i]);
 #pragma GCC unroll 8
-    for (int c = 0; c < vectors; c++)
-      vf_store(y + LANES * c, vf_fma(vf_from_vi(v[i][c]), vf_mul(scale, scales[c]), biases[c]));
+    for (int c = 0; c < vectors; c++) vf_store(y + LANES * c, scaled(v[i][c], scale, scales[c], biases[c]));
   }
 }
 

@@ -114,7 +114,7 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
 PC_INLINE void rows_turned(int vectors, const job *j, int64_t rows, const float *x, float *y) {
   _Alignas(64) float turned[TURNED_LOGS * PC_WIDE * LANES];
   const pc_columns of = {j->result, j->n, j->temperature};
-  const pc_part all = {turned, PC_WIDE * LANES, PC_WIDE * LANES};
+  const pc_part all = pc_side_by_side(turned);
   for (int v = 0; v < vectors; v++) pc_turn_in(rows - v * LANES, j->n, x + v * LANES * j->ldx, j->ldx, turned + v * LANES);
   if (j->result == PC_LOGSUMEXP) {
     pc_softmax_columns(vectors, &of, &all, NULL, y, &(pc_part){y, 0, rows});

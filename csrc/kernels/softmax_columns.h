@@ -27,6 +27,9 @@ PC_INLINE void pc_store_columns(float *y, const pc_part *of, int64_t l, int v, v
   pc_store_row(y + l * of->apart + v * LANES, of->columns - v * LANES, e);
 }
 
+/* Columns that lie side by side, PC_WIDE vectors a row. */
+PC_INLINE pc_part pc_side_by_side(const float *at) { return (pc_part){at, PC_WIDE * LANES, PC_WIDE * LANES}; }
+
 /* Of columns that rows of n elements become. */
 PC_INLINE int64_t pc_turned_rows(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -89,6 +92,14 @@ PC_INLINE void pc_find_heads(int vectors, const pc_columns *j, const pc_part *x,
   }
 }
 
+/* The sums of the lanes of each column, in the order of a row's; those past `used` are 0. */
+PC_INLINE void pc_fold_columns(int vectors, int used, vd16 lanes[][PC_WIDE], vd16 *sums) {
+  for (int half = LANES / 2; half; half /= 2)
+    for (int l = 0; l < half && l + half < used; l++)
+      for (int v = 0; v < vectors; v++) lanes[l][v] = vd_add(lanes[l][v], lanes[l + half][v]);
+  for (int v = 0; v < vectors; v++) sums[v] = lanes[0][v];
+}
+
 /* The sums of the terms of each column; the terms themselves go to `kept`, laid out as x, if given. */
 PC_INLINE void pc_sum_columns(int vectors, int moved, const pc_columns *j, const pc_part *x, const pc_heads *h, float *kept, vd16 *sums) {
   const pc_terms shared = pc_terms_of(0.0f, j->temperature);
@@ -112,10 +123,7 @@ PC_INLINE void pc_sum_columns(int vectors, int moved, const pc_columns *j, const
       }
       PC_OF_EACH(vectors) lanes[l - i][c] = i ? vd_add_vf(lanes[l - i][c], pair[c]) : vd_from_vf(pair[c]);
     }
-  for (int half = LANES / 2; half; half /= 2)
-    for (int l = 0; l < half && l + half < used; l++)
-      for (int v = 0; v < vectors; v++) lanes[l][v] = vd_add(lanes[l][v], lanes[l + half][v]);
-  for (int v = 0; v < vectors; v++) sums[v] = lanes[0][v];
+  pc_fold_columns(vectors, used, lanes, sums);
 }
 
 PC_INLINE vf16 pc_finished(const pc_heads *h, int v, vf16 e) { return h->odd ? vf_select(h->finite[v], e, h->special[v]) : e; }
@@ -167,7 +175,7 @@ PC_INLINE void pc_store_log_sums(int vectors, const pc_columns *j, const pc_head
 /* The result of columns of x, laid out as `of`. copy: NULL where `of` is as x, or room for the columns side by side, PC_WIDE vectors a
  * row. Terms wait there, or in y. */
 PC_INLINE void pc_softmax_columns(int vectors, const pc_columns *j, const pc_part *x, float *copy, float *y, const pc_part *of) {
-  const pc_part near = copy ? (pc_part){copy, PC_WIDE * LANES, PC_WIDE * LANES} : *x;
+  const pc_part near = copy ? pc_side_by_side(copy) : *x;
   float *const kept = copy ? copy : y, *const terms = j->result == PC_SOFTMAX ? kept : NULL;
   pc_heads h;
   vd16 sums[PC_WIDE], logs[PC_WIDE];

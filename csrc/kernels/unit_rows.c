@@ -3,8 +3,8 @@
  *   unit_rows_grad     (g - u <u, g>)/|x|: the gradient by x of what has the gradient g by u;
  *   units_apart        |u - v|^2 of a student's row and its teacher's, and its gradient by the student, 2 (d - u <u, d>)/|x| with
  *                      d = u - v, which keeps its meaning where they are close.
- * In double, sums by the lane rule. Rows of doubles are first brought near 1 by a power of two, so that no square is out of range.
- * Threads share rows. Limit: memory. */
+ * In double, sums by the lane rule. For units_apart rows are first brought near 1 by a power of two, so that no square is out of
+ * range. Threads share rows. Limit: memory. */
 #include <float.h>
 #include <math.h>
 
@@ -22,20 +22,29 @@ typedef struct {
   float *y;
 } units_job;
 
-/* 1/length, 0 for none. */
-static inline double inverse_of(double squares) { return squares > 0.0 ? 1.0 / sqrt(squares) : 0.0; }
+/* 1/length of a row times a power of two, 0 for none. */
+PC_INLINE double inverse_length(const void *x, int wide, int64_t n, double power) {
+  vd16 lanes = vd_zero();
+  for (int64_t i = 0; i < n; i += LANES) {
+    const vd16 v = vd_mul(pc_load_doubles(x, wide, i, n, 0.0), vd_set1(power));
+    lanes = vd_fma(v, v, lanes);
+  }
+  const double squares = vd_fold_add(lanes);
+  return squares > 0.0 ? 1.0 / sqrt(squares) : 0.0;
+}
+
+static int share(int64_t m, int64_t n, void (*run)(int64_t, int64_t, const void *), const void *job) {
+  if (m < 0 || n < 0) return PC_EINVAL;
+  pc_for(m, 1 + GRAIN / (1 + n), run, job);
+  return PC_OK;
+}
 
 static void run_units(int64_t begin, int64_t end, const void *context) {
   const units_job *j = context;
   for (int64_t row = begin; row < end; row++) {
     const float *x = j->x + row * j->n;
     float *y = j->y + row * j->n;
-    vd16 squares = vd_zero();
-    for (int64_t i = 0; i < j->n; i += LANES) {
-      const vd16 v = pc_load_doubles(x, 0, i, j->n, 0.0);
-      squares = vd_fma(v, v, squares);
-    }
-    const double inverse = j->inverse[row] = inverse_of(vd_fold_add(squares));
+    const double inverse = j->inverse[row] = inverse_length(x, 0, j->n, 1.0);
     for (int64_t i = 0; i < j->n; i += LANES)
       pc_store_doubles(y, 0, i, j->n, vd_mul(pc_load_doubles(x, 0, i, j->n, 0.0), vd_set1(inverse)));
   }
@@ -56,20 +65,14 @@ static void run_units_grad(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-static int share_units(int64_t m, void (*run)(int64_t, int64_t, const void *), const units_job *j) {
-  if (m < 0 || j->n < 0) return PC_EINVAL;
-  pc_for(m, 1 + GRAIN / (1 + j->n), run, j);
-  return PC_OK;
-}
-
 int PC_FN(unit_rows_f32)(int64_t m, int64_t n, const float *x, double *inverse, float *unit) {
   const units_job j = {n, x, NULL, inverse, unit};
-  return share_units(m, run_units, &j);
+  return share(m, n, run_units, &j);
 }
 
 int PC_FN(unit_rows_grad_f32)(int64_t m, int64_t n, const float *unit, const double *inverse, const float *by_unit, float *grad) {
   const units_job j = {n, unit, by_unit, (double *)inverse, grad};
-  return share_units(m, run_units_grad, &j);
+  return share(m, n, run_units_grad, &j);
 }
 
 typedef struct {
@@ -87,7 +90,7 @@ typedef struct {
 } side;
 
 PC_INLINE side side_of(const void *x, int wide, int64_t n) {
-  vd16 top = vd_zero(), squares = vd_zero();
+  vd16 top = vd_zero();
   for (int64_t i = 0; i < n; i += LANES) {
     const vd16 v = pc_load_doubles(x, wide, i, n, 0.0);
     top = vd_max(top, vd_max(v, vd_sub(vd_zero(), v)));
@@ -98,11 +101,7 @@ PC_INLINE side side_of(const void *x, int wide, int64_t n) {
   int exponent;
   frexp(max, &exponent);
   const double power = ldexp(1.0, exponent < -FAR ? FAR : exponent > FAR ? -FAR : -exponent);
-  for (int64_t i = 0; i < n; i += LANES) {
-    const vd16 v = vd_mul(pc_load_doubles(x, wide, i, n, 0.0), vd_set1(power));
-    squares = vd_fma(v, v, squares);
-  }
-  return (side){x, power, inverse_of(vd_fold_add(squares))};
+  return (side){x, power, inverse_length(x, wide, n, power)};
 }
 
 PC_INLINE vd16 unit_at(const side *s, int wide, int64_t i, int64_t n) {
@@ -138,24 +137,18 @@ static void run_apart(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-static int share_apart(int64_t m, apart_job j) {
-  if (m < 0 || j.n < 0) return PC_EINVAL;
-  pc_for(m, 1 + GRAIN / (1 + j.n), run_apart, &j);
-  return PC_OK;
-}
-
 int PC_FN(units_apart_f32)(int64_t m, int64_t n, const float *student, const float *teacher, double *loss) {
-  return share_apart(m, (apart_job){n, 0, student, teacher, 0.0, loss, NULL});
+  return share(m, n, run_apart, &(apart_job){n, 0, student, teacher, 0.0, loss, NULL});
 }
 
 int PC_FN(units_apart_f64)(int64_t m, int64_t n, const double *student, const double *teacher, double *loss) {
-  return share_apart(m, (apart_job){n, 1, student, teacher, 0.0, loss, NULL});
+  return share(m, n, run_apart, &(apart_job){n, 1, student, teacher, 0.0, loss, NULL});
 }
 
 int PC_FN(units_apart_grad_f32)(int64_t m, int64_t n, const float *student, const float *teacher, double scale, double *loss, float *grad) {
-  return share_apart(m, (apart_job){n, 0, student, teacher, scale, loss, grad});
+  return share(m, n, run_apart, &(apart_job){n, 0, student, teacher, scale, loss, grad});
 }
 
 int PC_FN(units_apart_grad_f64)(int64_t m, int64_t n, const double *student, const double *teacher, double scale, double *loss, double *grad) {
-  return share_apart(m, (apart_job){n, 1, student, teacher, scale, loss, grad});
+  return share(m, n, run_apart, &(apart_job){n, 1, student, teacher, scale, loss, grad});
 }

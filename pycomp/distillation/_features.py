@@ -84,6 +84,19 @@ def _units_apart_grad(
     return loss, grad
 
 
+def _divergence(
+    student: Floats, given: Floats, distance: Distance, temperature: float, scale: float, return_grad: bool
+) -> tuple[float, Floats | None]:
+    """``scale`` times the sum of a distance of rows; and its gradient by the student, or None."""
+    temperatures, scales = (np.full(len(student), number) for number in (temperature, scale))
+    loss, grad = np.empty(len(student)), fresh(student.shape, FLOAT32) if return_grad else None
+    if grad is None:
+        dispatch.divergence_f32(student, given, distance, 0.0, temperatures, scales, loss)
+    else:
+        dispatch.divergence_grad_f32(student, given, distance, 0.0, temperatures, scales, loss, grad)
+    return float(total(loss)), grad
+
+
 def _plus_transposed(a: Floats) -> Floats:
     """``a + aᵀ`` in place, tile by tile: rows and columns of whole matrices push each other out of caches."""
     for i in range(0, len(a), TILE):
@@ -146,14 +159,11 @@ def hint_loss(
         found = "no projection" if w is None else f"a projection {w.shape}"
         raise ValueError(f"student has {s.shape[1]} features, teacher {t.shape[1]}, with {found}; expected {expected}")
     output, t = rows(s if w is None else dense.matmul(s, w.T)), rows(t)
-    loss, ones, halves = np.empty(len(s)), np.ones(len(s)), np.full(len(s), 0.5 / len(s))
-    if not return_grad:
-        dispatch.divergence_f32(output, t, Distance.SQUARED_LOGITS, 0.0, ones, halves, loss)
-        return float(total(loss))
-    by_output = fresh(t.shape, FLOAT32)
-    dispatch.divergence_grad_f32(output, t, Distance.SQUARED_LOGITS, 0.0, ones, halves, loss, by_output)
+    loss, by_output = _divergence(output, t, Distance.SQUARED_LOGITS, 1.0, 0.5 / len(s), return_grad)
+    if by_output is None:
+        return loss
     by_student = by_output if w is None else dense.matmul(by_output, w)
-    result = float(total(loss)), by_student.reshape(np.shape(student))
+    result = loss, by_student.reshape(np.shape(student))
     return result if w is None else (*result, dense.matmul(by_output.T, s))
 
 
@@ -478,12 +488,9 @@ def contrastive_loss(
     (u, inverse), (v, _) = _units(s), _units(t)
     cosines = dense.matmul(u, v.T)
     own = np.eye(len(s), dtype=FLOAT32)
-    loss, temperatures = np.empty(len(s)), np.full(len(s), temperature)
-    if not return_grad:
-        dispatch.divergence_f32(cosines, own, Distance.CROSS_ENTROPY, 0.0, temperatures, np.ones(len(s)), loss)
-        return float(total(loss) / len(s))
-    by_cosine, grad = fresh(cosines.shape, FLOAT32), fresh(u.shape, FLOAT32)
-    shares = np.full(len(s), 1.0 / len(s))
-    dispatch.divergence_grad_f32(cosines, own, Distance.CROSS_ENTROPY, 0.0, temperatures, shares, loss, by_cosine)
+    loss, by_cosine = _divergence(cosines, own, Distance.CROSS_ENTROPY, temperature, 1.0 / len(s), return_grad)
+    if by_cosine is None:
+        return loss
+    grad = fresh(u.shape, FLOAT32)
     dispatch.unit_rows_grad_f32(u, inverse, dense.matmul(by_cosine, v), grad)
-    return _with_gradient(total(loss), grad, student)
+    return _with_gradient(loss, grad, student)
