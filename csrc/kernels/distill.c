@@ -21,13 +21,14 @@
 enum {
   GRAIN = 1 << 12, /* elements that pay for waking a thread */
   BLOCK = 1024,    /* elements of a float32 chain */
-  KEPT = 1 << 18,  /* terms of the teacher that are kept, 1 MB a thread; of longer rows they are made twice */
+  KEPT = 1 << 18,  /* terms of a row that are kept, 1 MB a side and thread; of longer rows they are made twice */
+  TOGETHER = PC_TOGETHER / 2, /* vectors that go side by side through the terms of KL */
   TURNED = PC_WIDE > 2 ? 208 : 104, /* elements of rows that are turned into columns, */
   FEW = PC_WIDE > 2 ? 3 : 6         /* and rows that are not worth it, of a few elements each */
 };
 
-/* next: NULL, or a row whose maximum is found meanwhile. */
-static double divergence(int64_t n, const rows *of, const float *next, float *next_max) {
+/* kept: the terms of both are. next: NULL, or a row whose maximum is found meanwhile. */
+PC_INLINE double divergence(int kept, int64_t n, const rows *of, const float *next, float *next_max) {
   const rows r = *of;
   vd16 kl = vd_zero(), pd = vd_zero();
   vf16 top = vf_set1(-INFINITY);
@@ -35,16 +36,18 @@ static double divergence(int64_t n, const rows *of, const float *next, float *ne
     const int64_t end = n - block < BLOCK ? n : block + BLOCK;
     sums lanes = {vf_zero(), vf_zero()};
     int64_t i = block;
-    for (; i + LANES <= end; i += LANES) {
+    for (; i + TOGETHER * LANES <= end; i += TOGETHER * LANES) {
       if (next) {
-        pc_ask_line(next + i);
-        top = vf_max(vf_load(next + i), top);
+        PC_OF_EACH(TOGETHER) {
+          pc_ask_line(next + i + c * LANES);
+          top = vf_max(vf_load(next + i + c * LANES), top);
+        }
       }
-      lanes = diverge(&r, i, LANES, lanes);
+      lanes = diverge(TOGETHER, kept, &r, i, TOGETHER * LANES, lanes);
     }
-    if (i < end) {
+    for (; i < end; i += LANES) {
       if (next) top = vf_max(pc_load_row(next + i, end - i), top);
-      lanes = diverge(&r, i, end - i, lanes);
+      lanes = diverge(1, kept, &r, i, end - i, lanes);
     }
     kl = vd_add_vf(kl, lanes.kl);
     pd = vd_add_vf(pd, lanes.pd);
@@ -91,7 +94,8 @@ static double not_a_number(const job *j, float *grad) {
   return NAN;
 }
 
-/* kept: room for a row's terms, or NULL. max: of the row, where NaN may have been passed over; then, if `ahead`, of the next. */
+/* kept: room for the teacher's terms, and for the student's where they can't lie in the gradient; or NULL. max: of the row,
+ * where NaN may have been passed over; then, if `ahead`, of the next. */
 static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, float *grad, maxima *max) {
   const float *s = j->student + row * j->ldstudent, *t = j->teacher + row * j->ldteacher;
   const maxima own = are_finite(*max) ? *max : maxima_of(j, row);
@@ -104,9 +108,10 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
   if (kind_s == PC_ROW_EMPTY || kind_t == PC_ROW_EMPTY) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
   } else {
-    rows r = {.s = s, .t = t, .kept_s = grad, .kept_t = kept, .grad = grad,
+    float *const kept_s = !kept ? NULL : grad ? grad : kept + j->n;
+    rows r = {.s = s, .t = t, .kept_s = kept_s, .kept_t = kept, .grad = grad,
               .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
-    const double sum_s = pc_sum_terms(j->n, s, &r.student, (pc_beside){.kept = grad, .far = j->n < PC_LONG});
+    const double sum_s = pc_sum_terms(j->n, s, &r.student, (pc_beside){.kept = kept_s, .far = j->n < PC_LONG});
     const pc_beside beside = {.kept = kept, .next = ahead ? s + j->ldstudent : NULL, .next_max = &max->s, .far = j->n < PC_LONG};
     const double sum_t = pc_sum_terms(j->n, t, &r.teacher, beside);
     if (isnan(sum_s) || isnan(sum_t)) {
@@ -120,7 +125,8 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
     const double top_s = (double)max_s - r.student.base, top_t = (double)max_t - r.teacher.base;
     const double apart = top_t - top_s - shift * j->temperature;
     r.gap = gap_of(vd_set1(apart), vf_set1(r.teacher.base), vf_set1(r.student.base), j->temperature);
-    const double kl = divergence(j->n, &r, ahead ? t + j->ldteacher : NULL, &max->t);
+    const float *const next = ahead ? t + j->ldteacher : NULL;
+    const double kl = kept ? divergence(1, j->n, &r, next, &max->t) : divergence(0, j->n, &r, next, &max->t);
     loss = soft_part(j, kl);
   }
   if (j->labels && j->hard != 0.0 && kind_s == PC_ROW_FINITE)
@@ -130,7 +136,8 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
 
 static void whole_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  float *kept = j->n <= KEPT ? malloc((size_t)j->n * sizeof *kept) : NULL; /* without it they are made twice */
+  const size_t sides = j->grad ? 1 : 2;
+  float *kept = j->n <= KEPT ? malloc(sides * (size_t)j->n * sizeof *kept) : NULL; /* without it they are made twice */
   maxima max = {0};
   if (begin < end) max = maxima_of(j, begin);
   for (int64_t i = begin; i < end; i++)

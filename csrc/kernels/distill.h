@@ -19,13 +19,12 @@ typedef struct {
   int64_t ldgrad;
 } job;
 
-/* e^-d - 1 + d over d^2 for |d| < 1/2, within 13 u relative */
-PC_INLINE vf16 second_order(vf16 d) {
-  vf16 g = vf_set1(0x1.6cd0d0p-10f);
-  g = vf_fma(g, d, vf_set1(-0x1.13182ep-7f));
-  g = vf_fma(g, d, vf_set1(0x1.5556d6p-5f));
-  g = vf_fma(g, d, vf_set1(-0x1.555354p-3f));
-  return vf_fma(g, d, vf_set1(0x1.fffffep-2f));
+/* g = (e^-d - 1 + d)/d^2 for |d| < 1/2, within 13 u relative */
+PC_INLINE void second_order(int count, const vf16 *d, vf16 *g) {
+  PC_OF_EACH(count) g[c] = vf_fma(vf_set1(0x1.6cd0d0p-10f), d[c], vf_set1(-0x1.13182ep-7f));
+  PC_OF_EACH(count) g[c] = vf_fma(g[c], d[c], vf_set1(0x1.5556d6p-5f));
+  PC_OF_EACH(count) g[c] = vf_fma(g[c], d[c], vf_set1(-0x1.555354p-3f));
+  PC_OF_EACH(count) g[c] = vf_fma(g[c], d[c], vf_set1(0x1.fffffep-2f));
 }
 
 /* d = (t - s - apart)/T. Near the optimum t - s and `apart` cancel, so both are kept in two floats: the first by Knuth's
@@ -40,18 +39,20 @@ PC_INLINE gap gap_of(vd16 apart, vf16 base_t, vf16 base_s, double temperature) {
                vf_set1((float)fmin(4.0 / temperature, FLT_MAX))};
 }
 
-PC_INLINE vf16 gap_between(vf16 t, vf16 s, const gap *g) {
-  t = vf_fma(t, vf_set1(0.25f), g->base_t);
-  s = vf_fma(s, vf_set1(0.25f), g->base_s);
-  const vf16 high = vf_sub(t, s), of_s = vf_sub(t, high), of_t = vf_add(high, of_s);
-  const vf16 low = vf_sub(vf_sub(t, of_t), vf_sub(s, of_s));
-  const vf16 rest = vf_max(vf_sub(low, g->low), vf_set1(-FLT_MAX)); /* NaN where t - s is infinite */
-  return vf_mul(vf_add(vf_sub(high, g->high), rest), g->factor);
+PC_INLINE void gaps_between(int count, const vf16 *t, const vf16 *s, const gap *g, vf16 *d) {
+  vf16 a[PC_TOGETHER], b[PC_TOGETHER], high[PC_TOGETHER], of_s[PC_TOGETHER], of_t[PC_TOGETHER], low[PC_TOGETHER];
+  PC_OF_EACH(count) a[c] = vf_fma(t[c], vf_set1(0.25f), g->base_t), b[c] = vf_fma(s[c], vf_set1(0.25f), g->base_s);
+  PC_OF_EACH(count) high[c] = vf_sub(a[c], b[c]);
+  PC_OF_EACH(count) of_s[c] = vf_sub(a[c], high[c]);
+  PC_OF_EACH(count) of_t[c] = vf_add(high[c], of_s[c]);
+  PC_OF_EACH(count) low[c] = vf_sub(vf_sub(a[c], of_t[c]), vf_sub(b[c], of_s[c]));
+  PC_OF_EACH(count) low[c] = vf_max(vf_sub(low[c], g->low), vf_set1(-FLT_MAX)); /* NaN where t - s is infinite */
+  PC_OF_EACH(count) d[c] = vf_mul(vf_add(vf_sub(high[c], g->high), low[c]), g->factor);
 }
 
 /* Two rows, whose terms are known up to their sums; or sixteen of them, turned into columns. */
 typedef struct {
-  const float *s, *t, *kept_s, *kept_t; /* kept: the terms, or NULL */
+  const float *s, *t, *kept_s, *kept_t; /* kept: the terms, if they are */
   float *grad;                          /* NULL, or where step (q - p) goes */
   pc_terms student, teacher;
   vf16 rs, rt, step;
@@ -60,16 +61,37 @@ typedef struct {
 
 typedef struct { vf16 kl, pd; } sums;
 
-/* The part of KL and of sum p d that the next lanes have. */
-PC_INLINE sums diverge(const rows *r, int64_t i, int64_t left, sums to) {
-  const vf16 s = pc_load_row(r->s + i, left), t = pc_load_row(r->t + i, left);
-  const vf16 q = vf_mul(r->kept_s ? vf_load_left(r->kept_s + i, left) : pc_term(s, &r->student), r->rs);
-  const vf16 p = vf_mul(r->kept_t ? vf_load_left(r->kept_t + i, left) : pc_term(t, &r->teacher), r->rt);
-  const vf16 d = gap_between(t, s, &r->gap), excess = vf_sub(q, p), dd = vf_mul(d, d), bend = vf_mul(dd, second_order(d));
-  const vm16 near = vf_lt(dd, vf_set1(0.25f));
-  const vf16 pd = vf_select(vf_eq(p, vf_zero()), p, vf_mul(p, d));
-  if (r->grad) pc_store_row(r->grad + i, left, vf_mul(r->step, excess));
-  return (sums){vf_add(to.kl, vf_select(near, vf_mul(p, bend), vf_add(pd, excess))), vf_add(to.pd, pd)};
+/* The part of KL and of sum p d that the next vectors have. kept: both rows' terms are. */
+PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t left, sums to) {
+  vf16 s[PC_TOGETHER], t[PC_TOGETHER], p[PC_TOGETHER], q[PC_TOGETHER], d[PC_TOGETHER], dd[PC_TOGETHER], g[PC_TOGETHER], excess[PC_TOGETHER];
+  PC_OF_EACH(count) {
+    s[c] = pc_load_row(r->s + i + c * LANES, left - c * LANES);
+    t[c] = pc_load_row(r->t + i + c * LANES, left - c * LANES);
+  }
+  gaps_between(count, t, s, &r->gap, d);
+  if (kept) {
+    PC_OF_EACH(count) {
+      q[c] = vf_load_left(r->kept_s + i + c * LANES, left - c * LANES);
+      p[c] = vf_load_left(r->kept_t + i + c * LANES, left - c * LANES);
+    }
+  } else {
+    pc_term_each(count, s, &r->student, 1, q);
+    pc_term_each(count, t, &r->teacher, 1, p);
+  }
+  PC_OF_EACH(count) {
+    q[c] = vf_mul(q[c], r->rs);
+    p[c] = vf_mul(p[c], r->rt);
+    excess[c] = vf_sub(q[c], p[c]);
+    if (r->grad) pc_store_row(r->grad + i + c * LANES, left - c * LANES, vf_mul(r->step, excess[c]));
+    dd[c] = vf_mul(d[c], d[c]);
+  }
+  second_order(count, d, g);
+  PC_OF_EACH(count) {
+    const vf16 pd = vf_select(vf_eq(p[c], vf_zero()), p[c], vf_mul(p[c], d[c])), bend = vf_mul(dd[c], g[c]);
+    const vm16 near = vf_lt(dd[c], vf_set1(0.25f));
+    to = (sums){vf_add(to.kl, vf_select(near, vf_mul(p[c], bend), vf_add(pd, excess[c]))), vf_add(to.pd, pd)};
+  }
+  return to;
 }
 
 /* KL, from the sum of its terms and that of p d. */

@@ -47,7 +47,7 @@ PC_INLINE void diverge_turned(int vectors, const job *j, const turned_side *s, t
     for (int v = 0; v < vectors; v++) lanes[l][v] = (sums){vf_zero(), vf_zero()};
   for (int64_t l = 0; l < j->n; l++)
     for (int v = 0; v < vectors; v++)
-      lanes[l % LANES][v] = diverge(&r[v], l * PC_WIDE * LANES, LANES, lanes[l % LANES][v]);
+      lanes[l % LANES][v] = diverge(1, 1, &r[v], l * PC_WIDE * LANES, LANES, lanes[l % LANES][v]);
   vd16 of_kl[LANES][PC_WIDE], of_pd[LANES][PC_WIDE], kls[PC_WIDE], pds[PC_WIDE];
   for (int l = 0; l < LANES; l++)
     for (int v = 0; v < vectors; v++) of_kl[l][v] = vd_from_vf(lanes[l][v].kl), of_pd[l][v] = vd_from_vf(lanes[l][v].pd);
