@@ -26,7 +26,9 @@ enum {
   FAR = 6 << 20,                       /* bytes of weights that no cache may keep: they are asked for a tile ahead */
   FOLLOWED = 4,                        /* rows whose weights, read faster than they can be asked for, the hardware follows
                                           better by itself */
-  CHAINS = 4 / PC_DOT_PARTS,           /* accumulators of a row alone: the latency of a dot product */
+  ALONE = PC_DOT_PARTS == 1 ? 2 : 1,   /* rows that take slice by slice, as they lie in memory: side by side was slower */
+  CHAINS = 4 / PC_DOT_PARTS,           /* accumulators of a row alone: the latency of a dot product; and of each of two, */
+  CHAINS_OF_TWO = PC_TILE_VECTORS(1) >= 8 ? 4 : 2, /* as registers hold */
   GRAIN = 1 << 19,                     /* multiply-adds that pay for waking a thread */
   FITS = 65793,                        /* k up to which |sum| <= k*255*128 < 2^31 */
   FITS_SHIFTED = 33025                 /* the same with a zero point of w: k*255*255 */
@@ -97,49 +99,62 @@ PC_INLINE void tile(int rows, int vectors, int far, int ends, const tile_job *of
     for (int j = 0; j < vectors; j++) vi_store(of->sums + i * of->ld + LANES * j, sums[i][j]);
 }
 
-/* acc += a group of codes times its line of weights */
-PC_INLINE dot16 add_group(dot16 acc, const pc_code *panel, const int8_t *w) {
-  const dot_x a = dot_set1(panel);
+/* A group of codes of few rows times its line of weights, added to chain c. */
+PC_INLINE void add_group(int rows, const pc_code *panel, const int8_t *w, dot16 acc[][4], int c) {
+  dot_x a[ALONE];
+#pragma GCC unroll 2
+  for (int i = 0; i < rows; i++) a[i] = dot_set1(panel + i * STRIDE(rows));
 #pragma GCC unroll 4
-  for (int p = 0; p < PC_DOT_PARTS; p++) acc = dot_add(acc, p, a, dot_load(w, p));
-  return acc;
+  for (int p = 0; p < PC_DOT_PARTS; p++) {
+    const dot_w b = dot_load(w, p);
+#pragma GCC unroll 2
+    for (int i = 0; i < rows; i++) acc[i][c] = dot_add(acc[i][c], p, a[i], b);
+  }
 }
 
-/* A row alone: slices one after the other, as they lie in memory. (Side by side, as many rows take them, they were slower; so were
- * slices that end in registers.) */
-static void row_alone(int vectors, const tile_job *of) {
+/* At most ALONE rows. (Slices that end in registers were slower.) */
+PC_INLINE void by_slices(int rows, int chains, int vectors, const tile_job *of) {
   const int8_t *w = of->w;
   int32_t *sums = of->sums;
   for (int j = 0; j < vectors; j++, w += of->slice, sums += LANES) {
-    dot16 acc[CHAINS];
+    dot16 acc[ALONE][4];
     int64_t g = 0;
+#pragma GCC unroll 2
+    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int c = 0; c < CHAINS; c++) acc[c] = dot_zero();
-    for (; g + CHAINS <= of->groups; g += CHAINS)
+      for (int c = 0; c < chains; c++) acc[i][c] = dot_zero();
+    for (; g + chains <= of->groups; g += chains)
 #pragma GCC unroll 4
-      for (int c = 0; c < CHAINS; c++) acc[c] = add_group(acc[c], of->panel + GROUP * (g + c), w + LINE * (g + c));
-    for (; g < of->groups; g++) acc[0] = add_group(acc[0], of->panel + GROUP * g, w + LINE * g);
-    vi16 sum = of->first ? vi_zero() : vi_load(sums);
+      for (int c = 0; c < chains; c++) add_group(rows, of->panel + GROUP * (g + c), w + LINE * (g + c), acc, c);
+    for (; g < of->groups; g++) add_group(rows, of->panel + GROUP * g, w + LINE * g, acc, 0);
+#pragma GCC unroll 2
+    for (int i = 0; i < rows; i++) {
+      vi16 sum = of->first ? vi_zero() : vi_load(sums + i * of->ld);
 #pragma GCC unroll 4
-    for (int c = 0; c < CHAINS; c++) sum = vi_add(sum, dot_sum(acc[c]));
-    vi_store(sums, sum);
+      for (int c = 0; c < chains; c++) sum = vi_add(sum, dot_sum(acc[i][c]));
+      vi_store(sums + i * of->ld, sum);
+    }
   }
 }
 
 /* Shapes that can end in registers: those that most of a product is made of. */
-PC_INLINE int may_end(int rows, int vectors) { return rows > 1 && vectors == PC_DOT_VECTORS(rows); }
+PC_INLINE int may_end(int rows, int vectors) { return rows > ALONE && vectors == PC_DOT_VECTORS(rows); }
 
 /* Shapes that the level's registers cannot hold are compiled away. */
 static void run_tile(int rows, int vectors, const tile_job *of) {
-#define SHAPE(r, v)                                          \
-  case (r) * 16 + (v):                                       \
-    if ((r) > PC_DOT_ROWS || (v) > PC_DOT_VECTORS(r)) break; \
-    if (may_end(r, v) && of->ends) tile(r, v, 0, 1, of);     \
-    else tile(r, v, 0, 0, of);                               \
+#define SHAPE(r, v)                                                          \
+  case (r) * 16 + (v):                                                       \
+    if ((r) <= ALONE || (r) > PC_DOT_ROWS || (v) > PC_DOT_VECTORS(r)) break; \
+    if (may_end(r, v) && of->ends) tile(r, v, 0, 1, of);                     \
+    else tile(r, v, 0, 0, of);                                               \
     break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
   if (rows == 1) {
-    row_alone(vectors, of);
+    by_slices(1, CHAINS, vectors, of);
+    return;
+  }
+  if (rows <= ALONE) {
+    by_slices(ALONE, CHAINS_OF_TWO, vectors, of);
     return;
   }
   if (of->far && rows == PC_DOT_ROWS && vectors == PC_DOT_VECTORS(PC_DOT_ROWS)) {
