@@ -671,6 +671,15 @@ def dist_loss_grad_f32_bound(*operands):
     return *of_losses, of_grad + ulp(operands[-1])
 
 
+LEAST_REST = 2.0**-48
+
+
+def mass_outside(classes, q):
+    inside = np.zeros(q.shape, bool)
+    np.put_along_axis(inside, classes, True, axis=1)
+    return np.where(inside, 0.0, q).sum(axis=1)
+
+
 def top_k_kl_f64(student, probabilities, classes, temperature, scale, loss):
     """loss[i] = scale[i]·(Σ_j p_j log(p_j/q_j) + r log(r/R)), r and R what the known p and q leave of 1."""
     top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss, np.empty(student.shape))
@@ -685,12 +694,9 @@ def top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss,
     with np.errstate(all="ignore"):
         log_q = log_probabilities(student, t)
         q = np.exp(log_q)
-        inside = np.zeros(q.shape, bool)
-        np.put_along_axis(inside, classes, True, axis=1)
         known_log, known = (np.take_along_axis(x, classes, axis=1) for x in (log_q, q))
-        rest = 1.0 - probabilities.sum(axis=1)
-        rest = np.where(rest < 2.0**-48, 0.0, rest)
-        left = np.where(inside, 0.0, q).sum(axis=1)
+        rest, left = 1.0 - probabilities.sum(axis=1), mass_outside(classes, q)
+        rest = np.where(rest < LEAST_REST, 0.0, rest)
         loss[...] = scale * (kl_terms(np.log(probabilities), probabilities, known_log, known).sum(axis=1)
                              + kl_terms(np.log(rest), rest, np.log(left), left))
         slopes = q * (1.0 - np.where(left > 0, rest / left, 0.0))[:, None]
@@ -700,11 +706,23 @@ def top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss,
 
 
 def top_k_kl_f64_bound(student, probabilities, classes, temperature, scale, loss):
-    return divergence_f64_bound(student, None, FORWARD_KL, 0.0, temperature, scale, loss)
+    return top_k_kl_grad_f64_bound(student, probabilities, classes, temperature, scale, loss, np.zeros(student.shape))[0]
 
 
 def top_k_kl_grad_f64_bound(student, probabilities, classes, temperature, scale, loss, grad):
-    return divergence_grad_f64_bound(student, None, FORWARD_KL, 0.0, temperature, scale, loss, grad)
+    """r is known to the rounding of a sum of k terms, and taken for 0 below LEAST_REST: what that does to r log(r/R) - r + R and
+    to q r/R is added."""
+    of_loss, of_grad = divergence_grad_f64_bound(student, None, FORWARD_KL, 0.0, temperature, scale, loss, grad)
+    if student.shape[1] == 0:
+        return of_loss, of_grad
+    with np.errstate(all="ignore"):
+        q = np.nan_to_num(np.exp(log_probabilities(student.astype(np.float64), temperature[:, None])))
+        rest, left, rounding = 1.0 - probabilities.sum(axis=1), mass_outside(classes, q), 2.0**-53 * (8 + classes.shape[1])
+        cut = np.where(np.abs(rest - LEAST_REST) <= rounding, LEAST_REST, 0.0)
+        log_ratio = np.where((rest > LEAST_REST / 2) & (left > 0), np.abs(np.log(rest / left)), 0.0)
+        of_ratio = np.where(left > 0, cut / left, 0.0)
+    return (of_loss + scale * (rounding * log_ratio + cut * (1 + log_ratio)),
+            of_grad + (scale / temperature * of_ratio)[:, None] * q)
 
 
 def top_k_kl_f64_sample(rng, m, n, k):
