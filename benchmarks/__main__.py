@@ -3,9 +3,9 @@
 Kernels and shapes come from the contract, whole layers from bench_layers.py, losses from bench_losses.py and
 bench_features.py. Contenders are pycomp, at each instruction-set level asked for, and the peers of bench_<family>.py
 that are installed (``pip install 'pycomp[bench]'``). They take turns inside a round; the figure is the median over
-rounds, with its spread. The machine's limits are measured in the same run, and the processor time that others used
-meanwhile is shown: absolute figures mean nothing on another machine, ratios in one run do. Each number of threads runs
-in a process of its own, since other libraries fix theirs at start.
+rounds, with its spread. The machine's limits are measured in the same run, with what they let a call take at least, and
+the processor time that others used meanwhile is shown: absolute figures mean nothing on another machine, ratios in one
+run do. Each number of threads runs in a process of its own, since other libraries fix theirs at start.
 """
 
 from __future__ import annotations
@@ -98,6 +98,17 @@ def others(peers: dict[str, Callable[..., Callable[[], object]]], *operands: obj
     return found
 
 
+def at_least(
+    kernel: Kernel | Layer, sizes: dict[str, int], machine: dict[str, float], threads: int
+) -> tuple[float, float]:
+    """Seconds that reading as much as its operands hold takes alone, and its arithmetic alone; 0 where not known."""
+    of_codes = any(o.name == "x" and o.dtype in ("u8", "i8") for o in getattr(kernel, "inputs", ()))
+    arithmetic = machine.get(getattr(kernel, "unit", "dot" if of_codes else "fma"))
+    moved, flops = kernel.bytes(**sizes), kernel.flops(**sizes)
+    rate = limits.reading(int(moved), threads)
+    return moved / rate / 1e9 if rate else 0.0, flops / arithmetic / 1e9 if arithmetic else 0.0
+
+
 def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]]:
     pycomp.set_num_threads(threads)
     best = pycomp.info()["isa"]
@@ -117,14 +128,17 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
             with foreign_load() as foreign:
                 times = interleave(field, options.rounds, options.seconds)
             flops, moved = kernel.flops(**sizes), kernel.bytes(**sizes)
-            reference = times[0].median
+            reference, least = times[0].median, at_least(kernel, sizes, machine, threads)
+            if any(least):
+                print(f"    {'(at least)':28} {max(least) * 1e6:12.1f} us: reading the operands"
+                      f" {least[0] * 1e6:.1f} us, the arithmetic {least[1] * 1e6:.1f} us")
             for contender, time in zip(field, times, strict=True):
                 print(f"    {contender.name:28} {time.median * 1e6:12.1f} us  ±{time.spread * 100:4.1f} %"
                       f" {flops / time.median / 1e9:9.1f} Gop/s {moved / time.median / 1e9:7.1f} GB/s"
                       f"  pycomp is {time.median / reference:5.2f}x")
                 rows.append({"kernel": name, "sizes": sizes, "threads": threads, "contender": contender.name,
                              "seconds": time.median, "spread": time.spread, "ratio": time.median / reference,
-                             "limits": machine, "foreign": foreign.cores})
+                             "limits": machine, "at_least": least, "foreign": foreign.cores})
             if foreign.cores > 0.1:
                 print(f"    (others used {foreign.cores:.1f} cores meanwhile: repeat this on a quiet machine)")
     return rows

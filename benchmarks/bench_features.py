@@ -24,6 +24,8 @@ TEMPERATURE = 0.1
 
 
 class FeatureLoss(Layer):
+    unit = "fma"
+
     @staticmethod
     def flops(**sizes: int) -> float:  # type: ignore[override]
         """Of features, the student's, the teacher's and the gradient's; what pairs take is not counted."""

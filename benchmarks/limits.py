@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,34 +17,42 @@ UNITS = {"fma": "Gop/s", "dot": "Gop/s", "memory": "GB/s"}
 SECONDS = 0.25
 
 
-def _library() -> ctypes.CDLL:
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """None without a C compiler."""
     source = Path(__file__).with_name("limits.c")
     with tempfile.TemporaryDirectory() as folder:
         library = os.path.join(folder, "limits.so")
-        subprocess.run(["cc", "-O3", "-march=native", "-shared", "-fPIC", str(source), "-o", library], check=True)
-        loaded = ctypes.CDLL(library)
+        try:
+            subprocess.run(["cc", "-O3", "-march=native", "-shared", "-fPIC", str(source), "-o", library], check=True)
+            loaded = ctypes.CDLL(library)
+        except (OSError, subprocess.CalledProcessError):
+            return None
     for function in (loaded.fma_limit, loaded.dot_limit, loaded.read_limit):
         function.restype = ctypes.c_double
     return loaded
 
 
-def measure(threads: int) -> dict[str, float]:
-    """Of so many threads together; empty without a C compiler."""
-    try:
-        library = _library()
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    share = (512 << 20) // threads
+def _together(threads: int, run: Callable[[int], float]) -> float:
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(run, range(threads)))
+
+
+def reading(size: int, threads: int, seconds: float = 0.05) -> float:
+    """GB/s of reading so many bytes over and over, each thread its share, from whichever cache or memory keeps them; 0
+    without a C compiler."""
+    library, share = _library(), max(size // threads, 4096)
     memory = np.ones(share * threads + 64, np.uint8)
     start = memory.ctypes.data + -memory.ctypes.data % 64
-    seconds = ctypes.c_double(SECONDS)
-    with ThreadPoolExecutor(threads) as pool:
-        def together(run: object) -> float:
-            return sum(pool.map(run, range(threads)))  # type: ignore[arg-type]
+    return 0.0 if library is None else _together(threads, lambda i: library.read_limit(
+        ctypes.c_void_p(start + i * share // 64 * 64), ctypes.c_int64(share), ctypes.c_double(seconds)))
 
-        return {
-            "fma": together(lambda _: library.fma_limit(seconds)),
-            "dot": together(lambda _: library.dot_limit(seconds)),
-            "memory": together(lambda i: library.read_limit(
-                ctypes.c_void_p(start + i * share), ctypes.c_int64(share), seconds)),
-        }
+
+def measure(threads: int) -> dict[str, float]:
+    """Of so many threads together; empty without a C compiler."""
+    if (library := _library()) is None:
+        return {}
+    seconds = ctypes.c_double(SECONDS)
+    return {"fma": _together(threads, lambda _: library.fma_limit(seconds)),
+            "dot": _together(threads, lambda _: library.dot_limit(seconds)),
+            "memory": reading(512 << 20, threads, SECONDS)}

@@ -145,11 +145,22 @@ def kl_terms(log_a, a, log_b, b):
     return np.where(a == 0, b, a * (d + np.expm1(-d)))
 
 
+def vanish(x, temperature):
+    """Where a float32 term is 0: the exponent of x/T to base 2, in sixteenths, is 150 or more below that of the row's
+    largest, a whole number."""
+    slope = np.clip(np.log2(np.e) / temperature, 2.0**-126, 2.0**128 - 2.0**104)
+    top = x.max(axis=1, keepdims=True, initial=-np.inf).astype(np.float64)
+    base = np.where(np.abs(top * slope) > 2.0**17, top, 0.0)
+    return np.rint(16 * (x - base) * float(np.float32(slope))) / 16 <= np.rint((top - base) * slope) - 150
+
+
 def divergence(student, teacher, temperature):
     """KL(p || q) of each row as Σ p·(d + expm1(-d)), d = log p - log q: the second part sums to Σq - Σp = 0."""
     log_p, log_q = log_probabilities(teacher, temperature), log_probabilities(student, temperature)
     with np.errstate(invalid="ignore", over="ignore"):
-        kl = kl_terms(log_p, np.exp(log_p), log_q, np.exp(log_q)).sum(axis=1)
+        p = np.exp(log_p)
+        p = np.where(vanish(teacher, temperature) | (p <= 2.0**-150), 0.0, p)
+        kl = kl_terms(log_p, p, log_q, np.exp(log_q)).sum(axis=1)
     empty = [(x == -np.inf).all(axis=1) for x in (student, teacher)]
     unknown = [(~(x < np.inf)).any(axis=1) for x in (student, teacher)]
     return np.where(unknown[0] | unknown[1], np.nan, np.where(empty[0] | empty[1], 0.0, kl))
@@ -178,6 +189,9 @@ def kd_loss_f32(student, teacher, labels, temperature, soft, hard, smoothing, lo
 def kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, smoothing, loss):
     kl = divergence(student, teacher, temperature)
     bound = soft * 2.0**-14 * np.maximum(kl, SMALLEST_LOSS / max(1.0, temperature**2))
+    with np.errstate(invalid="ignore"):  # p is a float32, whose steps are no smaller than 2^-149
+        d = log_probabilities(teacher, temperature) - log_probabilities(student, temperature)
+    bound += soft * 2.0**-149 * np.where(np.isfinite(d), np.abs(d), 0.0).sum(axis=1)
     if labels is not None:
         bound += hard * 4 * U * np.maximum(1.0, cross_entropy(student, labels, smoothing))
     return bound
@@ -706,18 +720,20 @@ def top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss,
 
 
 def top_k_kl_f64_bound(student, probabilities, classes, temperature, scale, loss):
-    return top_k_kl_grad_f64_bound(student, probabilities, classes, temperature, scale, loss, np.zeros(student.shape))[0]
+    no_grad = np.zeros(student.shape)
+    return top_k_kl_grad_f64_bound(student, probabilities, classes, temperature, scale, loss, no_grad)[0]
 
 
 def top_k_kl_grad_f64_bound(student, probabilities, classes, temperature, scale, loss, grad):
-    """r is known to the rounding of a sum of k terms, and taken for 0 below LEAST_REST: what that does to r log(r/R) - r + R and
-    to q r/R is added."""
+    """r is known to the rounding of a sum of k terms, and taken for 0 below LEAST_REST: what that does to
+    r log(r/R) - r + R and to q r/R is added."""
     of_loss, of_grad = divergence_grad_f64_bound(student, None, FORWARD_KL, 0.0, temperature, scale, loss, grad)
     if student.shape[1] == 0:
         return of_loss, of_grad
     with np.errstate(all="ignore"):
         q = np.nan_to_num(np.exp(log_probabilities(student.astype(np.float64), temperature[:, None])))
-        rest, left, rounding = 1.0 - probabilities.sum(axis=1), mass_outside(classes, q), 2.0**-53 * (8 + classes.shape[1])
+        rest, left = 1.0 - probabilities.sum(axis=1), mass_outside(classes, q)
+        rounding = 2.0**-53 * (8 + classes.shape[1])
         cut = np.where(np.abs(rest - LEAST_REST) <= rounding, LEAST_REST, 0.0)
         log_ratio = np.where((rest > LEAST_REST / 2) & (left > 0), np.abs(np.log(rest / left)), 0.0)
         of_ratio = np.where(left > 0, cut / left, 0.0)

@@ -97,7 +97,8 @@ def kd_loss(
     ----------
     student, teacher : array of float32, float16, bfloat16 or float64, shape (..., V)
         Logits; every leading index is a row, such as a token of a sequence. ``-inf`` is a masked entry: masked on both
-        sides it counts for nothing; where the student masks what the teacher does not, the loss is infinite.
+        sides it counts for nothing; where the student masks what the teacher does not, the loss is infinite; but
+        probabilities of 2**-149 or less (in float64 2**-996) may count as 0.
     labels : array of integers, shape (...), optional
         The right class of each row that counts, 0 to V - 1.
     temperature : float, or array of floats, shape (...)
@@ -142,7 +143,7 @@ def kd_loss(
     least 1e-9: it is summed from terms of second order, not from differences of rounded logarithms. CE is
     within ``4u·max(1, CE)``, the gradient within ``8u`` times ``alpha·T + (1 - alpha)`` (T without labels; divided by B
     for ``"batchmean"``, by T² if scale_by_t2 is False; times the row's weight), ``u = 2**-24``. Half types are widened
-    exactly and their gradient is rounded once more. float64, and label smoothing, are computed in float64, slower.
+    exactly and their gradient is rounded once more. float64 is computed in float64, slower.
 
     Passes of the kernel over a row: for its maximum, its terms and the divergence, with labels two more over the
     student's; all but the first find it in cache.

@@ -256,6 +256,22 @@ def test_the_loss_takes_no_memory_beyond_the_gradient():
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("classes", [3, 40, 300], ids="{} classes".format)
+@pytest.mark.parametrize(("dtype", "least"), [(np.float32, 149), (np.float64, 996)])
+def test_what_the_student_masks_counts_unless_it_is_as_good_as_nothing_to_the_teacher(dtype, least, classes):
+    """Also where few rows lie in columns, and where they do not."""
+    for rows in (1, 17):
+        student, teacher = np.zeros((rows, classes), dtype), np.zeros((rows, classes), dtype)
+        student[:, 1] = -INF
+        for octaves, infinite in ((least - 10, True), (least + 10, False)):
+            teacher[:, 1] = -octaves * np.log(2)
+            losses = kd_loss(student, teacher, reduction="none")
+            assert (np.isinf(losses) == infinite).all()
+            assert (losses >= 0).all()
+            if dtype == np.float32:
+                assert (np.isinf(reference.divergence(student, teacher, 1.0)) == infinite).all()
+
+
 def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits():
     kept = 1 << 18  # KEPT of csrc/kernels/distill.c; what is masked on both sides changes nothing
     student, teacher = logits(1, 1, kept), logits(2, 1, kept)
