@@ -140,9 +140,10 @@ log_softmax_columns_f32_bound = logsumexp_columns_f32_bound = log_softmax_f32_bo
 
 
 def kl_terms(log_a, a, log_b, b):
-    """a·(d + expm1(-d)), d = log a - log b: their sum is KL(a || b), and each is of second order in d."""
+    """a·(d + expm1(-d)), d = log a - log b: their sum is KL(a || b), and each is of second order in d. a·expm1(-d) is
+    b - a, which cancels where d is small, and where it is not can't overflow."""
     d = log_a - log_b
-    return np.where(a == 0, b, a * (d + np.expm1(-d)))
+    return np.where(a == 0, b, np.where(np.abs(d) < 1, a * (d + np.expm1(-d)), a * d + (b - a)))
 
 
 def vanish(x, temperature):
@@ -160,6 +161,7 @@ def divergence(student, teacher, temperature):
     with np.errstate(invalid="ignore", over="ignore"):
         p = np.exp(log_p)
         p = np.where(vanish(teacher, temperature) | (p <= 2.0**-150), 0.0, p)
+        log_q = np.where(log_p - log_q >= 2.0**128, -np.inf, log_q)  # the difference is a float32 too
         kl = kl_terms(log_p, p, log_q, np.exp(log_q)).sum(axis=1)
     empty = [(x == -np.inf).all(axis=1) for x in (student, teacher)]
     unknown = [(~(x < np.inf)).any(axis=1) for x in (student, teacher)]
@@ -206,7 +208,7 @@ def distilled(rng, m, n):
     teacher[near] = (student + nudge).astype(np.float32)[near]
     teacher[:1, :1] = 0.5
     labels = rng.integers(0, n, m) if n and rng.random() < 0.5 else None
-    temperature = float(rng.choice([0.5, 1.0, 2.0, 4.0, 20.0]))
+    temperature = float(rng.choice([0.5, 1.0, 2.0, 4.0, 20.0, 1e-3, 0.05, 1e3, 1e4], p=[0.16] * 5 + [0.05] * 4))
     return student, teacher, labels, temperature, 0.7 * temperature**2, 0.3
 
 
@@ -243,6 +245,12 @@ def kd_loss_grad_f32_sample(rng, m, n):
 """pc_divergence of pycomp.h."""
 
 
+def held(log_p):
+    """exp of rows of logarithms, as doubles of the kernels hold it: 0 from 2^-996 of the largest down."""
+    top = log_p.max(axis=1, keepdims=True, initial=-np.inf)
+    return np.where(np.rint((log_p - top) * np.log2(np.e)) <= -996, 0.0, np.exp(log_p))
+
+
 def mixture(log_a, log_b, share):
     """Logarithm of share·a + (1 - share)·b."""
     high, low = np.maximum(log_a, log_b), np.minimum(log_a, log_b)
@@ -252,11 +260,11 @@ def mixture(log_a, log_b, share):
 
 def distance(kind, share, log_p, log_q):
     """Of each element: its part of the distance, and its derivative by q."""
-    p, q = np.exp(log_p), np.exp(log_q)
+    p, q = held(log_p), held(log_q)
     if kind == TOTAL_VARIATION:
         return 0.5 * np.abs(p - q), 0.5 * np.sign(q - p)
     if kind == FORWARD_KL:
-        return kl_terms(log_p, p, log_q, q), -p / q
+        return kl_terms(log_p, p, log_q, q), -np.exp(log_p - log_q)
     if kind == REVERSE_KL:
         return kl_terms(log_q, q, log_p, p), log_q - log_p
     if kind == REVERSE_SKEW_KL:
@@ -278,20 +286,20 @@ def divergence_f64(student, teacher, kind, share, temperature, scale, loss):
 def answers(z):
     """Logarithms and probabilities of yes and of no."""
     both = [np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x))) for x in (z, -z)]
-    return *both, *np.exp(both)
+    return *both, *(np.where(np.rint(x * np.log2(np.e)) <= -996, 0.0, np.exp(x)) for x in both)
 
 
 def of_softmax(kind, share, student, teacher, t):
     log_q, log_p = log_probabilities(student, t), log_probabilities(teacher, t)
     values, slopes = distance(kind, share, log_p, log_q)
-    p, q = np.exp(log_p), np.exp(log_q)
-    steps = np.where(q == 0, -p if kind == FORWARD_KL else 0.0, q * slopes)
+    p, q = held(log_p), held(log_q)
+    steps = -p if kind == FORWARD_KL else np.where(q == 0, 0.0, q * slopes)
     return values.sum(axis=1), (steps - np.where(q == 0, 0.0, q * steps.sum(axis=1, keepdims=True))) / t
 
 
 def of_given(kind, student, p, t):
     log_q = log_probabilities(student, t)
-    q = np.exp(log_q)
+    q = held(log_q)
     values = np.where(p == 0, 0.0, -p * log_q) if kind == CROSS_ENTROPY else kl_terms(np.log(p), p, log_q, q)
     return values.sum(axis=1), (q * p.sum(axis=1, keepdims=True) - p) / t
 
@@ -326,10 +334,11 @@ def divergence_grad_f64(student, teacher, kind, share, temperature, scale, loss,
 
 
 def divergence_f64_bound(student, teacher, kind, share, temperature, scale, loss):
+    """Near the optimum a loss is about d²/2, and d, a difference of logarithms, is known to their rounding."""
     finite = np.where(np.isfinite(loss), np.abs(loss), 0.0)
     first_order = kind in (TOTAL_VARIATION, CROSS_ENTROPY)
     least = scale * (2.0**-20 if first_order else SMALLEST_LOSS / np.maximum(1.0, temperature**2))
-    return 2.0**-28 * np.maximum(finite, least)
+    return 2.0**-28 * np.maximum(finite, least) + 2.0**-48 * np.sqrt(scale * finite)
 
 
 def divergence_grad_f64_bound(student, teacher, kind, share, temperature, scale, loss, grad):
@@ -345,7 +354,18 @@ def divergence_grad_f64_bound(student, teacher, kind, share, temperature, scale,
     return bound, of_grad
 
 
-divergence_f32, divergence_grad_f32, divergence_f32_bound = divergence_f64, divergence_grad_f64, divergence_f64_bound
+def of_rounded(function):
+    """The reference whose gradients, the last operand, are float32."""
+
+    def rounded_function(*operands):
+        function(*operands)
+        operands[-1][...] = in_range(operands[-1])
+
+    return rounded_function
+
+
+divergence_f32, divergence_grad_f32 = divergence_f64, of_rounded(divergence_grad_f64)
+divergence_f32_bound = divergence_f64_bound
 
 
 def rounded(bound):
@@ -426,7 +446,7 @@ def decoupled_kl_grad_f64(student, teacher, labels, alpha, beta, temperature, sc
         (log_yes_q, log_no_q, yes_q, no_q), (log_yes_p, log_no_p, yes_p, no_p) = (
             answers(log_odds(x, own, t)) for x in (student, teacher))
         log_q, log_p = (log_probabilities(np.where(own, -np.inf, x), t) for x in (student, teacher))
-        q, p = np.exp(log_q), np.exp(log_p)
+        q, p = held(log_q), held(log_p)
         both = [(np.where(own, -np.inf, x) > -np.inf).any(axis=1, keepdims=True) for x in (student, teacher)]
         weight = np.where(both[0] & both[1], beta, 0.0)
         between = kl_terms(log_yes_p, yes_p, log_yes_q, yes_q) + kl_terms(log_no_p, no_p, log_no_q, no_q)
@@ -459,7 +479,7 @@ def decoupled_kl_f64_sample(rng, m, n):
 
 decoupled_kl_f32_sample = of_float32(decoupled_kl_f64_sample, 2)
 decoupled_kl_grad_f32_bound = rounded(decoupled_kl_grad_f64_bound)
-decoupled_kl_f32, decoupled_kl_grad_f32 = decoupled_kl_f64, decoupled_kl_grad_f64
+decoupled_kl_f32, decoupled_kl_grad_f32 = decoupled_kl_f64, of_rounded(decoupled_kl_grad_f64)
 decoupled_kl_f32_bound = decoupled_kl_f64_bound
 decoupled_kl_grad_f32_sample, decoupled_kl_grad_f64_sample = decoupled_kl_f32_sample, decoupled_kl_f64_sample
 
@@ -486,7 +506,7 @@ def standardized_kl_grad_f64(student, teacher, temperature, scale, loss, grad):
     with np.errstate(all="ignore"):
         (z, deviation), (z_teacher, _) = standardized(student), standardized(teacher)
         log_q, log_p = log_probabilities(z, t), log_probabilities(z_teacher, t)
-        q, p = np.exp(log_q), np.exp(log_p)
+        q, p = held(log_q), held(log_p)
         loss[...] = scale * kl_terms(log_p, p, log_q, q).sum(axis=1)
         u = (q - p) / t
         slopes = (u - u.mean(axis=1, keepdims=True) - z * (u * z).mean(axis=1, keepdims=True)) / deviation
@@ -497,7 +517,9 @@ def standardized_kl_grad_f64(student, teacher, temperature, scale, loss, grad):
 
 
 def standardized_kl_f64_bound(student, teacher, temperature, scale, loss):
-    return divergence_f64_bound(student, teacher, FORWARD_KL, 0.0, temperature, scale, loss)
+    of_loss = divergence_f64_bound(student, teacher, FORWARD_KL, 0.0, temperature, scale, loss)
+    finite = np.where(np.isfinite(loss), np.abs(loss), 0.0)
+    return of_loss + 2.0**-45 * np.sqrt(scale * finite)  # deviations are rounded too
 
 
 def standardized_kl_grad_f64_bound(student, teacher, temperature, scale, loss, grad):
@@ -518,7 +540,7 @@ def standardized_kl_f64_sample(rng, m, n):
 
 standardized_kl_f32_sample = of_float32(standardized_kl_f64_sample, 2)
 standardized_kl_grad_f32_bound = rounded(standardized_kl_grad_f64_bound)
-standardized_kl_f32, standardized_kl_grad_f32 = standardized_kl_f64, standardized_kl_grad_f64
+standardized_kl_f32, standardized_kl_grad_f32 = standardized_kl_f64, of_rounded(standardized_kl_grad_f64)
 standardized_kl_f32_bound = standardized_kl_f64_bound
 standardized_kl_grad_f32_sample = standardized_kl_f32_sample
 standardized_kl_grad_f64_sample = standardized_kl_f64_sample
@@ -534,7 +556,7 @@ def ensemble_kl_grad_f64(student, teachers, shares, temperature, scale, loss, gr
     student, teachers, t = student.astype(np.float64), teachers.astype(np.float64), temperature[:, None]
     each = [teachers[:, k] for k in range(len(shares))]
     with np.errstate(all="ignore"):
-        p = sum(share * np.exp(log_probabilities(x, t)) for share, x in zip(shares, each, strict=True))
+        p = sum(share * held(log_probabilities(x, t)) for share, x in zip(shares, each, strict=True))
         values, slopes = of_given(GIVEN_KL, student, p, t)
         loss[...], grad[...] = scale * values, scale[:, None] * slopes
     unknown, empty = states(student)
@@ -562,7 +584,7 @@ def ensemble_kl_f64_sample(rng, m, n, e):
 
 ensemble_kl_f32_sample = of_float32(ensemble_kl_f64_sample, 2)
 ensemble_kl_grad_f32_bound = rounded(ensemble_kl_grad_f64_bound)
-ensemble_kl_f32, ensemble_kl_grad_f32 = ensemble_kl_f64, ensemble_kl_grad_f64
+ensemble_kl_f32, ensemble_kl_grad_f32 = ensemble_kl_f64, of_rounded(ensemble_kl_grad_f64)
 ensemble_kl_f32_bound = ensemble_kl_f64_bound
 ensemble_kl_grad_f32_sample, ensemble_kl_grad_f64_sample = ensemble_kl_f32_sample, ensemble_kl_f64_sample
 
@@ -629,6 +651,7 @@ def dist_loss_grad_f64_bound(student, teacher, temperature, row_scale, class_sca
 
     A unit vector u = off/|off| moves by at most twice what off does, over its length: `apart` for both sides; the loss
     then by |u - v|·apart + apart²/2. A slope by q, of (v - u - loss·v)/|q - mean q|, takes at most 8 times as much.
+    What is 0 may be 2^-996.
     """
     if not student.size:
         return np.zeros(row_loss.shape), np.zeros(class_loss.shape), np.zeros(grad.shape)
@@ -651,13 +674,15 @@ def dist_loss_grad_f64_bound(student, teacher, temperature, row_scale, class_sca
             step = scale * np.where(inverses[0] == 0, 0.0, inverses[1])
             errors, slopes = errors + 8 * step * (each + apart * units), slopes + np.abs(scale * slope)
         along = (q * errors).sum(axis=1, keepdims=True) + (off_q * q * slopes).sum(axis=1, keepdims=True)
-        of_grad = q * (errors + along + off_q * (slopes + (q * slopes).sum(axis=1, keepdims=True))) / temperature
+        slopes = slopes + (q * slopes).sum(axis=1, keepdims=True)
+        of_grad = (q * (errors + along + off_q * slopes) + 2.0**-990 * (1 + errors + slopes)) / temperature
     return of_losses[0][:, 0], of_losses[1][0], np.nan_to_num(of_grad)
 
 
 def dist_loss_f64_sample(rng, m, n):
     """Rows of logits that have a softmax, but for one case in eight."""
     student, teacher, _, temperature, _, _ = distilled(rng, m, n)
+    temperature = min(max(temperature, 0.05), 20.0)  # past these correlations are of what rounding left
     student, teacher = (x * (1 + 2.0**-40 * rng.standard_normal(x.shape)) for x in (student, teacher))
     if rng.random() < 0.875:
         student, teacher = (np.where((x < np.inf) & (x > -1e30), x, -1.0) for x in (student, teacher))
@@ -707,7 +732,7 @@ def top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss,
         return
     with np.errstate(all="ignore"):
         log_q = log_probabilities(student, t)
-        q = np.exp(log_q)
+        q = held(log_q)
         known_log, known = (np.take_along_axis(x, classes, axis=1) for x in (log_q, q))
         rest, left = 1.0 - probabilities.sum(axis=1), mass_outside(classes, q)
         rest = np.where(rest < LEAST_REST, 0.0, rest)
@@ -731,7 +756,7 @@ def top_k_kl_grad_f64_bound(student, probabilities, classes, temperature, scale,
     if student.shape[1] == 0:
         return of_loss, of_grad
     with np.errstate(all="ignore"):
-        q = np.nan_to_num(np.exp(log_probabilities(student.astype(np.float64), temperature[:, None])))
+        q = np.nan_to_num(held(log_probabilities(student.astype(np.float64), temperature[:, None])))
         rest, left = 1.0 - probabilities.sum(axis=1), mass_outside(classes, q)
         rounding = 2.0**-53 * (8 + classes.shape[1])
         cut = np.where(np.abs(rest - LEAST_REST) <= rounding, LEAST_REST, 0.0)
@@ -758,7 +783,7 @@ def top_k_kl_f64_sample(rng, m, n, k):
 
 top_k_kl_f32_sample = of_float32(top_k_kl_f64_sample, 1)
 top_k_kl_grad_f32_bound = rounded(top_k_kl_grad_f64_bound)
-top_k_kl_f32, top_k_kl_grad_f32, top_k_kl_f32_bound = top_k_kl_f64, top_k_kl_grad_f64, top_k_kl_f64_bound
+top_k_kl_f32, top_k_kl_grad_f32, top_k_kl_f32_bound = top_k_kl_f64, of_rounded(top_k_kl_grad_f64), top_k_kl_f64_bound
 top_k_kl_grad_f32_sample, top_k_kl_grad_f64_sample = top_k_kl_f32_sample, top_k_kl_f64_sample
 
 
