@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 FLOAT32 = np.dtype(np.float32)
 LARGE = 1 << 14
 """Elements of a result for which finding a cache line, some microseconds, pays."""
+OVERLAP_WORK = 1000
+"""Steps that the search for an element that two strided arrays share may take; for slices of one it takes a few."""
 ACTIVATIONS: dict[str | None, int] = {None: 0, "identity": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
 
 def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...]) -> NDArray[Any]:
     """``a`` as an ndarray of exactly this dtype, native byte order, and dimension; never a copy."""
     if type(a) is not ndarray:
-        a = _plain(a, name, dtype)
+        a = plain(a, name, dtype.name)
     if a.dtype is not dtype and a.dtype != dtype:  # a byte-swapped dtype differs too
         order = "" if a.dtype.isnative else " (byte-swapped)"
         raise TypeError(f"{name} has dtype {a.dtype.name}{order}, expected {dtype.name}; "
@@ -28,14 +30,15 @@ def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...
     return a  # type: ignore[no-any-return]
 
 
-def _plain(a: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+def plain(a: Any, name: str, expected: str) -> NDArray[Any]:
+    """What says that it is an array as an ndarray that shares its memory, if it can."""
     if isinstance(a, (np.ma.MaskedArray, np.matrix)):
-        raise TypeError(f"{name} is a {type(a).__name__}, expected a plain array of {dtype.name}")
+        raise TypeError(f"{name} is a {type(a).__name__}, expected a plain array of {expected}")
     if isinstance(a, ndarray):
         return a.view(ndarray)
     if hasattr(a, "__array__") or hasattr(a, "__dlpack__"):
         return np.asarray(a)
-    raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {dtype.name}")
+    raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {expected}")
 
 
 def contiguous(a: NDArray[Any]) -> NDArray[Any]:
@@ -59,12 +62,13 @@ def has_rows(a: NDArray[Any]) -> bool:
 
 
 def result(
-    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[NDArray[Any] | None, ...] = (), *,
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[Any, ...] = (), *,
     whole: bool = False,
 ) -> NDArray[Any]:
     """An array for the result, with contiguous rows or, ``whole``, in C order: ``out`` if laid out so, else a new one.
 
-    ``out`` is checked: dtype, shape, writable, apart from itself and the inputs. :func:`delivered` ends the call.
+    ``out`` is checked: dtype, shape, writable, apart from itself and from ``overlap``, the inputs as the caller gave
+    them: a copy made since would hide an overlap. :func:`delivered` ends the call.
     """
     if out is None:
         return fresh(shape, dtype)
@@ -80,17 +84,27 @@ def result(
     owner = out if out.base is None else out.base
     owned = type(owner) is ndarray and owner.flags.owndata
     for a in overlap:
-        if a is None:
-            continue
+        if type(a) is not ndarray:
+            if a is None or isinstance(a, (int, float)):
+                continue
+            a = np.asarray(a)
         other = a if a.base is None else a.base
         # Two arrays that own their memory are apart, and so are their views: asking that is cheap.
         known_apart = owned and other is not owner and type(other) is ndarray and other.flags.owndata
-        if not known_apart and np.may_share_memory(out, a):
+        if not known_apart and np.may_share_memory(out, a) and _share(out, a):
             raise ValueError("out overlaps an input")
     if flags.c_contiguous and flags.aligned:
         return out
     _check_apart_from_itself(out)
     return out if not whole and out.ndim == 2 and has_rows(out) else np.empty(shape, dtype)
+
+
+def _share(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether an element lies in both; so too where finding out takes long."""
+    try:
+        return np.shares_memory(a, b, max_work=OVERLAP_WORK)  # type: ignore[arg-type, unused-ignore]
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _check_apart_from_itself(out: NDArray[Any]) -> None:

@@ -135,17 +135,16 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     >>> linear(x, w, activation="relu")
     array([[11.,  0.]], dtype=float32)
     """
-    if type(w) is not PackedMatrix:
-        w = pack(w)
-    x = rows(as_array(x, "x", FLOAT32, 2))
-    data = w.data
-    n = w.out_features
+    packed = w if type(w) is PackedMatrix else pack(w)
+    x = as_array(x, "x", FLOAT32, 2)
+    data = packed.data
+    n = packed.out_features
     if x.shape[1] != data.shape[1]:
         raise ValueError(f"x has {x.shape[1]} columns, w has {data.shape[1]}")
-    bias = optional_vector(bias, "bias", n)
+    vector = optional_vector(bias, "bias", n)
     code = activation_code(activation)
-    y = result(out, (x.shape[0], n), FLOAT32, (x, data, bias))
-    dispatch.gemm_f32(x, data, bias, code, y)
+    y = result(out, (x.shape[0], n), FLOAT32, (x, data if packed is w else w, bias))
+    dispatch.gemm_f32(rows(x), data, vector, code, y)
     return delivered(y, out)
 
 
@@ -180,12 +179,12 @@ def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
     >>> matmul(np.array([[1, 2]], np.float32), np.array([[3], [4]], np.float32))
     array([[11.]], dtype=float32)
     """
-    a = rows(as_array(a, "a", FLOAT32, 2))
+    a = as_array(a, "a", FLOAT32, 2)
     b = as_array(b, "b", FLOAT32, 2)
     if a.shape[1] != b.shape[0]:
         raise ValueError(f"a has {a.shape[1]} columns, b has {b.shape[0]} rows")
     y = result(out, (a.shape[0], b.shape[1]), FLOAT32, (a, b))
-    dispatch.gemm_f32(a, _pack_columns(b).data, None, 0, y)
+    dispatch.gemm_f32(rows(a), _pack_columns(b).data, None, 0, y)
     return delivered(y, out)
 
 
@@ -225,8 +224,8 @@ def activate(x: Any, activation: str | None, *, out: Any = None) -> NDArray[np.f
     >>> activate(np.array([-1, 0, 1], np.float32), "gelu")
     array([-0.15865526,  0.        ,  0.8413448 ], dtype=float32)
     """
-    x = contiguous(as_array(x, "x", FLOAT32, tuple(range(65))))
+    x = as_array(x, "x", FLOAT32, tuple(range(65)))
     code = activation_code(activation)
     y = result(out, x.shape, FLOAT32, (x,), whole=True)
-    dispatch.activate_f32(x.reshape(-1), code, y.reshape(-1))
+    dispatch.activate_f32(contiguous(x).reshape(-1), code, y.reshape(-1))
     return delivered(y, out)

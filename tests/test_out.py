@@ -90,3 +90,28 @@ def test_out_that_cannot_take_the_result_is_refused_and_not_changed(call):
             with pytest.raises(ValueError, match="put several elements in one place"):
                 call(as_strided(line, shape, strides))
         assert (line == 99).all()
+
+
+SQUARE = rng.standard_normal((8, 8), np.float32)
+
+
+@pytest.mark.parametrize("call", [
+    lambda x, out: dense.linear(x.T, SQUARE, out=out),
+    lambda x, out: dense.linear(SQUARE, x.T, out=out),
+    lambda x, out: dense.matmul(x.T, SQUARE, out=out),
+    lambda x, out: dense.activate(x[::-1, ::2], "relu", out=out[:, ::2]),
+    lambda x, out: sparse.linear(x.T, sparse.CSRMatrix.from_dense(SQUARE), out=out),
+    lambda x, out: quantization.Linear(SQUARE)(x.T, out=out),
+], ids=["linear", "weights of linear", "matmul", "activate", "sparse", "int8"])
+def test_an_input_that_must_be_copied_is_not_overwritten(call):
+    x = SQUARE.copy()
+    with pytest.raises(ValueError, match="out overlaps an input"):
+        call(x, x)
+    assert (x == SQUARE).all()
+
+
+def test_out_may_be_columns_beside_the_input():
+    beside = np.zeros((8, 16), np.float32)
+    beside[:, :8] = SQUARE
+    assert (dense.linear(beside[:, :8], SQUARE, out=beside[:, 8:]) == dense.linear(SQUARE, SQUARE)).all()
+    assert (beside[:, :8] == SQUARE).all()

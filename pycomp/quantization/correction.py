@@ -139,7 +139,7 @@ def bias_correction(
         raise TypeError(f"quantized is a {type(quantized).__name__}, expected a QuantizedTensor")
     if quantized.shape != weight.shape:
         raise ValueError(f"quantized has shape {quantized.shape}, weight has {weight.shape}")
-    finite(weight, None)
+    finite(weight, None, "weight")
     n, k = weight.shape
     exact = _mean(mean, "mean", k)
     seen = exact if quantized_mean is None else _mean(quantized_mean, "quantized_mean", k)

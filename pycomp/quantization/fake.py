@@ -12,21 +12,11 @@ from pycomp._validate import FLOAT32, as_array, contiguous, delivered, result
 from pycomp.kernels import dispatch
 
 from .schemes import Layout, check_axis, layout
-from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, run
+from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, code_range, run
 
 Floats = NDArray[np.float32]
 PART = 16384
 """Elements of one sum of the kernel."""
-
-
-def _range(zero_point: NDArray[np.int32], kind: np.dtype[Any], narrow_range: bool) -> tuple[int, int]:
-    """Smallest and largest code; a zero point below the first is an error."""
-    limits = np.iinfo(kind)
-    low = limits.min + bool(narrow_range)
-    if zero_point.size and zero_point.min() < low:
-        raise ValueError(f"zero_point holds {zero_point.min()}, expected {low} to {limits.max} "
-                         f"({kind.name}, narrow range)")
-    return low, limits.max
 
 
 def _operands(
@@ -39,7 +29,7 @@ def _operands(
     parts = layout(x.shape, axis, None)
     scale = as_scale(scale, "scale", parts.shape)
     zero = as_zero_point(zero_point, "zero_point", parts.shape, kind)
-    return x, parts, scale, zero, _range(zero, kind, narrow_range)
+    return x, parts, scale, zero, code_range(zero, kind, narrow_range)
 
 
 def fake_quantize(
@@ -70,7 +60,7 @@ def fake_quantize(
     TypeError
         If an array has the wrong dtype.
     ValueError
-        If x holds NaN, a scale is not finite and above 0, a zero point is outside the codes, or shapes do not fit.
+        If x holds NaN, a scale is not finite or below 2⁻¹²⁶, a zero point is outside the codes, or shapes do not fit.
 
     Notes
     -----
@@ -82,8 +72,9 @@ def fake_quantize(
     >>> fake_quantize(np.array([0.3, 0.8, 100], np.float32), 0.5)
     array([ 0.5,  1. , 63.5], dtype=float32)
     """
+    given = x, scale, zero_point
     x, parts, scale, zero, limits = _operands(x, scale, zero_point, axis, dtype, narrow_range)
-    y = result(out, x.shape, FLOAT32, (x, scale, zero), whole=True)
+    y = result(out, x.shape, FLOAT32, given, whole=True)
     run("fake_quantize", x, parts, scale, zero, y, limits)
     return delivered(y, out)
 
@@ -153,5 +144,5 @@ def fake_quantize_backward(
     per_scale = sums.reshape(2, parts.outer, scale.size, sums.shape[2]).swapaxes(1, 2).reshape(
         2, scale.size, parts.outer * sums.shape[2])
     with np.errstate(over="ignore", under="ignore"):
-        dscale, dzero = (total(per_scale) * factor).astype(np.float32).reshape(2, *parts.shape)
-    return contiguous(dx.T if parts.by_column else dx).reshape(x.shape), dscale, dzero
+        by_scale = (total(per_scale) * factor).astype(np.float32).reshape(2, *parts.shape)
+    return contiguous(dx.T if parts.by_column else dx).reshape(x.shape), by_scale[0, ...], by_scale[1, ...]

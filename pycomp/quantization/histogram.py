@@ -82,7 +82,7 @@ class Histogram:
 
 
 class _HistogramObserver:
-    """What the observers with a histogram share; ``axis`` keeps one histogram for each index along it."""
+    """What the observers with a histogram share; ``axis``, not negative, keeps one histogram for each index along it."""
 
     __slots__ = ("axis", "channels")
 
@@ -124,11 +124,12 @@ class _HistogramObserver:
             mine.merge(theirs)
 
     def scale_and_zero_point(
-        self, *, symmetric: bool = False, dtype: str = "int8", narrow_range: bool | None = None
+        self, *, symmetric: bool = False, dtype: str = "int8", narrow_range: bool | None = None,
+        power_of_two: bool = False,
     ) -> tuple[Any, Any]:
         """Scale and zero point of the clipping range: numbers, or with ``axis`` arrays of float32 and int32.
 
-        As :func:`pycomp.quantization.quantize` chooses them for the range.
+        As :func:`pycomp.quantization.quantize` chooses them for the range, but by default asymmetric.
 
         Raises
         ------
@@ -139,7 +140,7 @@ class _HistogramObserver:
             raise ValueError("no values were seen: call update with calibration data first")
         low, high = zip(*(self._range(c, symmetric) for c in self.channels), strict=True)
         ends = (low[0], high[0]) if self.axis is None else (low, high)
-        return from_range(*ends, symmetric=symmetric, dtype=dtype, narrow_range=narrow_range)
+        return from_range(*ends, symmetric=symmetric, dtype=dtype, narrow_range=narrow_range, power_of_two=power_of_two)
 
     def _range(self, seen: Histogram, symmetric: bool) -> tuple[float, float]:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A layer with 8-bit weights and activations of 8 bits or float32: float32 in, floats or codes out."""
+"""A layer with 8-bit weights and activations of 8 bits or float32: floats or codes in, floats or codes out."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from pycomp._validate import FLOAT32, activation_code, as_array, contiguous, delivered, optional_vector, result, rows
 from pycomp.kernels import dispatch
 
-from .product import PackedInt8Matrix, pack
-from .tensor import INT8, QuantizedTensor, as_scale, as_zero_point, bfloat16, code_dtype, middle, quantize
+from .observer import finite
+from .product import PackedInt8Matrix, outside, pack
+from .schemes import check_axis
+from .tensor import DTYPES, INT8, QuantizedTensor, as_scale, as_zero_point, bfloat16, code_dtype, middle, quantize
 from .weight_only import PackedGroupedMatrix, pack_groups
 
 OUTPUTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8"}
 """What a product may end in, as kernels are named."""
+Codes = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]
 
 
 class Linear:
@@ -56,8 +59,8 @@ class Linear:
     TypeError
         If an array has the wrong dtype.
     ValueError
-        If weights hold NaN or infinity, a scale is not finite and above 0, a zero point is out of range, or shapes do
-        not fit.
+        If weights hold NaN or infinity, a scale is not finite or below 2⁻¹²⁶, a zero point is out of range, or shapes
+        do not fit.
 
     Notes
     -----
@@ -80,6 +83,19 @@ class Linear:
     array([[32385.,     0.]], dtype=float32)
     >>> Linear(np.array([[127, 0, 3, -3]], np.float32), weight_only=True, group_size=2)(np.ones((1, 4), np.float32))
     array([[127.]], dtype=float32)
+
+    Layers of codes, one after the other:
+
+    >>> w = np.array([[127, 0], [0, -127]], np.float32)
+    >>> first = Linear(w, output_dtype="int8", output_scale=0.5)
+    >>> x = first(np.array([[0.25, -0.0625]], np.float32))
+    >>> x
+    array([[64, 16]], dtype=int8)
+    >>> second = Linear(w)
+    >>> second
+    Linear(in_features=2, out_features=2, mode='dynamic', output_dtype='float32')
+    >>> second(QuantizedTensor(x, scale=0.5, zero_point=0))
+    array([[ 4064., -1016.]], dtype=float32)
     """
 
     __slots__ = ("_activation", "_dtype", "_output", "_output_dtype", "_output_grid", "_scale", "_zero", "bias",
@@ -136,11 +152,15 @@ class Linear:
 
         Parameters
         ----------
-        x : array of float32, shape (M, K)
+        x : array of float32 or QuantizedTensor, shape (M, K)
+            Codes, with one scale or one a row (``axis=0``), are multiplied as they are, by their own scales and zero
+            points, whatever the layer's ``input_scale`` and dtype: what a layer before it gave as int8 or uint8. Not
+            with ``weight_only``.
         residual : array of float32, shape (M, N), optional
             Added before the activation.
         out : array of the output dtype, shape (M, N), optional
-            Any strides, though other than contiguous rows cost a copy.
+            Any strides, though other than contiguous rows cost a copy. Undefined after an error that the values
+            cause: an OverflowError, or NaN where codes would have to express it.
 
         Returns
         -------
@@ -149,9 +169,10 @@ class Linear:
         Raises
         ------
         TypeError
-            If ``x`` or ``residual`` is not float32.
+            If ``x`` or ``residual`` is not float32, or ``x`` is codes and the layer takes floats alone.
         ValueError
-            If shapes do not fit, ``out`` cannot take the result, or where codes would have to express NaN.
+            If shapes do not fit, codes have scales of another kind, ``out`` cannot take the result, or where codes
+            would have to express NaN.
         OverflowError
             If an exact sum of products is outside int32, which takes K above 33025.
 
@@ -161,38 +182,84 @@ class Linear:
         what else is out of range saturates. Workspace: codes of x, a byte an element, and 8 bytes a row.
         """
         w: Any = self.weight
-        x = rows(as_array(x, "x", FLOAT32, 2))
+        grouped = isinstance(w, PackedGroupedMatrix)
+        coded = isinstance(x, QuantizedTensor)
+        if coded:
+            _check_codes(x, grouped)
+        else:
+            x = _floats(x)
         if x.shape[1] != w.in_features:
             raise ValueError(f"x has {x.shape[1]} columns, weight has {w.in_features}")
-        m = x.shape[0]
-        shape = (m, w.out_features)
+        shape = (x.shape[0], w.out_features)
         if residual is not None:
-            residual = contiguous(as_array(residual, "residual", FLOAT32, 2))
+            residual = as_array(residual, "residual", FLOAT32, 2)
             if residual.shape != shape:
                 raise ValueError(f"residual has shape {residual.shape}, expected {shape}")
-        grouped = isinstance(w, PackedGroupedMatrix)
+        given = (x.data, x.scale, x.zero_point) if coded else (x,)
         y = result(out, shape, self._output_dtype,
-                   (x, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self.bias))
+                   (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self.bias))
+        residual = None if residual is None else contiguous(residual)
         if grouped:
-            dispatch.gemm_f32s8(x, w.data, w.scale, w.zero_point, self.bias, residual, self._activation, y)
+            dispatch.gemm_f32s8(rows(x), w.data, w.scale, w.zero_point, self.bias, residual, self._activation, y)
             return delivered(y, out)
-        if self._scale is None:
-            codes: NDArray[Any] = np.empty(x.shape, np.uint8)
-            scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
-            dispatch.quantize_rows_u8(x, codes, scale[:, None], zero[:, None], np.empty((m, 1), np.int32))
-        else:
-            codes, scale, zero = np.empty(x.shape, self._dtype), np.full(m, self._scale), np.full(m, self._zero)
-            try:
-                (dispatch.quantize_s8 if self._dtype == INT8 else dispatch.quantize_u8)(x, scale, zero, codes)
-            except ValueError:
-                raise ValueError("x holds NaN, which static codes cannot express") from None
+        codes, scale, zero = _codes_of(x) if coded else self._quantize(rows(x))
         kernel = getattr(dispatch, f"gemm_{'s8s8' if codes.dtype == INT8 else 'u8s8'}_{self._output}")
         try:
             kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, residual,
                    self._activation, *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
         except ValueError:
             raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual?") from None
+        except OverflowError:
+            raise outside(w.in_features, "cut the layer along K") from None
         return delivered(y, out)
+
+    def _quantize(self, x: NDArray[np.float32]) -> Codes:
+        """Codes of activations, and scale and zero point of each row."""
+        m = x.shape[0]
+        if self._scale is None:
+            codes: NDArray[Any] = np.empty(x.shape, np.uint8)
+            scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
+            dispatch.quantize_rows_u8(x, codes, scale[:, None], zero[:, None], np.empty((m, 1), np.int32))
+            return codes, scale, zero
+        codes, scale, zero = np.empty(x.shape, self._dtype), np.full(m, self._scale), np.full(m, self._zero)
+        try:
+            (dispatch.quantize_s8 if self._dtype == INT8 else dispatch.quantize_u8)(x, scale, zero, codes)
+        except ValueError:
+            raise ValueError("x holds NaN, which static codes cannot express") from None
+        return codes, scale, zero
+
+    def __repr__(self) -> str:
+        n, k = self.weight.shape
+        mode = ("weight_only" if isinstance(self.weight, PackedGroupedMatrix)
+                else "dynamic" if self._scale is None else "static")
+        return (f"Linear(in_features={k}, out_features={n}, mode={mode!r}, "
+                f"output_dtype={self._output_dtype.name!r})")
+
+
+def _floats(x: Any) -> NDArray[np.float32]:
+    try:
+        return as_array(x, "x", FLOAT32, 2)
+    except TypeError:
+        dtype = np.asarray(x).dtype if hasattr(x, "dtype") else None
+        if dtype in DTYPES.values():  # astype, which as_array advises, would lose their scale
+            raise TypeError(f"x has dtype {dtype}, expected float32, or codes with their scale: "
+                            "QuantizedTensor(x, scale, zero_point)") from None
+        raise
+
+
+def _check_codes(x: QuantizedTensor, grouped: bool) -> None:
+    if grouped:
+        raise TypeError("x is a QuantizedTensor, but a weight_only layer multiplies float32; pass x.dequantize()")
+    if x.data.ndim != 2:
+        raise ValueError(f"x has {x.data.ndim} dimensions {x.shape}, expected 2")
+    if x.axis not in (None, 0) or x.group_size is not None:
+        raise ValueError(f"x has axis {x.axis} and group_size {x.group_size}, expected one scale or one a row (axis 0)")
+
+
+def _codes_of(x: QuantizedTensor) -> Codes:
+    """Codes with contiguous rows, and scale and zero point of each."""
+    m = x.shape[0]
+    return rows(x.data), contiguous(np.broadcast_to(x.scale, m)), contiguous(np.broadcast_to(x.zero_point, m))
 
 
 def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:
@@ -201,6 +268,9 @@ def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:
             raise ValueError(f"group_size is {group_size}, but weight is quantized already")
         return weight
     weight = as_array(weight, "weight", FLOAT32, 2)
+    if group_size is not None:
+        check_axis(1, group_size, weight.shape, "weight")
+    finite(weight, None, "weight")
     return quantize(weight, axis=0) if group_size is None else quantize(weight, axis=1, group_size=group_size)
 
 

@@ -13,22 +13,26 @@ from .schemes import choose, layout
 from .tensor import ANY_NDIM, code_dtype
 
 
-def from_range(low: Any, high: Any, *, symmetric: bool, dtype: str, narrow_range: bool | None) -> tuple[Any, Any]:
+def from_range(
+    low: Any, high: Any, *, symmetric: bool, dtype: str, narrow_range: bool | None, power_of_two: bool = False
+) -> tuple[Any, Any]:
     """Scale and zero point for values from low to high, as quantize chooses them: numbers, or arrays of channels."""
     scale, zero = choose(np.asarray(low, np.float32), np.asarray(high, np.float32), symmetric=symmetric,
-                         narrow_range=symmetric if narrow_range is None else narrow_range, power_of_two=False,
-                         dtype=code_dtype(dtype))
+                         narrow_range=symmetric if narrow_range is None else narrow_range,
+                         power_of_two=bool(power_of_two), dtype=code_dtype(dtype))
     return (scale, zero) if scale.ndim else (float(scale), int(zero))
 
 
-def finite(x: Any, axis: int | None) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def finite(
+    x: Any, axis: int | None, name: str = "x"
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """A finite array that has the axis, and its smallest and largest values, of shape () or, along the axis, (C,)."""
-    x = as_array(x, "x", FLOAT32, ANY_NDIM)
+    x = as_array(x, name, FLOAT32, ANY_NDIM)
     if axis is not None and axis >= x.ndim:
-        raise ValueError(f"axis is {axis}, but x has {x.ndim} dimensions")
+        raise ValueError(f"axis is {axis}, but {name} has {x.ndim} dimensions")
     low, high = layout(x.shape, axis, None).ranges(contiguous(x))
     if x.size and not (np.isfinite(low) & np.isfinite(high)).all():
-        raise ValueError("x holds NaN or infinity")
+        raise ValueError(f"{name} holds NaN or infinity")
     return x, low, high
 
 
@@ -38,7 +42,7 @@ class MinMax:
     Parameters
     ----------
     axis : int, optional
-        Observe each index along this axis on its own; not negative.
+        Observe each index along this axis on its own; not negative, as inputs of any number of dimensions may come.
 
     Attributes
     ----------
@@ -106,11 +110,13 @@ class MinMax:
         self._extend(other.min, other.max)
 
     def scale_and_zero_point(
-        self, *, symmetric: bool = False, dtype: str = "int8", narrow_range: bool | None = None
+        self, *, symmetric: bool = False, dtype: str = "int8", narrow_range: bool | None = None,
+        power_of_two: bool = False,
     ) -> tuple[Any, Any]:
         """Scale (exact in float32) and zero point for what was seen, as :func:`pycomp.quantization.quantize` chooses.
 
-        Numbers, or with ``axis`` arrays of float32 and int32, one for each channel.
+        Numbers, or with ``axis`` arrays of float32 and int32, one for each channel. By default asymmetric, unlike
+        quantize: observers are for activations, which lie to one side of 0 more often than weights.
 
         Raises
         ------
@@ -119,7 +125,8 @@ class MinMax:
         """
         if np.any(np.asarray(self.min) > self.max):
             raise ValueError("no values were seen: call update with calibration data first")
-        return from_range(self.min, self.max, symmetric=symmetric, dtype=dtype, narrow_range=narrow_range)
+        return from_range(self.min, self.max, symmetric=symmetric, dtype=dtype, narrow_range=narrow_range,
+                          power_of_two=power_of_two)
 
 
 class MovingAverage(MinMax):

@@ -15,6 +15,9 @@ from pycomp.kernels import dispatch
 from .tensor import INT8, INT32, UINT8, QuantizedTensor, as_zero_point, check_scale, check_zero_point, codes
 
 GROUP = 4
+INT64 = np.dtype(np.int64)
+SAFE = 33024
+"""Products whose sum int32 always holds, 255²·33025 < 2³¹, in whole groups."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +138,9 @@ def _pack_columns(w: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.int32],
 
 
 def matmul_int8(
-    a: Any, b: Any, *, a_zero_point: Any = 0, b_zero_point: Any = 0, out: Any = None
-) -> NDArray[np.int32]:
-    """Exact product of 8-bit codes: ``(a - a_zero_point) @ (b - b_zero_point)``, as int32.
+    a: Any, b: Any, *, a_zero_point: Any = 0, b_zero_point: Any = 0, dtype: Any = None, out: Any = None
+) -> NDArray[Any]:
+    """Exact product of 8-bit codes: ``(a - a_zero_point) @ (b - b_zero_point)``, as int32 or int64.
 
     Parameters
     ----------
@@ -149,51 +152,94 @@ def matmul_int8(
         In the range of ``a``'s dtype.
     b_zero_point : integer or array of integers, shape (N,)
         In the range of ``b``'s dtype.
-    out : array of int32, shape (M, N), optional
+    dtype : np.int32 or np.int64, optional
+        Of the result; by default that of ``out``, or int32. int64 holds the sums of any K.
+    out : array of int32 or int64, shape (M, N), optional
         Any strides, though other than contiguous rows cost a copy.
 
     Returns
     -------
-    array of int32, shape (M, N)
+    array of int32 or int64, shape (M, N)
 
     Raises
     ------
     TypeError
-        If a dtype is not as above.
+        If an array's dtype is not as above.
     ValueError
-        If shapes do not fit, a zero point is out of range, or ``out`` cannot take the result.
+        If shapes do not fit, a zero point is out of range, ``dtype`` is another, or ``out`` cannot take the result.
     OverflowError
-        If an exact result is outside int32, which takes K above 33025. ``out`` is then undefined.
+        If an exact result is outside int32, which takes K above 33025, and the dtype is int32. ``out`` is then
+        undefined.
 
     Notes
     -----
-    Exact on every machine: no saturation of partial sums. Workspace: ``b`` packed, N rounded up to 16, K to 4.
+    Exact on every machine: no saturation of partial sums. int64 results are sums over at most 33024 inputs, which are
+    exact in int32, added in int64. Workspace: ``b`` packed, N rounded up to 16, K to 4; for int64, of so many inputs at
+    a time, and (M, N) of int32.
 
     Examples
     --------
     >>> import numpy as np
     >>> matmul_int8(np.array([[255, 1]], np.uint8), np.array([[-128], [3]], np.int8))
     array([[-32637]], dtype=int32)
+    >>> matmul_int8(np.full((1, 50000), 255, np.uint8), np.full((50000, 1), 255, np.uint8), dtype=np.int64)
+    array([[3251250000]])
     """
-    a = rows(codes(a, "a", 2))
+    a = codes(a, "a", 2)
     packed = b if isinstance(b, PackedInt8Matrix) else None
-    k, n = (packed.in_features, packed.out_features) if packed else codes(b, "b", 2).shape
+    if not packed:
+        b = codes(b, "b", 2)
+    k, n = (packed.in_features, packed.out_features) if packed else b.shape
     if a.shape[1] != k:
         raise ValueError(f"a has {a.shape[1]} columns, b has {k} rows")
     a_zero = _zero_points(a_zero_point, "a_zero_point", a.shape[0], a.dtype, 0)
-    if packed:
-        if np.any(b_zero_point):
-            raise ValueError("b_zero_point is given, but b is packed and has its own")
-        y = result(out, (a.shape[0], n), INT32, (a, packed.data, packed.column_sums))
-        data, sums, b_zero = packed.data, packed.column_sums, packed.zero_point
+    if not packed:
+        b_zero = _zero_points(b_zero_point, "b_zero_point", n, b.dtype, 128 if b.dtype == UINT8 else 0)
+    elif np.any(b_zero_point):
+        raise ValueError("b_zero_point is given, but b is packed and has its own")
     else:
-        b = codes(b, "b", 2)
-        y = result(out, (a.shape[0], n), INT32, (a, b))
-        data, sums, shift = _pack_columns(b)
-        b_zero = _zero_points(b_zero_point, "b_zero_point", n, b.dtype, shift)
+        b_zero = packed.zero_point
+    read = (packed.data, packed.column_sums, b_zero) if packed else (b, b_zero_point)
+    y = result(out, (a.shape[0], n), _sum_dtype(dtype, out), (a, a_zero_point, *read))
     kernel = dispatch.gemm_s8s8 if a.dtype == INT8 else dispatch.gemm_u8s8
-    kernel(a, data, sums, a_zero, b_zero, y)
+    if y.dtype == INT32:
+        try:
+            kernel(rows(a), *_part(b, 0, k), a_zero, b_zero, y)
+        except OverflowError:
+            raise outside(k, "ask matmul_int8 for dtype=np.int64") from None
+        return delivered(y, out)
+    y[...] = 0
+    sums = np.empty(y.shape, INT32)
+    for first in range(0, k, SAFE):
+        last = min(first + SAFE, k)
+        kernel(rows(a[:, first:last]), *_part(b, first, last), a_zero, b_zero, sums)
+        y += sums
     return delivered(y, out)
+
+
+def outside(k: int, remedy: str) -> OverflowError:
+    return OverflowError(f"a sum of K = {k} products is outside int32, which K of at most 33025 never is; {remedy}")
+
+
+def _sum_dtype(dtype: Any, out: Any) -> np.dtype[Any]:
+    """int32 or int64: as asked for, else that of ``out``, else int32."""
+    if dtype is None:
+        return INT64 if out is not None and getattr(out, "dtype", None) == INT64 else INT32
+    for known in (INT32, INT64):
+        if dtype in (known, known.type, known.name):
+            return known
+    raise ValueError(f"dtype is {dtype!r}, expected np.int32 or np.int64")
+
+
+def _part(b: Any, first: int, last: int) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+    """The layout of the codes from some inputs, ``first`` a multiple of 4, and their sums."""
+    if not isinstance(b, PackedInt8Matrix):
+        return _pack_columns(b[first:last])[:2]
+    if last - first == b.in_features:
+        return b.data, b.column_sums
+    data = np.ascontiguousarray(b.data[:, first // GROUP : -(-last // GROUP)])
+    sums = data.sum(axis=(1, 3), dtype=np.int32).reshape(-1)
+    return data, np.ascontiguousarray(sums[: b.out_features])
 
 
 def _zero_points(value: Any, name: str, length: int, dtype: np.dtype[Any], shift: int) -> NDArray[np.int32] | None:

@@ -118,7 +118,7 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
     Raises
     ------
     TypeError
-        If an array is not float32, or an entry not a pair.
+        If ``layers`` or ``schemes`` is not a mapping, an array not float32, or an entry not a pair.
     ValueError
         If there are no layers, schemes or inputs, shapes do not fit, or a value is NaN or infinite.
 
@@ -138,9 +138,13 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
     >>> report.ranking("dynamic")
     ['outliers', 'even']
     """
+    if not isinstance(layers, Mapping):
+        raise TypeError(f"layers is a {type(layers).__name__}, expected a mapping from names to (weight, inputs)")
     if not layers:
         raise ValueError("layers is empty, expected at least one")
     tried = SCHEMES if schemes is None else schemes
+    if not isinstance(tried, Mapping):
+        raise TypeError(f"schemes is a {type(tried).__name__}, expected a mapping from names to functions")
     if not tried:
         raise ValueError("schemes is empty, expected at least one")
     errors = []
@@ -164,11 +168,8 @@ def _checked(name: str, entry: Any) -> tuple[NDArray[np.float32], NDArray[np.flo
         raise ValueError(f"inputs of {name!r} have {inputs.shape[1]} columns, its weight has {weight.shape[1]}")
     if not inputs.size or not weight.size:
         raise ValueError(f"layer {name!r} has weight {weight.shape} and inputs {inputs.shape}, expected some of each")
-    for a, what in ((weight, "weight"), (inputs, "inputs")):
-        try:
-            finite(a, None)
-        except ValueError:
-            raise ValueError(f"{what} of {name!r} holds NaN or infinity") from None
+    finite(weight, None, f"weight of {name!r}")
+    finite(inputs, None, f"inputs of {name!r}")
     return weight, inputs
 
 

@@ -65,7 +65,7 @@ def requantize(
     scales = as_scale(scale, "scale", length)
     zeros = as_zero_point(zero_point, "zero_point", length, kind)
     one = not np.ndim(scale) and not np.ndim(zero_point)
-    codes = result(out, acc.shape, kind, (acc, scales, zeros), whole=True)
+    codes = result(out, acc.shape, kind, (acc, scale, zero_point), whole=True)
     kernel = dispatch.requantize_s8 if kind == INT8 else dispatch.requantize_u8
     _run(kernel, acc, (scales,), zeros, codes, axis, one)
     return delivered(codes, out)
@@ -130,7 +130,7 @@ def requantize_fixed_point(
     shifts = as_integers(shift, "shift", length, -31, 30)
     zeros = as_zero_point(zero_point, "zero_point", length, kind)
     one = not np.ndim(multiplier) and not np.ndim(shift) and not np.ndim(zero_point)
-    codes = result(out, acc.shape, kind, (acc, multipliers, shifts, zeros), whole=True)
+    codes = result(out, acc.shape, kind, (acc, multiplier, shift, zero_point), whole=True)
     kernel = dispatch.requantize_fixed_s8 if kind == INT8 else dispatch.requantize_fixed_u8
     _run(kernel, acc, (multipliers, shifts), zeros, codes, axis, one)
     return delivered(codes, out)

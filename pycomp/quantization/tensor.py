@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, contiguous, delivered, integer, real, result, rows
+from pycomp._validate import FLOAT32, as_array, contiguous, delivered, integer, plain, real, result, rows
 from pycomp.kernels import dispatch
 
 from .schemes import SMALLEST, Layout, check_axis, choose, layout
@@ -25,14 +25,14 @@ CACHED = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class QuantizedTensor:
-    """Codes that stand for ``(data - zero_point)·scale``; made by :func:`quantize`.
+    """Codes that stand for ``(data - zero_point)·scale``; made by :func:`quantize`, or from codes that a layer gave.
 
     Attributes
     ----------
     data : array of int8 or uint8
     scale : array of float32
         Finite and at least 2⁻¹²⁶. Of shape () for the whole tensor, (C,) for each index along ``axis``, or, with
-        groups, of the shape of ``data`` with ``shape[axis] / group_size`` along ``axis``.
+        groups, of the shape of ``data`` with ``shape[axis] / group_size`` along ``axis``. A number becomes an array.
     zero_point : array of int32, the shape of ``scale``
         The code of 0, in the range of ``data``.
     axis : int or None
@@ -41,6 +41,12 @@ class QuantizedTensor:
         How many neighbours along ``axis`` share a scale; None: all indices along the other axes do.
     bits : int
         8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> QuantizedTensor(np.array([-128, 0, 3], np.int8), 0.5, -1).dequantize()
+    array([-63.5,   0.5,   2. ], dtype=float32)
     """
 
     data: NDArray[Any]
@@ -50,22 +56,36 @@ class QuantizedTensor:
     group_size: int | None = None
     bits: int = 8
 
+    if TYPE_CHECKING:  # the one that is made takes fewer types than __post_init__ converts
+
+        def __init__(self, data: Any, scale: Any, zero_point: Any, axis: int | None = None,
+                     group_size: int | None = None, bits: int = 8) -> None: ...
+
     def __post_init__(self) -> None:
-        codes(self.data, "data")
-        shape = self.data.shape
+        data = codes(self.data, "data")
+        shape = data.shape
         if self.axis is None and self.group_size is not None:
             raise ValueError(f"group_size is {self.group_size}, but axis is None")
         if self.axis is not None:
-            integer(self.axis, "axis", 0, self.data.ndim - 1)
+            integer(self.axis, "axis", 0, data.ndim - 1)
             check_axis(self.axis, self.group_size, shape, "data")
         if self.bits != 8:
             raise ValueError(f"bits is {self.bits}, expected 8")
         expected = layout(shape, self.axis, self.group_size).shape
-        for name, dtype in (("scale", FLOAT32), ("zero_point", INT32)):
-            if as_array(getattr(self, name), name, dtype, len(expected)).shape != expected:
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {expected}")
-        check_scale(self.scale, "scale")
-        check_zero_point(self.zero_point, "zero_point", self.data.dtype)
+        scale, zero = self.scale, self.zero_point
+        if _is_number(scale):
+            scale = as_scale(scale, "scale", None)
+        if _is_number(zero):
+            zero = as_zero_point(zero, "zero_point", None, data.dtype)
+        scale = as_array(scale, "scale", FLOAT32, len(expected))
+        zero = as_array(zero, "zero_point", INT32, len(expected))
+        for name, a in (("scale", scale), ("zero_point", zero)):
+            if a.shape != expected:
+                raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
+        check_scale(scale, "scale")
+        check_zero_point(zero, "zero_point", data.dtype)
+        for name, a in (("data", data), ("scale", scale), ("zero_point", zero)):
+            object.__setattr__(self, name, a)  # an ndarray, where another library's array or a number was given
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,11 +139,11 @@ class QuantizedTensor:
 
 def codes(a: Any, name: str, ndim: int | tuple[int, ...] = ANY_NDIM) -> NDArray[Any]:
     """``a`` as an array of int8 or uint8."""
-    dtype = UINT8 if getattr(a, "dtype", None) == UINT8 else INT8
-    try:
-        return as_array(a, name, dtype, ndim)
-    except TypeError as error:
-        raise TypeError(str(error).partition(";")[0].replace("int8", "int8 or uint8")) from None
+    if type(a) is not np.ndarray:
+        a = plain(a, name, "int8 or uint8")
+    if a.dtype != INT8 and a.dtype != UINT8:
+        raise TypeError(f"{name} has dtype {a.dtype.name}, expected int8 or uint8")
+    return as_array(a, name, a.dtype, ndim)
 
 
 def code_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
@@ -159,15 +179,27 @@ def check_zero_point(zero_point: NDArray[Any], name: str, dtype: np.dtype[Any]) 
     _check_range(zero_point, name, limits.min, limits.max, f" ({dtype.name})")
 
 
+def code_range(zero_point: NDArray[np.int32], kind: np.dtype[Any], narrow_range: bool) -> tuple[int, int]:
+    """Smallest and largest code; a zero point below the first is an error."""
+    limits = np.iinfo(kind)
+    low = limits.min + bool(narrow_range)
+    _check_range(zero_point, "zero_point", low, limits.max, f" ({kind.name}, narrow range)")
+    return low, limits.max
+
+
 def _check_range(values: NDArray[Any], name: str, low: int, high: int, of: str = "") -> None:
     outside = values[(values < low) | (values > high)]
     if outside.size:
         raise ValueError(f"{name} holds {outside.flat[0]}, expected {low} to {high}{of}")
 
 
+def _is_number(a: Any) -> bool:
+    return isinstance(a, (int, float, np.integer, np.floating)) and not isinstance(a, (bool, np.bool_))
+
+
 def as_scale(scale: Any, name: str, shape: int | tuple[int, ...] | None) -> NDArray[np.float32]:
     """A number or an array of float32 as an array of shape () or, if a length or shape is given, of that."""
-    if isinstance(scale, (int, float, np.integer, np.floating)) and not isinstance(scale, (bool, np.bool_)):
+    if _is_number(scale):
         with np.errstate(over="ignore", under="ignore"):
             scale = np.float32(real(scale, name))
     array = _spread(as_array(np.asarray(scale), name, FLOAT32, ANY_NDIM), name, shape)
@@ -252,7 +284,8 @@ def quantize(
         If an array has the wrong dtype.
     ValueError
         If x holds NaN, or infinity and no scale is given; if a scale is not finite or below 2⁻¹²⁶, a zero point is
-        outside the range of the codes, shapes do not fit, or ``out`` cannot take the codes.
+        outside the range of the codes (the narrow one, if asked for), shapes do not fit, or ``out`` cannot take the
+        codes.
 
     Notes
     -----
@@ -269,7 +302,8 @@ def quantize(
 
     The division is a true division, rounded half to even; infinity saturates. For values inside the range,
     ``|dequantize(quantize(x)) - x| <= scale/2·(1 + 2⁻¹⁴)``; with a zero point from x, whose rounding may move the last
-    value past the last code, ``scale·(1 + 2⁻¹⁴)``.
+    value past the last code, ``scale·(1 + 2⁻¹⁴)``. Next to the largest float32, what the codes stand for may be beyond
+    it, and :func:`dequantize` gives infinity.
 
     Workspace: up to 32 bytes a scale. x is read once for symmetric int8 and for uint8 with a zero point where parts of
     at most 65536 elements lie in memory one after the other; else twice, first for its ranges.
@@ -297,10 +331,11 @@ def quantize(
     if scale is not None:
         scales = as_scale(scale, "scale", parts.shape)
         zeros = as_zero_point(middle(kind) if zero_point is None else zero_point, "zero_point", parts.shape, kind)
-        data = result(out, x.shape, kind, (x, scales, zeros), whole=True)
+        lowest = code_range(zeros, kind, True)[0] if narrow_range else None
+        data = result(out, x.shape, kind, (x, scale, zero_point), whole=True)
         run("quantize", x, parts, scales, zeros, data)
-        if narrow_range:
-            np.maximum(data, data.dtype.type(np.iinfo(kind).min + 1), out=data)
+        if lowest is not None:
+            np.maximum(data, data.dtype.type(lowest), out=data)
         return QuantizedTensor(delivered(data, out), scales, zeros, axis, group_size)
     data = result(out, x.shape, kind, (x,), whole=True)
     narrow = bool(symmetric if narrow_range is None else narrow_range)
@@ -389,7 +424,7 @@ def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
 
     Notes
     -----
-    Bound: half a unit in the last place.
+    Bound: half a unit in the last place; infinity where that is beyond float32.
 
     Examples
     --------

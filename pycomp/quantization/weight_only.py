@@ -79,7 +79,7 @@ class PackedGroupedMatrix:
 
 
 def _rows(slices: NDArray[Any], n: int) -> NDArray[Any]:
-    return np.ascontiguousarray(slices.swapaxes(1, 2).reshape(-1, slices.shape[1])[:n])
+    return np.ascontiguousarray(slices.swapaxes(1, 2).reshape(len(slices) * LANES, slices.shape[1])[:n])
 
 
 def _slices(rows: NDArray[Any]) -> NDArray[Any]:
@@ -114,6 +114,10 @@ def pack_groups(q: Any) -> PackedGroupedMatrix:
     ValueError
         If it does not have two dimensions, or has scales along another axis.
 
+    Notes
+    -----
+    Without inputs (K = 0) there are no groups; one scale, 1, stands for them.
+
     Examples
     --------
     >>> import numpy as np
@@ -131,9 +135,12 @@ def pack_groups(q: Any) -> PackedGroupedMatrix:
     data, zero = q.data, q.zero_point
     if data.dtype == UINT8:
         data, zero = (data ^ np.uint8(128)).view(np.int8), zero - np.int32(128)
-    table = q.scale.shape if q.group_size is not None else (n, 1)
+    scale = q.scale
+    if q.group_size is not None and q.shape[1] == 0:  # no groups: one of no inputs stands for them
+        scale, zero = np.ones((n, 1), np.float32), np.zeros((n, 1), np.int32)
+    table = scale.shape if q.group_size is not None else (n, 1)
 
     def spread(a: NDArray[Any]) -> NDArray[Any]:
         return _slices(np.broadcast_to(a.reshape(-1, 1) if a.ndim < 2 else a, table))
 
-    return PackedGroupedMatrix(_slices(data), spread(q.scale), spread(zero.astype(np.int8)) if zero.any() else None, n)
+    return PackedGroupedMatrix(_slices(data), spread(scale), spread(zero.astype(np.int8)) if zero.any() else None, n)

@@ -90,7 +90,7 @@ def fed(x):
     (lambda: bias_correction(W, Q, InputMean()), ValueError, "no inputs were seen"),
     (lambda: bias_correction(W, W, MEAN), TypeError, "quantized is a ndarray"),
     (lambda: bias_correction(W[:2], Q, MEAN), ValueError, r"quantized has shape \(3, 8\), weight has \(2, 8\)"),
-    (lambda: bias_correction(W * np.float32(np.nan), Q, MEAN), ValueError, "holds NaN"),
+    (lambda: bias_correction(W * np.float32(np.nan), Q, MEAN), ValueError, "^weight holds NaN or infinity"),
     (lambda: bias_correction(W, Q, MEAN[:7]), ValueError, "mean has 7 elements, expected 8"),
     (lambda: bias_correction(W, Q, MEAN * np.inf), ValueError, "mean holds NaN or infinity"),
     (lambda: bias_correction(W, Q, MEAN.astype(np.float32)), TypeError, "mean has dtype float32, expected float64"),

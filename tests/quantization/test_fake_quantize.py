@@ -73,6 +73,7 @@ def test_gradients_are_those_of_the_formulas(data, x, kind, narrow):
     axes = tuple(i for i in range(x.ndim) if i != axis)
     for got, terms in ((dscale, by_scale), (dzero, by_zero)):
         exact = terms.sum(axis=axes)
+        assert type(got) is np.ndarray
         assert got.shape == np.shape(exact)
         bound = 2.0**-24 * np.abs(exact) + 2.0**-42 * np.abs(terms).sum(axis=axes) + 2.0**-149
         assert (np.abs(got - exact) <= bound).all()

@@ -124,6 +124,17 @@ def test_zeros_alone_have_scale_one(kind):
     assert observed(kind, np.zeros(5, np.float32)).scale_and_zero_point(symmetric=True) == (1.0, 0)
 
 
+@pytest.mark.parametrize("kind", [MinMax, MovingAverage])
+@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_powers_of_two_are_those_of_quantize(kind, axis, symmetric):
+    x = np.random.default_rng(2).standard_normal((50, 3), np.float32)
+    q = quantize(x, axis=axis, symmetric=symmetric, power_of_two=True)
+    scale, zero = observed(kind, x, axis=axis).scale_and_zero_point(symmetric=symmetric, power_of_two=True)
+    assert (q.scale == scale).all()
+    assert (q.zero_point == zero).all()
+
+
 def test_a_moving_average_follows_its_formula():
     seen = observed(MovingAverage, *(np.array([-v, v], np.float32) for v in (1, 2, 4)), momentum=0.75)
     assert seen.max == 1 + 0.25 + 0.25 * (4 - 1.25)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
 
 import pycomp
+from pycomp import _validate
 from pycomp.kernels import dispatch, native
-from pycomp.quantization import Linear, MinMax, matmul_int8, pack, quantize, quantize_rows
+from pycomp.quantization import Linear, MinMax, QuantizedTensor, matmul_int8, pack, quantize, quantize_rows
 
 DTYPES = st.sampled_from([np.int8, np.uint8])
 
@@ -63,6 +65,36 @@ def test_sums_at_the_edge_of_int32_are_exact_or_refused(backend, k):
                     matmul_int8(a, b, a_zero_point=za, b_zero_point=zb)
     finally:
         pycomp.set_backend(None)
+
+
+@pytest.mark.parametrize("k", [0, 3, 33023, 33024, 33025, 40001, 66049])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_sums_of_any_length_are_exact_in_int64(k, dtype):
+    rng = np.random.default_rng(k)
+    a, b = codes(rng, (3, k), dtype, True), codes(rng, (k, 18), dtype, False)
+    a[0], b[:, 0] = np.iinfo(dtype).max, np.iinfo(dtype).max
+    za, zb = zeros(rng, dtype, 3), zeros(rng, dtype, 18)
+    za[0] = zb[0] = np.iinfo(dtype).min
+    plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
+    exact = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
+    got = matmul_int8(a, b, a_zero_point=za, b_zero_point=zb, dtype=np.int64)
+    assert got.dtype == np.int64
+    assert (got == exact).all()
+    out = np.full((18, 6), -1, np.int64).T[::2]
+    assert matmul_int8(a, pack(b.T), out=out) is out
+    assert (out == plain).all()
+
+
+def test_a_sum_outside_int32_says_how_long_it_is_and_what_helps():
+    a, b = np.full((1, 40000), 255, np.uint8), np.full((40000, 1), 127, np.int8)
+    a[:, 39000:] = 0
+    zero = {"a_zero_point": 0, "b_zero_point": -128}
+    message = "a sum of K = 40000 products is outside int32, which K of at most 33025 never is"
+    with pytest.raises(OverflowError, match=f"{message}; ask matmul_int8 for dtype=np.int64"):
+        matmul_int8(a, b, **zero)
+    layer = Linear(QuantizedTensor(b.T, 1.0, -128), input_scale=1.0, input_dtype="uint8", input_zero_point=0)
+    with pytest.raises(OverflowError, match=f"{message}; cut the layer along K"):
+        layer(a.astype(np.float32))
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
@@ -166,8 +198,86 @@ def test_large_results_become_infinite_in_half_precision_and_saturate_as_codes()
     assert Linear(w, output_dtype="uint8", output_scale=1)(x).tolist() == [[255], [0]]
 
 
+@given(st.integers(0, 9), st.integers(0, 70), st.integers(0, 20), st.booleans(), DTYPES, DTYPES, SEEDS)
+@settings(deadline=None)
+def test_codes_given_to_a_layer_are_multiplied_as_they_are(m, k, n, by_row, dtype, w_dtype, seed):
+    rng = np.random.default_rng(seed)
+    axis, length = (0, m) if by_row else (None, ())
+    x = QuantizedTensor(codes(rng, (m, k), dtype, False), rng.uniform(0.01, 2, length).astype(np.float32),
+                        np.asarray(zeros(rng, dtype, length), np.int32), axis)
+    w = QuantizedTensor(codes(rng, (n, k), w_dtype, False), rng.uniform(0.01, 2, n).astype(np.float32),
+                        zeros(rng, w_dtype, n).astype(np.int32), 0)
+    zero = np.broadcast_to(x.zero_point, m)[:, None]
+    sums = (x.data.astype(np.int64) - zero) @ (w.data.astype(np.int64) - w.zero_point[:, None]).T
+    scale = np.broadcast_to(x.scale, m)[:, None] * w.scale
+    exact = (sums.astype(np.float32).astype(np.float64) * scale).astype(np.float32)
+    for layer in (Linear(w), Linear(w, input_scale=3.0, input_dtype="uint8", input_zero_point=7)):
+        assert (layer(x) == exact).all()
+    turned = QuantizedTensor(np.asfortranarray(x.data), x.scale, x.zero_point, x.axis)
+    assert (Linear(w)(turned) == exact).all()
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+@pytest.mark.parametrize("output", [{}, {"output_dtype": "float16"}, {"output_dtype": "uint8", "output_scale": 0.1}])
+def test_codes_given_to_a_layer_give_the_bits_of_the_layer_that_makes_them(kind, output):
+    rng = np.random.default_rng(5)
+    x, w = rng.standard_normal((9, 65), np.float32), rng.standard_normal((33, 65), np.float32)
+    options = {"bias": rng.standard_normal(33, np.float32), "activation": "gelu", **output}
+    residual = rng.standard_normal((9, 33), np.float32)
+    given = quantize(x, scale=0.03, zero_point=5, dtype=kind)
+    static = Linear(w, input_scale=0.03, input_zero_point=5, input_dtype=kind, **options)
+    layer = Linear(w, **options)
+    assert layer(given, residual=residual).tobytes() == static(x, residual=residual).tobytes()
+    by_rows = QuantizedTensor(*quantize_rows(x, symmetric=False), axis=0)
+    assert layer(by_rows).tobytes() == layer(x).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_layers_of_codes_follow_each_other(kind):
+    rng = np.random.default_rng(6)
+    x, w, v = (rng.standard_normal(s, np.float32) for s in ((9, 40), (50, 40), (7, 50)))
+    y = Linear(w, activation="relu", output_dtype=kind, output_scale=0.1, output_zero_point=3)(x)
+    between = QuantizedTensor(y, 0.1, 3)
+    second = Linear(v, input_scale=0.1, input_zero_point=3, input_dtype=kind)
+    assert second(between).tobytes() == second(between.dequantize()).tobytes()
+
+
+def test_a_layer_shows_its_size_and_how_it_computes():
+    w = np.ones((4, 3), np.float32)
+    static = {"input_scale": 1.0, "output_dtype": "int8", "output_scale": 1.0}
+    for options, mode, output in (({}, "dynamic", "float32"), ({"weight_only": True}, "weight_only", "float32"),
+                                  (static, "static", "int8")):
+        expected = f"Linear(in_features=3, out_features=4, mode={mode!r}, output_dtype={output!r})"
+        assert repr(Linear(w, **options)) == expected
+
+
+class Foreign:
+    """An array of another library: what NumPy makes of it, and a dtype that NumPy does not know."""
+
+    dtype = "foreign"
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+def test_arrays_of_other_libraries_are_taken_by_their_numpy_form():
+    rng = np.random.default_rng(7)
+    for dtype in (np.int8, np.uint8):
+        a, b = codes(rng, (3, 5), dtype, False), codes(rng, (5, 4), dtype, False)
+        assert (matmul_int8(Foreign(a), Foreign(b)) == matmul_int8(a, b)).all()
+        q = QuantizedTensor(Foreign(a), Foreign(np.full(3, 0.5, np.float32)), Foreign(np.ones(3, np.int32)), 0)
+        assert all(type(field) is np.ndarray for field in (q.data, q.scale, q.zero_point))
+        assert (q.dequantize() == (a.astype(np.float32) - 1) / 2).all()
+    with pytest.raises(TypeError, match=r"^a has dtype float32, expected int8 or uint8$"):
+        matmul_int8(Foreign(np.ones((3, 5), np.float32)), b)
+
+
 A, B = np.ones((2, 3), np.int8), np.ones((3, 4), np.int8)
 PACKED = pack(B.T)
+CODES = QuantizedTensor(A, 1.0, 0)
 W = np.ones((4, 3), np.float32)
 X = np.ones((2, 3), np.float32)
 
@@ -186,6 +296,8 @@ X = np.ones((2, 3), np.float32)
         (lambda: matmul_int8(A, PACKED, b_zero_point=1), ValueError, "has its own"),
         (lambda: matmul_int8(A, B, out=np.empty((2, 4))), TypeError, "out has dtype"),
         (lambda: matmul_int8(A, B, out=np.empty((2, 3), np.int32)), ValueError, "out has shape"),
+        (lambda: matmul_int8(A, B, dtype=np.int16), ValueError, "dtype is <class 'numpy.int16'>, expected np.int32"),
+        (lambda: matmul_int8(A, B, dtype=np.int64, out=np.empty((2, 4), np.int32)), TypeError, "out has dtype"),
         (lambda: pack(W), TypeError, "q has dtype float32"),
         (lambda: pack(quantize(W, axis=1)), ValueError, "axis 1"),
         (lambda: replace(PACKED, data=PACKED.data[:, :, :8]), ValueError, "data has shape"),
@@ -194,7 +306,13 @@ X = np.ones((2, 3), np.float32)
         (lambda: replace(PACKED, scale=-PACKED.scale), ValueError, "scale holds -1"),
         (lambda: replace(PACKED, zero_point=np.full(4, 128, np.int32)), ValueError, "zero_point holds 128"),
         (lambda: Linear(W.astype(np.float64)), TypeError, "weight has dtype float64"),
-        (lambda: Linear(W * np.float32(np.nan)), ValueError, "NaN"),
+        (lambda: Linear(W * np.float32(np.nan)), ValueError, "weight holds NaN or infinity"),
+        (lambda: Linear(W)(A), TypeError, "x has dtype int8, expected float32, or codes with their scale"),
+        (lambda: Linear(W, weight_only=True)(CODES), TypeError, "a weight_only layer multiplies float32"),
+        (lambda: Linear(W)(QuantizedTensor(A[0], 1.0, 0)), ValueError, "x has 1 dimensions (3,), expected 2"),
+        (lambda: Linear(W)(QuantizedTensor(A[:, :2], 1.0, 0)), ValueError, "x has 2 columns, weight has 3"),
+        (lambda: Linear(W)(quantize(X, axis=1)), ValueError, "x has axis 1 and group_size None, expected one scale or"),
+        (lambda: Linear(W)(quantize(X, group_size=3)), ValueError, "x has axis 1 and group_size 3"),
         (lambda: Linear(W, X[0]), ValueError, "bias has 3 elements"),
         (lambda: Linear(W, activation="swish"), ValueError, "activation is 'swish'"),
         (lambda: Linear(W, output_dtype="int16"), ValueError, "output_dtype is 'int16'"),
@@ -230,6 +348,51 @@ def test_overlapping_out_is_refused():
     buffer = np.zeros(64, np.float32)
     with pytest.raises(ValueError, match="overlaps"):
         Linear(W)(buffer[:6].reshape(2, 3), out=buffer[4:12].reshape(2, 4))
+
+
+SQUARE, BYTES = np.ones((4, 4), np.float32), np.ones((4, 16), np.int8)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: Linear(SQUARE)(SQUARE.T, out=SQUARE),
+    lambda: Linear(SQUARE)(SQUARE.copy(), residual=SQUARE.T, out=SQUARE),
+    lambda: Linear(SQUARE, weight_only=True)(SQUARE.T, out=SQUARE),
+    lambda: Linear(SQUARE)(QuantizedTensor(BYTES.T[:4], 1.0, 0), out=BYTES.view(np.float32)),
+    lambda: matmul_int8(BYTES.T[:4], BYTES[:, :4].copy(), out=BYTES.view(np.int32)),
+    lambda: matmul_int8(BYTES[:, :4].copy(), BYTES.T[:4], out=BYTES.view(np.int32)),
+    lambda: matmul_int8(A, B, a_zero_point=(o := np.zeros((2, 4), np.int32))[:, 0], out=o),
+    lambda: quantize(X, scale=1.0, zero_point=(o := np.zeros((2, 3), np.int8))[0, 0:1][0:1].reshape(()), out=o),
+], ids=str)
+def test_out_over_an_input_that_was_copied_first_is_refused_and_not_changed(call):
+    with pytest.raises(ValueError, match="out overlaps an input"):
+        call()
+    assert SQUARE.all()
+    assert BYTES.all()
+
+
+def test_arrays_whose_overlap_takes_long_to_find_count_as_overlapping():
+    buffer = np.zeros(4_000_000, np.int8)
+    out = as_strided(buffer, (6, 11, 10), (98275, 44157, 71698))
+    x = as_strided(buffer[2:], (11, 8, 10), (71960, 73360, 45002))
+    with pytest.raises(np.exceptions.TooHardError):
+        np.shares_memory(out, x, max_work=_validate.OVERLAP_WORK)
+    with pytest.raises(ValueError, match="out overlaps an input"):
+        _validate.result(out, out.shape, out.dtype, (x,))
+
+
+@pytest.mark.parametrize("m", [3, 300])
+@pytest.mark.parametrize("options", [{}, {"weight_only": True}, {"input_scale": 0.02}])
+def test_out_may_be_other_columns_of_the_buffer_that_holds_x(m, options):
+    rng = np.random.default_rng(8)
+    buffer, w = rng.standard_normal((m, 73), np.float32), rng.standard_normal((33, 40), np.float32)
+    before, layer = buffer.copy(), Linear(w, **options)
+    expected = layer(before[:, :40])
+    layer(buffer[:, :40], out=buffer[:, 40:])
+    assert (buffer[:, 40:] == expected).all()
+    assert (buffer[:, :40] == before[:, :40]).all()
+    with pytest.raises(ValueError, match="overlaps"):
+        layer(buffer[:, :40], out=buffer[:, 39:72])
+    assert (buffer[:, 40:] == expected).all()
 
 
 @given(st.integers(1, 12), st.integers(1, 80), st.integers(1, 40), st.booleans(), SEEDS)

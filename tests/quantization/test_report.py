@@ -53,6 +53,8 @@ def test_inputs_are_not_changed():
 
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: sensitivity({}), ValueError, "layers is empty"),
+    (lambda: sensitivity([(EVEN, X)]), TypeError, "layers is a list, expected a mapping from names to"),
+    (lambda: sensitivity(LAYERS, schemes=[]), TypeError, "schemes is a list, expected a mapping from names to"),
     (lambda: sensitivity(LAYERS, schemes={}), ValueError, "schemes is empty"),
     (lambda: sensitivity({"a": EVEN}), TypeError, r"layer 'a' is a ndarray, expected a pair \(weight, inputs\)"),
     (lambda: sensitivity({"a": (EVEN, X[:, 1:])}), ValueError, "inputs of 'a' have 63 columns, its weight has 64"),

@@ -89,10 +89,11 @@ def test_given_scales_of_any_layout_are_applied_part_by_part(x, dtype, data):
     chosen = quantize(x, axis=axis, group_size=group_size, symmetric=False, dtype=dtype)
     scale = chosen.scale * rng.uniform(0.3, 3, chosen.scale.shape).astype(F32)
     scale = np.maximum(scale, F32(2.0**-126))
+    limits = np.iinfo(dtype)
     for narrow in (False, True):
-        q = quantize(x, scale=scale, zero_point=chosen.zero_point, axis=axis, group_size=group_size, dtype=dtype,
+        zero = np.maximum(chosen.zero_point, limits.min + narrow)
+        q = quantize(x, scale=scale, zero_point=zero, axis=axis, group_size=group_size, dtype=dtype,
                      narrow_range=narrow)
-        limits = np.iinfo(dtype)
         with np.errstate(over="ignore"):
             for index, where in pieces(x, axis, group_size).items():
                 codes = np.rint(x[where] / scale[index]) + q.zero_point[index]

@@ -109,13 +109,23 @@ def test_activations_that_are_not_finite_reach_their_own_row_only():
     assert (y[2] == np.inf).all()
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", [{}, {"axis": 0}, {"group_size": 4}])
+def test_no_inputs_give_the_activated_bias_whatever_the_scales(dtype, kind):
+    q = quantize(np.ones((3, 0), np.float32), dtype=dtype, **kind)
+    layer = Linear(q, np.array([1, -1, 2], np.float32), activation="relu", weight_only=True)
+    assert layer(np.ones((2, 0), np.float32)).tolist() == [[1, 0, 2]] * 2
+    assert layer.weight.unpack().shape == layer.weight.shape == (3, 0)
+
+
 W = np.ones((3, 8), np.float32)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: Linear(W, group_size=4), ValueError, "only weight_only=True can multiply"),
     (lambda: Linear(quantize(W, axis=1, group_size=4)), ValueError, "only weight_only=True can multiply"),
-    (lambda: Linear(W, weight_only=True, group_size=3), ValueError, "expected a multiple of group_size, which is 3"),
+    (lambda: Linear(W, weight_only=True, group_size=3), ValueError,
+     "weight has 8 elements along axis 1, expected a multiple of group_size, which is 3"),
     (lambda: Linear(quantize(W, axis=0), weight_only=True, group_size=4), ValueError, "quantized already"),
     (lambda: Linear(pack_groups(quantize(W)), weight_only=True, group_size=4), ValueError, "quantized already"),
     (lambda: Linear(quantization.pack(quantize(W)), weight_only=True), ValueError, "laid out for 8-bit activations"),
@@ -124,7 +134,7 @@ W = np.ones((3, 8), np.float32)
     (lambda: pack_groups(W), TypeError, "q is a ndarray, expected a QuantizedTensor"),
     (lambda: pack_groups(quantize(W, axis=1)), ValueError, "axis 1 and group_size None"),
     (lambda: pack_groups(quantize(np.ones((4, 4), np.float32), axis=0, group_size=2)), ValueError, "axis 0"),
-    (lambda: Linear(np.full((3, 8), np.nan, np.float32), weight_only=True), ValueError, "NaN"),
+    (lambda: Linear(np.full((3, 8), np.nan, np.float32), weight_only=True), ValueError, "weight holds NaN or infinity"),
     (lambda: Linear(W, weight_only=True)(np.ones((2, 7), np.float32)), ValueError, "x has 7 columns, weight has 8"),
     (lambda: PackedGroupedMatrix(np.zeros((1, 8, 16), np.int8), np.ones((1, 3, 16), np.float32), None, 3),
      ValueError, "scale has 3 groups, expected a divisor of 8"),
