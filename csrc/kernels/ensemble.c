@@ -67,20 +67,22 @@ static double kl_of(const job *j, const void *s, double max, double sum, const t
   return vd_fold_add(total);
 }
 
-/* Whether all teachers have a softmax: none has NaN or +inf, or is -inf alone. p: room for their mean, and for the terms of
- * one behind it; or NULL. */
-static int begin_teachers(const job *j, int64_t row, double inverse_t, teacher *to, double *p) {
-  double *terms = p ? p + PC_ROOM(j->n) : NULL;
+/* 1, 0 where a teacher is -inf alone, or NaN where one holds NaN or +inf. p: room for their mean, and for the terms of one
+ * behind it; or NULL. */
+static double begin_teachers(const job *j, int64_t row, double inverse_t, teacher *to, double *p) {
+  double *terms = p ? p + PC_ROOM(j->n) : NULL, known = 1.0;
   for (int64_t k = 0; k < j->e; k++) {
     const void *x = pc_element(j->teachers, j->wide, (row * j->e + k) * j->n);
     const double max = pc_max_of_doubles(x, j->wide, j->n);
-    if (!(max > -INFINITY)) return 0;
+    if (isnan(max) || max == INFINITY) return NAN;
+    if (max == -INFINITY) known = 0.0;
+    if (known == 0.0) continue; /* none of the rest may hold NaN */
     to[k] = (teacher){x, max, j->shares[k] / pc_sum_doubles(x, j->wide, j->n, PC_NO_HOLE, max, inverse_t, terms)};
     const vd16 weight = vd_set1(to[k].weight);
     for (int64_t i = 0; p && i < PC_ROOM(j->n); i += LANES)
       vd_store(p + i, vd_fma(vd_load(terms + i), weight, k ? vd_load(p + i) : vd_zero()));
   }
-  return 1;
+  return known;
 }
 
 static double loss_of_row(const void *context, int64_t i, double *kept) {
@@ -92,15 +94,16 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
   if (scale != 0.0) {
     const double max = pc_max_of_doubles(s, j->wide, j->n);
     teacher teachers[TEACHERS];
-    if (isnan(max)) {
+    if (isnan(max) || max == INFINITY) {
       nothing = NAN;
     } else if (max > -INFINITY) {
-      if (begin_teachers(j, i, inverse_t, teachers, kept ? kept + PC_ROOM(j->n) : NULL)) {
+      const double known = begin_teachers(j, i, inverse_t, teachers, kept ? kept + PC_ROOM(j->n) : NULL);
+      if (known == 1.0) {
         const double sum = pc_sum_doubles(s, j->wide, j->n, PC_NO_HOLE, max, inverse_t, kept);
         const double kl = kl_of(j, s, max, sum, teachers, inverse_t, kept, scale * inverse_t, grad);
         return scale * (kl < 0.0 ? 0.0 : kl); /* NaN stays */
       }
-      nothing = NAN;
+      nothing = known;
     }
   }
   if (grad) pc_fill_doubles(grad, j->wide, j->n, nothing);

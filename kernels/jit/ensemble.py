@@ -18,20 +18,24 @@ def loss_of_row(s, teachers, shares, temperature, scale, grad):  # type: ignore[
     nothing = 0.0
     if scale != 0.0:
         top = row_max(s)
-        if top != top:
+        if top != top or top == np.inf:
             nothing = np.nan
         elif top > -np.inf:
-            inverse_t, known = inverse_of(temperature), True
+            inverse_t, known = inverse_of(temperature), 1.0
             tops, weights = np.empty(len(shares)), np.empty(len(shares))
             for k in range(len(shares)):
                 tops[k] = row_max(teachers[k])
-                if not tops[k] > -np.inf:
-                    known = False
+                if tops[k] != tops[k] or tops[k] == np.inf:
+                    known = np.nan
                     break
+                if tops[k] == -np.inf:
+                    known = 0.0
+                if known == 0.0:
+                    continue
                 weights[k] = shares[k] / sum_terms(teachers[k], tops[k], inverse_t)
-            if known:
+            if known == 1.0:
                 return loss_of_finite(s, teachers, top, tops, weights, inverse_t, scale, grad)
-            nothing = np.nan
+            nothing = known
     if grad is not None:
         grad[:] = nothing
     return nothing

@@ -560,8 +560,9 @@ def ensemble_kl_grad_f64(student, teachers, shares, temperature, scale, loss, gr
         values, slopes = of_given(GIVEN_KL, student, p, t)
         loss[...], grad[...] = scale * values, scale[:, None] * slopes
     unknown, empty = states(student)
-    unknown |= ~empty & np.any([(~(x < np.inf)).any(axis=1) | (x == -np.inf).all(axis=1) for x in each], axis=0)
-    settle((unknown, empty), scale, loss, grad)
+    of_teachers, no_teacher = states(*each)
+    unknown |= ~empty & of_teachers
+    settle((unknown, ~unknown & (empty | no_teacher)), scale, loss, grad)
 
 
 def ensemble_kl_f64_bound(student, teachers, shares, temperature, scale, loss):
