@@ -82,7 +82,7 @@ class Histogram:
 
 
 class _HistogramObserver:
-    """What the observers with a histogram share; ``axis``, not negative, keeps one histogram for each index along it."""
+    """What the observers with a histogram share; ``axis``, not negative, keeps one for each index."""
 
     __slots__ = ("axis", "channels")
 

@@ -362,7 +362,7 @@ SQUARE, BYTES = np.ones((4, 4), np.float32), np.ones((4, 16), np.int8)
     lambda: matmul_int8(BYTES[:, :4].copy(), BYTES.T[:4], out=BYTES.view(np.int32)),
     lambda: matmul_int8(A, B, a_zero_point=(o := np.zeros((2, 4), np.int32))[:, 0], out=o),
     lambda: quantize(X, scale=1.0, zero_point=(o := np.zeros((2, 3), np.int8))[0, 0:1][0:1].reshape(()), out=o),
-], ids=str)
+])
 def test_out_over_an_input_that_was_copied_first_is_refused_and_not_changed(call):
     with pytest.raises(ValueError, match="out overlaps an input"):
         call()
