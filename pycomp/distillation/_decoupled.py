@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
@@ -14,19 +15,23 @@ from .._validate import FLOAT32, fresh, not_negative, positive, rows
 from ._divergences import documented
 from ._double import Doubles, log
 from ._rows import (
+    WITHIN,
     Distance,
     Labels,
     Result,
     alike,
     apart,
     as_floats,
+    as_int64,
     as_labels,
     by_kernel,
     finished,
+    outside,
     owned,
     prepared,
     product,
     reduced,
+    rounding,
     softmax,
     temperatures,
 )
@@ -141,8 +146,9 @@ def nkd_loss(
         hard *= soft[:, None]
         hard[rows, known] -= soft
         grad *= square[:, None]
+        grad[square == 0] = 0.0  # also where it was NaN
         grad += hard
-        return square * among - product(soft, log_q1), grad
+        return product(square, among) - product(soft, log_q1), grad
 
     return reduced(loss, student, teacher, labels=labels, temperature=temperature, mask=mask, weights=weights,
                    ignore_index=ignore_index, reduction=reduction, scale_by_t2=False, check_finite=check_finite,
@@ -226,18 +232,50 @@ def ensemble_kd_loss(
     given = [alike(student, t, f"teachers[{i}]") for i, t in enumerate(teachers)]
     if not given:
         raise ValueError("teachers is empty, expected at least one")
-    shares = [1.0] * len(given) if teacher_weights is None else [
-        not_negative(w, f"teacher_weights[{i}]") for i, w in enumerate(teacher_weights)]
+    if teacher_weights is None:
+        teacher_weights = [1.0] * len(given)
+    if np.ndim(teacher_weights) != 1:
+        raise TypeError(f"teacher_weights is {teacher_weights!r}, expected a sequence of {len(given)} numbers")
+    shares = [not_negative(w, f"teacher_weights[{i}]") for i, w in enumerate(teacher_weights)]
     if len(shares) != len(given) or not sum(shares) > 0:
         raise ValueError(f"teacher_weights is {teacher_weights}, expected {len(given)} numbers, not all 0")
     if len(given) > MOST_TEACHERS:
         raise ValueError(f"teachers holds {len(given)}, expected at most {MOST_TEACHERS}")
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
-    share = np.array(shares) / sum(shares)
+    share = np.array(shares) / (1.0 if sum(shares) < np.inf else max(shares))  # of which the sum is finite
+    share /= sum(share.tolist())
     t = temperatures(temperature, of.shape)
     losses, grad = by_kernel("ensemble_kl", of, given, lambda part: (share,), t, of.scale(t, scale_by_t2),
                              check_finite=check_finite, return_grad=return_grad, stacked=True)
     return finished(losses, grad, of, student, reduction)
+
+
+def _check_classes(at: Labels, classes: int) -> None:
+    bad = at[(at < 0) | (at >= classes)]
+    if bad.size:
+        raise ValueError(f"indices holds {outside(bad[0], classes)}")
+    ordered = np.sort(at, axis=1)
+    twice = ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]]
+    if twice.size:
+        raise ValueError(f"indices holds a class twice in a row of k: {twice[0]}")
+
+
+def _of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_]) -> Doubles:
+    """Probabilities in float64; rows whose sum is 1 but for rounding so that the kernel finds no mass beside them."""
+    p, k = owned(known), known.shape[1]
+    within = rounding(known.dtype, k)
+    with np.errstate(invalid="ignore"):
+        sums = total(p)
+        wrong = kept & ~((p >= 0).all(axis=1) & (sums <= 1.0 + max(WITHIN, within)))
+        whole = kept & (sums >= 1.0 - within)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        bad = p[i][~(p[i] >= 0)]
+        raise ValueError("probabilities has a negative or NaN entry, or a row of sum above 1: row "
+                         f"{i} {f'holds {bad[0]}' if bad.size else f'has sum {sums[i]}'}")
+    # The kernel takes 1 - 2⁻⁴⁸ for 1, but its sums by lanes may lose k/16 roundings.
+    p[whole] /= (sums[whole] * (1.0 - max(k / 16 - 8, 0.0) * 2.0**-53))[:, None]
+    return p
 
 
 @documented
@@ -253,9 +291,10 @@ def top_k_kd_loss(
     Parameters
     ----------
     probabilities : array of floats, shape (..., k)
-        The teacher's, at the same temperature; at least 0, of sum at most 1 within 1e-3 (what is above is scaled off).
+        The teacher's, at the same temperature, in each row that counts; k at least 1. At least 0, of sum at most 1
+        within 1e-3 or, if more, what rounding explains (see Notes).
     indices : array of integers, shape (..., k)
-        Their classes, no two equal in a row.
+        Their classes, no two equal in a row that counts.
     {shared}
 
     Returns
@@ -265,6 +304,13 @@ def top_k_kd_loss(
     Raises
     ------
     {raises}
+
+    Notes
+    -----
+    r is what rounding leaves where Σ p_j should be 1, and then log(r/R) means nothing, up to infinity for k = V. So a
+    sum of more than 1, or below it by no more than rounding explains, counts as 1: the row is divided by it and r is 0.
+    That is (k + 8)·2⁻²⁴ (float64: 2⁻⁵³), and 2⁻⁸ more for bfloat16, 2⁻¹¹ + k·2⁻²⁵ for float16. r·log(r/R) for a true r
+    below that is lost.
 
     Examples
     --------
@@ -280,22 +326,12 @@ def top_k_kd_loss(
         raise ValueError(f"student has shape {student.shape}, probabilities {probabilities.shape}, indices "
                          f"{where.shape}; expected (..., V), (..., k), (..., k)")
     k = where.shape[-1]
-    known, at = probabilities.reshape(-1, k), where.reshape(-1, k).astype(np.int64)
-    if at.size:
-        if at.min() < 0 or at.max() >= student.shape[-1]:
-            bad = at[(at < 0) | (at >= student.shape[-1])][0]
-            raise ValueError(f"indices holds {bad}, expected 0 to {student.shape[-1] - 1}")
-        ordered = np.sort(at, axis=1)
-        if (ordered[:, 1:] == ordered[:, :-1]).any():
-            raise ValueError("indices holds a class twice in a row of k")
-
+    if k == 0:
+        raise ValueError(f"probabilities has shape {probabilities.shape}, expected (..., k) with k of at least 1")
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
-    p = owned(known)
-    sums = total(p)
-    with np.errstate(invalid="ignore"):
-        if not ((p >= 0).all(axis=1) & (sums <= 1.001) | ~of.kept).all():
-            raise ValueError("probabilities has a negative or NaN entry, or a row of sum above 1")
-        p /= np.maximum(sums, 1.0)[:, None]
+    at = np.where(of.kept[:, None], as_int64(where.reshape(-1, k)), 0)
+    _check_classes(at[of.kept], student.shape[-1])
+    p = _of_sum_one(probabilities.reshape(-1, k), of.kept)
     t = temperatures(temperature, of.shape)
     losses, grad = by_kernel("top_k_kl", of, [], lambda part: (p[part], at[part]), t, of.scale(t, scale_by_t2),
                              check_finite=check_finite, return_grad=return_grad)
@@ -319,6 +355,7 @@ def dist_loss(
     beta, gamma : float
         At least 0.
     temperature : float
+        T, above 0 and finite, one for all rows: a column compares them.
     scale_by_t2 : bool
     return_grad : bool
         Return ``(loss, grad)``.
@@ -337,6 +374,9 @@ def dist_loss(
 
     Notes
     -----
+    A row counts in the correlations of every class with all others, so no row has a loss to mask or to weigh: leave
+    rows out of both arrays instead.
+
     1 - ρ is half the squared distance of the standardised vectors, in float64, which stays exact where they agree: its
     error is that of p over p's deviation from its mean, the same of q, times √(1 - ρ). Where the squares of deviations
     add up to less than 2⁻⁹⁰⁰ a row or column counts as constant. Passes over the logits: three, the gradient one more;

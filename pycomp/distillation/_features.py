@@ -1,7 +1,8 @@
 """Losses on the features of hidden layers: what the student should see as the teacher does, with exact gradients.
 
-Matrix products are those of :mod:`pycomp.dense`, float32 with a fixed chain; all else is float64 from operations that
-are rounded exactly. So the bits are the same on every machine, and a student that equals its teacher has loss 0.
+Features are taken as float32. Matrix products are those of :mod:`pycomp.dense`, float32 with a fixed chain; all else
+is float64 from operations that are rounded exactly. So the bits are the same on every machine, and a student that
+equals its teacher has loss 0.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def hint_loss(
     Parameters
     ----------
     student : array of floats, shape (B, ...)
-        Features, D_s of each example.
+        Features, D_s of each example. Taken as float32, as all features here: what is beyond its range is refused.
     teacher : array of floats, shape (B, ...)
         D_t of each.
     projection : array of float32, shape (D_t, D_s), optional
@@ -176,7 +177,7 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
     Parameters
     ----------
     student, teacher : array of floats, shapes (B, C_s, ...) and (B, C_t, ...)
-        Channels first; the axes after them are the same.
+        Channels first; the axes after them are the same. Taken as float32: what is beyond its range is refused.
     power : int
         1 to 8.
     return_grad : bool
@@ -233,7 +234,7 @@ def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) ->
     Parameters
     ----------
     student, teacher : array of floats, shapes (B, ...)
-        Features of the same examples, as many as each has.
+        Features of the same examples, as many as each has. Taken as float32: what is beyond its range is refused.
     return_grad : bool
 
     Returns
@@ -247,6 +248,10 @@ def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) ->
         If an array has the wrong dtype.
     ValueError
         If the batches differ or a value is not finite.
+
+    Notes
+    -----
+    G is float32: features whose products add up to more than 3.4e38 give NaN, and those below 1e-45 count as 0.
 
     Examples
     --------
@@ -294,7 +299,7 @@ def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = 
     Parameters
     ----------
     student, teacher : array of floats, shapes (B, ...)
-        Features of the same examples, at least two.
+        Features of the same examples, at least two. Taken as float32: what is beyond its range is refused.
     return_grad : bool
 
     Returns
@@ -345,7 +350,7 @@ def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = Fal
     Parameters
     ----------
     student, teacher : array of floats, shapes (B, ...)
-        Features of the same examples, at least three.
+        Features of the same examples, at least three. Taken as float32: what is beyond its range is refused.
     return_grad : bool
 
     Returns
@@ -407,7 +412,7 @@ def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> Featur
     Parameters
     ----------
     student, teacher : array of floats, shapes (B, ...)
-        Features of the same examples, at least two.
+        Features of the same examples, at least two. Taken as float32: what is beyond its range is refused.
     return_grad : bool
 
     Returns
@@ -424,7 +429,8 @@ def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> Featur
 
     Notes
     -----
-    By Gram matrices (B, B), as half the squared distance of K_x/|K_x| and K_y/|K_y|: exact where they agree.
+    By Gram matrices (B, B), as half the squared distance of K_x/|K_x| and K_y/|K_y|: exact where they agree. These are
+    float32: features whose products add up to more than 3.4e38 give NaN, and those below 1e-45 count as 0.
 
     Examples
     --------
@@ -459,7 +465,8 @@ def contrastive_loss(
     Parameters
     ----------
     student, teacher : array of floats, shapes (B, ...)
-        As many features each; the other teachers of the batch are the negatives.
+        As many features each; the other teachers of the batch are the negatives. Taken as float32: what is beyond its
+        range is refused.
     temperature : float
     return_grad : bool
 

@@ -85,10 +85,10 @@ def fused_linear_kd_loss(
 
     Notes
     -----
-    The loss is that of :func:`kd_loss` on ``dense.linear(hidden, weight)``, whose rows do not depend on their chunk.
-    ``grad_hidden`` is within ``γ(V)·Σ|g||W|`` of the exact product with the gradient g of the logits; ``grad_weight``,
-    whose chains go on from chunk to chunk, within ``γ(N)·Σ|g||hidden|``. Workspace: 5 arrays (chunk, V), and the
-    weights packed, twice for gradients.
+    The loss is that of :func:`kd_loss` on ``dense.linear(hidden, weight)``, whose rows do not depend on their chunk,
+    with its bounds, for temperatures from 1e-3 to 1e4. ``grad_hidden`` is within ``γ(V)·Σ|g||W|`` of the exact product
+    with the gradient g of the logits; ``grad_weight``, whose chains go on from chunk to chunk, within
+    ``γ(N)·Σ|g||hidden|``. Workspace: 5 arrays (chunk, V), and the weights packed, twice for gradients.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def fused_linear_kd_loss(
     teacher = _Teacher(count, classes, teacher_logits, teacher_hidden, teacher_weight, teacher_top_k)
     if teacher_top_k is not None and labels is not None:
         raise ValueError("labels are given with teacher_top_k, expected one of them")
-    smoothing = fraction(label_smoothing, "label_smoothing")
+    alpha, smoothing = fraction(alpha, "alpha"), fraction(label_smoothing, "label_smoothing")
     size = max(FEWEST, -(-count // PARTS)) if chunk_size is None else integer(chunk_size, "chunk_size", 1)
     known = None if labels is None else as_labels(labels, (count,))
     kept = counted(mask, known, ignore_index, (count,))
@@ -117,7 +117,7 @@ def fused_linear_kd_loss(
     student = _Layer(weight)
     turned = dense.pack(weight.T) if return_grad else None
     losses = np.zeros(count)
-    by_hidden, by_weight = np.zeros_like(hidden), np.zeros_like(weight)
+    by_hidden, by_weight = np.zeros(hidden.shape, FLOAT32), np.zeros(weight.shape, FLOAT32)
     for first in range(0, count, size):
         rows = slice(first, min(first + size, count))
         options: dict[str, Any] = {"temperature": each[rows], "mask": kept[rows], "weights": w[rows],
@@ -154,9 +154,9 @@ class _Teacher:
     """What the teacher says of some tokens, in whichever form it is given."""
 
     def __init__(self, count: int, classes: int, logits: Any, hidden: Any, weight: Any, top_k: Any) -> None:
-        forms = {"teacher_logits": logits, "teacher_hidden": hidden, "teacher_top_k": top_k}
+        forms = {"teacher_logits": logits, "teacher_hidden": hidden, "teacher_weight": weight, "teacher_top_k": top_k}
         given = [name for name, value in forms.items() if value is not None]
-        if len(given) != 1 or (hidden is None) != (weight is None):
+        if len(given) != 1 + (hidden is not None) or (hidden is None) != (weight is None):
             raise ValueError(f"{' and '.join(given) or 'no teacher'} given, expected one of teacher_logits, "
                              "teacher_hidden with teacher_weight, and teacher_top_k")
         self._logits = self._hidden = self._top_k = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -16,6 +17,8 @@ from ._double import Doubles
 from ._rows import CHUNK, Distance, Labels, Result, alike, apart, as_floats, prepared, product, reduced, temperatures
 
 LANES = 16
+SHORT = 1 << 12
+"""Elements that pay for a call of the kernel."""
 
 Loss = float | NDArray[np.float64]
 
@@ -127,8 +130,8 @@ def kd_loss(
     -------
     loss : float, or array of float64 of shape (...) for ``reduction="none"``
     grad : array, shape and dtype of ``student``
-        The derivative of the loss by ``student``; for ``"none"`` of each row's own loss. For float32 without a mask
-        or temperatures of rows it is all the memory that the call takes beyond its inputs.
+        The derivative of the loss by ``student``; for ``"none"`` of each row's own loss. For float32 it is all the
+        memory that the call takes beyond its inputs, but for parts that stay in the caches.
 
     Raises
     ------
@@ -184,12 +187,11 @@ def _by_kernel(
     scale = of.weights / of.divisor
     losses = np.zeros(count)
     grad = fresh((count, classes), dtype) if return_grad else None
-    # What must be widened is so by parts that stay in the caches.
-    step = count if all(a.dtype == FLOAT32 for a in sides) else CHUNK // max(classes, 1)
+    narrow = all(a.dtype == FLOAT32 for a in sides)
     if grad is not None and not of.kept.all():
         grad[~of.kept] = 0
-    for value, part in _alike(temperature, of.kept, of.shape, max(step, 1)):
-        soft = (value**2 if scale_by_t2 else 1.0) * (1.0 if known is None else alpha)
+    for value, part in _alike(temperature, of.kept, of.shape, classes, narrow):
+        soft = (_square(value) if scale_by_t2 else 1.0) * (1.0 if known is None else alpha)
         s, t = (rows(widened(a[part], FLOAT32)) for a in sides)
         operands = (s, t, None if known is None else np.ascontiguousarray(known[part]), value)
         found = np.empty(len(s))
@@ -211,19 +213,38 @@ def _by_kernel(
     return loss, grad.reshape(student.shape)
 
 
+def _square(temperature: float) -> float:
+    if temperature > 1e150:
+        raise ValueError(f"temperature is {temperature}, whose square is not finite: scale_by_t2=False leaves it out")
+    return temperature * temperature
+
+
 def _alike(
-    temperature: Any, kept: NDArray[np.bool_], shape: tuple[int, ...], step: int
+    temperature: Any, kept: NDArray[np.bool_], shape: tuple[int, ...], classes: int, narrow: bool
 ) -> Iterator[tuple[float, slice | NDArray[np.int64]]]:
-    """The rows that count, by their temperature, at most ``step`` at a time: slices where these are all."""
+    """The rows that count, by their temperature: slices, which cost no copy, or where these would be short, indices.
+
+    What is copied, or widened because it is not ``narrow``, is so by parts that stay in the caches.
+    """
+    counting = np.flatnonzero(kept)
     if not np.ndim(temperature):
-        found = [(positive(temperature, "temperature"), np.flatnonzero(kept))]
+        groups = [(positive(temperature, "temperature"), counting)]
     else:
         each = temperatures(temperature, shape)
-        found = [(value, np.flatnonzero(kept & (each == value))) for value in np.unique(each[kept]).tolist()]
-    for value, part in found:
-        for first in range(0, len(part), step):
-            last = min(first + step, len(part))
-            yield value, slice(first, last) if len(part) == len(kept) else part[first:last]
+        counting = counting[np.argsort(each[counting], kind="stable")]
+        cuts = np.flatnonzero(np.diff(each[counting])) + 1
+        groups = [(float(each[part[0]]), part) for part in np.split(counting, cuts) if len(part)]
+    for value, part in groups:
+        runs = np.flatnonzero(np.diff(part) != 1) + 1
+        if narrow and len(part) * classes >= len(runs) * SHORT:
+            ends = (0, *runs.tolist(), len(part))
+            found = [part[first:last] for first, last in pairwise(ends) if first < last]
+        else:
+            step = max(CHUNK // max(classes, 1), 1)
+            found = [part[first : first + step] for first in range(0, len(part), step)]
+        for rows_of in found:
+            first, last = int(rows_of[0]), int(rows_of[-1]) + 1
+            yield value, slice(first, last) if last - first == len(rows_of) else rows_of
 
 
 def _in_double(
@@ -234,7 +255,7 @@ def _in_double(
     logits = alike(student, teacher, "teacher")
 
     def rows_of(chosen: NDArray[np.int64]) -> tuple[Doubles]:
-        t: Doubles = widened(logits[chosen], np.float64)
+        t: Doubles = rows(widened(logits[chosen], np.float64))
         if check_finite and not (t < np.inf).all():
             raise ValueError("student or teacher holds NaN or +inf")
         return (t,)
@@ -244,8 +265,10 @@ def _in_double(
         # ``reduced`` would multiply the labels' part by T² as well.
         square = alpha * (temperature**2 if scale_by_t2 else np.ones_like(temperature))
         value, grad = apart(Distance.FORWARD_KL, s, t, temperature)
+        unknown = np.isnan(value)
         value, grad = product(square[:, 0], value), square * grad
-        if known is not None:
+        value[unknown] = np.nan
+        if known is not None and alpha < 1.0:
             target = np.full(s.shape, smoothing / s.shape[1])
             target[np.arange(len(s)), known] += 1.0 - smoothing
             hard, slope = apart(Distance.CROSS_ENTROPY, s, target, np.ones_like(temperature))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -18,7 +18,7 @@ from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
 from .._sums import total
-from .._validate import FLOAT32, choice, fresh, positive, rows
+from .._validate import FLOAT32, choice, contiguous, fresh, integer, positive, rows
 from ._double import Doubles
 
 CHUNK = 1 << 18
@@ -26,6 +26,10 @@ CHUNK = 1 << 18
 FEW = 8
 """Rows at a time whose own cost, half a millisecond in NumPy, does not count."""
 REDUCTIONS = ("batchmean", "mean", "sum", "none")
+MOST_LABEL = 2**63 - 1
+"""Labels of uint64 above it, which no class has, are taken for it."""
+WITHIN = 1e-3
+"""What a sum of given probabilities may be off 1, where the rounding of their type does not explain more."""
 
 Labels = NDArray[np.int64]
 RowLoss = Callable[[Doubles, Any, Doubles, Any], tuple[Doubles, Doubles]]
@@ -67,20 +71,20 @@ def as_floats(a: Any, name: str) -> NDArray[Any]:
 
 def log_softmax(x: Doubles, temperature: Doubles) -> tuple[Doubles, Doubles]:
     """Logarithms of the probabilities of rows, -inf where a logit is; and these, 0 in rows of -inf alone."""
-    log_p = np.empty_like(x)
+    log_p = np.empty(x.shape)
     dispatch.log_softmax_f64(x, temperature.reshape(-1), log_p)
     return log_p, softmax(x, temperature)
 
 
 def softmax(x: Doubles, temperature: Doubles) -> Doubles:
-    p = np.empty_like(x)
+    p = np.empty(x.shape)
     dispatch.softmax_f64(x, temperature.reshape(-1), p)
     return p
 
 
 def apart(distance: Distance, student: Doubles, teacher: Doubles, temperature: Doubles) -> tuple[Doubles, Doubles]:
     """A distance of the kernel, of rows, and its gradient by the student."""
-    loss, grad = np.empty(len(student)), np.empty_like(student)
+    loss, grad = np.empty(len(student)), np.empty(student.shape)
     ones = np.ones(len(student))
     dispatch.divergence_grad_f64(student, teacher, distance, 0.0, temperature.reshape(-1), ones, loss, grad)
     return loss, grad
@@ -120,7 +124,7 @@ def counted(mask: Any, labels: Labels | None, ignore_index: int | None, shape: t
     if ignore_index is not None:
         if labels is None:
             raise ValueError("ignore_index is given without labels")
-        kept &= labels != ignore_index
+        kept &= labels != integer(ignore_index, "ignore_index", -MOST_LABEL, MOST_LABEL)
     return kept
 
 
@@ -137,13 +141,22 @@ def as_labels(labels: Any, shape: tuple[int, ...]) -> Labels:
     array = np.asarray(labels)
     if array.dtype.kind not in "iu":
         raise TypeError(f"labels has dtype {array.dtype.name}, expected integers")
-    return vector(array, "labels", shape).astype(np.int64)
+    return as_int64(vector(array, "labels", shape))
+
+
+def as_int64(a: NDArray[Any]) -> Labels:
+    """Integers of any type, in C order; what is too large stays too large, where a cast would wrap."""
+    return np.array(np.minimum(a, MOST_LABEL) if a.dtype == np.uint64 else a, np.int64, order="C")
+
+
+def outside(bad: Any, classes: int) -> str:
+    return f"{'2**63 - 1 or more' if bad == MOST_LABEL else bad}, expected 0 to {classes - 1}"
 
 
 def check_labels(labels: Labels, kept: NDArray[np.bool_], classes: int) -> None:
     bad = labels[kept & ((labels < 0) | (labels >= classes))]
     if bad.size:
-        raise ValueError(f"labels holds {bad[0]}, expected 0 to {classes - 1}")
+        raise ValueError(f"labels holds {outside(bad[0], classes)}")
 
 
 def divisor(reduction: str, weights: Doubles, kept: NDArray[np.bool_]) -> float:
@@ -244,21 +257,56 @@ def measured(
     others = alike(student, teacher, name)
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("divergence", of, [others], lambda part: (distance, share), t,
-                             of.scale(t, scale_by_t2) * factor, check_finite=check_finite, return_grad=return_grad)
+    scale = of.scale(t, scale_by_t2) * factor
+    losses, grad = by_kernel("divergence", of, [others], lambda part: (distance, share), t, scale,
+                             check_finite=check_finite, return_grad=return_grad)
     if distance is Distance.CROSS_ENTROPY and (losses == -np.inf).any():
-        _refuse(others[np.flatnonzero(losses == -np.inf)[0]].astype(np.float64))
+        _off_one(of, others, t, scale, losses, grad)
     return finished(losses, grad, of, student, reduction)
 
 
-def _refuse(p: Doubles) -> None:
-    wrong = "a negative or NaN entry" if not (p >= 0).all() else f"a row of sum {total(p)}"
-    raise ValueError(f"targets has {wrong}, expected probabilities")
+def rounding(dtype: np.dtype[Any], count: int) -> float:
+    """What the sum of ``count`` probabilities of this type may be off by their rounding alone.
+
+    They come from arithmetic in float32 or float64, half types rounded once more: relative, but to multiples of
+    2**-24 for small ones of float16.
+    """
+    arithmetic = (count + 8) * (2.0**-53 if dtype == np.float64 else 2.0**-24)
+    if dtype.itemsize > 2:
+        return arithmetic
+    return arithmetic + (2.0**-11 + count * 2.0**-25 if dtype == np.float16 else 2.0**-8)
+
+
+def _off_one(
+    of: Rows, targets: NDArray[Any], temperature: Doubles, scale: Doubles, losses: Doubles, grad: NDArray[Any] | None
+) -> None:
+    """Rows whose targets the kernel refused: anew, as their sum times what it is for targets of sum 1, or an error."""
+    refused, classes = np.flatnonzero(losses == -np.inf), targets.shape[1]
+    step = max(CHUNK // max(classes, 1), 1)
+    for part in (refused[first : first + step] for first in range(0, len(refused), step)):
+        p = owned(targets[part])
+        with np.errstate(invalid="ignore"):
+            sums, wrong = total(p), ~(p >= 0).all(axis=1)
+            off = ~(np.abs(sums - 1.0) <= max(WITHIN, rounding(targets.dtype, classes)))
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise ValueError("targets has a negative or NaN entry, expected probabilities: row "
+                             f"{part[i]} holds {p[i][~(p[i] >= 0)][0]}")
+        if off.any():
+            i = int(np.argmax(off))
+            raise ValueError(f"targets has a row of sum {sums[i]}, expected probabilities of sum 1: row {part[i]}")
+        some = replace(of, logits=of.logits[part])
+        found, slopes = by_kernel("divergence", some, [p / sums[:, None]], lambda _: (Distance.CROSS_ENTROPY, 0.0),
+                                  temperature[part], scale[part] * sums, check_finite=False,
+                                  return_grad=grad is not None)
+        losses[part] = found
+        if grad is not None:
+            grad[part] = slopes
 
 
 def owned(x: NDArray[Any]) -> Doubles:
-    """Rows in float64 that may be written to."""
-    return np.array(x) if x.dtype == np.float64 else widened(x, np.float64)
+    """Rows in float64, in C order, that may be written to."""
+    return np.array(x, order="C") if x.dtype == np.float64 else contiguous(widened(x, np.float64))
 
 
 def reduced(

@@ -283,6 +283,59 @@ def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits():
     assert not grad_of_longer[:, kept:].any()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("lay", [
+    np.asfortranarray, lambda a: np.repeat(a, 2, axis=1)[:, ::2], lambda a: a[::-1].copy()[::-1],
+    lambda a: np.broadcast_to(a[:1], a.shape), lambda a: np.broadcast_to(a[:, :1], a.shape),
+], ids=["columns first", "every other column", "rows backwards", "one row", "one column"])
+def test_views_of_any_strides_give_the_bits_of_a_copy(lay, dtype):
+    s, t, labels = (a.astype(dtype) if a.dtype == np.float32 else a for a in operands(m=7))
+    before = s.copy(), t.copy()
+    for student, teacher in ((lay(s), t), (s, lay(t)), (lay(s), lay(t))):
+        copies = np.ascontiguousarray(student), np.ascontiguousarray(teacher)
+        for options in ({}, {"labels": labels, "alpha": 0.3}):
+            loss, grad = kd_loss(student, teacher, temperature=2.0, return_grad=True, **options)
+            expected, expected_grad = kd_loss(*copies, temperature=2.0, return_grad=True, **options)
+            assert loss == expected
+            np.testing.assert_array_equal(grad, expected_grad)
+    assert (s == before[0]).all()
+    assert (t == before[1]).all()
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_rows_by_mask_and_temperature_have_the_bits_they_have_alone(classes):
+    """Also where they lie in runs, and where they are scattered."""
+    rng = np.random.default_rng(0)
+    s, t = logits(0, 60, classes), logits(1, 60, classes)
+    for mask in (np.arange(60) != 7, np.arange(60) % 2 == 0, rng.random(60) < 0.5, np.zeros(60, bool)):
+        for temperature in (2.0, np.where(np.arange(60) < 30, 1.0, 2.0), rng.choice([1.0, 2.0, 3.0], 60)):
+            losses, grad = kd_loss(s, t, mask=mask, temperature=temperature, reduction="none", return_grad=True)
+            for i, value in enumerate(np.broadcast_to(temperature, 60)):
+                loss, slopes = kd_loss(s[i], t[i], temperature=value, reduction="none", return_grad=True)
+                assert losses[i] == (loss if mask[i] else 0.0)
+                np.testing.assert_array_equal(grad[i], slopes if mask[i] else 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_part_of_weight_0_is_not_looked_at_but_for_what_is_not_a_number(dtype):
+    s, t, labels = (a.astype(dtype) if a.dtype == np.float32 else a for a in operands())
+    s[0, labels[0]] = t[0, labels[0]] = -INF  # the cross entropy is infinite
+    assert np.isfinite(kd_loss(s, t, labels=labels, alpha=1.0))
+    assert kd_loss(s, t, labels=labels, alpha=0.9) == INF
+    t[1, 2] = np.nan
+    losses, grad = kd_loss(s, t, labels=labels, alpha=0.0, reduction="none", return_grad=True)
+    assert np.isnan(losses[1])
+    assert np.isnan(grad[1]).all()
+    assert not np.isnan(losses[2:]).any()
+
+
+def test_a_temperature_whose_square_is_not_finite_is_refused_where_it_is_needed():
+    s, t, _ = operands()
+    with pytest.raises(ValueError, match=r"temperature is 1e\+200, whose square is not finite"):
+        kd_loss(s, t, temperature=1e200)
+    assert kd_loss(s, t, temperature=1e200, scale_by_t2=False) == 0.0
+
+
 def test_bits_do_not_depend_on_threads():
     s, t, labels = logits(0, 37, 1000), logits(1, 37, 1000), np.arange(37) % 10
     results = []

@@ -1,0 +1,128 @@
+"""What does not count is not looked at, options at their ends, and refusals that name the value."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pycomp import distillation as d
+
+S = np.zeros((2, 3), np.float32)
+H, W = np.ones((2, 4), np.float32), np.ones((3, 4), np.float32)
+P, AT = np.full((2, 2), 0.25, np.float32), np.array([[0, 1], [1, 2]])
+TOO_LARGE = np.array([0, 2**63 + 5], np.uint64)
+
+
+def test_import_without_docstrings():
+    code = "from pycomp.distillation import forward_kl_loss, dkd_loss"
+    subprocess.run([sys.executable, "-OO", "-c", code], check=True)
+
+
+def test_nothing_times_an_infinite_part_is_nothing():
+    s, t = np.array([[0.0, 1.0, -np.inf]]), np.array([[0.5, 0.0, 1.0]])
+    loss, grad = d.nkd_loss(s, t, [0], gamma=0.0, return_grad=True)
+    p, q = d.softmax(t)[0], d.softmax(s)[0]
+    assert loss == pytest.approx(-p[0] * np.log(q[0]), rel=1e-12)
+    assert grad[0] == pytest.approx(p[0] * (q - np.array([1, 0, 0])), rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [[-1, 0], [0, 0], [7, 1]])
+@pytest.mark.parametrize("p", [0.25, np.nan, np.inf, -1.0])
+def test_classes_and_probabilities_of_rows_that_do_not_count_are_not_looked_at(bad, p):
+    s = np.random.default_rng(0).standard_normal((2, 3))
+    probabilities, at = np.array([[0.5, 0.25], [p, p]]), np.array([[2, 0], bad])
+    for rows in ({"mask": np.array([True, False])}, {"weights": np.array([1.0, 0.0])}):
+        loss, grad = d.top_k_kd_loss(s, probabilities, at, **rows, reduction="sum", return_grad=True)
+        assert loss == d.top_k_kd_loss(s[:1], probabilities[:1], at[:1], reduction="sum")
+        assert (grad[1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("beta", [1e-6, 1e-8, 1e-12, 1e-20, 1e-30])
+def test_gradient_of_scaled_jsd_tends_to_that_of_kl(beta, dtype):
+    rng = np.random.default_rng(2)
+    s, t = rng.standard_normal((2, 20, 7)).astype(dtype)
+    s[0, 3] = t[0, 3] = s[1, 4] = t[2, 5] = -np.inf
+    t[1, 4] = -np.inf
+    of = {"temperature": 1.5, "mask": np.arange(20) != 9, "reduction": "none", "return_grad": True}
+    loss, grad = d.jsd_loss(s, t, beta=beta, scaled=True, **of)
+    _, limit = d.forward_kl_loss(s, t, **of)
+    ratio = (d.softmax(t, temperature=1.5) / np.maximum(d.softmax(s, temperature=1.5), 1e-9)).max()
+    assert (loss == d.jsd_loss(s, t, beta=beta, scaled=True, **of | {"return_grad": False})).all()
+    rounding = 2.0**-22 if dtype == np.float32 else 2.0**-40
+    assert np.abs(grad - limit).max() <= (2 * beta * ratio + rounding) * np.abs(limit).max()
+    assert (grad[9] == 0).all()
+
+
+def test_gradients_of_scaled_jsd_by_both_ways_agree():
+    rng = np.random.default_rng(4)
+    s, t = 3 * rng.standard_normal((2, 20, 7))
+    near, far = (d.jsd_loss(s, t, beta=beta, scaled=True, reduction="none", return_grad=True)[1]
+                 for beta in (np.nextafter(2.0**-20, 0), 2.0**-20))
+    assert np.abs(near - far).max() < 2.0**-28
+
+
+def test_gradient_of_scaled_jsd_where_the_student_masks():
+    s, t = np.array([[0.0, 1.0, -np.inf]]), np.array([[0.5, 0.0, 1.0]])
+    loss, grad = d.jsd_loss(s, t, beta=1e-12, scaled=True, return_grad=True)
+    p, q = d.softmax(t)[0], d.softmax(s)[0]
+    assert loss == pytest.approx(p[2] * np.log(1e12), rel=0.1)
+    pull = np.where(q > 0, p - q, 0)
+    assert grad[0] == pytest.approx(q * pull.sum() - pull, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_softmax_of_half_types_is_taken_as_probabilities(name):
+    dtype = np.dtype(np.float16) if name == "float16" else np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    rng = np.random.default_rng(6)
+    s, t = (rng.standard_normal((2, 200, 30)) * 2).astype(np.float32)
+    p = d.softmax(t.astype(dtype))
+    wide = p.astype(np.float64)
+    loss, grad = d.soft_cross_entropy(s, p, reduction="none", return_grad=True)
+    log_q = d.log_softmax(s.astype(np.float64))
+    assert loss == pytest.approx(-(wide * log_q).sum(axis=1), rel=1e-12)
+    sums = wide.sum(axis=1, keepdims=True)
+    assert np.abs(grad - (sums * np.exp(log_q) - wide)).max() < 2.0**-22
+    at = np.tile(np.arange(30), (200, 1))
+    assert np.isfinite(d.top_k_kd_loss(s, p, at, reduction="none")).all()
+
+
+def test_weights_of_teachers_whose_sum_overflows():
+    rng = np.random.default_rng(7)
+    s, t, u = rng.standard_normal((3, 2, 5))
+    assert d.ensemble_kd_loss(s, [t, u], teacher_weights=[1e308, 1e308]) == d.ensemble_kd_loss(s, [t, u])
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: d.top_k_kd_loss(S, S[:, :0], AT[:, :0]), ValueError, r"has shape \(2, 0\), expected .* k of at least 1"),
+    (lambda: d.top_k_kd_loss(S, P - [[0], [1]], AT), ValueError, "row 1 holds -0.75"),
+    (lambda: d.top_k_kd_loss(S, P * [[1], [np.nan]], AT), ValueError, "row 1 holds nan"),
+    (lambda: d.top_k_kd_loss(S, P * [[1], [4]], AT), ValueError, "row 1 has sum 2.0"),
+    (lambda: d.top_k_kd_loss(S, P, AT * [[1], [0]]), ValueError, "indices holds a class twice in a row of k: 0"),
+    (lambda: d.top_k_kd_loss(S, P, TOO_LARGE.reshape(1, 2).repeat(2, axis=0)), ValueError,
+     r"indices holds 2\*\*63 - 1 or more, expected 0 to 2"),
+    (lambda: d.soft_cross_entropy(S, S * 1.0), ValueError, "targets has a row of sum 0.0, .*: row 0"),
+    (lambda: d.soft_cross_entropy(S, S + np.array([[1 / 3], [-1]])), ValueError, "targets has .*: row 1 holds -1.0"),
+    (lambda: d.dkd_loss(S, S, [0, 1], ignore_index="a"), TypeError, "ignore_index is 'a', expected an integer"),
+    (lambda: d.dkd_loss(S, S, [0, 1], ignore_index=1.0), TypeError, "ignore_index is 1.0, expected an integer"),
+    (lambda: d.dkd_loss(S, S, TOO_LARGE), ValueError, r"labels holds 2\*\*63 - 1 or more, expected 0 to 2"),
+    (lambda: d.jsd_loss(S, S, beta=True), TypeError, "beta is True, expected a number"),
+    (lambda: d.jsd_loss(S, S, beta=np.ones(2)), TypeError, "beta is array"),
+    (lambda: d.jsd_loss(S, S, beta=1 + 0j), TypeError, r"beta is \(1\+0j\), expected a number"),
+    (lambda: d.fused_linear_kd_loss(H, W, teacher_logits=S, alpha=5), ValueError, "alpha is 5"),
+    (lambda: d.fused_linear_kd_loss(H, W, teacher_logits=S, teacher_weight=W), ValueError,
+     "teacher_logits and teacher_weight given, expected one of"),
+    (lambda: d.fused_linear_kd_loss(H, W, teacher_weight=W), ValueError, "teacher_weight given, expected one of"),
+    (lambda: d.ensemble_kd_loss(S, [S, S], teacher_weights=1.0), TypeError,
+     "teacher_weights is 1.0, expected a sequence of 2 numbers"),
+])
+def test_refusals_name_what_was_given(call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_of_uint64_that_are_ignored_may_be_anything():
+    loss = d.dkd_loss(S, S, TOO_LARGE, mask=np.array([True, False]))
+    assert loss == 0
