@@ -15,6 +15,9 @@ from ._errors import FormatError
 Arrays = dict[str, NDArray[Any]]
 DEFLATED = 1032
 """How many bytes deflate can make of one."""
+TYPES = {"BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16",
+         "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64"}
+"""Of safetensors, as NumPy calls them; BF16 takes ml_dtypes."""
 
 
 def write_arrays(target: Path, arrays: Arrays) -> None:
@@ -104,8 +107,24 @@ def _safetensors() -> Any:
 
 def _read_safetensors(path: Path) -> Arrays:
     safetensors = _safetensors()
-    content = path.read_bytes()
     try:
-        return safetensors.numpy.load(content)  # type: ignore[no-any-return]
+        tensors = safetensors.deserialize(path.read_bytes())
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is not a whole .safetensors file ({' '.join(str(error).split())})") from None
+    arrays: Arrays = {}
+    for name, tensor in tensors:
+        if (kind := _dtype(tensor["dtype"])) is None:
+            raise FormatError(f"{path}: {name} is of type {tensor['dtype']}, which is not known here")
+        arrays[name] = np.frombuffer(tensor["data"], kind).reshape(tensor["shape"]).copy()
+    return arrays
+
+
+def _dtype(name: str) -> np.dtype[Any] | None:
+    if name != "BF16":
+        return np.dtype(TYPES[name]) if name in TYPES else None
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError("ml_dtypes, for bfloat16, is not installed: pip install 'pycomp[formats]'") from None
+    kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return kind

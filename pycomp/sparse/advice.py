@@ -17,7 +17,7 @@ import numpy as np
 
 import pycomp
 from pycomp._validate import integer
-from pycomp.kernels import layouts
+from pycomp.kernels import dispatch, layouts
 
 from .bsr import BSRMatrix
 from .matrix import SparseMatrix
@@ -80,9 +80,10 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     batch : int
         Rows of x. 1, 2, 4, ... up to 512 are measured; others count as the next of these.
     cache : bool
-        Keep the times in a file, and take them from there if this pattern was measured before with the same batch,
-        processor, instruction set, threads and version. The file is ``advice.json`` in the folder that
-        ``PYCOMP_CACHE_DIR`` names, else in ``pycomp`` below ``XDG_CACHE_HOME`` or ``~/.cache``.
+        Keep the times in a file, and take them from there if this pattern was measured before in a matrix of the same
+        kind and blocks, with the same batch, processor, backend, instruction set, threads and version. The file is
+        ``advice.json`` in the folder that ``PYCOMP_CACHE_DIR`` names, else in ``pycomp`` below ``XDG_CACHE_HOME`` or
+        ``~/.cache``.
 
     Returns
     -------
@@ -115,11 +116,16 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
         raise TypeError(f"a has values of {a.dtype.name}, expected float32")
     batch = integer(batch, "batch", 1)
     batch = next((b for b in BATCHES if b >= batch), BATCHES[-1])
-    known: dict[tuple[int, int], Advice] = a.__dict__.setdefault("_advice", {})
-    key = batch, pycomp.get_num_threads()
+    known: dict[tuple[Any, ...], Advice] = a.__dict__.setdefault("_advice", {})
+    key = batch, *_runs_by()
     if key not in known:
         known[key] = _advice(a, batch, cache)
     return known[key]
+
+
+def _runs_by() -> tuple[str, str, int]:
+    """Backend, instruction set and threads."""
+    return dispatch.chosen("spmm_csr_f32")[0], str(pycomp.info()["isa"]), pycomp.get_num_threads()
 
 
 def candidates(a: SparseMatrix, batch: int) -> list[str]:
@@ -139,8 +145,7 @@ def candidates(a: SparseMatrix, batch: int) -> list[str]:
 
 
 def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
-    isa = pycomp.info()["isa"]
-    path, name = _cache_file(), _name(a, batch, isa)
+    path, name = _cache_file(), _name(a, batch)
     stored = _read(path) if cache else {}
     times = stored.get(name)
     if not _is_of(times, candidates(a, batch)):
@@ -148,10 +153,11 @@ def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
         if cache:
             _write(path, {**_read(path), name: times})
     assert times is not None
+    _, isa, threads = _runs_by()
     sparse = min((t, n) for n, t in times.items() if n != "dense")
     best = min(times, key=lambda n: times[n])
     crossover = 1 - min(1.0, (1 - a.sparsity) * times["dense"] / sparse[0])
-    return Advice(times, best, a.shape, a.sparsity, batch, crossover, pycomp.get_num_threads(), str(isa), _cpu())
+    return Advice(times, best, a.shape, a.sparsity, batch, crossover, threads, isa, _cpu())
 
 
 def _measured(a: SparseMatrix, batch: int) -> dict[str, float]:
@@ -188,14 +194,13 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _name(a: SparseMatrix, batch: int, isa: Any) -> str:
-    """What a measurement holds for: pattern, batch and machine."""
+def _name(a: SparseMatrix, batch: int) -> str:
+    """What a measurement holds for: pattern and blocks, batch and machine."""
     csr = a.to_csr()
     pattern = hashlib.blake2b(digest_size=16)
     for array in (csr.indptr, csr.indices):
         pattern.update(array.data)
-    where = (pycomp.__version__, _cpu(), isa, pycomp.get_num_threads())
-    return "|".join(map(str, (*where, type(a).__name__, *a.shape, pattern.hexdigest(), batch)))
+    return "|".join(map(str, (pycomp.__version__, _cpu(), *_runs_by(), repr(a), pattern.hexdigest(), batch)))
 
 
 def _cache_file() -> Path:

@@ -152,6 +152,8 @@ class BSRMatrix(SparseMatrix):
         >>> BSRMatrix.from_scipy(a)
         BSRMatrix(shape=(4, 4), block=(2, 2), blocks=4)
         """
+        if hasattr(a, "tocsr") and a.dtype.name not in ("float32", "int8"):
+            raise TypeError(f"a has dtype {a.dtype}, expected float32 or int8; convert it with a.astype(np.float32)")
         own = getattr(a, "blocksize", None) if getattr(a, "format", None) == "bsr" else None
         block = own if block is None else block
         if block is None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._validate import FLOAT32, as_array
+from pycomp.kernels import layouts
 
 from .csr import CSRMatrix
 from .matrix import SparseMatrix, assign, frozen, given
@@ -26,7 +27,7 @@ class CodedMatrix(SparseMatrix):
     Attributes
     ----------
     codes : CSRMatrix of int8
-        From -127 to 127 or, of 4 bits, from -8 to 7.
+        From -127 to 127 or, of 4 bits, from -8 to 7; of at most 65535 columns.
     scale : array of float32, shape (N,)
         Finite and above 0.
     bits : 8 or 4
@@ -37,7 +38,7 @@ class CodedMatrix(SparseMatrix):
     TypeError
         If ``codes`` is not a CSRMatrix of int8, or ``scale`` not an array of float32.
     ValueError
-        If a code or a scale is outside these, or the number of scales is not that of rows.
+        If a code, a scale or the number of columns is outside these, or the number of scales is not that of rows.
     """
 
     codes: CSRMatrix
@@ -49,8 +50,10 @@ class CodedMatrix(SparseMatrix):
     def __post_init__(self) -> None:
         if not isinstance(self.codes, CSRMatrix) or self.codes.dtype != np.int8:
             raise TypeError(f"codes is {self.codes!r}, expected a CSRMatrix of int8")
-        if self.bits not in LARGEST:
+        if type(self.bits) is not int or self.bits not in LARGEST:
             raise ValueError(f"bits is {self.bits!r}, expected 8 or 4")
+        if self.codes.shape[1] > layouts.MOST_COLUMNS:
+            raise ValueError(f"codes has {self.codes.shape[1]} columns, expected at most {layouts.MOST_COLUMNS}")
         scale = frozen(as_array(self.scale, "scale", FLOAT32, 1))
         if scale.shape[0] != self.codes.shape[0]:
             raise ValueError(f"scale has {scale.shape[0]} elements, codes has {self.codes.shape[0]} rows")
@@ -81,7 +84,8 @@ class CodedMatrix(SparseMatrix):
     def to_csr(self) -> CSRMatrix:
         """``code * scale[row]``, each product rounded once to float32."""
         scale = self.scale[self.codes._entry_rows()]
-        return self.codes.with_data(given(self.codes.data.astype(FLOAT32) * scale))
+        with np.errstate(all="ignore"):
+            return self.codes.with_data(given(self.codes.data.astype(FLOAT32) * scale))
 
     def _packed(self, name: str) -> Form:
         from .forms import interleaved
@@ -113,7 +117,7 @@ def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
     TypeError
         If ``a`` is not a CSRMatrix of float32.
     ValueError
-        If ``bits`` is another number, or a value is NaN or infinite.
+        If ``bits`` is something else, a value is NaN or infinite, or there are more than 65535 columns.
 
     Notes
     -----
@@ -129,15 +133,16 @@ def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
     """
     if not isinstance(a, CSRMatrix) or a.dtype != FLOAT32:
         raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32")
-    if bits not in LARGEST:
+    if type(bits) is not int or bits not in LARGEST:
         raise ValueError(f"bits is {bits!r}, expected 8 or 4")
     if not np.isfinite(a.data).all():
         raise ValueError(f"a holds {a.data[~np.isfinite(a.data)][0]}, expected finite values")
     largest = np.zeros(a.shape[0], FLOAT32)
     row = a._entry_rows()
     np.maximum.at(largest, row, np.abs(a.data))
-    scale = np.maximum(largest / np.float32(LARGEST[bits]), np.float32(2.0**-126))
-    scale[largest == 0] = 1
-    codes = np.rint(a.data / scale[row])
+    with np.errstate(all="ignore"):
+        scale = np.maximum(largest / np.float32(LARGEST[bits]), np.float32(2.0**-126))
+        scale[largest == 0] = 1
+        codes = np.rint(a.data / scale[row])
     limit = LARGEST[bits]
     return CodedMatrix(a.with_data(given(np.clip(codes, -limit, limit).astype(np.int8))), given(scale), bits)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pycomp._floats import narrowed
 from pycomp._validate import FLOAT32, as_array, integer
 from pycomp.kernels import layouts
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 INT8, INT32, INT64 = np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64)
 VALUES = ("float32", "float64", "float16", "bfloat16", "int8")
 """Types of values."""
+LINES = {"row": "rows", "column": "columns", "row of blocks": "rows of blocks"}
+"""What indptr has an element for."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +51,8 @@ class CSRMatrix(SparseMatrix):
     -----
     Everything is checked once, here, so the arrays must not change afterwards: a column out of range would make a
     product read foreign memory. They are copied, and the copies are read-only. An array that owns its memory and is
-    already read-only is taken as it is: this is how to hand over a large array without a copy.
+    already read-only is taken as it is: this is how to hand over a large array without a copy, if no view of it that
+    can be written to was made before.
 
     Examples
     --------
@@ -74,7 +78,7 @@ class CSRMatrix(SparseMatrix):
         shape = matrix_shape(self.shape)
         data = frozen(_values(self.data, "data", 1))
         # Copied first, checked then: nobody else can change what was checked.
-        found = _integers(self.indices, "indices") if _is_int64(self.indices) else frozen(
+        found = integers(self.indices, "indices") if _is_int64(self.indices) else frozen(
             as_array(self.indices, "indices", INT32, 1))
         indptr = frozen(as_array(self.indptr, "indptr", INT64, 1))
         _check_rows(found, indptr, data.shape[0], shape[0])
@@ -139,28 +143,32 @@ class CSRMatrix(SparseMatrix):
         (array([2., 5.], dtype=float32), array([0, 2], dtype=int32))
         """
         data = _values(data, "data", 1)
-        found, starts = _integers(indices, "indices"), _integers(indptr, "indptr")
+        found, starts = integers(indices, "indices"), integers(indptr, "indptr")
         n, k = matrix_shape(shape)
         _check_rows(found, starts, data.shape[0], n)
         _check_columns(found, starts, k)
-        row = np.repeat(np.arange(n), np.diff(starts))
-        order = np.lexsort((found, row))  # stable: entries of one place keep their order
-        row, column, values = row[order], found[order], data[order]
+        return cls._of_entries(data, np.repeat(np.arange(n), np.diff(starts)), found, (n, k))
+
+    @classmethod
+    def _of_entries(
+        cls, data: NDArray[Any], row: NDArray[np.int64], column: NDArray[np.int64], shape: tuple[int, int]
+    ) -> CSRMatrix:
+        """From entries in any order, whose places are checked; those of one place add up, one after the other."""
+        order = np.lexsort((column, row))  # stable: entries of one place keep their order
+        row, column, values = row[order], column[order], data[order]
         first = np.ones(len(row), np.bool_)
         first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
-        place = np.cumsum(first) - 1
-        rank = np.arange(len(row)) - np.flatnonzero(first)[place] if len(row) else place
         sums = values[first].astype(INT64 if data.dtype == INT8 else data.dtype)
-        for r in range(1, int(rank.max(initial=0)) + 1):
-            again = rank == r
-            sums[place[again]] += values[again]
+        if len(sums) < len(values):
+            with np.errstate(all="ignore"):
+                np.add.at(sums, (np.cumsum(first) - 1)[~first], values[~first])
         if data.dtype == INT8:
             if (at := _first((sums < -128) | (sums > 127))) is not None:
                 raise ValueError(f"the entries of row {row[first][at]}, column {column[first][at]} add up to "
                                  f"{sums[at]}, expected an int8")
             sums = sums.astype(INT8)
-        indptr = layouts.starts_of(np.bincount(row[first], minlength=n))
-        return cls(given(sums), given(column[first].astype(INT32)), given(indptr), (n, k))
+        indptr = layouts.starts_of(np.bincount(row[first], minlength=shape[0]))
+        return cls(given(sums), given(column[first].astype(INT32)), given(indptr), shape)
 
     @classmethod
     def _made(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
@@ -234,8 +242,7 @@ class CSRMatrix(SparseMatrix):
             raise TypeError(f"dtype is {kind.name}, expected one of {', '.join(VALUES[:-1])}")
         if kind == self.dtype:
             return self
-        with np.errstate(over="ignore"):
-            return self.with_data(given(self.data.astype(kind)))
+        return self.with_data(given(narrowed(self.data, kind)))
 
     def to_csr(self) -> CSRMatrix:
         """The matrix itself."""
@@ -295,13 +302,13 @@ class CSRMatrix(SparseMatrix):
 
     @classmethod
     def from_scipy(cls, a: Any) -> CSRMatrix:
-        """A SciPy sparse matrix in any of its formats. Rows are sorted, duplicate entries summed by SciPy.
+        """A SciPy sparse matrix in any of its formats. Rows are sorted; entries of one place add up in their order.
 
         Parameters
         ----------
         a : scipy.sparse array or matrix of float32, float64 or int8, shape (N, K)
-            It is not changed. Where it is in CSR, sorted, and its arrays own their memory and are read-only, they are
-            taken as they are.
+            It is not changed. Where it is in CSR and sorted, data and int32 indices that are read-only, as is what owns
+            their memory, are taken as they are; the rest is copied.
 
         Raises
         ------
@@ -324,24 +331,18 @@ class CSRMatrix(SparseMatrix):
                             "convert it with a.astype(np.float32)")
         if len(a.shape) != 2:
             raise ValueError(f"a has {len(a.shape)} dimensions {a.shape}, expected 2")
-        import scipy.sparse
-
-        a = a.tocsr()
-        if a.indices.dtype == INT32 and not (a.data.flags.writeable or a.indices.flags.writeable):
-            with contextlib.suppress(ValueError):  # unsorted, or what SciPy checks below
-                return cls(a.data, a.indices, given(a.indptr.astype(INT64)), (int(a.shape[0]), int(a.shape[1])))
-        if a.dtype == INT8:
-            return cls.from_arrays(a.data, a.indices, a.indptr, (int(a.shape[0]), int(a.shape[1])))
-        # A new object, since the flags that say what was checked and sorted may be out of date in the old one.
-        csr = scipy.sparse.csr_array((a.data, a.indices, a.indptr), shape=a.shape, copy=True)
-        csr.check_format(full_check=True)
-        csr.sum_duplicates()
-        data, indices, indptr = csr.data[: csr.nnz], csr.indices[: csr.nnz], csr.indptr
-        n, k = map(int, a.shape)
-        return cls(given(data.copy()), given(indices.astype(INT32)), given(indptr.astype(INT64)), (n, k))
+        shape = int(a.shape[0]), int(a.shape[1])
+        if a.format == "csr":
+            data, indices, indptr = _used(a)
+            with contextlib.suppress(ValueError):  # unsorted or repeated; what is malformed is found again below
+                return cls(data, indices, integers(indptr, "indptr"), shape)
+            return cls.from_arrays(data, indices, indptr, shape)
+        return cls._of_entries(*_entries_of(a, shape), shape)
 
     def to_scipy(self, *, copy: bool = True) -> scipy.sparse.csr_array:
         """A ``scipy.sparse.csr_array`` with its own copy of the entries or, ``copy=False``, with these, read-only.
+
+        Of 2³¹ entries and more, SciPy copies the columns to int64 in either case.
 
         Raises
         ------
@@ -352,7 +353,8 @@ class CSRMatrix(SparseMatrix):
 
         if self.dtype.name in ("float16", "bfloat16"):
             raise TypeError(f"the values are {self.dtype.name}, which SciPy does not have; see astype")
-        return scipy.sparse.csr_array((self.data, self.indices, self.indptr), shape=self.shape, copy=copy)
+        indptr = self.indptr.astype(INT32) if self.nnz < 2**31 else self.indptr
+        return scipy.sparse.csr_array((self.data, self.indices, indptr), shape=self.shape, copy=copy)
 
     def to_dense(self) -> NDArray[Any]:
         """The matrix with its zeros, shape (N, K)."""
@@ -383,7 +385,7 @@ def _is_int64(a: Any) -> bool:
     return isinstance(a, np.ndarray) and a.dtype == INT64
 
 
-def _integers(a: Any, name: str) -> NDArray[np.int64]:
+def integers(a: Any, name: str) -> NDArray[np.int64]:
     """One-dimensional integers as int64; what does not fit is an error."""
     array = np.asarray(a)
     if array.dtype.kind not in "iu" and array.size:
@@ -395,11 +397,50 @@ def _integers(a: Any, name: str) -> NDArray[np.int64]:
     return array.astype(INT64)
 
 
-def _check_rows(indices: NDArray[Any], indptr: NDArray[Any], nnz: int, n: int) -> None:
+def _used(a: Any) -> tuple[Any, Any, Any]:
+    """The arrays of SciPy's compressed formats, which may have room at their end."""
+    indptr, count = np.asarray(a.indptr), len(a.indices)
+    if indptr.ndim == 1 and len(indptr) and 0 <= indptr[-1] < count == len(a.data):
+        return a.data[: indptr[-1]], a.indices[: indptr[-1]], indptr
+    return a.data, a.indices, indptr
+
+
+def _entries_of(a: Any, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """Values, rows and columns of a SciPy matrix that is not CSR, checked: SciPy's own conversions trust them."""
+    n, k = shape
+    if a.format in ("csc", "bsr"):
+        values, indices, indptr = _used(a)
+        found, starts = integers(indices, "indices"), integers(indptr, "indptr")
+        if a.format == "csc":
+            _check_rows(found, starts, values.shape[0], k, "column")
+            _check_columns(found, starts, n, "column")
+            return values, found, np.repeat(np.arange(k), np.diff(starts))
+        _, h, w = values.shape
+        _check_rows(found, starts, values.shape[0], n // h, "row of blocks")
+        _check_columns(found, starts, k // w, "row of blocks")
+        block_rows = np.repeat(np.arange(n // h), np.diff(starts))
+        row = (block_rows * h)[:, None, None] + np.arange(h)[:, None]
+        column = (found * w)[:, None, None] + np.arange(w)
+        return values.reshape(-1), *(np.broadcast_to(x, values.shape).reshape(-1) for x in (row, column))
+    a = a.tocoo()
+    row, column = integers(a.row, "row"), integers(a.col, "col")
+    if not len(row) == len(column) == len(a.data):
+        raise ValueError(f"row has {len(row)} elements, col {len(column)}, data {len(a.data)}, expected the same")
+    for found, name, count in ((row, "row", n), (column, "col", k)):
+        if (at := _first((found < 0) | (found >= count))) is not None:
+            raise ValueError(f"{name}[{at}] is {found[at]}, expected {_below(count)}")
+    return a.data, row, column
+
+
+def _below(count: int) -> str:
+    return f"0 to {count - 1}" if count else "none, as there are none"
+
+
+def _check_rows(indices: NDArray[Any], indptr: NDArray[Any], nnz: int, n: int, line: str = "row") -> None:
     if indices.shape[0] != nnz:
         raise ValueError(f"indices has {indices.shape[0]} elements, data has {nnz}")
     if indptr.shape[0] != n + 1:
-        raise ValueError(f"indptr has {indptr.shape[0]} elements, expected {n + 1} for {n} rows")
+        raise ValueError(f"indptr has {indptr.shape[0]} elements, expected {n + 1} for {n} {LINES[line]}")
     if indptr[0] != 0:
         raise ValueError(f"indptr[0] is {indptr[0]}, expected 0")
     if (i := _first(indptr[1:] < indptr[:-1])) is not None:
@@ -408,12 +449,12 @@ def _check_rows(indices: NDArray[Any], indptr: NDArray[Any], nnz: int, n: int) -
         raise ValueError(f"indptr[{n}] is {indptr[-1]}, expected the number of entries {nnz}")
 
 
-def _check_columns(indices: NDArray[Any], indptr: NDArray[Any], k: int) -> None:
+def _check_columns(indices: NDArray[Any], indptr: NDArray[Any], k: int, line: str = "row") -> None:
     if indices.size == 0:
         return
     if indices.min() < 0 or indices.max() >= k:
         p = int(np.argmax((indices < 0) | (indices >= k)))
-        raise ValueError(f"indices[{p}] in row {_row(indptr, p)} is {indices[p]}, expected 0 to {k - 1}")
+        raise ValueError(f"indices[{p}] in {line} {_row(indptr, p)} is {indices[p]}, expected {_below(k)}")
 
 
 def _check_order(indices: NDArray[Any], indptr: NDArray[Any]) -> None:

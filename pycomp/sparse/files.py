@@ -11,7 +11,7 @@ from pycomp._errors import FormatError
 from pycomp._files import Arrays, read_arrays, write_arrays
 
 from .bsr import BSRMatrix
-from .csr import CSRMatrix
+from .csr import CSRMatrix, integers
 
 NAMES = {"data", "indices", "indptr", "shape", "format"}
 
@@ -32,7 +32,7 @@ def save(path: str | os.PathLike[str], a: CSRMatrix | BSRMatrix) -> None:
     Raises
     ------
     TypeError
-        If ``a`` is something else, or its values are bfloat16, which NumPy does not read from files.
+        If ``a`` is something else, or its values are bfloat16 and the file ``.npz``, from which NumPy does not read it.
     ValueError
         If the name ends otherwise.
     ImportError
@@ -44,9 +44,10 @@ def save(path: str | os.PathLike[str], a: CSRMatrix | BSRMatrix) -> None:
         raise TypeError(f"a is a {type(a).__name__}, expected a CSRMatrix or BSRMatrix")
     target = Path(path)
     arrays: Arrays = {"data": a.data, "indices": a.indices, "indptr": a.indptr, "shape": np.array(a.shape, np.int64)}
-    if a.dtype.name == "bfloat16":
-        raise TypeError("a has values of bfloat16, which NumPy does not read from files; save a.astype(np.float32)")
     if target.suffix == ".npz":
+        if a.dtype.name == "bfloat16":
+            raise TypeError("a has values of bfloat16, which NumPy does not read from .npz; save a.astype(np.float32), "
+                            "or as .safetensors")
         arrays["format"] = np.array(b"csr" if isinstance(a, CSRMatrix) else b"bsr")
     write_arrays(target, arrays)
 
@@ -92,8 +93,7 @@ def load(path: str | os.PathLike[str]) -> CSRMatrix | BSRMatrix:
     whole = int(shape[0]), int(shape[1])
     try:
         if blocks:
-            indptr = np.asarray(arrays["indptr"])
-            return BSRMatrix(arrays["data"], arrays["indices"], indptr.astype(np.int64, casting="safe"), whole)
+            return BSRMatrix(arrays["data"], arrays["indices"], integers(arrays["indptr"], "indptr"), whole)
         return CSRMatrix.from_arrays(arrays["data"], arrays["indices"], arrays["indptr"], whole)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{source}: {error}") from None

@@ -258,7 +258,8 @@ class Dense(Form):
         sums = np.empty(y.shape, FLOAT32)
         dispatch.gemm_f32(x, self.packed, bias, 0 if residual is not None else code, sums)
         if residual is not None:
-            sums += residual
+            with np.errstate(all="ignore"):
+                sums += residual
             dispatch.activate_f32(sums.reshape(-1), code, sums.reshape(-1))  # in place
         y[...] = sums
 

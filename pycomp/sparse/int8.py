@@ -56,6 +56,8 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
     if not isinstance(a, (BSRMatrix, CSRMatrix)) or a.dtype != INT8:
         raise TypeError(f"a is {a!r}, expected a BSRMatrix or CSRMatrix of int8")
     signed = getattr(x, "dtype", None) == INT8
+    if isinstance(x, np.ndarray) and x.dtype not in (INT8, UINT8):
+        raise TypeError(f"x has dtype {x.dtype.name}, expected int8 or uint8")
     x = as_array(x, "x", INT8 if signed else UINT8, 2)
     n, k = a.shape
     if x.shape[1] != k:

@@ -106,9 +106,10 @@ def given(a: NDArray[Any]) -> NDArray[Any]:
 
 
 def frozen(a: NDArray[Any]) -> NDArray[Any]:
-    """``a`` if nobody can write to it, else a copy of that kind; contiguous and aligned."""
-    flags = a.flags
-    if flags.owndata and not flags.writeable and flags.c_contiguous and flags.aligned:
+    """``a`` if it is read-only, as is what owns its memory, else a copy of that kind; contiguous and aligned."""
+    flags, owner = a.flags, a if a.base is None else a.base
+    read_only = not flags.writeable and isinstance(owner, np.ndarray) and not owner.flags.writeable
+    if read_only and owner.flags.owndata and flags.c_contiguous and flags.aligned:
         return a
     return given(np.array(a))
 

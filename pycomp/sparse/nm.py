@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pycomp._validate import FLOAT32, as_array, integer
 
-from .csr import INT32, CSRMatrix
+from .csr import INT32, CSRMatrix, matrix_shape
 from .matrix import SparseMatrix, assign, frozen, given
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class NMMatrix(SparseMatrix):
             row, group = (int(i) for i in np.argwhere(bad)[0][:2])
             raise ValueError(f"places of row {row}, group {group} are {groups[row, group].tolist()}, "
                              f"expected {n} ascending numbers below {m}")
-        assign(self, data=data, places=places, n=n, m=m, shape=(data.shape[0], data.shape[1] // n * m))
+        shape = matrix_shape((data.shape[0], data.shape[1] // n * m))
+        assign(self, data=data, places=places, n=n, m=m, shape=shape)
 
     @classmethod
     def from_dense(cls, w: Any, n: int, m: int) -> NMMatrix:

@@ -32,10 +32,11 @@ def linear(
     residual : array of x's dtype, shape (M, N), optional
         Added before the activation.
     format : None, "auto", "csr", "tiles", "slices", "bitmap", "blocks", "nm" or "dense"
-        How the matrix runs. None: as its class does. "auto": in the form that :func:`advise` finds to be the fastest
-        here, measured at the first call; for values of other types than float32 as None. A form is packed at its first
-        use and kept with the matrix. "dense" runs the entries alone where x is not finite, since zeros that are not
-        stored contribute nothing. ``pycomp.info(last=True)`` says which kernel ran.
+        How the matrix runs. None: as its class does, a CSRMatrix of float32 by its rows, not packed. "auto": in the
+        form that :func:`advise` finds to be the fastest here, measured at the first call, which is often twice as fast;
+        for values of other types than float32 as None. A form is packed at its first use and kept with the matrix.
+        "dense" runs the entries alone where x is not finite, since zeros that are not stored contribute nothing.
+        ``pycomp.info(last=True)`` says which kernel ran last.
     out : array of x's dtype, shape (M, N), optional
         Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
 
@@ -57,7 +58,8 @@ def linear(
     ``γ(n) = n·u/(1 - n·u)`` (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, §3.1), and as much as
     the second term again for a residual and for the scale of a CodedMatrix; through gelu or silu 1.13 times that and
     1 ulp. The bits do not depend on the format. Row i of a batch has the bits of row i alone, and those of
-    :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for M > 1, up to 256 rows of x, packed.
+    :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for M > 1, up to 256 rows of x, packed;
+    in float64 all of x, and for format "dense" a byte for each element of x, and y again with a residual.
 
     Examples
     --------
@@ -140,14 +142,17 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
 def matrix(a: Any) -> SparseMatrix:
     """``a`` if it is a sparse matrix."""
     if not isinstance(a, SparseMatrix):
+        door = "from_scipy" if hasattr(a, "tocsr") else "from_dense"
         raise TypeError(f"a is a {type(a).__name__}, expected a sparse matrix such as a CSRMatrix; "
-                        "CSRMatrix.from_dense(a) makes one")
+                        f"CSRMatrix.{door}(a) makes one")
     return a
 
 
 def _chosen(a: SparseMatrix, batch: int, format: str | None) -> str:
     if format is None:
         return a._format(batch)
+    if not isinstance(format, str):
+        raise TypeError(f"format is {format!r}, expected a name or None")
     if format != "auto":
         return format
     if a.dtype != FLOAT32:
@@ -161,8 +166,9 @@ def _run_double(form: Any, x: Any, bias: Any, residual: Any, code: int, y: Any) 
     if code > 1:
         raise ValueError("activation is smooth, expected None, 'identity' or 'relu' for float64")
     form.run(x, None, None, 0, y)
-    for term in (bias, residual):
-        if term is not None:
-            y += term
+    with np.errstate(all="ignore"):
+        for term in (bias, residual):
+            if term is not None:
+                y += term
     if code == 1:
         np.copyto(y, 0, where=y <= 0)

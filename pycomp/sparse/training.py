@@ -131,5 +131,6 @@ def linear_backward(grad: Any, x: Any, a: CSRMatrix) -> tuple[NDArray[np.float32
     if grad.shape != (x.shape[0], a.shape[0]) or x.shape[1] != a.shape[1]:
         raise ValueError(f"grad has shape {grad.shape} and x {x.shape}, "
                          f"expected (M, {a.shape[0]}) and (M, {a.shape[1]})")
-    dbias = total(grad.astype(np.float64), axis=0).astype(FLOAT32)
+    with np.errstate(all="ignore"):
+        dbias = total(grad.astype(np.float64), axis=0).astype(FLOAT32)
     return linear(grad, a.T), sddmm(a, grad.T, x), dbias

@@ -62,6 +62,22 @@ def test_times_are_kept_for_the_pattern_and_the_machine(w, cache, monkeypatch):
     assert len(json.loads(cache.read_text())) == 3
 
 
+def test_times_of_other_blocks_and_backends_are_not_taken(cache, monkeypatch):
+    monkeypatch.setattr(advice, "SECONDS", 0.0005)
+    w = np.ones((8, 8), np.float32)
+    matrices = [BSRMatrix.from_dense(w, (2, 2)), BSRMatrix.from_dense(w, (4, 4)), NMMatrix.from_dense(w, 4, 4),
+                NMMatrix.from_dense(w, 8, 8)]
+    for a in matrices:
+        advise(a, 1)
+    assert len(json.loads(cache.read_text())) == len(matrices)
+    try:
+        pycomp.set_backend("reference")
+        advise(matrices[0], 1)
+    finally:
+        pycomp.set_backend(None)
+    assert len(json.loads(cache.read_text())) == len(matrices) + 1
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"x": 1}', "\0\0"])
 def test_a_broken_file_is_measured_again_and_replaced(w, cache, content):
     cache.write_text(content)

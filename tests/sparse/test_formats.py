@@ -270,6 +270,8 @@ def test_scipy_arrays_that_nobody_can_write_are_shared():
     assert a.data is theirs.data
     shared = a.to_scipy(copy=False)
     assert np.may_share_memory(shared.data, a.data)
+    assert np.may_share_memory(shared.indices, a.indices)
+    assert CSRMatrix.from_scipy(shared).data.base is a.data  # SciPy makes views
     assert not shared.data.flags.writeable
     assert not np.may_share_memory(a.to_scipy().data, a.data)
 
@@ -294,7 +296,7 @@ def test_values_of_other_types_in_files(tmp_path, name):
     dtype = pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else np.dtype(name)
     a = CSRMatrix.from_dense((8 * pruned(8, 9, 12, "any")).astype(dtype))
     for suffix in (".npz", ".safetensors"):
-        if name == "bfloat16":
+        if name == "bfloat16" and suffix == ".npz":
             with pytest.raises(TypeError, match="values of bfloat16"):
                 save(tmp_path / f"a{suffix}", a)
             continue
@@ -304,7 +306,112 @@ def test_values_of_other_types_in_files(tmp_path, name):
         assert (again.to_dense() == a.to_dense()).all()
 
 
+def test_a_type_that_numpy_lacks_is_said_to_be_the_matter(tmp_path):
+    pytest.importorskip("safetensors")
+    header = b'{"data":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"12")
+    with pytest.raises(pycomp.FormatError, match="data is of type F8_E4M3"):
+        load(tmp_path / "a.safetensors")
+
+
+def test_float64_is_rounded_to_bfloat16_once():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    values = np.array([[1 + 2**-8 + 2**-30, 1 + 2**-8, 1 + 3 * 2**-8 - 2**-30, -1 - 2**-8 - 2**-40, 1e300, 3.4e38]])
+    expected = [1 + 2**-7, 1, 1 + 2**-7, -1 - 2**-7, np.inf, np.inf]
+    assert CSRMatrix.from_dense(values).astype(bfloat16).to_dense().astype(np.float64).tolist() == [expected]
+    x = np.random.default_rng(0).standard_normal((1, 2000)) * 1e3
+    near = x.astype(np.float32).astype(bfloat16)
+    once = CSRMatrix.from_dense(x).astype(bfloat16).to_dense()
+    assert (np.abs(once.astype(np.float64) - x) <= np.abs(near.astype(np.float64) - x)).all()
+
+
 # -- bad input
+MALFORMED = {
+    "csc, a row past the end": lambda s, v: s.csc_array((v, [0, 10**8, 1], [0, 1, 2, 3]), shape=(3, 3)),
+    "csc, a negative row": lambda s, v: s.csc_array((v, [0, -10**8, 1], [0, 1, 2, 3]), shape=(3, 3)),
+    "csc, indptr": lambda s, v: s.csc_array((v, [0, 1, 2], [0, 3, 1, 3]), shape=(3, 3)),
+    "bsr, a column past the end": lambda s, v: s.bsr_array((v.reshape(3, 1, 1), [0, 1, 7], [0, 1, 2, 3]), shape=(3, 3)),
+    "coo, a row past the end": lambda s, v: s.coo_array((v, ([0, 1, 2], [0, 1, 2])), shape=(3, 3)),
+    "csr, indptr": lambda s, v: s.csr_array((v, [0, 1, 2], [0, 3, 1, 3]), shape=(3, 3)),
+}
+
+
+@pytest.mark.parametrize("make", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_matrices_of_scipy_are_refused_before_scipy_reads_them(make):
+    sparse = pytest.importorskip("scipy.sparse")
+    try:
+        a = make(sparse, np.ones(3, np.float32))
+    except (ValueError, IndexError):
+        pytest.skip("SciPy finds it")
+    if a.format == "coo":
+        a.coords[0][1] = 10**8
+    if a.format == "bsr":
+        a.indices[2] = 10**8
+    for take in (CSRMatrix.from_scipy, BitmapMatrix.from_scipy, lambda a: BSRMatrix.from_scipy(a, (1, 1)),
+                 lambda a: NMMatrix.from_scipy(a, 1, 1)):
+        with pytest.raises(ValueError, match=r"expected 0 to 2|indptr decreases"):
+            take(a)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+@given(seed=st.integers(0, 2**32))
+def test_every_door_adds_up_repeated_entries_alike(dtype, seed):
+    sparse = pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(seed)
+    row, column = np.sort(rng.integers(0, 4, 40)), rng.integers(0, 5, 40)
+    data = (rng.standard_normal(40) * 10.0 ** rng.integers(-3, 4, 40)).astype(dtype) if dtype != np.int8 else (
+        rng.integers(-9, 9, 40).astype(dtype))
+    coo = sparse.coo_array((data, (row, column)), shape=(4, 5))
+    indptr = np.searchsorted(row, np.arange(5))
+    csr = sparse.csr_array((data, column, indptr), shape=(4, 5))
+    expected = CSRMatrix.from_arrays(data, column, indptr, (4, 5))
+    order = np.argsort(column, kind="stable")
+    csc = sparse.csc_array((data[order], row[order], np.searchsorted(column[order], np.arange(6))), shape=(4, 5))
+    for a in (coo, csr, csc):
+        made = CSRMatrix.from_scipy(a)
+        assert made.data.tobytes() == expected.data.tobytes()
+        assert (made.indices == expected.indices).all()
+    with pytest.raises(ValueError, match=r"row 0, column 0 add up to 200, expected an int8"):
+        CSRMatrix.from_scipy(sparse.coo_array((np.array([100, 100], np.int8), ([0, 0], [0, 0])), shape=(1, 1)))
+
+
+def test_other_formats_of_scipy_are_taken_too():
+    sparse = pytest.importorskip("scipy.sparse")
+    w = pruned(3, 6, 8, "any")
+    for kind in (sparse.coo_array, sparse.csc_array, sparse.csr_array, sparse.lil_array, sparse.dok_array,
+                 sparse.dia_array, lambda w: sparse.bsr_array(w, blocksize=(3, 4))):
+        assert (CSRMatrix.from_scipy(kind(w)).to_dense() == w).all()
+
+
+def test_many_entries_of_one_place_take_one_pass():
+    count = 300_000  # a pass for each of them took half a minute
+    a = CSRMatrix.from_arrays(np.ones(count), np.zeros(count, np.int64), [0, count], (1, 1))
+    assert a.data.tolist() == [count]
+
+
+def test_results_do_not_depend_on_how_numpy_treats_overflow():
+    w = np.full((2, 2), 3e38, np.float32)
+    a = CSRMatrix.from_dense(w)
+    with np.errstate(all="raise"):
+        for form in ("csr", "dense", "tiles"):
+            assert (linear(w, a, residual=w, format=form) == np.inf).all()
+        assert CSRMatrix.from_arrays(w[0], [0, 0], [0, 2], (1, 1)).data.tolist() == [np.inf]
+        assert CSRMatrix.from_dense(np.full((1, 1), 1e300)).astype(np.float32).data.tolist() == [np.inf]
+        wide = CSRMatrix.from_dense(np.full((1, 1), 1e300))
+        assert (linear(np.full((1, 1), 1e300), wide, bias=np.ones(1)) == np.inf).all()
+
+
+def test_what_cannot_run_is_refused_when_it_is_made():
+    with pytest.raises(ValueError, match=r"codes has 70000 columns, expected at most 65535"):
+        quantize(CSRMatrix.from_arrays(np.ones(1, np.float32), [69999], [0, 1], (1, 70000)))
+    with pytest.raises(ValueError, match=r"shape\[1\] is 2147483648, expected from 0 to 2147483647"):
+        NMMatrix(np.zeros((1, 2**27), np.float32), np.zeros((1, 2**27), np.uint8), 1, 16)
+    with pytest.raises(TypeError, match=r"format is \['csr'\], expected a name or None"):
+        linear(np.ones((1, 1), np.float32), CSRMatrix.from_dense(np.ones((1, 1), np.float32)), format=["csr"])
+    with pytest.raises(ValueError, match=r"bits is \[8\], expected 8 or 4"):
+        quantize(CSRMatrix.from_dense(np.ones((1, 1), np.float32)), bits=[8])
+
+
 BLOCKS = {"data": np.ones((2, 2, 2), np.float32), "indices": np.array([0, 1], np.int32),
           "indptr": np.array([0, 1, 2]), "shape": (4, 4)}
 

@@ -35,7 +35,7 @@ def test_extremes_and_strides():
 
 
 @pytest.mark.parametrize(("x", "a", "error", "message"), [
-    (np.ones((1, 8), np.float32), np.int8, TypeError, "x has dtype float32, expected uint8"),
+    (np.ones((1, 8), np.float32), np.int8, TypeError, "x has dtype float32, expected int8 or uint8"),
     (np.ones((1, 8), np.uint8), np.float32, TypeError, "expected a BSRMatrix or CSRMatrix of int8"),
     (np.ones((1, 9), np.uint8), np.int8, ValueError, "x has 9 columns, a has 8"),
 ])
