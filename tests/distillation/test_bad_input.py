@@ -14,9 +14,9 @@ P, AT = np.full((2, 2), 0.25, np.float32), np.array([[0, 1], [1, 2]])
 TOO_LARGE = np.array([0, 2**63 + 5], np.uint64)
 
 
-def test_import_without_docstrings():
+def test_import_without_docstrings(tmp_path):
     code = "from pycomp.distillation import forward_kl_loss, dkd_loss"
-    subprocess.run([sys.executable, "-OO", "-c", code], check=True)
+    subprocess.run([sys.executable, "-OO", "-c", code], check=True, cwd=tmp_path)
 
 
 def test_nothing_times_an_infinite_part_is_nothing():
