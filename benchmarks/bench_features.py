@@ -24,8 +24,6 @@ TEMPERATURE = 0.1
 
 
 class FeatureLoss(Layer):
-    unit = "fma"
-
     @staticmethod
     def flops(**sizes: int) -> float:  # type: ignore[override]
         """Of features, the student's, the teacher's and the gradient's; what pairs take is not counted."""

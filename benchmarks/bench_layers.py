@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import onnx_models
@@ -24,8 +23,6 @@ class Layer:
     ours: Make
     peers: dict[str, Make]
     shapes: tuple[tuple[str, dict[str, int]], ...] = LINEAR_SHAPES
-    unit: ClassVar[str] = "dot"
-    """What bounds its arithmetic, of limits.py."""
 
     @staticmethod
     def flops(m: int, k: int, n: int) -> float:

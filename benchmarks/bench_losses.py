@@ -16,8 +16,6 @@ TEMPERATURE, BETA, GAMMA, TOP, SMOOTHING = 2.0, 0.5, 1.5, 64, 0.1
 
 
 class Loss(Layer):
-    unit = "fma"
-
     @staticmethod
     def flops(m: int, n: int) -> float:  # type: ignore[override]
         return 100 * m * n
