@@ -43,6 +43,7 @@ def fused_linear_kd_loss(
     reduction: str = "batchmean",
     scale_by_t2: bool = True,
     chunk_size: int | None = None,
+    check_finite: bool = False,
     return_grad: bool = False,
 ) -> FusedLoss:
     """:func:`kd_loss` of ``hidden @ weight.T``, in chunks of tokens.
@@ -68,6 +69,8 @@ def fused_linear_kd_loss(
         As for :func:`kd_loss`.
     chunk_size : int, optional
         Tokens at a time; by default a 128th of them, at least 64. More are faster; the results are the same bits.
+    check_finite : bool
+        Raise where a token's logits on either side hold NaN or ``+inf``, instead of NaN for the loss.
     return_grad : bool
         Return ``(loss, grad_hidden, grad_weight)``.
 
@@ -125,10 +128,12 @@ def fused_linear_kd_loss(
         if known is not None:
             options |= {"labels": np.where(kept[rows], known[rows], 0), "alpha": alpha, "label_smoothing": smoothing}
         found: Any = teacher.loss(student(hidden[rows]), rows, options)
+        losses[rows] = found if turned is None else found[0]
+        if check_finite and (bad := np.flatnonzero(np.isnan(losses[rows]))).size:
+            raise ValueError(f"logits of token {first + bad[0]} hold NaN or +inf, the student's or the teacher's")
         if turned is None:
-            losses[rows] = found
             continue
-        losses[rows], slopes = found
+        slopes = found[1]
         dense.linear(slopes, turned, out=by_hidden[rows])
         seen = dense.pack(hidden[rows].T).data
         for column in range(0, classes, COLUMNS):

@@ -126,3 +126,17 @@ def test_refusals_name_what_was_given(call, error, message):
 def test_labels_of_uint64_that_are_ignored_may_be_anything():
     loss = d.dkd_loss(S, S, TOO_LARGE, mask=np.array([True, False]))
     assert loss == 0
+
+
+def test_a_token_whose_logits_are_not_finite_is_named_where_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    hidden, weight, teacher = (rng.standard_normal(shape, np.float32) for shape in ((9, 4), (5, 4), (9, 5)))
+    hidden[7, 1] = np.nan
+    for grad in (False, True):
+        found = d.fused_linear_kd_loss(hidden, weight, teacher_logits=teacher, return_grad=grad)
+        assert np.isnan(found[0] if grad else found)
+        with pytest.raises(ValueError, match=r"logits of token 7 hold NaN or \+inf"):
+            d.fused_linear_kd_loss(hidden, weight, teacher_logits=teacher, chunk_size=4, check_finite=True,
+                                   return_grad=grad)
+        kept = np.arange(9) != 7
+        d.fused_linear_kd_loss(hidden, weight, teacher_logits=teacher, mask=kept, check_finite=True, return_grad=grad)
