@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pycomp.kernels import dispatch, native
 from pycomp.kernels.contract import KERNELS
 
@@ -94,16 +96,17 @@ def set_num_threads(n: int | None) -> None:
         If ``n`` is below 1 or above 4096.
     """
     if n is not None:
-        if isinstance(n, bool) or not isinstance(n, int):
+        if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)):
             raise TypeError(f"n is {n!r}, expected an integer or None")
         if not 1 <= n <= 4096:
             raise ValueError(f"n is {n}, expected 1 to 4096")
+        n = int(n)
     native.set_num_threads(n or 0)
 
 
 @contextlib.contextmanager
 def threads(n: int | None) -> Iterator[None]:
-    """Use at most ``n`` threads inside a ``with`` block, in the whole process.
+    """Use at most ``n`` threads inside a ``with`` block, in the whole process. Blocks must nest, not interleave.
 
     Examples
     --------

@@ -188,7 +188,10 @@ def fraction(value: Any, name: str) -> float:
 def real(value: Any, name: str) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} is {value!r}, expected a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is an integer that no float holds, expected a number") from None
 
 
 def integer(value: Any, name: str, low: int, high: int | None = None) -> int:

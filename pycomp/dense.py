@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from ._validate import FLOAT32, activation_code, aligned, as_array, contiguous, delivered, optional_vector, result, rows
+from ._validate import (
+    FLOAT32,
+    activation_code,
+    aligned,
+    as_array,
+    contiguous,
+    delivered,
+    integer,
+    optional_vector,
+    result,
+    rows,
+)
 
 __all__ = ["PackedMatrix", "activate", "linear", "matmul", "pack"]
 
@@ -37,10 +48,11 @@ class PackedMatrix:
     out_features: int
 
     def __post_init__(self) -> None:
-        as_array(self.data, "data", FLOAT32, 3)
-        slices = -(-self.out_features // LANES)
-        if self.data.shape[0] != slices or self.data.shape[2] != LANES or not self.data.flags.c_contiguous:
-            raise ValueError(f"data has shape {self.data.shape}, expected ({slices}, K, {LANES}) in C order")
+        data = as_array(self.data, "data", FLOAT32, 3)
+        slices = -(-integer(self.out_features, "out_features", 0) // LANES)
+        if data.shape[0] != slices or data.shape[2] != LANES or not data.flags.c_contiguous:
+            raise ValueError(f"data has shape {data.shape}, expected ({slices}, K, {LANES}) in C order")
+        object.__setattr__(self, "data", data)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,7 +65,8 @@ class PackedMatrix:
 
     def unpack(self) -> NDArray[np.float32]:
         """The weights again, shape (out_features, in_features)."""
-        columns = self.data.transpose(0, 2, 1).reshape(-1, self.data.shape[1])
+        slices, k, _ = self.data.shape
+        columns = self.data.transpose(0, 2, 1).reshape(slices * LANES, k)
         return np.ascontiguousarray(columns[: self.out_features])
 
 

@@ -217,3 +217,15 @@ def test_forced_backend_is_the_one_that_runs(kernel):
                 "kernel": kernel, "backend": backend, "isa": native.level() if backend == "native" else None}
         finally:
             pycomp.set_backend(None)
+
+
+def test_a_mask_that_is_not_written_is_noticed():
+    for value in (False, True):
+        def writes_one_value(*operands, value=value):
+            *inputs, mask = operands
+            whole = np.empty(mask.shape, np.bool_)
+            dispatch.topk_mask_f32(*inputs, whole)
+            mask[whole == value] = value
+
+        with pytest.raises(AssertionError, match="topk_mask_f32"):
+            conformance("topk_mask_f32", writes_one_value)

@@ -58,7 +58,7 @@ def set_level(name: str | None) -> None:
         if name is not None:
             raise ValueError(f"instruction-set level {name!r} cannot be chosen: {_missing}")
         return
-    if lib.pc_set_level(ffi.NULL if name is None else name.encode()) != lib.PC_OK:
+    if lib.pc_set_level(ffi.NULL if name is None else str(name).encode()) != lib.PC_OK:
         known = levels()
         problem = "is not supported by this machine" if name in known else "is unknown"
         raise ValueError(f"instruction-set level {name!r} {problem}; choose one of "

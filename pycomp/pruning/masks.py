@@ -218,7 +218,7 @@ def channel_mask(scores: Any, sparsity: float, *, axis: int = 0, norm: str = "su
     """
     scores = _scores(scores)
     axis = _axis(axis, scores)
-    if norm not in NORMS:
+    if not isinstance(norm, str) or norm not in NORMS:
         raise ValueError(f"norm is {norm!r}, expected one of {', '.join(map(repr, NORMS))}")
     channels = scores.shape[axis]
     kept = _kept(sparsity, channels)
@@ -259,5 +259,5 @@ def _call(kernel: str, scores: NDArray[np.float32], what: str, *operands: Any) -
         getattr(dispatch, kernel)(*operands)
     except ValueError:
         where = np.argwhere(np.isnan(scores))
-        place = f"; scores is NaN at {tuple(map(int, where[0]))}" if len(where) else " (infinities of both signs)"
+        place = f"; scores is NaN at {tuple(map(int, where[0]))}" if len(where) else " (infinite parts of both signs)"
         raise ValueError(f"{what} is NaN{place}" if what != "scores" else place[2:]) from None

@@ -8,7 +8,7 @@ from .._validate import fraction, integer
 def _progress(step: int, steps: int) -> float:
     """How much of the way is done: 0 at step 0, 1 from the last step on."""
     steps = integer(steps, "steps", 1)
-    return min(integer(step, "step", 0) / steps, 1.0)
+    return min(integer(step, "step", 0), steps) / steps
 
 
 def cubic(step: int, steps: int, final: float, *, initial: float = 0.0) -> float:

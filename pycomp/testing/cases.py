@@ -45,14 +45,17 @@ class Case:
         return found
 
     def outputs(self, dtype: str | None = None, fill: float = 77) -> tuple[NDArray[Any], ...]:
-        """Output arrays, filled with something that no kernel would leave there by chance."""
+        """Output arrays, filled with something that no kernel would leave there by chance; of masks half is True."""
         sizes = self.sizes
         arrays = []
         for operand in self.kernel.outputs:
             assert operand.shape is not None
             kind = DTYPES[operand.dtype] if dtype is None or operand.dtype[0] != "f" else DTYPES[dtype]
             shape = tuple(int(eval(s, _FUNCTIONS, sizes)) for s in operand.shape)
-            arrays.append(np.full(shape, fill, kind))
+            filled = np.full(shape, fill, kind)
+            if kind == np.bool_:
+                filled.reshape(-1)[::2] = False
+            arrays.append(filled)
         return tuple(arrays)
 
     def run(self, function: Callable[..., None]) -> tuple[NDArray[Any], ...]:

@@ -23,7 +23,7 @@ class ErrorReport:
     quantiles : dict
         Of ``|got - reference| / bound`` at 0.5, 0.9, 0.99.
     trusted : bool
-        False where the reference is so full of zeros or of equal values that agreement proves little.
+        False where more than half of the reference is zeros, so that agreement proves little.
     """
 
     worst_ratio: float
@@ -61,7 +61,7 @@ def error_report(got: ArrayLike, reference: ArrayLike, bound: ArrayLike) -> Erro
         return ErrorReport(0.0, (), 0.0, 0.0, {}, False)
     where = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     finite = np.asarray(reference, np.float64)
-    trusted = np.count_nonzero(finite) * 2 >= finite.size
+    trusted = bool(np.count_nonzero(finite) * 2 >= finite.size)
     with np.errstate(invalid="ignore"):
         quantiles = {q: float(np.quantile(ratio, q)) for q in (0.5, 0.9, 0.99)}
     return ErrorReport(

@@ -42,3 +42,11 @@ def test_long_chains_go_on_in_their_own_rows(m, k, n):
         assert wide[:, :n].tobytes() == dense.linear(x, w).tobytes()
     assert (wide[:, n:] == 5).all()
     assert start.tobytes() == before.tobytes()
+
+
+def test_packed_weights_without_inputs_unpack_and_odd_ones_are_refused():
+    assert dense.pack(np.ones((5, 0), np.float32)).unpack().shape == (5, 0)
+    assert dense.pack(np.ones((0, 3), np.float32)).unpack().shape == (0, 3)
+    for count, error in ((-5, ValueError), (5.0, TypeError), (None, TypeError)):
+        with pytest.raises(error, match="out_features is"):
+            dense.PackedMatrix(np.zeros((0, 3, 16), np.float32), count)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pycomp
@@ -169,3 +170,12 @@ longest = max(b - a for a, b in zip(ticks, ticks[1:]))
 print(longest < 0.5 * (ticks[-1] - ticks[0]))
 """
     assert run(code).stdout == "True\n"
+
+
+def test_odd_settings_are_refused_in_one_line_and_numpy_integers_taken():
+    with pytest.raises(ValueError, match=r"instruction-set level 0 is unknown; choose one of"):
+        pycomp.set_isa(0)
+    before = pycomp.get_num_threads()
+    with pycomp.threads(np.int64(1)):
+        assert pycomp.get_num_threads() == 1
+    assert pycomp.get_num_threads() == before

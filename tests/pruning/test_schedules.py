@@ -36,3 +36,7 @@ def test_bad_arguments_are_refused(schedule):
     for arguments in ((0.5, 3, 0.5), (0, 3, "0.5"), (True, 3, 0.5)):
         with pytest.raises(TypeError):
             schedule(*arguments)
+
+
+def test_steps_of_any_size_are_past_the_end():
+    assert cubic(10**400, 1, 0.5) == 0.5
