@@ -259,5 +259,6 @@ def _call(kernel: str, scores: NDArray[np.float32], what: str, *operands: Any) -
         getattr(dispatch, kernel)(*operands)
     except ValueError:
         where = np.argwhere(np.isnan(scores))
-        place = f"; scores is NaN at {tuple(map(int, where[0]))}" if len(where) else " (infinite parts of both signs)"
+        parts = " (infinities of both signs, or parts beyond float32)"
+        place = f"; scores is NaN at {tuple(map(int, where[0]))}" if len(where) else parts
         raise ValueError(f"{what} is NaN{place}" if what != "scores" else place[2:]) from None
