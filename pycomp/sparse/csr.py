@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -242,7 +243,8 @@ class CSRMatrix(SparseMatrix):
             raise TypeError(f"dtype is {kind.name}, expected one of {', '.join(VALUES[:-1])}")
         if kind == self.dtype:
             return self
-        return self.with_data(given(narrowed(self.data, kind)))
+        with np.errstate(all="ignore"):
+            return self.with_data(given(narrowed(self.data, kind)))
 
     def to_csr(self) -> CSRMatrix:
         """The matrix itself."""
@@ -408,7 +410,10 @@ def _used(a: Any) -> tuple[Any, Any, Any]:
 def _entries_of(a: Any, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
     """Values, rows and columns of a SciPy matrix that is not CSR, checked: SciPy's own conversions trust them."""
     n, k = shape
+    if a.format == "lil":
+        return _entries_of_lists(a, n, k)
     if a.format in ("csc", "bsr"):
+        _values(a.data, "data", 3 if a.format == "bsr" else 1)
         values, indices, indptr = _used(a)
         found, starts = integers(indices, "indices"), integers(indptr, "indptr")
         if a.format == "csc":
@@ -416,20 +421,38 @@ def _entries_of(a: Any, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[n
             _check_columns(found, starts, n, "column")
             return values, found, np.repeat(np.arange(k), np.diff(starts))
         _, h, w = values.shape
+        if not (h and w):
+            raise ValueError(f"data has blocks {(h, w)}, expected at least one row and one column")
         _check_rows(found, starts, values.shape[0], n // h, "row of blocks")
         _check_columns(found, starts, k // w, "row of blocks")
         block_rows = np.repeat(np.arange(n // h), np.diff(starts))
         row = (block_rows * h)[:, None, None] + np.arange(h)[:, None]
         column = (found * w)[:, None, None] + np.arange(w)
         return values.reshape(-1), *(np.broadcast_to(x, values.shape).reshape(-1) for x in (row, column))
+    if a.format == "dia" and len(a.offsets) != len(_values(a.data, "data", 2)):
+        raise ValueError(f"offsets has {len(a.offsets)} elements, data {len(a.data)} rows, expected the same")
     a = a.tocoo()
-    row, column = integers(a.row, "row"), integers(a.col, "col")
-    if not len(row) == len(column) == len(a.data):
-        raise ValueError(f"row has {len(row)} elements, col {len(column)}, data {len(a.data)}, expected the same")
+    values, row, column = _values(a.data, "data", 1), integers(a.row, "row"), integers(a.col, "col")
+    if not len(row) == len(column) == len(values):
+        raise ValueError(f"row has {len(row)} elements, col {len(column)}, data {len(values)}, expected the same")
     for found, name, count in ((row, "row", n), (column, "col", k)):
         if (at := _first((found < 0) | (found >= count))) is not None:
             raise ValueError(f"{name}[{at}] is {found[at]}, expected {_below(count)}")
-    return a.data, row, column
+    return values, row, column
+
+
+def _entries_of_lists(a: Any, n: int, k: int) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """Those of SciPy's lists of rows, whose conversion writes past its arrays where the lists differ in length."""
+    if not len(a.rows) == len(a.data) == n:
+        raise ValueError(f"rows has {len(a.rows)} lists, data {len(a.data)}, expected {n}")
+    lengths = [len(columns) for columns in a.rows]
+    for i, (count, line) in enumerate(zip(lengths, a.data, strict=True)):
+        if count != len(line):
+            raise ValueError(f"rows[{i}] has {count} elements, data[{i}] {len(line)}, expected the same")
+    values = np.array(list(itertools.chain.from_iterable(a.data)), a.dtype)
+    column = integers(np.array(list(itertools.chain.from_iterable(a.rows))), "rows")
+    _check_columns(column, layouts.starts_of(np.array(lengths, INT64)), k)
+    return values, np.repeat(np.arange(n), lengths), column
 
 
 def _below(count: int) -> str:

@@ -72,6 +72,17 @@ def _into(y: Array, write: Callable[[Array], None]) -> None:
     y[...] = line
 
 
+def _add(residual: Array, sums: Array) -> None:
+    """sums += residual, both contiguous, as fma(1, residual, sums): NumPy's sum depends on the caller's rounding mode.
+
+    It is not the start of the product's chain, to which it is added last.
+    """
+    packed = aligned((-(-sums.size // LANES), 1, LANES), FLOAT32)
+    dispatch.pack_f32(residual.reshape(1, -1), packed)
+    flat = sums.reshape(1, -1)
+    dispatch.gemm_add_f32(np.ones((1, 1), np.float32), packed, flat, flat)
+
+
 def _panels(x: Array, beyond: int) -> Array:
     """Rows of x as the kernels of many rows read them: [slices, K, 16], and so many further columns of zeros."""
     packed = aligned((-(-x.shape[0] // LANES), x.shape[1] + beyond, LANES), FLOAT32)
@@ -258,8 +269,7 @@ class Dense(Form):
         sums = np.empty(y.shape, FLOAT32)
         dispatch.gemm_f32(x, self.packed, bias, 0 if residual is not None else code, sums)
         if residual is not None:
-            with np.errstate(all="ignore"):
-                sums += residual
+            _add(residual, sums)
             dispatch.activate_f32(sums.reshape(-1), code, sums.reshape(-1))  # in place
         y[...] = sums
 
@@ -278,9 +288,11 @@ class Double(Form):
             _into(y[0], lambda line: dispatch.spmv_csr_f64(row, *self.arrays, line))
             return
         m, k = x.shape
-        panels = np.zeros((-(-m // LANES) * LANES, k))
-        panels[:m] = x
-        panels = np.ascontiguousarray(panels.reshape(-(-m // LANES), LANES, k).transpose(0, 2, 1))
+        whole = m // LANES
+        panels = np.zeros((-(-m // LANES), k, LANES))
+        panels[:whole] = x[: whole * LANES].reshape(whole, LANES, k).transpose(0, 2, 1)
+        if rest := m % LANES:
+            panels[whole, :, :rest] = x[whole * LANES :].T
         dispatch.spmm_csr_f64(panels, *self.arrays, y)
 
 

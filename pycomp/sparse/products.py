@@ -59,7 +59,8 @@ def linear(
     the second term again for a residual and for the scale of a CodedMatrix; through gelu or silu 1.13 times that and
     1 ulp. The bits do not depend on the format. Row i of a batch has the bits of row i alone, and those of
     :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for M > 1, up to 256 rows of x, packed;
-    in float64 all of x, and for format "dense" a byte for each element of x, and y again with a residual.
+    in float64 all of x. For format "dense" a byte for each element of x, and y twice with a residual; for "dense" and
+    "bitmap" also x, and y, where their rows are not contiguous.
 
     Examples
     --------
@@ -116,7 +117,8 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
 
     Notes
     -----
-    Bound, bits and workspace as for :func:`linear`, with columns of b in the place of rows of x.
+    Bound, bits and workspace as for :func:`linear`, with columns of b in the place of rows of x, and of the result in
+    that of rows of y: in C order their elements are not contiguous.
 
     Examples
     --------

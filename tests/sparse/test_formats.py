@@ -532,3 +532,15 @@ def test_arguments_stay_as_they_are():
         assert [getattr(a, name).tobytes() for name in a._arrays] == before
     assert (x == 1).all()
     assert (w == kept).all()
+
+
+def test_malformed_lists_of_scipy_are_refused():
+    sparse = pytest.importorskip("scipy.sparse")
+    a = sparse.lil_array(pruned(3, 6, 8, "any"))
+    a.rows[2] = [*a.rows[2], 7]
+    with pytest.raises(ValueError, match=r"rows\[2\] has \d+ elements, data\[2\] \d+, expected the same"):
+        CSRMatrix.from_scipy(a)
+    a = sparse.lil_array(pruned(3, 6, 8, "any"))
+    a.rows[0], a.data[0] = [10**8], [1.0]
+    with pytest.raises(ValueError, match=r"in row 0 is 100000000, expected 0 to 7"):
+        CSRMatrix.from_scipy(a)
