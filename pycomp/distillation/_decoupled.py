@@ -211,6 +211,7 @@ def ensemble_kd_loss(
         At most 64.
     teacher_weights : sequence of numbers, optional
         w, at least 0, brought to the sum 1; equal by default.
+        One of weight 0 is not looked at. A row that another masks whole counts nothing.
     {shared}
 
     Returns
@@ -244,6 +245,7 @@ def ensemble_kd_loss(
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     share = np.array(shares) / (1.0 if sum(shares) < np.inf else max(shares))  # of which the sum is finite
     share /= sum(share.tolist())
+    given, share = [t for t, weight in zip(given, share, strict=True) if weight > 0], share[share > 0]
     t = temperatures(temperature, of.shape)
     losses, grad = by_kernel("ensemble_kl", of, given, lambda part: (share,), t, of.scale(t, scale_by_t2),
                              check_finite=check_finite, return_grad=return_grad, stacked=True)

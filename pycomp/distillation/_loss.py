@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
+from .._runtime import get_num_threads
 from .._validate import FLOAT32, choice, fraction, fresh, positive, rows
 from ._double import Doubles
 from ._rows import CHUNK, Distance, Labels, Result, alike, apart, as_floats, prepared, product, reduced, temperatures
 
 LANES = 16
-SHORT = 1 << 12
-"""Elements that pay for a call of the kernel."""
+SHORT = 1 << 14
+"""Elements for each thread that pay for a call of the kernel, whose threads share rows."""
 
 Loss = float | NDArray[np.float64]
 
@@ -142,11 +143,12 @@ def kd_loss(
 
     Notes
     -----
-    Bounds: KD is never negative, and its relative error is at most 2**-14 wherever its true value (T² included) is at
-    least 1e-9: it is summed from terms of second order, not from differences of rounded logarithms. CE is
-    within ``4u·max(1, CE)``, the gradient within ``8u`` times ``alpha·T + (1 - alpha)`` (T without labels; divided by B
-    for ``"batchmean"``, by T² if scale_by_t2 is False; times the row's weight), ``u = 2**-24``. Half types are widened
-    exactly and their gradient is rounded once more. float64 is computed in float64, slower.
+    Bounds, for T from 1e-3 to 1e4 and ``|teacher - student|/T`` within float32: KD is never negative, and its
+    relative error is at most 2**-14 wherever its true value (T² included) is at least 1e-9: it is summed from terms
+    of second order, not from differences of rounded logarithms. CE is within ``4u·max(1, CE)``, the gradient within
+    ``8u`` times ``alpha·T + (1 - alpha)`` (T without labels; divided by B for ``"batchmean"``, by T² if scale_by_t2
+    is False; times the row's weight), ``u = 2**-24``. Half types are widened exactly and their gradient is rounded
+    once more. float64 is computed in float64, slower.
 
     Passes of the kernel over a row: for its maximum, its terms and the divergence, with labels two more over the
     student's; all but the first find it in cache.
@@ -226,6 +228,9 @@ def _alike(
 
     What is copied, or widened because it is not ``narrow``, is so by parts that stay in the caches.
     """
+    if narrow and not np.ndim(temperature) and kept.all():
+        yield positive(temperature, "temperature"), slice(0, len(kept))
+        return
     counting = np.flatnonzero(kept)
     if not np.ndim(temperature):
         groups = [(positive(temperature, "temperature"), counting)]
@@ -236,7 +241,7 @@ def _alike(
         groups = [(float(each[part[0]]), part) for part in np.split(counting, cuts) if len(part)]
     for value, part in groups:
         runs = np.flatnonzero(np.diff(part) != 1) + 1
-        if narrow and len(part) * classes >= len(runs) * SHORT:
+        if narrow and len(part) * classes >= len(runs) * SHORT * get_num_threads():
             ends = (0, *runs.tolist(), len(part))
             found = [part[first:last] for first, last in pairwise(ends) if first < last]
         else:

@@ -17,7 +17,7 @@ import numpy as np
 
 import pycomp
 from pycomp._validate import integer
-from pycomp.kernels import dispatch, layouts
+from pycomp.kernels import dispatch, layouts, native
 
 from .bsr import BSRMatrix
 from .matrix import SparseMatrix
@@ -125,7 +125,8 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
 
 def _runs_by() -> tuple[str, str, int]:
     """Backend, instruction set and threads."""
-    return dispatch.chosen("spmm_csr_f32")[0], str(pycomp.info()["isa"]), pycomp.get_num_threads()
+    backend = dispatch.chosen("spmm_csr_f32")[0]
+    return backend, native.level() if backend == "native" else "", pycomp.get_num_threads()
 
 
 def candidates(a: SparseMatrix, batch: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array
+from pycomp._validate import FLOAT32, as_array, integer
 from pycomp.kernels import layouts
 
 from .csr import CSRMatrix
@@ -50,8 +50,7 @@ class CodedMatrix(SparseMatrix):
     def __post_init__(self) -> None:
         if not isinstance(self.codes, CSRMatrix) or self.codes.dtype != np.int8:
             raise TypeError(f"codes is {self.codes!r}, expected a CSRMatrix of int8")
-        if type(self.bits) is not int or self.bits not in LARGEST:
-            raise ValueError(f"bits is {self.bits!r}, expected 8 or 4")
+        _check_bits(self.bits)
         if self.codes.shape[1] > layouts.MOST_COLUMNS:
             raise ValueError(f"codes has {self.codes.shape[1]} columns, expected at most {layouts.MOST_COLUMNS}")
         scale = frozen(as_array(self.scale, "scale", FLOAT32, 1))
@@ -98,6 +97,13 @@ class CodedMatrix(SparseMatrix):
         return "slices" if batch == 1 else "tiles"
 
 
+def _check_bits(bits: Any) -> int:
+    bits = integer(bits, "bits", 0)
+    if bits not in LARGEST:
+        raise ValueError(f"bits is {bits}, expected 8 or 4")
+    return bits  # type: ignore[no-any-return]
+
+
 def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
     """Round the values of a matrix to codes with a scale for each row: ``code = rint(value / scale[row])``.
 
@@ -133,8 +139,7 @@ def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
     """
     if not isinstance(a, CSRMatrix) or a.dtype != FLOAT32:
         raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32")
-    if type(bits) is not int or bits not in LARGEST:
-        raise ValueError(f"bits is {bits!r}, expected 8 or 4")
+    bits = _check_bits(bits)
     if not np.isfinite(a.data).all():
         raise ValueError(f"a holds {a.data[~np.isfinite(a.data)][0]}, expected finite values")
     largest = np.zeros(a.shape[0], FLOAT32)

@@ -140,3 +140,13 @@ def test_a_token_whose_logits_are_not_finite_is_named_where_that_is_asked_for():
                                    return_grad=grad)
         kept = np.arange(9) != 7
         d.fused_linear_kd_loss(hidden, weight, teacher_logits=teacher, mask=kept, check_finite=True, return_grad=grad)
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_a_teacher_of_weight_0_is_not_looked_at(value):
+    s, t = np.array([[0.0, 1.0, 3.0]]), np.array([[1.0, 0.0, -1.0]])
+    odd = np.full_like(t, value)
+    expected = d.ensemble_kd_loss(s, [t], return_grad=True)
+    found = d.ensemble_kd_loss(s, [t, odd], teacher_weights=[1, 0], return_grad=True)
+    assert found[0] == expected[0] > 0
+    np.testing.assert_array_equal(found[1], expected[1])

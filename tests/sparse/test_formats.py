@@ -408,7 +408,8 @@ def test_what_cannot_run_is_refused_when_it_is_made():
         NMMatrix(np.zeros((1, 2**27), np.float32), np.zeros((1, 2**27), np.uint8), 1, 16)
     with pytest.raises(TypeError, match=r"format is \['csr'\], expected a name or None"):
         linear(np.ones((1, 1), np.float32), CSRMatrix.from_dense(np.ones((1, 1), np.float32)), format=["csr"])
-    with pytest.raises(ValueError, match=r"bits is \[8\], expected 8 or 4"):
+    assert quantize(CSRMatrix.from_dense(np.ones((1, 1), np.float32)), bits=np.int64(8)).bits == 8
+    with pytest.raises(TypeError, match=r"bits is \[8\], expected an integer"):
         quantize(CSRMatrix.from_dense(np.ones((1, 1), np.float32)), bits=[8])
 
 
