@@ -21,7 +21,7 @@
 enum {
   GRAIN = 1 << 12, /* elements that pay for waking a thread */
   BLOCK = 1024,    /* elements of a float32 chain */
-  KEPT = 1 << 18,  /* terms of a row that are kept, 1 MB a side and thread; of longer rows they are made twice */
+  KEPT = 1 << 19,  /* terms of a row that are kept, 2 MB a side and thread; of longer rows they are made twice */
   TOGETHER = PC_TOGETHER / 2, /* vectors that go side by side through the terms of KL */
   TURNED = PC_WIDE > 2 ? 208 : 104, /* elements of rows that are turned into columns, */
   FEW = PC_WIDE > 2 ? 3 : 6         /* and rows that are not worth it, of a few elements each */
