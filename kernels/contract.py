@@ -102,9 +102,9 @@ DISTILLATION_OPERANDS = (
     In("student", "f32", "m,n", strides=1),
     In("teacher", "f32", "m,n", strides=1),
     Opt("labels", "i64", "m"),
-    Scalar("temperature", "f64"),
-    Scalar("soft", "f64"),
-    Scalar("hard", "f64"),
+    In("temperature", "f64", "m"),
+    In("soft", "f64", "m"),
+    In("hard", "f64", "m"),
     Scalar("smoothing", "f64"),
 )
 
@@ -245,7 +245,7 @@ _ALL = (
             shapes=(("logits of a vocabulary", {"n": 64 * 32000}),),
             batch="n",
         )
-        for x, y in (("f16", "f32"), ("f32", "f16"), ("f32", "bf16"), ("f64", "f16"))
+        for x, y in (("f16", "f32"), ("f32", "f16"), ("f32", "bf16"), ("f64", "f16"), ("f64", "bf16"))
     ),
     *SPARSE,
     Kernel(
@@ -661,7 +661,6 @@ _ALL = (
         "kd_loss_grad_f32",
         operands=(
             *DISTILLATION_OPERANDS,
-            In("scale", "f64", "m"),
             Out("loss", "f64", "m"),
             Out("grad", "f32", "m,n", strides=1),
         ),

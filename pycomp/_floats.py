@@ -13,7 +13,7 @@ from ._validate import contiguous
 
 HALF = np.dtype(np.float16)
 KERNELS = {("float32", "float16"): "f32_to_f16", ("float32", "bfloat16"): "f32_to_bf16",
-           ("float64", "float16"): "f64_to_f16"}
+           ("float64", "float16"): "f64_to_f16", ("float64", "bfloat16"): "f64_to_bf16"}
 
 
 def widened(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
@@ -25,21 +25,8 @@ def widened(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
     return y.astype(dtype, copy=False)
 
 
-def _to_odd(a: NDArray[Any]) -> NDArray[Any]:
-    """float64 as float32, and where that is inexact, of the two next to it the odd one: rounding that to a type of far
-    fewer bits is rounding once."""
-    with np.errstate(all="ignore"):
-        near = a.astype(np.float32)
-    bits, back = near.view(np.uint32), near.astype(np.float64)
-    bits -= np.abs(back) > np.abs(a)  # towards 0
-    bits |= (back != a) & ~np.isnan(a)
-    return near
-
-
 def narrowed(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """Results of float32 or float64 rounded once to their type, to infinity beyond its range."""
-    if a.dtype == np.float64 and np.dtype(dtype).name == "bfloat16":
-        a = _to_odd(contiguous(a))
     kernel = getattr(dispatch, KERNELS.get((a.dtype.name, np.dtype(dtype).name), ""), None)
     if kernel is None:
         with np.errstate(over="ignore"):

@@ -41,6 +41,16 @@ def plain(a: Any, name: str, expected: str) -> NDArray[Any]:
     raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {expected}")
 
 
+def from_lists(a: Any, name: str, expected: str) -> NDArray[Any]:
+    """An array, or numbers in lists, as an ndarray."""
+    if isinstance(a, ndarray):
+        return plain(a, name, expected)
+    try:
+        return np.asarray(a)
+    except ValueError:  # NumPy's does not say which
+        raise ValueError(f"{name} is a {type(a).__name__} of unequal parts, expected {expected}") from None
+
+
 def contiguous(a: NDArray[Any]) -> NDArray[Any]:
     """``a`` in C order and aligned, copied if it must be."""
     flags = a.flags
@@ -192,6 +202,12 @@ def real(value: Any, name: str) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name} is an integer that no float holds, expected a number") from None
+
+
+def flag(value: Any, name: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, expected True or False")
+    return bool(value)
 
 
 def integer(value: Any, name: str, low: int, high: int | None = None) -> int:

@@ -1,6 +1,6 @@
-/* float16 to float32, exactly; float32 to float16 and bfloat16, and float64 to float16, half to even, to infinity from half a
- * step beyond the largest up. From float64 it is one rounding: to float32 it is to odd, the last bit of what is not exact being
- * set, which float16 then rounds as the double (Boldo and Melquiond, 2008). Threads share elements. Limit: memory. */
+/* float16 to float32, exactly; float32 and float64 to float16 and bfloat16, half to even, to infinity from half a step beyond the
+ * largest up. From float64 it is one rounding: to float32 it is to odd, the last bit of what is not exact being set, which the half
+ * type then rounds as the double (Boldo and Melquiond, 2008). Threads share elements. Limit: memory. */
 #include <string.h>
 
 #include "codes.h"
@@ -26,20 +26,6 @@ static void widen(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-PC_INLINE void narrow(int to_bf16, int64_t begin, int64_t end, const job *j) {
-  const float *x = j->x;
-  uint16_t *y = j->y;
-  for (int64_t i = begin; i < end; i += LANES) {
-    const int64_t lanes = smaller(end - i, LANES);
-    const vf16 v = vf_load_left(x + i, lanes);
-    if (to_bf16) vf_store_bf16_n(y + i, lanes, v);
-    else vf_store_f16_n(y + i, lanes, v);
-  }
-}
-
-static void narrow_f16(int64_t begin, int64_t end, const void *context) { narrow(0, begin, end, context); }
-static void narrow_bf16(int64_t begin, int64_t end, const void *context) { narrow(1, begin, end, context); }
-
 /* Rounded to odd: towards 0, the last bit set where that took something away. */
 PC_INLINE vf16 to_odd(vd16 x) {
   const vd16 one = vd_set1(1.0), zero = vd_zero(), size = vd_max(x, vd_sub(zero, x));
@@ -50,12 +36,20 @@ PC_INLINE vf16 to_odd(vd16 x) {
   return vf_from_bits(vi_or(toward_zero, vi_from_vf(vf_from_vd(inexact))));
 }
 
-static void narrow_double(int64_t begin, int64_t end, const void *context) {
-  const job *j = context;
-  const double *x = j->x;
-  for (int64_t i = begin; i < end; i += LANES)
-    vf_store_f16_n((uint16_t *)j->y + i, smaller(end - i, LANES), to_odd(pc_load_doubles(x, 1, i, end, 0.0)));
+PC_INLINE void narrow(int wide, int to_bf16, int64_t begin, int64_t end, const job *j) {
+  uint16_t *y = j->y;
+  for (int64_t i = begin; i < end; i += LANES) {
+    const int64_t lanes = smaller(end - i, LANES);
+    const vf16 v = wide ? to_odd(pc_load_doubles(j->x, 1, i, end, 0.0)) : vf_load_left((const float *)j->x + i, lanes);
+    if (to_bf16) vf_store_bf16_n(y + i, lanes, v);
+    else vf_store_f16_n(y + i, lanes, v);
+  }
 }
+
+static void f32_to_f16(int64_t begin, int64_t end, const void *context) { narrow(0, 0, begin, end, context); }
+static void f32_to_bf16(int64_t begin, int64_t end, const void *context) { narrow(0, 1, begin, end, context); }
+static void f64_to_f16(int64_t begin, int64_t end, const void *context) { narrow(1, 0, begin, end, context); }
+static void f64_to_bf16(int64_t begin, int64_t end, const void *context) { narrow(1, 1, begin, end, context); }
 
 static int share(void (*run)(int64_t, int64_t, const void *), int64_t n, const void *x, void *y) {
   if (n < 0) return PC_EINVAL;
@@ -64,6 +58,7 @@ static int share(void (*run)(int64_t, int64_t, const void *), int64_t n, const v
 }
 
 int PC_FN(f16_to_f32)(int64_t n, const uint16_t *x, float *y) { return share(widen, n, x, y); }
-int PC_FN(f32_to_f16)(int64_t n, const float *x, uint16_t *y) { return share(narrow_f16, n, x, y); }
-int PC_FN(f32_to_bf16)(int64_t n, const float *x, uint16_t *y) { return share(narrow_bf16, n, x, y); }
-int PC_FN(f64_to_f16)(int64_t n, const double *x, uint16_t *y) { return share(narrow_double, n, x, y); }
+int PC_FN(f32_to_f16)(int64_t n, const float *x, uint16_t *y) { return share(f32_to_f16, n, x, y); }
+int PC_FN(f32_to_bf16)(int64_t n, const float *x, uint16_t *y) { return share(f32_to_bf16, n, x, y); }
+int PC_FN(f64_to_f16)(int64_t n, const double *x, uint16_t *y) { return share(f64_to_f16, n, x, y); }
+int PC_FN(f64_to_bf16)(int64_t n, const double *x, uint16_t *y) { return share(f64_to_bf16, n, x, y); }

@@ -1,6 +1,7 @@
 /* Distillation loss of each row and its gradient by the student's logits s; t the teacher's (Hinton et al. 2015):
  *   loss = soft KL(p || q) + hard (log sum_i exp s_i - sum_i y_i s_i),   p = softmax(t/T), q = softmax(s/T)
- *   grad = scale (soft/T (q - p) + hard (softmax(s) - y)),   y_i = smoothing/n, and 1 - smoothing more for the label
+ *   grad = soft/T (q - p) + hard (softmax(s) - y),   y_i = smoothing/n, and 1 - smoothing more for the label
+ * T, soft and hard are the row's; where both weights are 0 it is not looked at.
  *
  * KL keeps its meaning where the two agree. With d_i = log p_i - log q_i = ((t_i - max t) - (s_i - max s))/T - c, c the
  * logarithm of the ratio of the sums, and because sum p_i expm1(-d_i) = sum q_i - sum p_i = 0,
@@ -66,19 +67,18 @@ static double below_max(int64_t n, const float *s, float max) {
   return vd_fold_add(sum);
 }
 
-/* scale hard (softmax(s) - y) added to grad, if given; returns log sum exp s - sum y s, as what is below the maximum. */
-static double cross_entropy(const job *j, const float *s, float max, int64_t label, double scale, float *grad) {
+/* hard (softmax(s) - y) added to grad, if given; returns log sum exp s - sum y s, as what is below the maximum. */
+static double cross_entropy(const job *j, const float *s, float max, int64_t label, double hard, float *grad) {
   const pc_terms terms = pc_terms_of(max, 1.0);
   const double sum = pc_sum_terms(j->n, s, &terms, (pc_beside){0});
   if (grad) {
-    const double step = scale * j->hard;
-    const vf16 r = vf_set1((float)(step / sum)), share = vf_set1((float)(step * even(j)));
+    const vf16 r = vf_set1((float)(hard / sum)), share = vf_set1((float)(hard * even(j)));
     for (int64_t i = 0; i < j->n; i += LANES) {
       const vf16 e = pc_term(pc_load_row(s + i, j->n - i), &terms);
       pc_store_row(grad + i, j->n - i, vf_fma(e, r, vf_sub(pc_load_row(grad + i, j->n - i), share)));
     }
   }
-  return at_label(j, s, max, label, scale, grad, pc_log_sum(sum, &terms), even(j) > 0.0 ? below_max(j->n, s, max) : 0.0);
+  return at_label(j, s, max, label, hard, grad, pc_log_sum(sum, &terms), even(j) > 0.0 ? below_max(j->n, s, max) : 0.0);
 }
 
 typedef struct { float s, t; } maxima; /* of a row on either side */
@@ -101,7 +101,7 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
   const maxima own = are_finite(*max) ? *max : maxima_of(j, row);
   const float max_s = own.s, max_t = own.t;
   const pc_row_kind kind_s = pc_classify_row(max_s), kind_t = pc_classify_row(max_t);
-  const double scale = grad ? j->scale[row] : 0.0;
+  const double temperature = j->temperature[row], soft = j->soft[row], hard = hard_of(j, row);
   if (ahead && !are_finite(own)) *max = maxima_of(j, row + 1);
   if (kind_s == PC_ROW_NAN || kind_t == PC_ROW_NAN) return not_a_number(j, grad);
   double loss = 0.0;
@@ -110,7 +110,7 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
   } else {
     float *const kept_s = !kept ? NULL : grad ? grad : kept + j->n;
     rows r = {.s = s, .t = t, .kept_s = kept_s, .kept_t = kept, .grad = grad,
-              .student = pc_terms_of(max_s, j->temperature), .teacher = pc_terms_of(max_t, j->temperature)};
+              .student = pc_terms_of(max_s, temperature), .teacher = pc_terms_of(max_t, temperature)};
     const double sum_s = pc_sum_terms(j->n, s, &r.student, (pc_beside){.kept = kept_s, .far = j->n < PC_LONG});
     const pc_beside beside = {.kept = kept, .next = ahead ? s + j->ldstudent : NULL, .next_max = &max->s, .far = j->n < PC_LONG};
     const double sum_t = pc_sum_terms(j->n, t, &r.teacher, beside);
@@ -121,28 +121,49 @@ static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, flo
     const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
     r.rs = vf_set1((float)(1.0 / sum_s));
     r.rt = vf_set1((float)(1.0 / sum_t));
-    r.step = vf_set1((float)(scale * j->soft / j->temperature));
+    r.step = vf_set1((float)(soft / temperature));
     const double top_s = (double)max_s - r.student.base, top_t = (double)max_t - r.teacher.base;
-    const double apart = top_t - top_s - shift * j->temperature;
-    r.gap = gap_of(vd_set1(apart), vf_set1(r.teacher.base), vf_set1(r.student.base), j->temperature);
+    const double apart = top_t - top_s - shift * temperature;
+    r.gap = gap_of(vd_set1(apart), vf_set1(r.teacher.base), vf_set1(r.student.base), temperature);
     const float *const next = ahead ? t + j->ldteacher : NULL;
     const double kl = kept ? divergence(1, j->n, &r, next, &max->t) : divergence(0, j->n, &r, next, &max->t);
-    loss = soft_part(j, kl);
+    loss = soft_part(soft, kl);
   }
-  if (j->labels && j->hard != 0.0 && kind_s == PC_ROW_FINITE)
-    loss += j->hard * cross_entropy(j, s, max_s, j->labels[row], scale, grad);
+  if (hard != 0.0 && kind_s == PC_ROW_FINITE) loss += hard * cross_entropy(j, s, max_s, j->labels[row], hard, grad);
   return loss;
+}
+
+/* kept: see loss_of_row. */
+static void rows_as_they_lie(const job *j, int64_t begin, int64_t end, float *kept) {
+  maxima max = {0};
+  int known = 0; /* whether they are the next row's */
+  for (int64_t i = begin; i < end; i++) {
+    float *const grad = j->grad ? j->grad + i * j->ldgrad : NULL;
+    if (!counts(j, i)) {
+      j->loss[i] = 0.0;
+      if (grad) pc_fill_row(grad, j->n, 0.0f);
+      known = 0;
+      continue;
+    }
+    const int ahead = i + 1 < end && counts(j, i + 1);
+    if (!known) max = maxima_of(j, i);
+    j->loss[i] = loss_of_row(j, i, ahead, kept, grad, &max);
+    known = ahead;
+  }
 }
 
 static void whole_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const size_t sides = j->grad ? 1 : 2;
   float *kept = j->n <= KEPT ? malloc(sides * (size_t)j->n * sizeof *kept) : NULL; /* without it they are made twice */
-  maxima max = {0};
-  if (begin < end) max = maxima_of(j, begin);
-  for (int64_t i = begin; i < end; i++)
-    j->loss[i] = loss_of_row(j, i, i + 1 < end, kept, j->grad ? j->grad + i * j->ldgrad : NULL, &max);
+  rows_as_they_lie(j, begin, end, kept);
   free(kept);
+}
+
+static int share_temperature(const job *j, int64_t begin, int64_t end) {
+  int differ = 0;
+  for (int64_t i = begin + 1; i < end; i++) differ |= j->temperature[i] != j->temperature[begin];
+  return !differ;
 }
 
 /* Rows so short that the steps from maximum to sum, and from there to the loss, would take longer than their elements. */
@@ -152,41 +173,44 @@ static void short_rows(int64_t begin, int64_t end, const void *context) {
   char *const found = malloc(bytes + line);
   float *const room = found ? (float *)(found + (line - (uintptr_t)found % line)) : NULL;
   if (!room) {
-    whole_rows(begin, end, context);
+    rows_as_they_lie(j, begin, end, NULL);
     return;
   }
   for (int64_t i = begin; i < end;) {
     const int64_t left = end - i, most = left > (PC_WIDE - 1) * LANES ? PC_WIDE * LANES : LANES, count = left < most ? left : most;
     uint64_t odd = 0;
-    if (most > LANES) odd = rows_turned(PC_WIDE, j, i, count, room);
+    if (!share_temperature(j, i, i + count)) rows_as_they_lie(j, i, i + count, room);
+    else if (most > LANES) odd = rows_turned(PC_WIDE, j, i, count, room);
     else if (count > FEW + j->n / LANES) odd = rows_turned(1, j, i, count, room);
-    else whole_rows(i, i + count, context);
+    else rows_as_they_lie(j, i, i + count, room);
     for (int64_t r = 0; odd && r < count; r++)
-      if (odd >> r & 1) whole_rows(i + r, i + r + 1, context);
+      if (odd >> r & 1) rows_as_they_lie(j, i + r, i + r + 1, room);
     i += count;
   }
   free(found);
 }
 
 static int losses(int64_t m, const job *j) {
-  if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || (j->grad && j->ldgrad < j->n)) return PC_EINVAL;
-  if (!(j->temperature > 0 && j->temperature < INFINITY) || !(j->smoothing >= 0 && j->smoothing <= 1)) return PC_EINVAL;
-  for (int64_t i = 0; j->labels && i < m; i++)
-    if (j->labels[i] < 0 || j->labels[i] >= j->n) return PC_EINVAL;
+  if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || j->ldgrad < j->n) return PC_EINVAL;
+  if (!(j->smoothing >= 0 && j->smoothing <= 1)) return PC_EINVAL;
+  for (int64_t i = 0; i < m; i++) {
+    if (!(j->temperature[i] > 0 && j->temperature[i] < INFINITY)) return PC_EINVAL;
+    if (hard_of(j, i) != 0.0 && (j->labels[i] < 0 || j->labels[i] >= j->n)) return PC_EINVAL;
+  }
   pc_for(m, 1 + GRAIN / (j->n + 1), j->n <= TURNED ? short_rows : whole_rows, j);
   return PC_OK;
 }
 
 int PC_FN(kd_loss_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
-                       int64_t ldteacher, const int64_t *labels, double temperature, double soft, double hard,
+                       int64_t ldteacher, const int64_t *labels, const double *temperature, const double *soft, const double *hard,
                        double smoothing, double *loss) {
-  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, smoothing, NULL, loss, NULL, 0};
+  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, smoothing, loss, NULL, n};
   return losses(m, &j);
 }
 
 int PC_FN(kd_loss_grad_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
-                            int64_t ldteacher, const int64_t *labels, double temperature, double soft, double hard,
-                            double smoothing, const double *scale, double *loss, float *grad, int64_t ldgrad) {
-  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, smoothing, scale, loss, grad, ldgrad};
+                            int64_t ldteacher, const int64_t *labels, const double *temperature, const double *soft,
+                            const double *hard, double smoothing, double *loss, float *grad, int64_t ldgrad) {
+  const job j = {n, student, ldstudent, teacher, ldteacher, labels, temperature, soft, hard, smoothing, loss, grad, ldgrad};
   return losses(m, &j);
 }

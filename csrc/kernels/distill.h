@@ -11,13 +11,18 @@ typedef struct {
   int64_t ldstudent;
   const float *teacher;
   int64_t ldteacher;
-  const int64_t *labels;
-  double temperature, soft, hard, smoothing;
-  const double *scale; /* of each row's gradient */
+  const int64_t *labels; /* NULL: none */
+  const double *temperature, *soft, *hard; /* of each row */
+  double smoothing;
   double *loss;
   float *grad; /* NULL: the loss alone */
   int64_t ldgrad;
 } job;
+
+PC_INLINE double hard_of(const job *j, int64_t row) { return j->labels ? j->hard[row] : 0.0; }
+
+/* Whether a row is looked at; else its loss and gradient are 0. */
+PC_INLINE int counts(const job *j, int64_t row) { return j->soft[row] != 0.0 || hard_of(j, row) != 0.0; }
 
 /* g = (e^-d - 1 + d)/d^2 for |d| < 1/2, within 13 u relative */
 PC_INLINE void second_order(int count, const vf16 *d, vf16 *g) {
@@ -28,7 +33,8 @@ PC_INLINE void second_order(int count, const vf16 *d, vf16 *g) {
 }
 
 /* d = (t - s - apart)/T. Near the optimum t - s and `apart` cancel, so both are kept in two floats: the first by Knuth's
- * exact sum. As in the terms, a base that is far off zero is taken away first. Quarters, so that nothing overflows. */
+ * exact sum. As in the terms, a base that is far off zero is taken away first. Quarters, so that nothing overflows. NaN where t or
+ * s is -inf. */
 typedef struct { vf16 base_t, base_s, high, low, factor; } gap;
 
 PC_INLINE gap gap_of(vd16 apart, vf16 base_t, vf16 base_s, double temperature) {
@@ -46,8 +52,7 @@ PC_INLINE void gaps_between(int count, const vf16 *t, const vf16 *s, const gap *
   PC_OF_EACH(count) of_s[c] = vf_sub(a[c], high[c]);
   PC_OF_EACH(count) of_t[c] = vf_add(high[c], of_s[c]);
   PC_OF_EACH(count) low[c] = vf_sub(vf_sub(a[c], of_t[c]), vf_sub(b[c], of_s[c]));
-  PC_OF_EACH(count) low[c] = vf_max(vf_sub(low[c], g->low), vf_set1(-FLT_MAX)); /* NaN where t - s is infinite */
-  PC_OF_EACH(count) d[c] = vf_mul(vf_add(vf_sub(high[c], g->high), low[c]), g->factor);
+  PC_OF_EACH(count) d[c] = vf_mul(vf_add(vf_sub(high[c], g->high), vf_sub(low[c], g->low)), g->factor);
 }
 
 /* Two rows, whose terms are known up to their sums; or sixteen of them, turned into columns. */
@@ -63,7 +68,7 @@ typedef struct { vf16 kl, pd; } sums;
 
 /* The part of KL and of sum p d that the next vectors have. kept: both rows' terms are. */
 PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t left, sums to) {
-  vf16 s[PC_TOGETHER], t[PC_TOGETHER], p[PC_TOGETHER], q[PC_TOGETHER], d[PC_TOGETHER], dd[PC_TOGETHER], g[PC_TOGETHER], excess[PC_TOGETHER];
+  vf16 s[PC_TOGETHER], t[PC_TOGETHER], p[PC_TOGETHER], q[PC_TOGETHER], d[PC_TOGETHER], g[PC_TOGETHER], excess[PC_TOGETHER];
   PC_OF_EACH(count) {
     s[c] = pc_load_row(r->s + i + c * LANES, left - c * LANES);
     t[c] = pc_load_row(r->t + i + c * LANES, left - c * LANES);
@@ -83,32 +88,32 @@ PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t le
     p[c] = vf_mul(p[c], r->rt);
     excess[c] = vf_sub(q[c], p[c]);
     if (r->grad) pc_store_row(r->grad + i + c * LANES, left - c * LANES, vf_mul(r->step, excess[c]));
-    dd[c] = vf_mul(d[c], d[c]);
   }
   second_order(count, d, g);
   PC_OF_EACH(count) {
-    const vf16 pd = vf_select(vf_eq(p[c], vf_zero()), p[c], vf_mul(p[c], d[c])), bend = vf_mul(dd[c], g[c]);
-    const vm16 near = vf_lt(dd[c], vf_set1(0.25f));
-    to = (sums){vf_add(to.kl, vf_select(near, vf_mul(p[c], bend), vf_add(pd, excess[c]))), vf_add(to.pd, pd)};
+    const vf16 pd = vf_select(vf_eq(p[c], vf_zero()), p[c], vf_mul(p[c], d[c])), bend = vf_mul(d[c], g[c]);
+    const vm16 near = vf_lt(vf_abs(d[c]), vf_set1(0.5f));
+    to = (sums){vf_add(to.kl, vf_select(near, vf_mul(pd, bend), vf_add(pd, excess[c]))), vf_add(to.pd, pd)};
   }
   return to;
 }
 
-/* KL, from the sum of its terms and that of p d. */
+/* KL, from the sum of its terms and that of p d. Of rows without NaN the sum is NaN where the student masks what the teacher does
+ * not. */
 static inline double closed(double sum, double pd) {
   const double b = sum - pd, total = sum - b * b * (0.5 - b * (1.0 / 3.0));
-  return sum == INFINITY ? sum : total < 0.0 ? 0.0 : total; /* NaN stays */
+  return !(sum < INFINITY) ? INFINITY : total < 0.0 ? 0.0 : total;
 }
 
-static inline double soft_part(const job *j, double kl) { return j->soft == 0.0 && kl == INFINITY ? 0.0 : j->soft * kl; }
+static inline double soft_part(double soft, double kl) { return soft == 0.0 ? 0.0 : soft * kl; }
 
 static inline double own(const job *j) { return 1.0 - j->smoothing; }
 static inline double even(const job *j) { return j->smoothing / (double)j->n; }
 
 /* The cross entropy, from the logarithm of the sum of exp(s - max) and from what is below max; the label's part of the gradient. */
-static inline double at_label(const job *j, const float *s, float max, int64_t label, double scale, float *grad, double log_sum,
+static inline double at_label(const job *j, const float *s, float max, int64_t label, double hard, float *grad, double log_sum,
                               double below) {
-  if (grad) grad[label] -= (float)(scale * j->hard * own(j));
+  if (grad) grad[label] -= (float)(hard * own(j));
   const double of_label = own(j) > 0.0 ? own(j) * ((double)max - (double)s[label]) : 0.0;
   return log_sum + of_label + (even(j) > 0.0 ? even(j) * below : 0.0);
 }

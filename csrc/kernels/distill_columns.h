@@ -16,8 +16,8 @@ typedef struct {
 /* Floats of such a matrix. */
 static inline int64_t turned_size(int64_t n) { return pc_turned_rows(n) * PC_WIDE * LANES; }
 
-PC_INLINE void turn_side(int vectors, const job *j, int64_t rows, const float *x, int64_t ldx, turned_side *to) {
-  const pc_columns columns = {PC_SOFTMAX, j->n, j->temperature};
+PC_INLINE void turn_side(int vectors, const job *j, double temperature, int64_t rows, const float *x, int64_t ldx, turned_side *to) {
+  const pc_columns columns = {PC_SOFTMAX, j->n, temperature};
   const pc_part all = pc_side_by_side(to->x);
   for (int v = 0; v < vectors; v++) pc_turn_in(rows - v * LANES, j->n, x + v * LANES * ldx, ldx, to->x + v * LANES);
   pc_find_heads(vectors, &columns, &all, NULL, &to->heads);
@@ -26,23 +26,24 @@ PC_INLINE void turn_side(int vectors, const job *j, int64_t rows, const float *x
 }
 
 /* The row's chains, of sixteen rows: of vector v. step: of each. */
-static inline rows rows_of(const job *j, const turned_side *s, turned_side *t, int v, const float *step) {
+static inline rows rows_of(const job *j, double temperature, const turned_side *s, turned_side *t, int v, const float *step) {
   const vd16 one = vd_set1(1.0), ratio = vd_div(t->sums[v], s->sums[v]);
   const vd16 shift = vd_sub(vd_sub(t->heads.rest[v], s->heads.rest[v]), pc_log_lanes(ratio));
   const vd16 top_s = vd_sub(vd_from_vf(s->heads.max[v]), vd_from_vf(s->heads.base[v]));
   const vd16 top_t = vd_sub(vd_from_vf(t->heads.max[v]), vd_from_vf(t->heads.base[v]));
-  const vd16 apart = vd_sub(vd_sub(top_t, top_s), vd_mul(shift, vd_set1(j->temperature)));
+  const vd16 apart = vd_sub(vd_sub(top_t, top_s), vd_mul(shift, vd_set1(temperature)));
   return (rows){.s = s->x + v * LANES, .t = t->x + v * LANES, .kept_s = s->terms + v * LANES, .kept_t = t->terms + v * LANES,
                 .grad = j->grad ? t->terms + v * LANES : NULL, .rs = vf_from_vd(vd_div(one, s->sums[v])),
                 .rt = vf_from_vd(vd_div(one, t->sums[v])), .step = vf_load(step + v * LANES),
-                .gap = gap_of(apart, t->heads.base[v], s->heads.base[v], j->temperature)};
+                .gap = gap_of(apart, t->heads.base[v], s->heads.base[v], temperature)};
 }
 
 /* KL of each row, and its gradient to where the teacher's terms were. */
-PC_INLINE void diverge_turned(int vectors, const job *j, const turned_side *s, turned_side *t, const float *step, double *kl) {
+PC_INLINE void diverge_turned(int vectors, const job *j, double temperature, const turned_side *s, turned_side *t, const float *step,
+                              double *kl) {
   rows r[PC_WIDE];
   sums lanes[LANES][PC_WIDE];
-  for (int v = 0; v < vectors; v++) r[v] = rows_of(j, s, t, v, step);
+  for (int v = 0; v < vectors; v++) r[v] = rows_of(j, temperature, s, t, v, step);
   for (int l = 0; l < LANES; l++)
     for (int v = 0; v < vectors; v++) lanes[l][v] = (sums){vf_zero(), vf_zero()};
   for (int64_t l = 0; l < j->n; l++)
@@ -62,7 +63,7 @@ PC_INLINE void diverge_turned(int vectors, const job *j, const turned_side *s, t
 }
 
 /* What at_label asks of each row, and the gradient but for the label's part, if given. */
-PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, const double *scale, float *grad, double *log_sum,
+PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, const double *hard, float *grad, double *log_sum,
                                     double *below) {
   const pc_columns columns = {PC_SOFTMAX, j->n, 1.0};
   const pc_part all = pc_side_by_side(s->x);
@@ -70,7 +71,7 @@ PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, c
   pc_sum_columns(vectors, 1, &columns, &all, &s->heads, s->terms, s->sums);
   vd16 lanes[LANES][PC_WIDE], sums_below[PC_WIDE];
   for (int v = 0; v < vectors; v++) {
-    const vd16 step = vd_mul(vd_load(scale + v * LANES), vd_set1(j->hard)), max = vd_from_vf(s->heads.max[v]);
+    const vd16 step = vd_load(hard + v * LANES), max = vd_from_vf(s->heads.max[v]);
     const vf16 r = vf_from_vd(vd_div(step, s->sums[v])), share = vf_from_vd(vd_mul(step, vd_set1(even(j))));
     vd_store(log_sum + v * LANES, vd_sub(pc_log_lanes(s->sums[v]), s->heads.rest[v]));
     for (int l = 0; l < LANES; l++) lanes[l][v] = vd_zero();
@@ -83,38 +84,41 @@ PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, c
   for (int v = 0; v < vectors; v++) vd_store(below + v * LANES, sums_below[v]);
 }
 
-/* Sixteen times `vectors` rows or less. Returns a bit for each that is not finite, whose results mean nothing. room: for four
- * matrices of columns. */
+/* Sixteen times `vectors` rows or less, of one temperature. Returns a bit for each that is not finite or does not count, whose results
+ * mean nothing. room: for four matrices of columns. */
 PC_INLINE uint64_t rows_turned(int vectors, const job *j, int64_t row, int64_t count, float *room) {
   enum { MOST = PC_WIDE * LANES };
   const int64_t size = turned_size(j->n);
   turned_side s = {.x = room, .terms = room + size}, t = {.x = room + 2 * size, .terms = room + 3 * size};
+  const double temperature = j->temperature[row];
   float step[MOST] = {0}, max[MOST];
-  double scale[MOST] = {0}, kl[MOST], log_sum[MOST], below[MOST];
+  double hard[MOST] = {0}, kl[MOST], log_sum[MOST], below[MOST];
   vm16 finite_s[PC_WIDE];
-  const int has_labels = j->labels && j->hard != 0.0;
-  turn_side(vectors, j, count, j->student + row * j->ldstudent, j->ldstudent, &s);
-  turn_side(vectors, j, count, j->teacher + row * j->ldteacher, j->ldteacher, &t);
-  for (int64_t i = 0; j->grad && i < count; i++) {
-    scale[i] = j->scale[row + i];
-    step[i] = (float)(scale[i] * j->soft / j->temperature);
+  int has_labels = 0;
+  uint64_t odd = 0;
+  turn_side(vectors, j, temperature, count, j->student + row * j->ldstudent, j->ldstudent, &s);
+  turn_side(vectors, j, temperature, count, j->teacher + row * j->ldteacher, j->ldteacher, &t);
+  for (int64_t i = 0; i < count; i++) {
+    hard[i] = hard_of(j, row + i);
+    step[i] = (float)(j->soft[row + i] / temperature);
+    has_labels |= hard[i] != 0.0;
+    odd |= (uint64_t)!counts(j, row + i) << i;
   }
   for (int v = 0; v < vectors; v++) { /* the cross entropy has heads of its own */
     vf_store(max + v * LANES, s.heads.max[v]);
     finite_s[v] = s.heads.finite[v];
   }
-  diverge_turned(vectors, j, &s, &t, step, kl);
-  if (has_labels) cross_entropy_turned(vectors, j, &s, scale, j->grad ? t.terms : NULL, log_sum, below);
+  diverge_turned(vectors, j, temperature, &s, &t, step, kl);
+  if (has_labels) cross_entropy_turned(vectors, j, &s, hard, j->grad ? t.terms : NULL, log_sum, below);
   for (int v = 0; j->grad && v < vectors; v++)
     pc_turn_out(count - v * LANES, j->n, t.terms + v * LANES, j->grad + (row + v * LANES) * j->ldgrad, j->ldgrad);
   for (int64_t i = 0; i < count; i++) {
     const float *logits = j->student + (row + i) * j->ldstudent;
     float *grad = j->grad ? j->grad + (row + i) * j->ldgrad : NULL;
-    double loss = soft_part(j, kl[i]);
-    if (has_labels) loss += j->hard * at_label(j, logits, max[i], j->labels[row + i], scale[i], grad, log_sum[i], below[i]);
+    double loss = soft_part(j->soft[row + i], kl[i]);
+    if (hard[i] != 0.0) loss += hard[i] * at_label(j, logits, max[i], j->labels[row + i], hard[i], grad, log_sum[i], below[i]);
     j->loss[row + i] = loss;
   }
-  uint64_t odd = 0;
   for (int v = 0; v < vectors; v++)
     odd |= (uint64_t)(0xffff & ~(vm_bits(finite_s[v]) & vm_bits(t.heads.finite[v]))) << v * LANES;
   return odd;

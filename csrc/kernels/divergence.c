@@ -251,8 +251,11 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
     }
     r.max_s = pc_max_of_doubles(r.s, r.wide, r.n);
     r.max_t = given ? 0.0 : pc_max_of_doubles(r.t, r.wide, r.n);
-    if (r.max_s > -INFINITY && r.max_t > -INFINITY) {
-      if (j->kind <= PC_GIVEN_KL) {
+    const int of_softmax = j->kind <= PC_GIVEN_KL, empty = r.max_s == -INFINITY || r.max_t == -INFINITY;
+    if (isnan(r.max_s) || isnan(r.max_t)) {
+      loss = NAN;
+    } else if (!(of_softmax && empty)) {
+      if (of_softmax) {
         const double sum_s = pc_sum_doubles(r.s, r.wide, r.n, PC_NO_HOLE, r.max_s, inverse_t, kept);
         const double sum_t = given ? 1.0 : pc_sum_doubles(r.t, r.wide, r.n, PC_NO_HOLE, r.max_t, inverse_t, kept_t);
         r.inverse_sum_s = 1.0 / sum_s;
@@ -260,9 +263,8 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
         r.apart = pc_log(given ? sum_s : sum_t / sum_s);
       }
       loss = loss_of(&r, j->kind);
-      return scale * (loss < 0.0 && j->kind != PC_CROSS_ENTROPY ? 0.0 : loss); /* NaN stays */
+      return scale * (loss < 0.0 && j->kind != PC_CROSS_ENTROPY ? 0.0 : loss);
     }
-    if (isnan(r.max_s) || isnan(r.max_t)) loss = NAN;
   }
   if (grad) pc_fill_doubles(grad, r.wide, r.n, loss);
   return loss;

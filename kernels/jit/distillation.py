@@ -59,7 +59,7 @@ TERM_K_LOG = float.fromhex("0x1.30a875d05a61bp-1")
 POWERS = (0x3fe8137e, 0x3fea59dd, 0x3fed14b1, 0x3fec2491, 0x3fe9fe49, 0x3fe81a50, 0x3fe67b96, 0x3fe5252c,
           0x3fe41a45, 0x3fe35e39, 0x3fe2f486, 0x3fe2e0d1, 0x3fe326e9, 0x3fe3cac8, 0x3fe4d094, 0x3fe63ca4)
 EXP2 = tuple(f32(float.fromhex(c)) for c in ("0x1.62e430p-1", "0x1.ebfff4p-3", "0x1.c6ac6ap-5"))
-QUARTER, NEAR = f32(0.25), f32(0.25)
+QUARTER, NEAR = f32(0.25), f32(0.5)
 FINITE, EMPTY, UNKNOWN = 0, 1, 2
 
 
@@ -202,15 +202,14 @@ def gap_of(apart, base_t, base_s, temperature):  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def gap_between(t, s, gap):  # type: ignore[no-untyped-def]
-    """(t - s - apart)/T: gap_between of csrc/kernels/distill.c."""
+    """(t - s - apart)/T: gaps_between of csrc/kernels/distill.h."""
     base_t, base_s, apart_high, apart_low, factor = gap
     t, s = fma(t, QUARTER, -base_t), fma(s, QUARTER, -base_s)
     high = t - s
     of_s = t - high
     of_t = high + of_s
     low = (t - of_t) - (s - of_s)
-    rest = larger(low - apart_low, -MOST)
-    return ((high - apart_high) + rest) * factor
+    return ((high - apart_high) + (low - apart_low)) * factor
 
 
 @njit(**FAST)
@@ -230,14 +229,12 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
             p = term(t[i], teacher) * rt
             d = gap_between(t[i], s[i], gap)
             excess = q - p
-            dd = d * d
             share = p if p == ZERO else p * d
-            if dd < NEAR:
+            if abs(d) < NEAR:
                 g = fma(BEND[4], d, BEND[3])
                 g = fma(g, d, BEND[2])
                 g = fma(g, d, BEND[1])
-                bend = dd * fma(g, d, BEND[0])
-                kl_lanes[i % LANES] += p * bend
+                kl_lanes[i % LANES] += share * (d * fma(g, d, BEND[0]))
             else:
                 kl_lanes[i % LANES] += share + excess
             pd_lanes[i % LANES] += share
@@ -249,8 +246,8 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
     whole = fold(kl)
     b = whole - fold(pd)
     total = whole - b * b * (0.5 - b * (1.0 / 3.0))
-    if whole == np.inf:
-        return whole
+    if not whole < np.inf:
+        return np.inf
     return 0.0 if total < 0.0 else total
 
 
@@ -277,7 +274,11 @@ def cross_entropy(s, top, label, smoothing, step, grad):  # type: ignore[no-unty
 
 
 @njit(**FAST)
-def loss_of_row(s, t, labels, row, temperature, soft, hard, smoothing, scale, grad):  # type: ignore[no-untyped-def]
+def loss_of_row(s, t, labels, row, temperature, soft, hard, smoothing, grad):  # type: ignore[no-untyped-def]
+    if soft == 0.0 and hard == 0.0:
+        if grad is not None:
+            grad[:] = ZERO
+        return 0.0
     top_s, top_t = row_max(s), row_max(t)
     kind_s, kind_t = classify(top_s), classify(top_t)
     if kind_s == UNKNOWN or kind_t == UNKNOWN:
@@ -289,24 +290,25 @@ def loss_of_row(s, t, labels, row, temperature, soft, hard, smoothing, scale, gr
         if grad is not None:
             grad[:] = ZERO
     else:
-        step = f32(scale * soft / temperature)
-        kl = divergence(s, t, top_s, top_t, temperature, step, grad)
-        loss = 0.0 if soft == 0.0 and kl == np.inf else soft * kl
+        kl = divergence(s, t, top_s, top_t, temperature, f32(soft / temperature), grad)
+        loss = 0.0 if soft == 0.0 else soft * kl
     if labels is not None and hard != 0.0 and kind_s == FINITE:
-        loss += hard * cross_entropy(s, top_s, labels[row], smoothing, scale * hard, grad)
+        loss += hard * cross_entropy(s, top_s, labels[row], smoothing, hard, grad)
     return loss
 
 
 @njit(**FAST)
 def kd_loss_f32(student, teacher, labels, temperature, soft, hard, smoothing, loss):  # type: ignore[no-untyped-def]
     for i in range(len(loss)):
-        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature, soft, hard, smoothing, 0.0, None)
+        of_label = 0.0 if labels is None else hard[i]
+        loss[i] = loss_of_row(student[i], teacher[i], labels, i, temperature[i], soft[i], of_label, smoothing, None)
 
 
 @njit(**FAST)
 def kd_loss_grad_f32(  # type: ignore[no-untyped-def]
-    student, teacher, labels, temperature, soft, hard, smoothing, scale, loss, grad
+    student, teacher, labels, temperature, soft, hard, smoothing, loss, grad
 ):
     for i in range(len(loss)):
+        of_label = 0.0 if labels is None else hard[i]
         loss[i] = loss_of_row(
-            student[i], teacher[i], labels, i, temperature, soft, hard, smoothing, scale[i], grad[i])
+            student[i], teacher[i], labels, i, temperature[i], soft[i], of_label, smoothing, grad[i])

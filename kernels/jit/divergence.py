@@ -151,17 +151,17 @@ def loss_of_row(s, t, kind, share, temperature, scale, grad):  # type: ignore[no
                 return -np.inf
         top_s = row_max(s)
         top_t = 0.0 if given else row_max(t)
-        if top_s > -np.inf and top_t > -np.inf:
-            return finite_row(s, t, kind, share, inverse_of(temperature), scale, top_s, top_t, sum_p, grad)
         if top_s != top_s or top_t != top_t:
             nothing = np.nan
+        elif kind > GIVEN_KL or (top_s > -np.inf and top_t > -np.inf):
+            return known_row(s, t, kind, share, inverse_of(temperature), scale, top_s, top_t, sum_p, grad)
     if grad is not None:
         grad[:] = nothing
     return nothing
 
 
 @njit(**FAST)
-def finite_row(s, t, kind, share, inverse_t, scale, top_s, top_t, sum_p, grad):  # type: ignore[no-untyped-def]
+def known_row(s, t, kind, share, inverse_t, scale, top_s, top_t, sum_p, grad):  # type: ignore[no-untyped-def]
     given = kind in (CROSS_ENTROPY, GIVEN_KL)
     reverse = kind == REVERSE_SKEW_KL
     share_p, share_q = (1.0 - share, share) if reverse else (share, 1.0 - share)

@@ -52,5 +52,21 @@ def f32_to_bf16_sample(rng, n):
     return (bits.view(np.float32),)
 
 
+def f64_to_bf16(x, y):
+    """y = x, half to even, in steps of 2^-7 of the power of two below x, no smaller than 2^-126."""
+    step = np.ldexp(1.0, np.maximum(np.frexp(x)[1] - 1, -126) - 7)
+    with np.errstate(all="ignore"):
+        y[...] = to_bf16((np.rint(x / step) * step).astype(np.float32))
+
+
+def f64_to_bf16_sample(rng, n):
+    """What lies half way between two bfloat16, and next to it by more or less than a float32 shows; any numbers."""
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        x = f32_to_bf16_sample(rng, n)[0].astype(np.float64)
+    x *= 1 + rng.choice([0.0, 2.0**-52, -(2.0**-52), 2.0**-30, -(2.0**-23)], n)
+    x[1::5] = f64_to_f16_sample(rng, n)[0][1::5]
+    return (x,)
+
+
 f32_to_f16 = f64_to_f16
-f16_to_f32_bound = f32_to_f16_bound = f32_to_bf16_bound = f64_to_f16_bound = exact
+f16_to_f32_bound = f32_to_f16_bound = f32_to_bf16_bound = f64_to_f16_bound = f64_to_bf16_bound = exact

@@ -152,7 +152,8 @@ def vanish(x, temperature):
     slope = np.clip(np.log2(np.e) / temperature, 2.0**-126, 2.0**128 - 2.0**104)
     top = x.max(axis=1, keepdims=True, initial=-np.inf).astype(np.float64)
     base = np.where(np.abs(top * slope) > 2.0**17, top, 0.0)
-    return np.rint(16 * (x - base) * float(np.float32(slope))) / 16 <= np.rint((top - base) * slope) - 150
+    sixteenths = np.rint(16 * (x - base) * slope.astype(np.float32).astype(np.float64))
+    return sixteenths / 16 <= np.rint((top - base) * slope) - 150
 
 
 def divergence(student, teacher, temperature):
@@ -181,26 +182,33 @@ def cross_entropy(student, labels, smoothing):
 
 
 def kd_loss_f32(student, teacher, labels, temperature, soft, hard, smoothing, loss):
-    """loss[i] = soft·KL(softmax(teacher[i]/T) || softmax(student[i]/T)) + hard·CE(student[i], smoothed labels[i])."""
-    kl = divergence(student, teacher, temperature)
+    """loss[i] = soft[i]·KL(softmax(teacher[i]/T[i]) || softmax(student[i]/T[i])) + hard[i]·CE(student[i], smoothed
+    labels[i]); 0 where both factors are, and without its first part where that one is."""
+    kl = divergence(student, teacher, temperature[:, None])
+    hard = np.zeros(len(loss)) if labels is None else hard
     loss[...] = soft * np.where((soft == 0) & (kl == np.inf), 0.0, kl)
     if labels is not None:
-        loss += hard * cross_entropy(student, labels, smoothing)
+        loss += hard * np.where(hard == 0, 0.0, cross_entropy(student, labels, smoothing))
+    loss[(soft == 0) & (hard == 0)] = 0.0
 
 
 def kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, smoothing, loss):
-    kl = divergence(student, teacher, temperature)
-    bound = soft * 2.0**-14 * np.maximum(kl, SMALLEST_LOSS / max(1.0, temperature**2))
+    kl = divergence(student, teacher, temperature[:, None])
+    known = np.where(soft == 0, 0.0, kl)
+    bound = soft * 2.0**-14 * np.maximum(known, SMALLEST_LOSS / np.maximum(1.0, temperature**2))
     with np.errstate(invalid="ignore"):  # p is a float32, whose steps are no smaller than 2^-149
-        d = log_probabilities(teacher, temperature) - log_probabilities(student, temperature)
+        d = log_probabilities(teacher, temperature[:, None]) - log_probabilities(student, temperature[:, None])
     bound += soft * 2.0**-149 * np.where(np.isfinite(d), np.abs(d), 0.0).sum(axis=1)
     if labels is not None:
-        bound += hard * 4 * U * np.maximum(1.0, cross_entropy(student, labels, smoothing))
+        bound += hard * 4 * U * np.where(hard == 0, 0.0, np.maximum(1.0, cross_entropy(student, labels, smoothing)))
     return bound
 
 
-def distilled(rng, m, n):
-    """Student, teacher, often near each other, labels or None, T, soft and hard."""
+TEMPERATURES, SHARES = [0.5, 1.0, 2.0, 4.0, 20.0, 1e-3, 0.05, 1e3, 1e4], [0.16] * 5 + [0.05] * 4
+
+
+def taught(rng, m, n):
+    """Student, teacher, often near each other, labels or None, and T."""
     student = logits(rng, m, n)
     teacher = logits(rng, m, n)
     near = rng.random(m) < 0.5
@@ -208,36 +216,41 @@ def distilled(rng, m, n):
     teacher[near] = (student + nudge).astype(np.float32)[near]
     teacher[:1, :1] = 0.5
     labels = rng.integers(0, n, m) if n and rng.random() < 0.5 else None
-    temperature = float(rng.choice([0.5, 1.0, 2.0, 4.0, 20.0, 1e-3, 0.05, 1e3, 1e4], p=[0.16] * 5 + [0.05] * 4))
-    return student, teacher, labels, temperature, 0.7 * temperature**2, 0.3
+    return student, teacher, labels, float(rng.choice(TEMPERATURES, p=SHARES))
 
 
 def kd_loss_f32_sample(rng, m, n):
-    return *distilled(rng, m, n), float(rng.choice([0.0, 0.1, 1.0], p=[0.5, 0.4, 0.1]))
+    """One temperature or several, weights of rows, of which some are 0."""
+    student, teacher, labels, one = taught(rng, m, n)
+    temperature = np.full(m, one) if rng.random() < 0.7 else rng.choice(TEMPERATURES, m, p=SHARES)
+    weight = rng.choice([1.0, 1.0 / max(m, 1), 0.3, 0.0], m, p=[0.4, 0.2, 0.3, 0.1])
+    soft, hard = ((0.7, 0.3), (1.0, 0.0), (0.0, 1.0))[rng.choice(3, p=[0.8, 0.1, 0.1])]
+    smoothing = float(rng.choice([0.0, 0.1, 1.0], p=[0.5, 0.4, 0.1]))
+    return student, teacher, labels, temperature, soft * weight * temperature**2, hard * weight, smoothing
 
 
-def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, smoothing, scale, loss, grad):
-    """The loss, and grad[i, j] = scale[i]·(soft/T·(q - p) + hard·(softmax(student) - y)), y the smoothed label."""
+def kd_loss_grad_f32(student, teacher, labels, temperature, soft, hard, smoothing, loss, grad):
+    """The loss, and grad[i, j] = soft[i]/T[i]·(q - p) + hard[i]·(softmax(student) - y), y the smoothed label."""
     kd_loss_f32(student, teacher, labels, temperature, soft, hard, smoothing, loss)
-    p, q = (np.exp(log_probabilities(x, temperature)) for x in (teacher, student))
+    hard = np.zeros(len(loss)) if labels is None else hard
+    p, q = (np.exp(log_probabilities(x, temperature[:, None])) for x in (teacher, student))
     masked = (student == -np.inf).all(axis=1, keepdims=True)
     empty = masked | (teacher == -np.inf).all(axis=1, keepdims=True)
-    scale = scale[:, None]
-    grad[...] = scale * soft / temperature * np.where(empty, 0.0, q - p)
+    grad[...] = (soft / temperature)[:, None] * np.where(empty, 0.0, q - p)
     if labels is not None:
         y = smoothed(labels, smoothing, student.shape[1])
-        grad += scale * hard * np.where(masked, 0.0, np.exp(log_probabilities(student, 1.0)) - y)
+        grad += hard[:, None] * np.where(masked, 0.0, np.exp(log_probabilities(student, 1.0)) - y)
     grad[(~(student < np.inf)).any(axis=1) | (~(teacher < np.inf)).any(axis=1)] = np.nan
+    grad[(soft == 0) & (hard == 0)] = 0.0
 
 
-def kd_loss_grad_f32_bound(student, teacher, labels, temperature, soft, hard, smoothing, scale, loss, grad):
+def kd_loss_grad_f32_bound(student, teacher, labels, temperature, soft, hard, smoothing, loss, grad):
     of_loss = kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, smoothing, loss)
-    step = scale * (soft / temperature + (0.0 if labels is None else hard))
+    step = soft / temperature + (0.0 if labels is None else hard)
     return of_loss, np.broadcast_to(8 * U * step[:, None], grad.shape)
 
 
-def kd_loss_grad_f32_sample(rng, m, n):
-    return *kd_loss_f32_sample(rng, m, n), rng.choice([1.0, 1.0 / max(m, 1), 0.3], m)
+kd_loss_grad_f32_sample = kd_loss_f32_sample
 
 
 (FORWARD_KL, REVERSE_KL, JSD, SKEW_KL, REVERSE_SKEW_KL, TOTAL_VARIATION, CROSS_ENTROPY, GIVEN_KL, BINARY_KL,
@@ -326,7 +339,8 @@ def divergence_grad_f64(student, teacher, kind, share, temperature, scale, loss,
         else:
             values, slopes = of_softmax(kind, share, student, teacher, t)
         loss[...], grad[...] = scale * values, scale[:, None] * slopes
-    settle(states(student, *(() if given else (teacher,))), scale, loss, grad)
+    unknown, empty = states(student, *(() if given else (teacher,)))
+    settle((unknown, empty & (kind <= GIVEN_KL)), scale, loss, grad)
     if given:
         with np.errstate(invalid="ignore"):
             wrong = (scale != 0) & ~((teacher >= 0).all(axis=1) & (np.abs(teacher.sum(axis=1) - 1) <= 1e-3))
@@ -393,7 +407,7 @@ divergence_grad_f32_bound = rounded(divergence_grad_f64_bound)
 
 
 def divergence_f64_sample(rng, m, n):
-    student, teacher, _, temperature, _, _ = distilled(rng, m, n)
+    student, teacher, _, temperature = taught(rng, m, n)
     student, teacher = (x * (1 + 2.0**-40 * rng.standard_normal(x.shape)) for x in (student, teacher))
     same = rng.random(m) < 0.2
     teacher[same] = student[same]
@@ -682,7 +696,7 @@ def dist_loss_grad_f64_bound(student, teacher, temperature, row_scale, class_sca
 
 def dist_loss_f64_sample(rng, m, n):
     """Rows of logits that have a softmax, but for one case in eight."""
-    student, teacher, _, temperature, _, _ = distilled(rng, m, n)
+    student, teacher, _, temperature = taught(rng, m, n)
     temperature = min(max(temperature, 0.05), 20.0)  # past these correlations are of what rounding left
     student, teacher = (x * (1 + 2.0**-40 * rng.standard_normal(x.shape)) for x in (student, teacher))
     if rng.random() < 0.875:

@@ -2,7 +2,7 @@
 
 Passes over the logits, forward and gradient together. :func:`kd_loss` is a kernel: two passes over a row of the student
 and of the teacher (terms, divergence; two more over the student's with labels), after a look for the maximum on the way
-through the row before, which alone reads memory; a thread keeps the terms of a row, up to 1 MB. So are all other losses
+through the row before, which alone reads memory; a thread keeps the terms of a row, up to 4 MB. So are all other losses
 on logits but :func:`nkd_loss` and KD in float64: maximum, terms (not for binary KD and the MSE of logits), distance,
 and where the gradient needs a mean of slopes one more over what is kept; :func:`dist_loss` works by rows, by classes,
 and by rows again. Those two are made of these kernels and of NumPy: they read student and teacher once, up to 2¹⁸

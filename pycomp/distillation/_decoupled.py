@@ -11,7 +11,7 @@ from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
 from .._sums import total
-from .._validate import FLOAT32, fresh, not_negative, positive, rows
+from .._validate import FLOAT32, fresh, from_lists, not_negative, positive, rows
 from ._divergences import documented
 from ._double import Doubles, log
 from ._rows import (
@@ -33,6 +33,7 @@ from ._rows import (
     reduced,
     rounding,
     softmax,
+    squared,
     temperatures,
 )
 
@@ -89,8 +90,10 @@ def dkd_loss(
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
     known = np.where(of.kept, as_labels(labels, of.shape), 0)
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("decoupled_kl", of, [others], lambda part: (known[part], alpha, beta), t,
-                             of.scale(t, scale_by_t2), check_finite=check_finite, return_grad=return_grad)
+    scale = of.scale(t, scale_by_t2)
+    losses, grad = by_kernel("decoupled_kl", of, [others],
+                             lambda part: (known[part], alpha, beta, t[part], scale[part]),
+                             check_finite=check_finite, return_grad=return_grad)
     return finished(losses, grad, of, student, reduction)
 
 
@@ -114,7 +117,6 @@ def nkd_loss(
     ignore_index : int, optional
         A label whose rows do not count.
     {shared}
-        ``scale_by_t2`` does not apply: T² is in the definition.
 
     Returns
     -------
@@ -142,7 +144,7 @@ def nkd_loss(
         among, grad = apart(Distance.CROSS_ENTROPY, s, p, temperature)
         alone = p.max(axis=1) == 0
         among[alone], grad[alone] = 0.0, 0.0
-        square = gamma * temperature[:, 0] ** 2
+        square = gamma * squared(temperature[:, 0])
         hard *= soft[:, None]
         hard[rows, known] -= soft
         grad *= square[:, None]
@@ -168,7 +170,7 @@ def standardized_kd_loss(
     Parameters
     ----------
     {shared}
-        A row with ``-inf`` has no deviation: NaN.
+        A row with ``-inf`` has no deviation: NaN. In float64 one beyond 1e150 has none; one below 1e-150 is 0.
 
     Returns
     -------
@@ -190,7 +192,8 @@ def standardized_kd_loss(
     others = alike(student, teacher, "teacher")
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("standardized_kl", of, [others], lambda part: (), t, of.scale(t, scale_by_t2),
+    scale = of.scale(t, scale_by_t2)
+    losses, grad = by_kernel("standardized_kl", of, [others], lambda part: (t[part], scale[part]),
                              check_finite=check_finite, return_grad=return_grad)
     return finished(losses, grad, of, student, reduction)
 
@@ -247,7 +250,8 @@ def ensemble_kd_loss(
     share /= sum(share.tolist())
     given, share = [t for t, weight in zip(given, share, strict=True) if weight > 0], share[share > 0]
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("ensemble_kl", of, given, lambda part: (share,), t, of.scale(t, scale_by_t2),
+    scale = of.scale(t, scale_by_t2)
+    losses, grad = by_kernel("ensemble_kl", of, given, lambda part: (share, t[part], scale[part]),
                              check_finite=check_finite, return_grad=return_grad, stacked=True)
     return finished(losses, grad, of, student, reduction)
 
@@ -262,7 +266,7 @@ def _check_classes(at: Labels, classes: int) -> None:
         raise ValueError(f"indices holds a class twice in a row of k: {twice[0]}")
 
 
-def _of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_]) -> Doubles:
+def of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_]) -> Doubles:
     """Probabilities in float64; rows whose sum is 1 but for rounding so that the kernel finds no mass beside them."""
     p, k = owned(known), known.shape[1]
     within = rounding(known.dtype, k)
@@ -321,7 +325,7 @@ def top_k_kd_loss(
     0.0
     """
     student, probabilities = as_floats(student, "student"), as_floats(probabilities, "probabilities")
-    where = np.asarray(indices)
+    where = from_lists(indices, "indices", "integers")
     if where.dtype.kind not in "iu":
         raise TypeError(f"indices has dtype {where.dtype.name}, expected integers")
     if student.ndim == 0 or probabilities.shape[:-1] != student.shape[:-1] or where.shape != probabilities.shape:
@@ -333,9 +337,10 @@ def top_k_kd_loss(
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     at = np.where(of.kept[:, None], as_int64(where.reshape(-1, k)), 0)
     _check_classes(at[of.kept], student.shape[-1])
-    p = _of_sum_one(probabilities.reshape(-1, k), of.kept)
+    p = of_sum_one(probabilities.reshape(-1, k), of.kept)
     t = temperatures(temperature, of.shape)
-    losses, grad = by_kernel("top_k_kl", of, [], lambda part: (p[part], at[part]), t, of.scale(t, scale_by_t2),
+    scale = of.scale(t, scale_by_t2)
+    losses, grad = by_kernel("top_k_kl", of, [], lambda part: (p[part], at[part], t[part], scale[part]),
                              check_finite=check_finite, return_grad=return_grad)
     return finished(losses, grad, of, student, reduction)
 
@@ -401,7 +406,7 @@ def dist_loss(
     width = "f32" if s.dtype == FLOAT32 else "f64"
     count, classes = s.shape
     of_rows, of_classes = np.empty(count), np.empty(classes)
-    factor = temperature * temperature if scale_by_t2 else 1.0
+    factor = squared(temperature) if scale_by_t2 else 1.0
     by_row, by_class = factor * beta / count, factor * gamma / classes
     if return_grad:
         grad = fresh(s.shape, s.dtype)

@@ -5,14 +5,16 @@ bits are the same on every machine. :func:`kd_loss` gives KL(p‖q) in float32 a
 bound.
 
 Bounds, before weights and reduction and for T from 1e-3 to 1e4: a divergence is never negative, and within 2⁻²⁸
-relative where T² times it is at least 1e-9, since it is summed from terms of second order in log p - log q; total
-variation and cross entropy are within 2⁻²⁸ relative or 2⁻⁴⁸ absolute. Each element of the gradient is within 2⁻²⁸
+relative where T² times it is at least 1e-9, since it is summed from terms of second order in log p - log q; from a
+mixture (JSD, skew KL) it is off by 2⁻⁴⁸·T·√loss besides; total variation and cross entropy are within 2⁻²⁸ relative or
+2⁻⁴⁸ absolute. Each element of the gradient is within 2⁻²⁸
 relative, or 2⁻³⁰·max(1, distance)/T absolute, and rounded once to the student's type. Probabilities below e⁻⁶⁹⁰ of a
 row's largest count as 0.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -27,24 +29,35 @@ LEAST_SHARE = 1e-30
 LEAST_SCALED_SHARE = 2.0**-20
 """From it on the gradient is the kernel's, which loses 2⁻⁵⁰/beta."""
 
-_SHARED = """
+_SIDES = {
+    "student": """
+    student : array of float32, float64, float16 or bfloat16, shape (..., V)
+        Logits; every leading index is a row. ``-inf`` is a masked entry.""",
+    "teacher": """
     student, teacher : array of float32, float64, float16 or bfloat16, shape (..., V)
-        Logits; every leading index is a row. ``-inf`` is a masked entry: masked on both sides it counts for nothing.
+        Logits; every leading index is a row. ``-inf`` is a masked entry: on both sides it counts for nothing.""",
+}
+_SHARED = {
+    "temperature": """
     temperature : number or array of floats, shape (...)
-        T, above 0 and finite; an array has one for each row. Bounds hold from 1e-3 to 1e4.
+        T, above 0 and finite; an array has one for each row. Bounds hold from 1e-3 to 1e4.""",
+    "mask": """
     mask : array of bool, shape (...), optional
         True where a row counts.
     weights : array of floats, shape (...), optional
         Of the rows; at least 0.
     reduction : {"batchmean", "mean", "sum", "none"}
         ``"batchmean"``: the sum over the number of all rows. ``"mean"``: the sum over the sum of the weights of those
-        that count. Neither divides by V. Where no row counts the loss is 0.
+        that count. Neither divides by V. Where no row counts the loss is 0.""",
+    "scale_by_t2": """
     scale_by_t2 : bool
-        Multiply by T², which keeps gradients of one size (Hinton et al., 2015, §2.1).
+        Multiply by T², which keeps gradients of one size (Hinton et al., 2015, §2.1).""",
+    "check_finite": """
     check_finite : bool
         Raise where a row that counts holds NaN or ``+inf``, instead of NaN for that row.
     return_grad : bool
-        Return ``(loss, grad)``."""
+        Return ``(loss, grad)``.""",
+}
 _RETURNS = """
     loss : float, or array of float64 of shape (...) for ``reduction="none"``
     grad : array, shape and dtype of ``student``
@@ -62,7 +75,10 @@ def documented(function: Any) -> Any:
     text = function.__doc__
     if text is None:  # python -OO
         return function
-    for name, part in (("{shared}", _SHARED), ("{returns}", _RETURNS), ("{raises}", _RAISES)):
+    taken = inspect.signature(function).parameters
+    shared = _SIDES["teacher" if "teacher" in taken else "student"]
+    shared += "".join(part for name, part in _SHARED.items() if name in taken)
+    for name, part in (("{shared}", shared), ("{returns}", _RETURNS), ("{raises}", _RAISES)):
         text = text.replace(f"\n    {name}", part)
     function.__doc__ = text
     return function
@@ -171,10 +187,10 @@ def jsd_loss(
 
     Notes
     -----
-    ``scaled``, the loss is within 2⁻²⁸ relative or 2⁻¹⁰⁴·T²/beta absolute, and the gradient, below beta = 2⁻²⁰ from a
-    formula of its own, in NumPy, within 2⁻²⁸ relative or 2⁻³⁰·max(1, loss)/T absolute. Both tend to those of KL(p‖q) as
-    beta does to 0, being off by about beta·max_j p_j/q_j relative; where the student masks what the teacher does not,
-    KL is infinite and the loss is not.
+    ``scaled``, the loss is within 2⁻²⁸ relative or 2⁻⁴⁸·T·√loss + 2⁻¹⁰⁴·T²/(beta·(1 - beta)) absolute, and the
+    gradient, below beta = 2⁻²⁰ from a formula of its own, in NumPy, within 2⁻²⁸ relative or 2⁻³⁰·max(1, loss)/T
+    absolute. Both tend to those of KL(p‖q) as beta does to 0, being off by about beta·max_j p_j/q_j relative; where the
+    student masks what the teacher does not, KL is infinite and the loss is not.
 
     Examples
     --------
@@ -328,10 +344,11 @@ def logit_mse_loss(
 ) -> Result:
     """Mean squared difference of the logits themselves: ``Σ_j (student_j - teacher_j)² / V`` (Ba and Caruana, 2014).
 
+    This alone is divided by V. ``-inf`` on one side alone is infinite.
+
     Parameters
     ----------
     {shared}
-        ``temperature`` and ``scale_by_t2`` do not apply; ``-inf`` on both sides counts for nothing.
 
     Returns
     -------
@@ -362,7 +379,7 @@ def binary_kd_loss(
     """Distillation of V independent yes-or-no answers, as multi-label models give them (Yang et al., 2023, MLD).
 
     ``T²·Σ_j KL(σ(teacher_j/T) ‖ σ(student_j/T))``, σ the logistic function; the gradient is ``T·(σ(student/T) -
-    σ(teacher/T))``.
+    σ(teacher/T))``. ``-inf`` is a no.
 
     Parameters
     ----------

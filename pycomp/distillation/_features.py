@@ -60,6 +60,12 @@ def _pair(student: Any, teacher: Any) -> tuple[Floats, Floats]:
     return s, t
 
 
+def _near_one(x: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """``x`` over a power of two near its largest element, so that products of elements are floats; and the exponent."""
+    exponent = int(np.frexp(max(x.max(), -x.min()))[1])
+    return np.ldexp(x, -exponent), exponent
+
+
 def _units(x: Floats) -> tuple[Floats, Doubles]:
     """Rows of length 1, 0 for rows of zeros; and 1/length, 0 there."""
     unit, inverse = fresh(x.shape, FLOAT32), np.empty(len(x))
@@ -154,11 +160,12 @@ def hint_loss(
     2.0
     """
     s, t = _pair(student, teacher)
-    w = None if projection is None else _features(projection, "projection")
     expected = (t.shape[1], s.shape[1])
-    if (w is None and s.shape[1] != t.shape[1]) or (w is not None and w.shape != expected):
-        found = "no projection" if w is None else f"a projection {w.shape}"
-        raise ValueError(f"student has {s.shape[1]} features, teacher {t.shape[1]}, with {found}; expected {expected}")
+    if projection is not None and np.shape(projection) != expected:
+        raise ValueError(f"projection has shape {np.shape(projection)}, expected (D_t, D_s) = {expected}")
+    w = None if projection is None else _features(projection, "projection")
+    if w is None and s.shape[1] != t.shape[1]:
+        raise ValueError(f"student has {s.shape[1]} features, teacher {t.shape[1]}, with no projection {expected}")
     output, t = rows(s if w is None else dense.matmul(s, w.T)), rows(t)
     loss, by_output = _divergence(output, t, Distance.SQUARED_LOGITS, 1.0, 0.5 / len(s), return_grad)
     if by_output is None:
@@ -193,6 +200,10 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
         If an array has the wrong dtype.
     ValueError
         If shapes do not fit, a value or its power is not finite, or ``power`` is out of range.
+
+    Notes
+    -----
+    Powers are float64: those below 1e-308 lose digits, and from 1e-324 down they count as 0.
 
     Examples
     --------
@@ -251,7 +262,8 @@ def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) ->
 
     Notes
     -----
-    G is float32: features whose products add up to more than 3.4e38 give NaN, and those below 1e-45 count as 0.
+    G is float32, of features times a power of two, which changes nothing: the largest is near 1, and an example whose
+    features are below 1e-22 of it counts as 0.
 
     Examples
     --------
@@ -259,13 +271,14 @@ def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) ->
     >>> similarity_loss(np.eye(2, dtype=np.float32), np.ones((2, 3), np.float32)).__round__(6)
     0.292893
     """
-    s, t = _pair(student, teacher)
+    (s, exponent), (t, _) = map(_near_one, _pair(student, teacher))
     alike, wanted = dense.matmul(s, s.T), dense.matmul(t, t.T)
     square = float(len(s)) ** 2
     if not return_grad:
         return float(total(_units_apart(alike, wanted)) / square)
     loss, by_gram = _units_apart_grad(alike, wanted, 1.0 / square)
-    return _with_gradient(total(loss) / square, dense.matmul(_plus_transposed(by_gram), s), student)
+    grad = dense.matmul(_plus_transposed(by_gram), s)
+    return _with_gradient(total(loss) / square, np.ldexp(grad, -exponent), student)
 
 
 def _huber(x: Doubles) -> tuple[Doubles, Doubles]:
@@ -429,8 +442,8 @@ def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> Featur
 
     Notes
     -----
-    By Gram matrices (B, B), as half the squared distance of K_x/|K_x| and K_y/|K_y|: exact where they agree. These are
-    float32: features whose products add up to more than 3.4e38 give NaN, and those below 1e-45 count as 0.
+    By Gram matrices (B, B), as half the squared distance of K_x/|K_x| and K_y/|K_y|: exact where they agree. They are
+    float32, of deviations times a power of two, which changes nothing: the largest is near 1.
 
     Examples
     --------
@@ -442,17 +455,18 @@ def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> Featur
     s, t = _pair(student, teacher)
     _at_least(s, 2)
 
-    def gram(a: Floats) -> tuple[Floats, Floats]:
+    def gram(a: Floats) -> tuple[Floats, int, Floats]:
         wide = a.astype(np.float64)
-        x = (wide - total(wide.T) / len(a)).astype(FLOAT32)
-        return x, dense.matmul(x, x.T).reshape(1, -1)
+        near, exponent = _near_one(wide - total(wide.T) / len(a))
+        x = near.astype(FLOAT32)
+        return x, exponent, dense.matmul(x, x.T).reshape(1, -1)
 
-    (x, alike), (_, wanted) = gram(s), gram(t)
+    (x, exponent, alike), (_, _, wanted) = gram(s), gram(t)
     if not return_grad:
         return 0.5 * float(_units_apart(alike, wanted)[0])
     loss, by_gram = _units_apart_grad(alike, wanted, 1.0)  # half of it, twice: by K and by Kᵀ, which are the same
     grad = dense.matmul(by_gram.reshape(len(s), len(s)), x).astype(np.float64)
-    return _with_gradient(0.5 * loss[0], grad - total(grad.T) / len(s), student)
+    return _with_gradient(0.5 * loss[0], np.ldexp(grad - total(grad.T) / len(s), -exponent), student)
 
 
 def contrastive_loss(

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pycomp import dense
 from pycomp.kernels import dispatch
 
-from .._validate import FLOAT32, as_array, choice, fraction, fresh, integer
-from ._decoupled import top_k_kd_loss
-from ._loss import kd_loss, lane_sum
-from ._rows import REDUCTIONS, as_labels, counted, divisor, row_weights, temperatures
+from .._sums import total
+from .._validate import FLOAT32, as_array, choice, fraction, fresh, from_lists, integer
+from ._decoupled import of_sum_one, top_k_kd_loss
+from ._loss import kd_loss
+from ._rows import REDUCTIONS, as_floats, as_labels, counted, divisor, row_weights, temperatures
 
 PARTS, FEWEST = 128, 64
 """Chunks that the tokens are cut into, so that all arrays of a chunk are a twentieth of one of all tokens; but the
@@ -115,8 +116,10 @@ def fused_linear_kd_loss(
     known = None if labels is None else as_labels(labels, (count,))
     kept = counted(mask, known, ignore_index, (count,))
     each = temperatures(temperature, (count,))
-    w = row_weights(weights, (count,))
+    w = row_weights(weights, (count,), reduction)
     w = w / divisor(reduction, w, kept)
+    kept &= w > 0
+    teacher.check(kept)
     student = _Layer(weight)
     turned = dense.pack(weight.T) if return_grad else None
     losses = np.zeros(count)
@@ -127,7 +130,8 @@ def fused_linear_kd_loss(
                                    "reduction": "none", "scale_by_t2": scale_by_t2, "return_grad": return_grad}
         if known is not None:
             options |= {"labels": np.where(kept[rows], known[rows], 0), "alpha": alpha, "label_smoothing": smoothing}
-        found: Any = teacher.loss(student(hidden[rows]), rows, options)
+        seen = hidden[rows] if kept[rows].all() else np.where(kept[rows, None], hidden[rows], np.float32(0))
+        found: Any = teacher.loss(student(seen), rows, options)
         losses[rows] = found if turned is None else found[0]
         if check_finite and (bad := np.flatnonzero(np.isnan(losses[rows]))).size:
             raise ValueError(f"logits of token {first + bad[0]} hold NaN or +inf, the student's or the teacher's")
@@ -135,11 +139,11 @@ def fused_linear_kd_loss(
             continue
         slopes = found[1]
         dense.linear(slopes, turned, out=by_hidden[rows])
-        seen = dense.pack(hidden[rows].T).data
+        packed = dense.pack(seen.T).data
         for column in range(0, classes, COLUMNS):
             part = by_weight[column : column + COLUMNS]
-            dispatch.gemm_add_f32(np.ascontiguousarray(slopes[:, column : column + COLUMNS].T), seen, part, part)
-    loss = lane_sum(losses)
+            dispatch.gemm_add_f32(np.ascontiguousarray(slopes[:, column : column + COLUMNS].T), packed, part, part)
+    loss = float(total(losses))
     return (loss, by_hidden, by_weight) if return_grad else loss
 
 
@@ -179,10 +183,15 @@ class _Teacher:
         else:
             if not isinstance(top_k, (tuple, list)) or len(top_k) != 2:
                 raise TypeError(f"teacher_top_k is a {type(top_k).__name__}, expected a pair (probabilities, classes)")
-            self._top_k = tuple(np.asarray(a) for a in top_k)
+            self._top_k = tuple(from_lists(a, "teacher_top_k", "numbers") for a in top_k)
             if any(a.ndim != 2 or len(a) != count for a in self._top_k):
                 shapes = [a.shape for a in self._top_k]
                 raise ValueError(f"teacher_top_k has shapes {shapes}, expected ({count}, k) twice")
+
+    def check(self, kept: NDArray[np.bool_]) -> None:
+        """Looks at given probabilities all at once, so that an error names the token."""
+        if self._top_k is not None:
+            of_sum_one(as_floats(self._top_k[0], "probabilities"), kept)
 
     def loss(self, student: Floats, rows: slice, options: dict[str, Any]) -> Any:
         if self._top_k is not None:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp.kernels import dispatch
-
-from .._floats import narrowed, widened
-from .._runtime import get_num_threads
-from .._validate import FLOAT32, choice, fraction, fresh, positive, rows
+from .._floats import widened
+from .._validate import FLOAT32, choice, fraction, rows
 from ._double import Doubles
-from ._rows import CHUNK, Distance, Labels, Result, alike, apart, as_floats, prepared, product, reduced, temperatures
+from ._rows import (
+    Distance,
+    Labels,
+    Result,
+    alike,
+    apart,
+    as_floats,
+    by_kernel,
+    check_not_empty,
+    finished,
+    prepared,
+    product,
+    reduced,
+    squared,
+    temperatures,
+)
 
-LANES = 16
-SHORT = 1 << 14
-"""Elements for each thread that pay for a call of the kernel, whose threads share rows."""
+LARGEST = float(np.finfo(np.float32).max)
 
 Loss = float | NDArray[np.float64]
 
@@ -137,7 +145,7 @@ def kd_loss(
     Raises
     ------
     TypeError
-        If logits are not floats or labels not integers, in native byte order.
+        If logits are not floats in native byte order, or labels not integers.
     ValueError
         If shapes do not fit, a label or an option is out of range, or a row is refused as above.
 
@@ -166,109 +174,40 @@ def kd_loss(
         raise ValueError(f"student has shape {student.shape}, teacher has {teacher.shape}, expected both (..., V)")
     alpha = fraction(alpha, "alpha")
     smoothing = fraction(label_smoothing, "label_smoothing")
-    if choice(on_empty, "on_empty", ("zeros", "raise")) == "raise":
-        for a, name in ((student, "student"), (teacher, "teacher")):
-            if bool((a == -np.inf).all(axis=-1).any()):
-                raise ValueError(f"{name} has a row of -inf alone")
-    if np.float64 in (student.dtype, teacher.dtype):
-        return _in_double(student, teacher, labels, temperature, 1.0 if labels is None else alpha, smoothing, mask,
-                          weights, ignore_index, reduction, scale_by_t2, check_finite, return_grad)
-    return _by_kernel(student, teacher, labels, temperature, alpha, smoothing, mask, weights, ignore_index, reduction,
-                      scale_by_t2, check_finite, return_grad)
-
-
-def _by_kernel(
-    student: NDArray[Any], teacher: NDArray[Any], labels: Any, temperature: Any, alpha: float, smoothing: float,
-    mask: Any, weights: Any, ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool,
-    return_grad: bool,
-) -> Result:
+    choice(on_empty, "on_empty", ("zeros", "raise"))
+    others = alike(student, teacher, "teacher")
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
-    count, classes = of.logits.shape
-    sides, dtype = (of.logits, teacher.reshape(count, classes)), student.dtype
-    known = of.labels
-    scale = of.weights / of.divisor
-    losses = np.zeros(count)
-    grad = fresh((count, classes), dtype) if return_grad else None
-    narrow = all(a.dtype == FLOAT32 for a in sides)
-    if grad is not None and not of.kept.all():
-        grad[~of.kept] = 0
-    for value, part in _alike(temperature, of.kept, of.shape, classes, narrow):
-        soft = (_square(value) if scale_by_t2 else 1.0) * (1.0 if known is None else alpha)
-        s, t = (rows(widened(a[part], FLOAT32)) for a in sides)
-        operands = (s, t, None if known is None else np.ascontiguousarray(known[part]), value)
-        found = np.empty(len(s))
-        if grad is None:
-            dispatch.kd_loss_f32(*operands, soft, 1.0 - alpha, smoothing, found)
-        else:
-            direct = isinstance(part, slice) and dtype == FLOAT32
-            slopes = grad[part] if direct else np.empty(s.shape, FLOAT32)
-            dispatch.kd_loss_grad_f32(*operands, soft, 1.0 - alpha, smoothing, scale[part], found, slopes)
-            if not direct:
-                grad[part] = narrowed(slopes, dtype)
-        losses[part] = found
-    if check_finite and np.isnan(losses).any():
-        raise ValueError("student or teacher holds NaN or +inf")
-    losses *= of.weights
-    loss: Any = losses.reshape(of.shape) if reduction == "none" else lane_sum(losses) / of.divisor
-    if grad is None:
-        return loss  # type: ignore[no-any-return]
-    return loss, grad.reshape(student.shape)
+    if on_empty == "raise":
+        check_not_empty(of, others, "teacher")
+    weight = 1.0 if labels is None else alpha
+    if np.float64 in (student.dtype, teacher.dtype):
+        return _in_double(student, others, labels, temperature, weight, smoothing, mask, weights, ignore_index,
+                          reduction, scale_by_t2, check_finite, return_grad)
+    known, t = of.labels, temperatures(temperature, of.shape)
+    soft, hard = weight * of.scale(t, scale_by_t2), (1.0 - weight) * of.scale(t, False)
+    if return_grad and (step := np.maximum(soft / t, hard).max(initial=0.0)) > LARGEST:
+        raise ValueError(f"weights times temperature is {step}, expected at most {LARGEST} for gradients of float32")
 
+    def operands(part: slice) -> tuple[Any, ...]:
+        return None if known is None else known[part], t[part], soft[part], hard[part], smoothing
 
-def _square(temperature: float) -> float:
-    if temperature > 1e150:
-        raise ValueError(f"temperature is {temperature}, whose square is not finite: scale_by_t2=False leaves it out")
-    return temperature * temperature
-
-
-def _alike(
-    temperature: Any, kept: NDArray[np.bool_], shape: tuple[int, ...], classes: int, narrow: bool
-) -> Iterator[tuple[float, slice | NDArray[np.int64]]]:
-    """The rows that count, by their temperature: slices, which cost no copy, or where these would be short, indices.
-
-    What is copied, or widened because it is not ``narrow``, is so by parts that stay in the caches.
-    """
-    if narrow and not np.ndim(temperature) and kept.all():
-        yield positive(temperature, "temperature"), slice(0, len(kept))
-        return
-    counting = np.flatnonzero(kept)
-    if not np.ndim(temperature):
-        groups = [(positive(temperature, "temperature"), counting)]
-    else:
-        each = temperatures(temperature, shape)
-        counting = counting[np.argsort(each[counting], kind="stable")]
-        cuts = np.flatnonzero(np.diff(each[counting])) + 1
-        groups = [(float(each[part[0]]), part) for part in np.split(counting, cuts) if len(part)]
-    for value, part in groups:
-        runs = np.flatnonzero(np.diff(part) != 1) + 1
-        if narrow and len(part) * classes >= len(runs) * SHORT * get_num_threads():
-            ends = (0, *runs.tolist(), len(part))
-            found = [part[first:last] for first, last in pairwise(ends) if first < last]
-        else:
-            step = max(CHUNK // max(classes, 1), 1)
-            found = [part[first : first + step] for first in range(0, len(part), step)]
-        for rows_of in found:
-            first, last = int(rows_of[0]), int(rows_of[-1]) + 1
-            yield value, slice(first, last) if last - first == len(rows_of) else rows_of
+    losses, grad = by_kernel("kd_loss", of, [others], operands, check_finite=check_finite, return_grad=return_grad,
+                             halves=FLOAT32)
+    return finished(losses, grad, of, student, reduction)
 
 
 def _in_double(
-    student: NDArray[Any], teacher: NDArray[Any], labels: Any, temperature: Any, alpha: float, smoothing: float,
+    student: NDArray[Any], logits: NDArray[Any], labels: Any, temperature: Any, alpha: float, smoothing: float,
     mask: Any, weights: Any, ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool,
     return_grad: bool,
 ) -> Result:
-    logits = alike(student, teacher, "teacher")
-
     def rows_of(chosen: NDArray[np.int64]) -> tuple[Doubles]:
-        t: Doubles = rows(widened(logits[chosen], np.float64))
-        if check_finite and not (t < np.inf).all():
-            raise ValueError("student or teacher holds NaN or +inf")
-        return (t,)
+        return (rows(widened(logits[chosen], np.float64)),)
 
     def loss(s: Doubles, other: tuple[Doubles], temperature: Doubles, known: Labels | None) -> tuple[Doubles, Doubles]:
         (t,) = other
         # ``reduced`` would multiply the labels' part by T² as well.
-        square = alpha * (temperature**2 if scale_by_t2 else np.ones_like(temperature))
+        square = alpha * (squared(temperature) if scale_by_t2 else np.ones_like(temperature))
         value, grad = apart(Distance.FORWARD_KL, s, t, temperature)
         unknown = np.isnan(value)
         value, grad = product(square[:, 0], value), square * grad
@@ -283,16 +222,3 @@ def _in_double(
     return reduced(loss, student, None, labels=labels, temperature=temperature, mask=mask, weights=weights,
                    ignore_index=ignore_index, reduction=reduction, scale_by_t2=False, check_finite=check_finite,
                    return_grad=return_grad, teacher_rows=rows_of)
-
-
-def lane_sum(values: NDArray[np.float64]) -> float:
-    """Sum by the lane rule: element i to lane i mod 16, each lane in ascending i, then lanes j + (j+8), 4, 2, 1.
-
-    ``accumulate`` and not ``sum``: its order is defined.
-    """
-    lanes = np.zeros((-(-values.size // LANES) + 1, LANES))
-    lanes[1:].reshape(-1)[: values.size] = values
-    total = np.add.accumulate(lanes, axis=0)[-1]
-    while total.size > 1:
-        total = total[: total.size // 2] + total[total.size // 2 :]
-    return float(total[0])

@@ -18,7 +18,7 @@ from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
 from .._sums import total
-from .._validate import FLOAT32, choice, contiguous, fresh, integer, positive, rows
+from .._validate import FLOAT32, choice, contiguous, fresh, from_lists, integer, positive, rows
 from ._double import Doubles
 
 CHUNK = 1 << 18
@@ -26,6 +26,8 @@ CHUNK = 1 << 18
 FEW = 8
 """Rows at a time whose own cost, half a millisecond in NumPy, does not count."""
 REDUCTIONS = ("batchmean", "mean", "sum", "none")
+MOST_SQUARED = 1e150
+"""The largest temperature that is squared, which leaves room for weights."""
 MOST_LABEL = 2**63 - 1
 """Labels of uint64 above it, which no class has, are taken for it."""
 WITHIN = 1e-3
@@ -96,7 +98,8 @@ def product(p: Doubles, x: Doubles) -> Doubles:
 
 
 def vector(a: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    array = np.asarray(a)
+    """A number for each row."""
+    array = from_lists(a, name, "numbers")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
     return array.reshape(-1)
@@ -104,12 +107,20 @@ def vector(a: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
 
 def temperatures(temperature: Any, shape: tuple[int, ...]) -> Doubles:
     """One temperature a row, from a number or an array of the rows' shape."""
-    if not np.ndim(temperature):
+    if not np.ndim(temperature) and not (shape == () and isinstance(temperature, np.ndarray)):
         return np.full(math.prod(shape), positive(temperature, "temperature"))
     t = vector(as_floats(temperature, "temperature"), "temperature", shape).astype(np.float64)
     if not (np.isfinite(t) & (t > 0)).all():
         raise ValueError(f"temperature holds {t[~(np.isfinite(t) & (t > 0))][0]}, expected finite numbers above 0")
     return t
+
+
+def squared(temperature: Any) -> Any:
+    """T², by which losses are multiplied, of one or of each."""
+    if np.any(temperature > MOST_SQUARED):
+        raise ValueError(f"temperature is {np.max(temperature)}, whose square is not finite, expected at most "
+                         f"{MOST_SQUARED} where the loss is multiplied by it")
+    return temperature * temperature
 
 
 def counted(mask: Any, labels: Labels | None, ignore_index: int | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -128,17 +139,18 @@ def counted(mask: Any, labels: Labels | None, ignore_index: int | None, shape: t
     return kept
 
 
-def row_weights(weights: Any, shape: tuple[int, ...]) -> Doubles:
+def row_weights(weights: Any, shape: tuple[int, ...], reduction: str) -> Doubles:
+    """Weights of rows; where only their ratios matter, times a power of two, so that their sum is finite."""
     if weights is None:
         return np.ones(math.prod(shape))
     w = vector(as_floats(weights, "weights"), "weights", shape).astype(np.float64)
     if not (np.isfinite(w) & (w >= 0)).all():
         raise ValueError(f"weights holds {w[~(np.isfinite(w) & (w >= 0))][0]}, expected finite numbers of at least 0")
-    return w
+    return np.ldexp(w, -np.frexp(w.max(initial=0.0))[1]) if reduction == "mean" else w
 
 
 def as_labels(labels: Any, shape: tuple[int, ...]) -> Labels:
-    array = np.asarray(labels)
+    array = from_lists(labels, "labels", "integers")
     if array.dtype.kind not in "iu":
         raise TypeError(f"labels has dtype {array.dtype.name}, expected integers")
     return as_int64(vector(array, "labels", shape))
@@ -179,7 +191,7 @@ class Rows:
 
     def scale(self, temperature: Doubles, scale_by_t2: bool) -> Doubles:
         """By what each row's distance is multiplied; 0 where it does not count."""
-        scale: Doubles = self.weights * (temperature * temperature if scale_by_t2 else 1.0) / self.divisor
+        scale: Doubles = self.weights * (squared(temperature) if scale_by_t2 else 1.0) / self.divisor
         return np.where(self.kept, scale, 0.0)
 
 
@@ -191,7 +203,7 @@ def prepared(
         raise ValueError("student has no dimensions, expected at least one")
     shape, classes = student.shape[:-1], student.shape[-1]
     known = None if labels is None else as_labels(labels, shape)
-    w = row_weights(weights, shape)
+    w = row_weights(weights, shape, reduction)
     kept = counted(mask, known, ignore_index, shape)
     by = divisor(reduction, w, kept)
     if weights is not None:
@@ -209,38 +221,47 @@ def alike(student: NDArray[Any], other: Any, name: str) -> NDArray[Any]:
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1]) if array.ndim else array
 
 
+def check_not_empty(of: Rows, others: NDArray[Any], name: str) -> None:
+    """Refuses rows that count and are -inf alone on either side."""
+    for a, side in ((of.logits, "student"), (others, name)):
+        if (empty := of.kept & (a == -np.inf).all(axis=1)).any():
+            raise ValueError(f"{side} has a row of -inf alone: row {int(np.argmax(empty))}")
+
+
 def finished(losses: Doubles, grad: NDArray[Any] | None, of: Rows, student: NDArray[Any], reduction: str) -> Result:
     result: Any = losses.reshape(of.shape) if reduction == "none" else float(total(losses))
     return result if grad is None else (result, grad.reshape(student.shape))
 
 
 def by_kernel(
-    name: str, of: Rows, others: Sequence[NDArray[Any]], operands: Callable[[slice], tuple[Any, ...]],
-    temperature: Doubles, scale: Doubles, *, check_finite: bool, return_grad: bool, stacked: bool = False,
+    name: str, of: Rows, others: Sequence[NDArray[Any]], operands: Callable[[slice], tuple[Any, ...]], *,
+    check_finite: bool, return_grad: bool, stacked: bool = False, halves: Any = np.float64,
 ) -> tuple[Doubles, NDArray[Any] | None]:
     """A loss of the kernels ``name``, of all rows, and its gradient if asked for.
 
     ``others`` are what the kernel takes of the student's shape: a teacher's rows, or nothing, or several teachers'
-    (``stacked``); ``operands`` gives what stands between these and the temperature, of some rows.
+    (``stacked``); ``operands`` gives what stands between these and its outputs, of some rows. Sides of half types, or
+    of several, are made ``halves``.
     """
     sides = (of.logits, *others)
     count, classes = of.logits.shape
     losses, dtype = np.zeros(count), of.logits.dtype
     grad = fresh(of.logits.shape, dtype) if return_grad else None
     same = dtype in (np.float32, np.float64) and all(side.dtype == dtype for side in sides)
-    width = "f32" if same and dtype == FLOAT32 else "f64"
+    wide = dtype if same else np.dtype(halves)
+    width = "f32" if wide == FLOAT32 else "f64"
     kernel = getattr(dispatch, f"{name}_{width}" if grad is None else f"{name}_grad_{width}")
     step = max(count if same and not stacked else CHUNK // max(classes, 1), 1)
     for first in range(0, count, step):
         part = slice(first, first + step)
-        given = [rows(a[part] if same else widened(a[part], np.float64)) for a in sides]
+        given = [rows(widened(a[part], wide)) for a in sides]
         if stacked:
             given[1:] = [np.stack(given[1:], axis=1)]
         outputs = [losses[part]]
         if grad is not None:
-            outputs.append(grad[part] if same else np.empty(given[0].shape))
-        kernel(*given, *operands(part), temperature[part], scale[part], *outputs)
-        if grad is not None and not same:
+            outputs.append(grad[part] if dtype == wide else np.empty(given[0].shape, wide))
+        kernel(*given, *operands(part), *outputs)
+        if grad is not None and dtype != wide:
             grad[part] = narrowed(outputs[1], dtype)
     if check_finite and np.isnan(losses).any():
         raise ValueError("student or teacher holds NaN or +inf")
@@ -258,7 +279,7 @@ def measured(
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     t = temperatures(temperature, of.shape)
     scale = of.scale(t, scale_by_t2) * factor
-    losses, grad = by_kernel("divergence", of, [others], lambda part: (distance, share), t, scale,
+    losses, grad = by_kernel("divergence", of, [others], lambda part: (distance, share, t[part], scale[part]),
                              check_finite=check_finite, return_grad=return_grad)
     if distance is Distance.CROSS_ENTROPY and (losses == -np.inf).any():
         _off_one(of, others, t, scale, losses, grad)
@@ -296,8 +317,12 @@ def _off_one(
             i = int(np.argmax(off))
             raise ValueError(f"targets has a row of sum {sums[i]}, expected probabilities of sum 1: row {part[i]}")
         some = replace(of, logits=of.logits[part])
-        found, slopes = by_kernel("divergence", some, [p / sums[:, None]], lambda _: (Distance.CROSS_ENTROPY, 0.0),
-                                  temperature[part], scale[part] * sums, check_finite=False,
+        t, by = temperature[part], scale[part] * sums
+
+        def operands(chosen: slice, t: Doubles = t, by: Doubles = by) -> tuple[Any, ...]:
+            return Distance.CROSS_ENTROPY, 0.0, t[chosen], by[chosen]
+
+        found, slopes = by_kernel("divergence", some, [p / sums[:, None]], operands, check_finite=False,
                                   return_grad=grad is not None)
         losses[part] = found
         if grad is not None:
@@ -338,10 +363,10 @@ def reduced(
         index = counting[first : first + step]
         chosen: Any = slice(first, first + step) if len(counting) == len(losses) else index
         s, other = owned(of.logits[chosen]), teacher_rows(chosen)
-        sides = (s, other) if isinstance(other, np.ndarray) and other.shape == s.shape else (s,)
+        sides = (s, *(a for a in (other if isinstance(other, tuple) else (other,)) if a.shape == s.shape))
         tops = [x.max(axis=1) for x in sides]
         unknown = np.any([~(top < np.inf) for top in tops], axis=0)
-        fine = np.all([(top < np.inf) & (top > -np.inf) for top in tops], axis=0)
+        fine = ~unknown & np.all([top > -np.inf for top in tops[: 1 if isinstance(other, tuple) else 2]], axis=0)
         if check_finite and unknown.any():
             raise ValueError("student or teacher holds NaN or +inf")
         if not fine.all():

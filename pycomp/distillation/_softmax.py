@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
-from .._validate import choice, contiguous, delivered, integer, positive, result
+from .._validate import choice, contiguous, delivered, from_lists, integer, positive, result
 from ._rows import CHUNK, as_floats
 
 Lines = NDArray[Any]
@@ -202,7 +202,7 @@ def _masked(x: NDArray[Any], axis: int, mask: Any, lengths: Any) -> NDArray[Any]
     """x with -inf where an entry does not count."""
     kept: Any = None
     if mask is not None:
-        kept = np.asarray(mask)
+        kept = from_lists(mask, "mask", "bool")
         if kept.dtype != np.bool_:
             raise TypeError(f"mask has dtype {kept.dtype.name}, expected bool: True where an entry counts")
         try:
@@ -210,7 +210,7 @@ def _masked(x: NDArray[Any], axis: int, mask: Any, lengths: Any) -> NDArray[Any]
         except ValueError:
             raise ValueError(f"mask has shape {kept.shape}, expected one that broadcasts to {x.shape}") from None
     if lengths is not None:
-        given, expected = np.asarray(lengths), x.shape[:axis] + x.shape[axis + 1 :]
+        given, expected = from_lists(lengths, "lengths", "integers"), x.shape[:axis] + x.shape[axis + 1 :]
         if given.dtype.kind not in "iu":
             raise TypeError(f"lengths has dtype {given.dtype.name}, expected integers")
         if given.shape != expected:

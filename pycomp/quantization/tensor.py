@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, contiguous, delivered, integer, plain, real, result, rows
+from pycomp._validate import (
+    FLOAT32,
+    as_array,
+    choice,
+    contiguous,
+    delivered,
+    flag,
+    from_lists,
+    integer,
+    plain,
+    real,
+    result,
+    rows,
+)
 from pycomp.kernels import dispatch
 
 from .schemes import SMALLEST, Layout, check_axis, choose, layout
@@ -30,11 +43,13 @@ class QuantizedTensor:
     Attributes
     ----------
     data : array of int8 or uint8
+        The array that was given, not a copy: what is written to it is written to the tensor.
     scale : array of float32
         Finite and at least 2⁻¹²⁶. Of shape () for the whole tensor, (C,) for each index along ``axis``, or, with
-        groups, of the shape of ``data`` with ``shape[axis] / group_size`` along ``axis``. A number becomes an array.
+        groups, of the shape of ``data`` with ``shape[axis] / group_size`` along ``axis``. A number becomes an array, an
+        array is copied.
     zero_point : array of int32, the shape of ``scale``
-        The code of 0, in the range of ``data``.
+        The code of 0, in the range of ``data``. Copied too.
     axis : int or None
         The axis that has scales of its own; not negative.
     group_size : int or None
@@ -84,7 +99,7 @@ class QuantizedTensor:
                 raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
         check_scale(scale, "scale")
         check_zero_point(zero, "zero_point", data.dtype)
-        for name, a in (("data", data), ("scale", scale), ("zero_point", zero)):
+        for name, a in (("data", data), ("scale", scale.copy()), ("zero_point", zero.copy())):
             object.__setattr__(self, name, a)  # an ndarray, where another library's array or a number was given
 
     @property
@@ -148,10 +163,14 @@ def codes(a: Any, name: str, ndim: int | tuple[int, ...] = ANY_NDIM) -> NDArray[
 
 def code_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
     """int8 or uint8, given by name."""
-    try:
-        return DTYPES[dtype]
-    except (KeyError, TypeError):
-        raise ValueError(f"{name} is {dtype!r}, expected 'int8' or 'uint8'") from None
+    return DTYPES[one_of(dtype, name, DTYPES)]
+
+
+def one_of(value: Any, name: str, names: Iterable[str]) -> str:
+    """One of some names; what is no str is a TypeError, whether or not it can be looked up."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}, expected one of {', '.join(map(repr, names))}")
+    return choice(value, name, tuple(names))
 
 
 def middle(dtype: np.dtype[Any]) -> int:
@@ -182,7 +201,7 @@ def check_zero_point(zero_point: NDArray[Any], name: str, dtype: np.dtype[Any]) 
 def code_range(zero_point: NDArray[np.int32], kind: np.dtype[Any], narrow_range: bool) -> tuple[int, int]:
     """Smallest and largest code; a zero point below the first is an error."""
     limits = np.iinfo(kind)
-    low = limits.min + bool(narrow_range)
+    low = limits.min + narrow_range
     _check_range(zero_point, "zero_point", low, limits.max, f" ({kind.name}, narrow range)")
     return low, limits.max
 
@@ -201,8 +220,10 @@ def as_scale(scale: Any, name: str, shape: int | tuple[int, ...] | None) -> NDAr
     """A number or an array of float32 as an array of shape () or, if a length or shape is given, of that."""
     if _is_number(scale):
         with np.errstate(over="ignore", under="ignore"):
-            scale = np.float32(real(scale, name))
-    array = _spread(as_array(np.asarray(scale), name, FLOAT32, ANY_NDIM), name, shape)
+            scale = np.asarray(real(scale, name), np.float32)
+    elif type(scale) is not np.ndarray:
+        scale = plain(scale, name, "float32, or a number")
+    array = _spread(as_array(scale, name, FLOAT32, ANY_NDIM), name, shape)
     check_scale(array, name)
     return array
 
@@ -219,11 +240,18 @@ def as_integers(
     value: Any, name: str, shape: int | tuple[int, ...] | None, low: int, high: int, of: str = ""
 ) -> NDArray[np.int32]:
     """An integer or an array of integers from low to high, as int32 of shape () or as given. ``of`` ends the error."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu" or isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is {value!r}, expected integers")
+    array = as_numbers(value, name, "iu", f"integers from {low} to {high}{of}")
     _check_range(array, name, low, high, of)
     return _spread(array.astype(np.int32), name, shape)
+
+
+def as_numbers(value: Any, name: str, kinds: str, expected: str) -> NDArray[Any]:
+    """A number, or an array or nested lists of them, as an array whose dtype is of one of these kinds."""
+    array = from_lists(value, name, expected)
+    if array.dtype.kind not in kinds:
+        error = ValueError if type(value) is int else TypeError  # an int that no dtype holds
+        raise error(f"{name} {f'holds {array.dtype.name}' if array.ndim else f'is {value!r}'}, expected {expected}")
+    return array
 
 
 def _spread(array: NDArray[Any], name: str, shape: int | tuple[int, ...] | None) -> NDArray[Any]:
@@ -281,7 +309,7 @@ def quantize(
     Raises
     ------
     TypeError
-        If an array has the wrong dtype.
+        If an array has the wrong dtype, or a flag is no bool.
     ValueError
         If x holds NaN, or infinity and no scale is given; if a scale is not finite or below 2⁻¹²⁶, a zero point is
         outside the range of the codes (the narrow one, if asked for), shapes do not fit, or ``out`` cannot take the
@@ -324,21 +352,22 @@ def quantize(
     kind = code_dtype(dtype)
     axis, group_size = check_axis(axis, group_size, x.shape, "x")
     parts = layout(x.shape, axis, group_size)
+    symmetric, power_of_two = flag(symmetric, "symmetric"), flag(power_of_two, "power_of_two")
+    narrow = symmetric if narrow_range is None else flag(narrow_range, "narrow_range")
     if scale is None and zero_point is not None:
         raise ValueError("zero_point is given without scale")
     if scale is not None and power_of_two:
         raise ValueError("power_of_two chooses a scale, but scale is given")
     if scale is not None:
-        scales = as_scale(scale, "scale", parts.shape)
+        scales = as_scale(scale, "scale", parts.shape).copy()
         zeros = as_zero_point(middle(kind) if zero_point is None else zero_point, "zero_point", parts.shape, kind)
         lowest = code_range(zeros, kind, True)[0] if narrow_range else None
         data = result(out, x.shape, kind, (x, scale, zero_point), whole=True)
         run("quantize", x, parts, scales, zeros, data)
         if lowest is not None:
             np.maximum(data, data.dtype.type(lowest), out=data)
-        return QuantizedTensor(delivered(data, out), scales, zeros, axis, group_size)
+        return _made(delivered(data, out), scales, zeros, axis, group_size)
     data = result(out, x.shape, kind, (x,), whole=True)
-    narrow = bool(symmetric if narrow_range is None else narrow_range)
     x = contiguous(x)
     if _is_fused(parts, symmetric, narrow, power_of_two, kind):
         scales, zeros = np.empty(parts.matrix[0], np.float32), np.zeros(parts.matrix[0], np.int32)
@@ -348,15 +377,25 @@ def quantize(
     else:
         low, high = parts.ranges(x)
         _refuse(x, ~((low > -np.inf) & (high < np.inf)))
-        scales, zeros = choose(low, high, symmetric=bool(symmetric), narrow_range=narrow,
-                               power_of_two=bool(power_of_two), dtype=kind)
+        scales, zeros = choose(low, high, symmetric=symmetric, narrow_range=narrow, power_of_two=power_of_two,
+                               dtype=kind)
         run("quantize", x, parts, scales, zeros, data)
-    return QuantizedTensor(delivered(data, out), scales, zeros, axis, group_size)
+    return _made(delivered(data, out), scales, zeros, axis, group_size)
+
+
+def _made(
+    data: NDArray[Any], scale: NDArray[np.float32], zero_point: NDArray[np.int32], axis: int | None,
+    group_size: int | None,
+) -> QuantizedTensor:
+    """The tensor of new arrays, which are good: neither checked nor copied, as those that a caller gives are."""
+    q = object.__new__(QuantizedTensor)
+    q.__dict__.update(data=data, scale=scale, zero_point=zero_point, axis=axis, group_size=group_size, bits=8)
+    return q
 
 
 def _is_fused(parts: Layout, symmetric: bool, narrow: bool, power_of_two: bool, kind: np.dtype[Any]) -> bool:
     """Whether one kernel finds the scales of rows and their codes."""
-    scheme = (bool(symmetric), narrow, kind) in ((True, True, INT8), (False, False, UINT8))
+    scheme = (symmetric, narrow, kind) in ((True, True, INT8), (False, False, UINT8))
     one_after_the_other = bool(parts.shape) and not parts.by_column and parts.outer == 1
     return scheme and not power_of_two and one_after_the_other and parts.matrix[1] <= CACHED
 
@@ -467,7 +506,7 @@ def quantize_rows(
     Raises
     ------
     TypeError
-        If ``x`` is not float32.
+        If ``x`` is not float32, or ``symmetric`` no bool.
     ValueError
         If ``x`` does not have two dimensions, or ``group_size`` does not divide K.
 
@@ -488,7 +527,7 @@ def quantize_rows(
     if group_size is not None:
         check_axis(1, group_size, x.shape, "x")
         shape = (m, k // group_size)
-    data = np.empty(x.shape, INT8 if symmetric else UINT8)
+    data = np.empty(x.shape, INT8 if flag(symmetric, "symmetric") else UINT8)
     scale, zero = np.empty(shape, np.float32), np.zeros(shape, np.int32)
     sums = _quantize_rows(x, data, scale, zero)
     if group_size is None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pycomp._validate import FLOAT32, as_array, integer
 from pycomp.kernels import layouts
 
-from .csr import INT8, INT32, CSRMatrix, matrix_shape
-from .matrix import SparseMatrix, assign, frozen, given
+from .csr import INT8, INT32, CSRMatrix, check_scipy, matrix_shape, stable_order
+from .matrix import SparseMatrix, assign, check_matrix, frozen, given
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -122,8 +122,7 @@ class BSRMatrix(SparseMatrix):
         >>> BSRMatrix.from_csr(CSRMatrix.from_dense(np.eye(4, dtype=np.float32)), (1, 2)).data.tolist()
         [[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]]
         """
-        if not isinstance(a, CSRMatrix) or a.dtype not in (FLOAT32, INT8):
-            raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32 or int8")
+        check_matrix(a, "a", (CSRMatrix,), (FLOAT32, INT8))
         h, w = _block(block)
         _check_divides(a.shape, (h, w))
         row, wide = a._entry_rows(), a.shape[1] // w
@@ -152,8 +151,7 @@ class BSRMatrix(SparseMatrix):
         >>> BSRMatrix.from_scipy(a)
         BSRMatrix(shape=(4, 4), block=(2, 2), blocks=4)
         """
-        if hasattr(a, "tocsr") and a.dtype.name not in ("float32", "int8"):
-            raise TypeError(f"a has dtype {a.dtype}, expected float32 or int8; convert it with a.astype(np.float32)")
+        check_scipy(a, ("float32", "int8"))
         own = getattr(a, "blocksize", None) if getattr(a, "format", None) == "bsr" else None
         block = own if block is None else block
         if block is None:
@@ -166,7 +164,7 @@ class BSRMatrix(SparseMatrix):
         blocks = np.diff(self.indptr)
         rows = np.repeat(np.arange(len(blocks)), blocks)
         columns = (self.indices[:, None].astype(np.int64) * w + np.arange(w))[:, None, :].repeat(h, 1)
-        order = np.argsort((rows[:, None] * h + np.arange(h)).reshape(-1), kind="stable")  # (block, row of it)
+        order = stable_order((rows[:, None] * h + np.arange(h)).reshape(-1))  # (block, row of it)
         indptr = layouts.starts_of(np.repeat(blocks, h) * w)
         count = len(self.indices) * h
         return CSRMatrix._made(given(self.data.reshape(count, w)[order].reshape(-1)),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._floats import narrowed
-from pycomp._validate import FLOAT32, as_array, integer
+from pycomp._validate import FLOAT32, as_array, from_lists, integer
 from pycomp.kernels import layouts
 
 from .matrix import SparseMatrix, assign, frozen, given
@@ -132,7 +132,7 @@ class CSRMatrix(SparseMatrix):
         Raises
         ------
         TypeError
-            If an array has another kind of dtype.
+            If an array has another kind of dtype, or is masked.
         ValueError
             If the arrays are not such a matrix. The message says where.
 
@@ -155,7 +155,7 @@ class CSRMatrix(SparseMatrix):
         cls, data: NDArray[Any], row: NDArray[np.int64], column: NDArray[np.int64], shape: tuple[int, int]
     ) -> CSRMatrix:
         """From entries in any order, whose places are checked; those of one place add up, one after the other."""
-        order = np.lexsort((column, row))  # stable: entries of one place keep their order
+        order = stable_order(column, row)  # entries of one place keep their order
         row, column, values = row[order], column[order], data[order]
         first = np.ones(len(row), np.bool_)
         first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
@@ -238,9 +238,7 @@ class CSRMatrix(SparseMatrix):
         >>> CSRMatrix.from_dense(np.eye(2, dtype=np.float32)).astype(np.float16).dtype
         dtype('float16')
         """
-        kind = np.dtype(dtype)
-        if kind.name not in VALUES[:-1]:
-            raise TypeError(f"dtype is {kind.name}, expected one of {', '.join(VALUES[:-1])}")
+        kind = _value_type(dtype)
         if kind == self.dtype:
             return self
         with np.errstate(all="ignore"):
@@ -293,7 +291,7 @@ class CSRMatrix(SparseMatrix):
         """
         n, k = self.shape
         if "transpose" not in self._pattern:
-            order = np.argsort(self.indices, kind="stable")  # within a column, rows keep their order
+            order = stable_order(self.indices)  # within a column, rows keep their order
             row = self._entry_rows().astype(INT32)
             indptr = layouts.starts_of(np.bincount(self.indices, minlength=k))
             self._pattern["transpose"] = order, given(row[order]), given(indptr), {}
@@ -326,11 +324,7 @@ class CSRMatrix(SparseMatrix):
         >>> CSRMatrix.from_scipy(a).to_dense()
         array([[0., 2., 0.]], dtype=float32)
         """
-        if not hasattr(a, "tocsr"):
-            raise TypeError(f"a is a {type(a).__name__}, expected a SciPy sparse array")
-        if a.dtype.name not in ("float32", "float64", "int8"):
-            raise TypeError(f"a has dtype {a.dtype}, expected float32, float64 or int8; "
-                            "convert it with a.astype(np.float32)")
+        check_scipy(a, ("float32", "float64", "int8"))
         if len(a.shape) != 2:
             raise ValueError(f"a has {len(a.shape)} dimensions {a.shape}, expected 2")
         shape = int(a.shape[0]), int(a.shape[1])
@@ -383,13 +377,34 @@ def _values(a: Any, name: str, ndim: int) -> NDArray[Any]:
                     f"convert it with {name}.astype(np.float32)")
 
 
+def _value_type(dtype: Any) -> np.dtype[Any]:
+    """What ``astype`` was asked for."""
+    found = repr(dtype)
+    if dtype is not None:  # NumPy's name for float64
+        with contextlib.suppress(TypeError, ValueError):
+            kind: np.dtype[Any] = np.dtype(dtype)
+            if kind.name in VALUES[:-1] and kind.isnative:
+                return kind
+            found = kind.name + ("" if kind.isnative else " (byte-swapped)")
+    raise TypeError(f"dtype is {found}, expected one of {', '.join(VALUES[:-1])}, in native byte order")
+
+
+def check_scipy(a: Any, values: tuple[str, ...]) -> None:
+    """``a`` is a SciPy sparse matrix with values of one of these types."""
+    if not hasattr(a, "tocsr"):
+        raise TypeError(f"a is a {type(a).__name__}, expected a SciPy sparse array")
+    if a.dtype.name not in values:
+        raise TypeError(f"a has dtype {a.dtype}, expected {', '.join(values[:-1])}{' or ' * (len(values) > 1)}"
+                        f"{values[-1]}; convert it with a.astype(np.float32)")
+
+
 def _is_int64(a: Any) -> bool:
     return isinstance(a, np.ndarray) and a.dtype == INT64
 
 
 def integers(a: Any, name: str) -> NDArray[np.int64]:
     """One-dimensional integers as int64; what does not fit is an error."""
-    array = np.asarray(a)
+    array = from_lists(a, name, "integers")
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{name} has dtype {array.dtype.name}, expected integers")
     if array.ndim != 1:
@@ -453,6 +468,17 @@ def _entries_of_lists(a: Any, n: int, k: int) -> tuple[NDArray[Any], NDArray[np.
     column = integers(np.array(list(itertools.chain.from_iterable(a.rows))), "rows")
     _check_columns(column, layouts.starts_of(np.array(lengths, INT64)), k)
     return values, np.repeat(np.arange(n), lengths), column
+
+
+def stable_order(*keys: NDArray[Any]) -> NDArray[np.int64]:
+    """``np.lexsort`` of keys of at least 0: by the last, ties by the one before. NumPy sorts such digits by radix."""
+    order = np.arange(len(keys[0]))
+    for key in keys:
+        for shift in range(0, int(key.max(initial=0)).bit_length(), 16):
+            digit = (key >> shift).astype(np.uint16)[order]
+            if not (digit[1:] >= digit[:-1]).all():
+                order = order[np.argsort(digit, kind="stable")]
+    return order
 
 
 def _below(count: int) -> str:

@@ -1,5 +1,7 @@
 """What does not count is not looked at, options at their ends, and refusals that name the value."""
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ S = np.zeros((2, 3), np.float32)
 H, W = np.ones((2, 4), np.float32), np.ones((3, 4), np.float32)
 P, AT = np.full((2, 2), 0.25, np.float32), np.array([[0, 1], [1, 2]])
 TOO_LARGE = np.array([0, 2**63 + 5], np.uint64)
+INF = np.inf
 
 
 def test_import_without_docstrings(tmp_path):
@@ -150,3 +153,141 @@ def test_a_teacher_of_weight_0_is_not_looked_at(value):
     found = d.ensemble_kd_loss(s, [t, odd], teacher_weights=[1, 0], return_grad=True)
     assert found[0] == expected[0] > 0
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+ROWS_OF_TEACHERS = {
+    "kd": d.kd_loss, "forward": d.forward_kl_loss, "reverse": d.reverse_kl_loss, "jsd": d.jsd_loss,
+    "skew": d.skew_kl_loss, "total variation": d.total_variation_loss, "binary": d.binary_kd_loss,
+    "standardized": d.standardized_kd_loss, "dist": d.dist_loss, "DKD": lambda s, t, **o: d.dkd_loss(s, t, [0, 1], **o),
+    "NKD": lambda s, t, **o: d.nkd_loss(s, t, [0, 1], **o),
+    "ensemble": lambda s, t, **o: d.ensemble_kd_loss(s, [t], **o),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ROWS_OF_TEACHERS)
+def test_a_temperature_whose_square_is_not_finite_is_refused(name, dtype):
+    with pytest.raises(ValueError, match=r"temperature is 1e\+160, whose square is not finite"):
+        ROWS_OF_TEACHERS[name](S.astype(dtype), -S.astype(dtype), temperature=1e160)
+
+
+def masked(values):
+    return np.ma.array(values, mask=[False, True])
+
+
+@pytest.mark.parametrize(("call", "name"), [
+    (lambda: d.kd_loss(S, S, mask=masked([True, True])), "mask"),
+    (lambda: d.kd_loss(S, S, weights=masked([1.0, 1.0])), "weights"),
+    (lambda: d.kd_loss(S, S, labels=masked([0, 1])), "labels"),
+    (lambda: d.dkd_loss(S, S, masked([0, 1])), "labels"),
+    (lambda: d.softmax(S, lengths=masked([3, 3])), "lengths"),
+    (lambda: d.softmax(S, mask=np.ma.array(S > 0, mask=S > 0)), "mask"),
+    (lambda: d.top_k_kd_loss(S, P, np.ma.array(AT, mask=AT > 0)), "indices"),
+    (lambda: d.fused_linear_kd_loss(H, W, teacher_top_k=(P, np.ma.array(AT, mask=AT > 0))), "teacher_top_k"),
+], ids=range(8))
+def test_a_mask_that_would_be_passed_over_is_refused(call, name):
+    with pytest.raises(TypeError, match=f"{name} is a MaskedArray"):
+        call()
+
+
+@pytest.mark.parametrize("given", [{"mask": np.array([True, False])}, {"weights": np.array([1.0, 0.0])},
+                                   {"labels": [1, -100], "ignore_index": -100}])
+@pytest.mark.parametrize("bad", [np.nan, INF])
+def test_what_a_token_holds_that_does_not_count_reaches_no_gradient(given, bad):
+    hidden = np.array([[1, 2, 3], [bad, 0, bad]], np.float32)
+    weight, teacher = np.eye(4, 3, dtype=np.float32), np.arange(8, dtype=np.float32).reshape(2, 4)
+    loss, by_hidden, by_weight = d.fused_linear_kd_loss(hidden, weight, teacher_logits=teacher, check_finite=True,
+                                                        return_grad=True, **given)
+    hidden[1] = 0
+    expected = d.fused_linear_kd_loss(hidden, weight, teacher_logits=teacher, return_grad=True, **given)
+    assert loss == expected[0]
+    np.testing.assert_array_equal(by_hidden, expected[1])
+    np.testing.assert_array_equal(by_weight, expected[2])
+    assert by_weight.any()
+
+
+def test_a_token_of_wrong_probabilities_is_named_whatever_its_chunk():
+    p = np.full((200, 2), 0.3, np.float32)
+    p[150] = 0.6
+    with pytest.raises(ValueError, match=r"row 150 has sum 1\.2"):
+        d.fused_linear_kd_loss(np.ones((200, 4), np.float32), np.ones((6, 4), np.float32), chunk_size=64,
+                               teacher_top_k=(p, np.tile([0, 1], (200, 1))))
+
+
+def test_answers_and_logits_of_minus_infinity_alone_count_as_beside_others():
+    """Only a softmax has nothing to say of a row of -inf."""
+    none, zero = np.full((1, 2), -INF, np.float32), np.zeros((1, 2), np.float32)
+    loss, grad = d.binary_kd_loss(zero, none, return_grad=True)
+    assert loss == pytest.approx(2 * np.log(2))
+    np.testing.assert_allclose(grad, 0.5)
+    assert d.binary_kd_loss(none, zero) == INF
+    assert d.binary_kd_loss(none, none) == 0
+    assert d.logit_mse_loss(none, zero) == INF
+    assert d.logit_mse_loss(none, none) == 0
+    far = np.array([[1e30], [0]], np.float32), np.array([[5], [5]], np.float32), np.array([[-1e30]], np.float32)
+    assert d.hint_loss(*far) == INF
+
+
+@pytest.mark.parametrize("loss", [d.similarity_loss, d.cka_loss])
+@pytest.mark.parametrize("exponent", [-120, -70, 60, 100])
+def test_features_of_any_size_look_as_alike(loss, exponent):
+    rng = np.random.default_rng(0)
+    s, t = rng.standard_normal((2, 8, 6)).astype(np.float32)
+    value, grad = loss(s, t, return_grad=True)
+    found, slope = loss(np.ldexp(s, exponent), t, return_grad=True)
+    assert found == value
+    np.testing.assert_array_equal(slope, np.ldexp(grad.astype(np.float64), -exponent).astype(np.float32))
+
+
+@pytest.mark.parametrize("loss", [d.kd_loss, d.forward_kl_loss])
+@pytest.mark.parametrize("size", [1e308, 5e-324, 1e-300])
+def test_weights_of_any_size_weigh_a_mean(loss, size):
+    s = np.array([[1, 2, 3], [3, 1, 0]], np.float32)
+    value, grad = loss(s, s[:, ::-1], weights=np.full(2, size), reduction="mean", return_grad=True)
+    expected, slope = loss(s, s[:, ::-1], reduction="mean", return_grad=True)
+    assert value == pytest.approx(expected, rel=1e-14)
+    np.testing.assert_array_equal(grad, slope)
+
+
+def test_weights_beyond_the_gradients_type_are_refused():
+    assert d.kd_loss(S, np.eye(2, 3, dtype=np.float32), weights=np.full(2, 1e39)) > 1e38
+    with pytest.raises(ValueError, match=r"weights times temperature is 5e\+38, expected at most 3\.4.* of float32"):
+        d.kd_loss(S, S, weights=np.full(2, 1e39), return_grad=True)
+
+
+def test_not_a_number_is_told_where_the_other_side_is_masked_altogether():
+    s, t = np.full((1, 2), -INF), np.array([[np.nan, 0.0]])
+    for dtype in (np.float32, np.float64):
+        loss, grad = d.kd_loss(s.astype(dtype), t.astype(dtype), return_grad=True)
+        assert np.isnan(loss)
+        assert np.isnan(grad).all()
+        with pytest.raises(ValueError, match="student or teacher holds NaN"):
+            d.kd_loss(s.astype(dtype), t.astype(dtype), check_finite=True)
+
+
+def test_only_rows_that_count_may_not_be_empty():
+    s, t = np.array([[1, 2, 3], [-INF] * 3], np.float32), np.ones((2, 3), np.float32)
+    assert d.kd_loss(s, t, mask=np.array([True, False]), on_empty="raise") > 0
+    with pytest.raises(ValueError, match="student has a row of -inf alone: row 1"):
+        d.kd_loss(s, t, on_empty="raise")
+
+
+def test_a_single_row_takes_an_array_of_its_shape_as_temperature():
+    s, t = np.array([1, 2, 3], np.float32), np.array([3, 2, 1], np.float32)
+    for loss in (d.kd_loss, d.forward_kl_loss):
+        assert loss(s, t, temperature=np.array(2.0)) == loss(s, t, temperature=2.0)
+
+
+@pytest.mark.parametrize("shape", [(4,), (5, 2, 2), (4, 5)])
+def test_a_projection_of_another_shape_is_told(shape):
+    with pytest.raises(ValueError, match=r"projection has shape .*, expected \(D_t, D_s\) = \(5, 4\)"):
+        d.hint_loss(np.ones((3, 2, 2), np.float32), np.ones((3, 5), np.float32), np.ones(shape, np.float32))
+
+
+@pytest.mark.parametrize("name", [n for n in d.__all__ if n.endswith("_loss") and not n.startswith("fused")])
+def test_docstrings_tell_the_parameters_that_there_are(name):
+    function = getattr(d, name)
+    told = function.__doc__.split("Parameters\n    ----------\n")[1].split("\n\n    Returns")[0]
+    names = [n for line in re.findall(r"^    (\w[\w, ]*) :", told + "\n", re.MULTILINE) for n in line.split(", ")]
+    names += re.findall(r"^    (\w+)$", told, re.MULTILINE)
+    assert sorted(names) == sorted(inspect.signature(function).parameters)

@@ -51,23 +51,27 @@ def test_a_weighted_row_alone_has_the_bits_that_it_has_in_a_batch():
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), rows=st.integers(1, 150), classes=st.integers(1, 230),
        temperature=st.sampled_from([1e-30, 1e-3, 1.0, 2.5, 1e4, 1e30]), labelled=st.booleans(), graded=st.booleans(),
-       smoothing=st.sampled_from([0.0, 0.1, 1.0]), alpha=st.sampled_from([0.0, 0.3, 1.0]), special=st.booleans())
+       smoothing=st.sampled_from([0.0, 0.1, 1.0]), alpha=st.sampled_from([0.0, 0.3, 1.0]), special=st.booleans(),
+       other=st.sampled_from([0.0, 0.02, 0.5]), masked=st.sampled_from([0.0, 0.1, 0.9]))
 def test_rows_of_few_classes_have_the_bits_that_they_have_alone(seed, rows, classes, temperature, labelled, graded,
-                                                                smoothing, alpha, special):
-    """Those in a batch are turned into columns, sixteen at a time; a row alone is not."""
+                                                                smoothing, alpha, special, other, masked):
+    """Those in a batch are turned into columns, sixteen at a time, where they are of one temperature; a row alone is
+    not."""
     rng = np.random.default_rng(seed)
     sides = [reference.logits(rng, rows, classes) for _ in range(2)]
     if special:
         sides[seed % 2][rng.integers(rows)] = rng.choice([np.nan, INF, -INF])
-    options = {"temperature": temperature, "reduction": "none", "return_grad": graded}
+    temperatures = np.where(rng.random(rows) < other, 3.0, temperature)
+    options = {"reduction": "none", "return_grad": graded}
     if labelled:
         options |= {"alpha": alpha, "label_smoothing": smoothing}
     labels = rng.integers(0, classes, rows) if labelled else None
-    weights = rng.random(rows)
+    weights = np.where(rng.random(rows) < masked, 0.0, rng.random(rows))
 
     def results(at):
         given = {"labels": labels[at]} if labelled else {}
-        found = kd_loss(sides[0][at], sides[1][at], weights=weights[at], **options, **given)
+        found = kd_loss(sides[0][at], sides[1][at], weights=weights[at], temperature=temperatures[at], **options,
+                        **given)
         return found if graded else (found,)
 
     alone = [results(slice(i, i + 1)) for i in range(rows)]
@@ -117,18 +121,15 @@ def test_loss_and_gradient_are_those_of_the_formula(seed, classes, temperature, 
 
 
 @given(seed=st.integers(0, 2**32), rows=st.integers(1, 40))
-def test_the_total_is_the_lane_sum_of_the_rows(seed, rows):
+def test_the_total_is_that_of_the_rows_folded_by_halves(seed, rows):
     s, t = logits(seed, rows, 5), logits(seed + 1, rows, 5)
-    each = kd_loss(s, t, reduction="none")
-    lanes = [0.0] * 16
-    for i, value in enumerate(each):
-        lanes[i % 16] += float(value)
-    half = 8
+    each = kd_loss(s, t, reduction="none").tolist()
+    half = 32
+    each += [0.0] * (2 * half - rows)
     while half:
-        for j in range(half):
-            lanes[j] += lanes[j + half]
+        each = [a + b for a, b in zip(each[:half], each[half:], strict=True)]
         half //= 2
-    assert kd_loss(s, t, reduction="sum") == lanes[0]
+    assert kd_loss(s, t, reduction="sum") == each[0]
 
 
 def test_gradient_tends_to_logit_matching_at_high_temperature():
