@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from .files import load, save
     from .histogram import MSE, Entropy, Percentile
     from .observer import MinMax, MovingAverage
-    from .report import LayerError, SensitivityReport, sensitivity
+    from .report import SCHEMES, LayerError, SensitivityReport, sensitivity
     from .requantization import quantize_multiplier, requantize, requantize_fixed_point
     from .weight_only import PackedGroupedMatrix, pack_groups
 
 __all__ = [
     "MSE",
+    "SCHEMES",
     "Entropy",
     "InputMean",
     "LayerError",
@@ -55,7 +56,7 @@ __all__ = [
 
 __getattr__ = attributes(__name__, {
     "InputMean": "correction", "bias_correction": "correction", "LayerError": "report",
-    "SensitivityReport": "report", "sensitivity": "report",
+    "SCHEMES": "report", "SensitivityReport": "report", "sensitivity": "report",
     "fake_quantize": "fake", "fake_quantize_backward": "fake", "load": "files", "save": "files", "MSE": "histogram",
     "Entropy": "histogram", "Percentile": "histogram", "MinMax": "observer", "MovingAverage": "observer",
     "quantize_multiplier": "requantization", "requantize": "requantization", "requantize_fixed_point": "requantization",

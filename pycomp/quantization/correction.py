@@ -124,7 +124,8 @@ def bias_correction(
     Notes
     -----
     In float64, sums folded by halves, rounded once: within ``2⁻⁴⁸·Σ(|Ŵ·E[x̂]| + |W·E[x]|)`` and half a unit for K up to
-    2²⁴. Workspace: 256 rows in float64.
+    2²⁴; infinite beyond float32's range. Where a code stands for infinity, which takes weights next to the largest
+    float32, so is the result, or NaN. Workspace: 256 rows in float64.
 
     Examples
     --------
@@ -146,10 +147,11 @@ def bias_correction(
     before = optional_vector(bias, "bias", n)
     values = quantized.dequantize()
     shift = np.empty(n)
-    for i in range(0, n, ROWS):
-        part = slice(i, i + ROWS)
-        shift[part] = total(values[part].astype(np.float64) * seen - weight[part].astype(np.float64) * exact)
-    return ((0.0 if before is None else before) - shift).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        for i in range(0, n, ROWS):
+            part = slice(i, i + ROWS)
+            shift[part] = total(values[part].astype(np.float64) * seen - weight[part].astype(np.float64) * exact)
+        return ((0.0 if before is None else before) - shift).astype(np.float32)
 
 
 def _mean(mean: Any, name: str, k: int) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import FLOAT32, as_array, contiguous, delivered, result
+from pycomp._validate import FLOAT32, as_array, contiguous, delivered, flag, result
 from pycomp.kernels import dispatch
 
 from .schemes import Layout, check_axis, layout
@@ -29,7 +29,7 @@ def _operands(
     parts = layout(x.shape, axis, None)
     scale = as_scale(scale, "scale", parts.shape)
     zero = as_zero_point(zero_point, "zero_point", parts.shape, kind)
-    return x, parts, scale, zero, code_range(zero, kind, narrow_range)
+    return x, parts, scale, zero, code_range(zero, kind, flag(narrow_range, "narrow_range"))
 
 
 def fake_quantize(
@@ -58,7 +58,7 @@ def fake_quantize(
     Raises
     ------
     TypeError
-        If an array has the wrong dtype.
+        If an array has the wrong dtype, or ``narrow_range`` is no bool.
     ValueError
         If x holds NaN, a scale is not finite or below 2⁻¹²⁶, a zero point is outside the codes, or shapes do not fit.
 

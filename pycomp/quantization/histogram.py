@@ -133,6 +133,8 @@ class _HistogramObserver:
 
         Raises
         ------
+        TypeError
+            If a flag is no bool.
         ValueError
             If nothing was seen, in any channel.
         """

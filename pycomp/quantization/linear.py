@@ -13,7 +13,18 @@ from pycomp.kernels import dispatch
 from .observer import finite
 from .product import PackedInt8Matrix, outside, pack
 from .schemes import check_axis
-from .tensor import DTYPES, INT8, QuantizedTensor, as_scale, as_zero_point, bfloat16, code_dtype, middle, quantize
+from .tensor import (
+    DTYPES,
+    INT8,
+    QuantizedTensor,
+    as_scale,
+    as_zero_point,
+    bfloat16,
+    code_dtype,
+    middle,
+    one_of,
+    quantize,
+)
 from .weight_only import PackedGroupedMatrix, pack_groups
 
 OUTPUTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8"}
@@ -29,6 +40,7 @@ class Linear:
     weight : array of float32, QuantizedTensor, PackedInt8Matrix or PackedGroupedMatrix, shape (N, K)
         Floats are quantized symmetrically, one scale an output, or as ``group_size`` says.
     bias : array of float32, shape (N,), optional
+        Copied.
     activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
         As :func:`pycomp.dense.activate` computes it.
     input_scale : number, optional
@@ -57,7 +69,7 @@ class Linear:
     Raises
     ------
     TypeError
-        If an array has the wrong dtype.
+        If an array has the wrong dtype, or a dtype is no name.
     ValueError
         If weights hold NaN or infinity, a scale is not finite or below 2⁻¹²⁶, a zero point is out of range, or shapes
         do not fit.
@@ -123,19 +135,18 @@ class Linear:
         else:
             self.weight = _pack(weight, group_size)
         weight = self.weight
-        self.bias: NDArray[np.float32] | None = optional_vector(bias, "bias", weight.out_features)
+        bias = optional_vector(bias, "bias", weight.out_features)
+        self.bias: NDArray[np.float32] | None = None if bias is None else bias.copy()
         self._activation = activation_code(activation)
         self._dtype = code_dtype(input_dtype, "input_dtype")
         self._scale: NDArray[np.float32] | None = None
         if input_scale is not None:
             zero = middle(self._dtype) if input_zero_point is None else input_zero_point
-            self._scale = as_scale(input_scale, "input_scale", None)
+            self._scale = as_scale(input_scale, "input_scale", None).copy()
             self._zero = as_zero_point(zero, "input_zero_point", None, self._dtype)
         elif input_zero_point is not None:
             raise ValueError("input_zero_point is given without input_scale")
-        self._output = OUTPUTS.get(output_dtype, "")
-        if not self._output:
-            raise ValueError(f"output_dtype is {output_dtype!r}, expected one of {', '.join(map(repr, OUTPUTS))}")
+        self._output = OUTPUTS[one_of(output_dtype, "output_dtype", OUTPUTS)]
         self._output_dtype = bfloat16() if output_dtype == "bfloat16" else np.dtype(output_dtype)
         self._output_grid: tuple[Any, ...] = ()
         if self._output in ("s8", "u8"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, contiguous, integer, real
+from pycomp._validate import FLOAT32, as_array, contiguous, flag, integer, real
 
 from .schemes import choose, layout
 from .tensor import ANY_NDIM, code_dtype
@@ -17,9 +17,10 @@ def from_range(
     low: Any, high: Any, *, symmetric: bool, dtype: str, narrow_range: bool | None, power_of_two: bool = False
 ) -> tuple[Any, Any]:
     """Scale and zero point for values from low to high, as quantize chooses them: numbers, or arrays of channels."""
+    symmetric = flag(symmetric, "symmetric")
+    narrow = symmetric if narrow_range is None else flag(narrow_range, "narrow_range")
     scale, zero = choose(np.asarray(low, np.float32), np.asarray(high, np.float32), symmetric=symmetric,
-                         narrow_range=symmetric if narrow_range is None else narrow_range,
-                         power_of_two=bool(power_of_two), dtype=code_dtype(dtype))
+                         narrow_range=narrow, power_of_two=flag(power_of_two, "power_of_two"), dtype=code_dtype(dtype))
     return (scale, zero) if scale.ndim else (float(scale), int(zero))
 
 
@@ -120,6 +121,8 @@ class MinMax:
 
         Raises
         ------
+        TypeError
+            If a flag is no bool.
         ValueError
             If nothing was seen.
         """

@@ -21,7 +21,7 @@ from pycomp.kernels import dispatch
 
 from .product import matmul_int8
 from .schemes import Layout, layout
-from .tensor import INT8, INT32, bfloat16, run
+from .tensor import INT8, INT32, bfloat16, one_of, run
 
 __all__ = ["dequantize_linear", "dynamic_quantize_linear", "matmul_integer", "qlinear_matmul", "quantize_linear"]
 
@@ -29,6 +29,8 @@ LIMITS = {f"{sign}int{bits}": (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)),
           for sign in ("", "u") for bits in (2, 4, 8, 16)}
 FLOATS = ("float32", "float16", "bfloat16")
 EIGHT_BITS = ("int8", "uint8")
+LARGEST = 2**63 - 1
+"""Attribute of an operator."""
 FAR = np.float32(2.0**18)
 """A quotient beyond it saturates whatever the zero point."""
 
@@ -55,7 +57,7 @@ def quantize_linear(
         Its type is the type of y. By default 0.
     axis : int
     block_size : int
-        0: no blocks. The last block may be shorter.
+        0: no blocks. The last block may be shorter, also where it is the only one.
     output_dtype : str, optional
         Name of the type of y; by default that of the zero point, else uint8. ``"int4"`` and the like with a zero point
         of int8 or uint8, or none, give unpacked values.
@@ -187,7 +189,7 @@ def dynamic_quantize_linear(x: Any) -> tuple[NDArray[np.uint8], NDArray[np.float
     TypeError
         If x is not float32.
     ValueError
-        If x holds NaN or infinity.
+        If x holds NaN or infinity, or float32 does not hold the difference of its ends: the scale would be infinite.
 
     Notes
     -----
@@ -210,8 +212,8 @@ def dynamic_quantize_linear(x: Any) -> tuple[NDArray[np.uint8], NDArray[np.float
     low, high = np.minimum(low, np.float32(0)), np.maximum(high, np.float32(0))
     with np.errstate(over="ignore", under="ignore"):
         scale = np.asarray((high - low) / np.float32(255), np.float32)
-    if not np.isfinite(scale):  # by the formula everything is 0
-        return np.zeros(x.shape, np.uint8), scale, np.zeros((), np.uint8)
+    if not np.isfinite(scale):
+        raise ValueError(f"x ranges from {low:.4g} to {high:.4g}, expected a difference that float32 holds")
     scale = scale if scale > 0 else np.ones((), np.float32)
     zero = np.asarray(np.rint(np.clip(np.float32(0) - low / scale, 0, 255)), np.uint8)
     y = np.empty(x.shape, np.uint8)
@@ -355,9 +357,7 @@ def _array(a: Any, name: str, allowed: tuple[str, ...]) -> NDArray[Any]:
 
 
 def _float(name: Any, what: str) -> np.dtype[Any]:
-    if name not in FLOATS:
-        raise ValueError(f"{what} is {name!r}, expected {', '.join(map(repr, FLOATS))}")
-    if name == "bfloat16":
+    if one_of(name, what, FLOATS) == "bfloat16":
         return bfloat16()
     return np.dtype(name)  # type: ignore[no-any-return]
 
@@ -366,8 +366,8 @@ def _output(
     zero_point: Any, output_dtype: Any, shape: tuple[int, ...]
 ) -> tuple[str, np.dtype[Any], NDArray[np.int32] | None]:
     """Integer type of the result, the dtype that holds it, and its zero points; None where all are 0."""
-    if output_dtype is not None and output_dtype not in LIMITS:
-        raise ValueError(f"output_dtype is {output_dtype!r}, expected one of {', '.join(LIMITS)}")
+    if output_dtype is not None:
+        one_of(output_dtype, "output_dtype", LIMITS)
     if zero_point is None:
         kind = output_dtype or "uint8"
         held = kind if kind[-1] not in "24" else kind[:-1] + "8"
@@ -400,7 +400,7 @@ class _Spread:
     """How scales of a shape lie against x."""
 
     def __init__(self, scales: tuple[int, ...], name: str, shape: tuple[int, ...], axis: Any, block_size: Any) -> None:
-        self.block = integer(block_size, "block_size", 0)
+        self.block = integer(block_size, "block_size", 0, LARGEST)
         self.shape = shape
         self.parts: Layout | None = None
         """For the kernels; None where the last block is shorter."""
@@ -414,6 +414,7 @@ class _Spread:
         length = shape[self.axis]
         expected: tuple[int, ...] = (length,)
         if self.block:
+            self.block = min(self.block, max(length, 1))  # a longer one is not to take memory
             expected = (*shape[: self.axis], -(-length // self.block), *shape[self.axis + 1 :])
         if scales != expected:
             raise ValueError(f"{name} has shape {scales}, expected (), (1,) or {expected}")

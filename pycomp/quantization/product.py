@@ -12,7 +12,7 @@ from pycomp._validate import FLOAT32, aligned, as_array, delivered, integer, res
 from pycomp.dense import LANES
 from pycomp.kernels import dispatch
 
-from .tensor import INT8, INT32, UINT8, QuantizedTensor, as_zero_point, check_scale, check_zero_point, codes
+from .tensor import INT8, INT32, UINT8, QuantizedTensor, as_numbers, as_zero_point, check_scale, check_zero_point, codes
 
 GROUP = 4
 INT64 = np.dtype(np.int64)
@@ -119,7 +119,7 @@ def pack(q: Any) -> PackedInt8Matrix:
     if q.data.ndim != 2 or q.axis not in (None, 0):
         raise ValueError(f"q has shape {q.data.shape} and axis {q.axis}, expected two dimensions and axis None or 0")
     n, k = q.data.shape
-    scale = np.ascontiguousarray(np.broadcast_to(q.scale, (n,)))
+    scale = np.broadcast_to(q.scale, (n,)).copy()  # not q's own
     zero = np.ascontiguousarray(np.broadcast_to(q.zero_point, (n,)))
     data, sums, shift = _pack_columns(q.data.T)
     zero = zero - np.int32(shift)
@@ -195,7 +195,7 @@ def matmul_int8(
     a_zero = _zero_points(a_zero_point, "a_zero_point", a.shape[0], a.dtype, 0)
     if not packed:
         b_zero = _zero_points(b_zero_point, "b_zero_point", n, b.dtype, 128 if b.dtype == UINT8 else 0)
-    elif np.any(b_zero_point):
+    elif np.any(as_numbers(b_zero_point, "b_zero_point", "iu", "integers")):
         raise ValueError("b_zero_point is given, but b is packed and has its own")
     else:
         b_zero = packed.zero_point

@@ -118,14 +118,16 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
     Raises
     ------
     TypeError
-        If ``layers`` or ``schemes`` is not a mapping, an array not float32, or an entry not a pair.
+        If ``layers`` or ``schemes`` is not a mapping from str, an array not float32, an entry not a pair, or a scheme,
+        or what it returns, not a function.
     ValueError
         If there are no layers, schemes or inputs, shapes do not fit, or a value is NaN or infinite.
 
     Notes
     -----
     The reference is ``inputs @ weight.T`` in float64; a bias would cancel and is left out. An output that is all zeros
-    has relative error 0 if it is met exactly, else infinite. Workspace: two arrays (M, N) in float64.
+    has relative error 0 if it is met exactly, else infinite. Errors of a layer that gives NaN or infinity are infinite.
+    Workspace: two arrays (M, N) in float64.
 
     Examples
     --------
@@ -147,12 +149,17 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
         raise TypeError(f"schemes is a {type(tried).__name__}, expected a mapping from names to functions")
     if not tried:
         raise ValueError("schemes is empty, expected at least one")
+    for what, names in (("layers", layers), ("schemes", tried)):
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"{what} has the name {name!r}, expected a str")
     errors = []
     for name, entry in layers.items():
         weight, inputs = _checked(name, entry)
         exact = inputs.astype(np.float64) @ weight.T.astype(np.float64)
         for scheme, make in tried.items():
-            y = np.asarray(make(weight, inputs)(inputs), np.float64)
+            layer = _function(make, f"scheme {scheme!r} is")(weight, inputs)
+            y = np.asarray(_function(layer, f"scheme {scheme!r} returned")(inputs), np.float64)
             if y.shape != exact.shape:
                 raise ValueError(f"scheme {scheme!r} gives shape {y.shape} for layer {name!r}, expected {exact.shape}")
             errors.append(LayerError(name, scheme, *_errors(y, exact)))
@@ -173,9 +180,15 @@ def _checked(name: str, entry: Any) -> tuple[NDArray[np.float32], NDArray[np.flo
     return weight, inputs
 
 
+def _function(f: Any, what: str) -> Callable[..., Any]:
+    if not callable(f):
+        raise TypeError(f"{what} a {type(f).__name__}, expected a function")
+    return f  # type: ignore[no-any-return]
+
+
 def _errors(y: NDArray[np.float64], exact: NDArray[np.float64]) -> tuple[float, float]:
     """Root mean square and largest error, both over the root mean square of the exact output."""
     error, size = np.abs(y - exact), float(np.sqrt(np.mean(exact**2)))
-    if size == 0:
+    if size == 0 or np.isnan(error).any():
         return (0.0, 0.0) if not error.any() else (float("inf"), float("inf"))
     return float(np.sqrt(np.mean(error**2))) / size, float(error.max()) / size

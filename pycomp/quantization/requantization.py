@@ -12,7 +12,7 @@ from pycomp._validate import as_array, contiguous, delivered, result
 from pycomp.kernels import dispatch
 
 from .schemes import check_axis
-from .tensor import ANY_NDIM, INT8, INT32, as_integers, as_scale, as_zero_point, code_dtype
+from .tensor import ANY_NDIM, INT8, INT32, as_integers, as_numbers, as_scale, as_zero_point, code_dtype
 
 WIDTH = 4096
 """Columns of the matrix that an array with one scale is laid out as."""
@@ -166,10 +166,7 @@ def quantize_multiplier(real: Any) -> tuple[Any, Any]:
     >>> quantize_multiplier(0.75)
     (1610612736, 0)
     """
-    numbers = np.asarray(real)
-    if numbers.dtype.kind not in "iuf":
-        raise TypeError(f"real is {real!r}, expected numbers")
-    numbers = numbers.astype(np.float64)
+    numbers = as_numbers(real, "real", "iuf", "numbers of at least 0 and below 2³⁰").astype(np.float64)
     if (bad := numbers[~((numbers >= 0) & (numbers < 2.0**30))]).size:
         raise ValueError(f"real holds {bad.flat[0]}, expected numbers of at least 0 and below 2³⁰")
     fraction, shift = np.frexp(numbers)

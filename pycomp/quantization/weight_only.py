@@ -43,6 +43,8 @@ class PackedGroupedMatrix:
         if self.data.shape != (slices, k, LANES) or not self.data.flags.c_contiguous:
             raise ValueError(f"data has shape {self.data.shape}, expected ({slices}, K, {LANES}) in C order")
         groups = as_array(self.scale, "scale", FLOAT32, 3).shape[1]
+        if self.zero_point is not None:
+            as_array(self.zero_point, "zero_point", INT8, 3)
         if groups == 0 or k % groups:
             raise ValueError(f"scale has {groups} groups, expected a divisor of {k} inputs")
         for name in ("scale", "zero_point"):
@@ -50,8 +52,6 @@ class PackedGroupedMatrix:
             if a is not None and (a.shape != (slices, groups, LANES) or not a.flags.c_contiguous):
                 raise ValueError(f"{name} has shape {a.shape}, expected {(slices, groups, LANES)} in C order")
         check_scale(self.scale.swapaxes(1, 2).reshape(-1, groups)[: self.out_features], "scale")
-        if self.zero_point is not None:
-            as_array(self.zero_point, "zero_point", INT8, 3)
 
     @property
     def in_features(self) -> int:

@@ -6,7 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pycomp.quantization import MinMax, QuantizedTensor, dequantize, quantize, quantize_rows
+from pycomp.quantization import (
+    Linear,
+    MinMax,
+    QuantizedTensor,
+    dequantize,
+    fake_quantize,
+    fake_quantize_backward,
+    matmul_int8,
+    pack,
+    quantize,
+    quantize_multiplier,
+    quantize_rows,
+    requantize,
+    requantize_fixed_point,
+)
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 matrices = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=FINITE)
@@ -128,7 +142,16 @@ X = np.ones((2, 3), np.float32)
         (lambda: quantize(X, scale=1.0, zero_point=-128, narrow_range=True), ValueError, "holds -128, expected -127"),
         (lambda: quantize(X, scale=1.0, zero_point=0, narrow_range=True, dtype="uint8"), ValueError, "expected 1 to"),
         (lambda: quantize(X, scale=1.0, zero_point=0.5), TypeError, "zero_point is 0.5"),
+        (lambda: quantize(X, scale=1, zero_point=2**70), ValueError, f"zero_point is {2**70}, expected integers from"),
         (lambda: quantize(X, zero_point=3), ValueError, "without scale"),
+        (lambda: quantize(X, symmetric="no"), TypeError, "symmetric is 'no', expected True or False"),
+        (lambda: quantize(X, narrow_range=7), TypeError, "narrow_range is 7"),
+        (lambda: quantize(X, scale=1.0, narrow_range=7), TypeError, "narrow_range is 7"),
+        (lambda: quantize(X, power_of_two=np.nan), TypeError, "power_of_two is nan"),
+        (lambda: quantize_rows(X, symmetric=None), TypeError, "symmetric is None"),
+        (lambda: fake_quantize(X, 1.0, narrow_range=2**40), TypeError, "narrow_range is 1099511627776"),
+        (lambda: quantize(X, dtype=[]), TypeError, "dtype is [], expected one of 'int8', 'uint8'"),
+        (lambda: Linear(X, output_dtype=[]), TypeError, "output_dtype is [], expected one of 'float32',"),
         (lambda: quantize(X, axis=2), ValueError, "axis is 2"),
         (lambda: quantize(X, axis=0.0), TypeError, "axis is 0.0"),
         (lambda: quantize(X, dtype="int16"), ValueError, "dtype is 'int16'"),
@@ -152,6 +175,76 @@ def test_bad_input_is_refused_in_one_line(call, error, message):
         call()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+ACC = np.ones((2, 3), np.int32)
+CODES = ACC.astype(np.int8)
+WITH_SCALE = [
+    lambda s: quantize(X, scale=s, axis=1),
+    lambda s: fake_quantize(X, s, axis=1),
+    lambda s: fake_quantize_backward(X, X, s, axis=1),
+    lambda s: requantize(ACC, s),
+    lambda s: QuantizedTensor(CODES, s, np.zeros(3, np.int32), 1),
+]
+WITH_INTEGERS = [
+    ("zero_point", lambda z: quantize(X, scale=1.0, zero_point=z, axis=1)),
+    ("zero_point", lambda z: fake_quantize(X, 1.0, z, axis=1)),
+    ("zero_point", lambda z: requantize(ACC, 1.0, z)),
+    ("multiplier", lambda z: requantize_fixed_point(ACC, z, 0)),
+    ("shift", lambda z: requantize_fixed_point(ACC, 2**30, z)),
+    ("a_zero_point", lambda z: matmul_int8(CODES.T, CODES, a_zero_point=z)),
+    ("b_zero_point", lambda z: matmul_int8(CODES, pack(CODES), b_zero_point=z)),
+    ("real", quantize_multiplier),
+]
+MASKED = np.ma.masked_array([1, 1, 1], [0, 1, 0])
+
+
+@pytest.mark.parametrize("call", WITH_SCALE)
+@pytest.mark.parametrize(("scale", "given"), [
+    (MASKED.astype(np.float32), "MaskedArray"), (np.ma.masked, "MaskedConstant"), ([1.0, 2.0, 3.0], "list"),
+    ([1.0, [2.0, 3.0]], "list"), ("1", "str"),
+])
+def test_a_scale_that_is_no_number_or_plain_array_is_refused(call, scale, given):
+    with pytest.raises(TypeError, match=rf"^scale is a {given}, expected .*float32.*$"):
+        call(scale)
+
+
+@pytest.mark.parametrize(("name", "call"), WITH_INTEGERS)
+@pytest.mark.parametrize(("value", "error", "message"), [
+    (MASKED, TypeError, "is a MaskedArray, expected"),
+    ([1, [2, 3]], ValueError, "is a list of unequal parts, expected"),
+    (["1", "2", "3"], TypeError, "holds str32, expected"),
+    ([[None] * 40] * 40, TypeError, "holds object, expected"),
+    (True, TypeError, "is True, expected"),
+    (2**70, ValueError, f"is {2**70}, expected"),
+])
+def test_what_makes_no_array_of_numbers_is_refused_by_name(name, call, value, error, message):
+    with pytest.raises(error, match=rf"^{name} {message} (a plain array of )?(integers|numbers).*$"):
+        call(value)
+
+
+def test_small_arrays_are_copied_and_codes_are_not():
+    scale, zero = np.ones(2, np.float32), np.zeros(2, np.int32)
+    q = QuantizedTensor(CODES, scale, zero, 0)
+    assert q.data is CODES
+    layers = [quantize(X, scale=scale, zero_point=zero, axis=0), q]
+    scale[:], zero[:] = 5, 5
+    for made in layers:
+        assert (made.scale == 1).all()
+        assert not made.zero_point.any()
+    packed = pack(q)
+    q.scale[:] = 7
+    assert (packed.scale == 1).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_only": True}, {"input_scale": np.array(0.5, np.float32)}])
+def test_a_layer_does_not_follow_arrays_that_change(options):
+    bias = np.array([1, 2], np.float32)
+    layer = Linear(X, bias, **options)
+    expected = layer(X)
+    for a in (bias, options.get("input_scale", bias)):
+        a[...] = 9
+    assert (layer(X) == expected).all()
 
 
 def _tensor(**changes):

@@ -77,6 +77,18 @@ def test_the_mean_of_batches_is_that_of_all_rows(seed, sizes, k):
             assert (np.abs(seen.mean - rows.mean(axis=0)) <= bound).all()
 
 
+@pytest.mark.parametrize(("large", "mean", "expected"), [
+    (3e38, 10.0, [-np.inf, np.inf]),
+    (np.finfo(np.float32).max, 1e300, [-np.inf, np.inf]),  # float64 overflows too
+    (np.finfo(np.float32).max, 0.0, None),  # codes may stand for infinity
+])
+@pytest.mark.filterwarnings("error")
+def test_a_bias_beyond_float32_is_infinite_without_a_warning(large, mean, expected):
+    w = np.array([[large], [-large]], np.float32)
+    got = bias_correction(-w, quantize(w, axis=0), np.array([mean]))
+    assert expected is None or got.tolist() == expected
+
+
 W, Q, MEAN = np.ones((3, 8), np.float32), quantize(np.ones((3, 8), np.float32)), np.ones(8)
 
 

@@ -168,6 +168,17 @@ def test_bad_input_is_one_line_and_changes_nothing(kind, call, error, message):
     assert seen.scale_and_zero_point() == before
 
 
+@pytest.mark.parametrize("kind", [MinMax, MovingAverage, *HISTOGRAMS])
+@pytest.mark.parametrize("flag", ["symmetric", "narrow_range", "power_of_two"])
+def test_flags_are_bools(kind, flag):
+    seen = observed(kind, NORMAL[:100])
+    for value in (False, True):
+        assert seen.scale_and_zero_point(**{flag: np.bool_(value)}) == seen.scale_and_zero_point(**{flag: value})
+    for bad in (7, 2**40, np.nan, "no"):
+        with pytest.raises(TypeError, match=f"^{flag} is {bad!r}, expected True or False$"):
+            seen.scale_and_zero_point(**{flag: bad})
+
+
 @pytest.mark.parametrize("kind", [MinMax, *HISTOGRAMS])
 def test_channels_must_stay(kind):
     seen = observed(kind, ONE, axis=1)

@@ -105,7 +105,7 @@ def test_dynamic_quantization_is_the_formula(shape, exponent, shift, seed):
 
 
 def test_dynamic_quantization_of_ranges_that_have_no_scale():
-    for x, scale in (([0, 0], 1), ([1e-44, 0], 1), ([], 1), ([3e38, -3e38], np.inf)):
+    for x, scale in (([0, 0], 1), ([1e-44, 0], 1), ([], 1)):
         y, got, zero = onnx_ops.dynamic_quantize_linear(np.array(x, F32))
         assert (got, zero) == (scale, 0)
         assert not y.any()
@@ -190,6 +190,14 @@ def test_infinity_saturates(kind):
         assert y[:2].tolist() == [low, high]
 
 
+def test_a_block_longer_than_its_axis_is_one_block_and_takes_no_memory():
+    x, scale = np.arange(6, dtype=F32).reshape(2, 3), np.array([[0.5], [2]], F32)
+    for block in (3, 4, 2**63 - 1):
+        y = onnx_ops.quantize_linear(x, scale, block_size=block)
+        assert (y == np.rint(x / scale)).all()
+        assert (onnx_ops.dequantize_linear(y, scale, block_size=block) == y * scale).all()
+
+
 def test_half_precision_divides_in_the_type_of_the_scale():
     rng = np.random.default_rng(0)
     x, scale = rng.standard_normal(1000).astype(np.float16), np.float16(0.013)
@@ -258,12 +266,18 @@ def qlinear(**changes):
         (lambda: onnx_ops.quantize_linear(X, X[:, :2], block_size=1), ValueError, "y_scale has shape (2, 2)"),
         (lambda: onnx_ops.quantize_linear(X, X[:, :2]), ValueError, "y_scale has shape (2, 2)"),
         (lambda: onnx_ops.quantize_linear(X, ONE, block_size=-1), ValueError, "block_size is -1"),
+        (lambda: onnx_ops.quantize_linear(X, X[:, :1], block_size=2**70), ValueError,
+         f"block_size is {2**70}, expected from 0 to {2**63 - 1}"),
+        (lambda: onnx_ops.quantize_linear(X, ONE, output_dtype=[]), TypeError, "output_dtype is [], expected one of"),
+        (lambda: onnx_ops.quantize_linear(X, ONE, precision=[]), TypeError, "precision is [], expected one of"),
         (lambda: onnx_ops.dequantize_linear(X, ONE), TypeError, "x has dtype float32"),
         (lambda: onnx_ops.dequantize_linear(A, ONE, I0), TypeError, "x_zero_point has dtype int8"),
         (lambda: onnx_ops.dequantize_linear(A.astype(np.int32), ONE, np.int32(1)), ValueError, "x_zero_point holds 1"),
         (lambda: onnx_ops.dequantize_linear(A, ONE, output_dtype="int8"), ValueError, "output_dtype is 'int8'"),
         (lambda: onnx_ops.dynamic_quantize_linear(X * F32(np.nan)), ValueError, "x holds NaN"),
         (lambda: onnx_ops.dynamic_quantize_linear(X * F32(np.inf)), ValueError, "x holds infinity"),
+        (lambda: onnx_ops.dynamic_quantize_linear(np.array([3e38, -3e38], F32)), ValueError,
+         "x ranges from -3e+38 to 3e+38, expected a difference that float32 holds"),
         (lambda: onnx_ops.dynamic_quantize_linear(X.astype(np.float16)), TypeError, "x has dtype float16"),
         (lambda: onnx_ops.matmul_integer(X, B), TypeError, "a has dtype float32"),
         (lambda: onnx_ops.matmul_integer(A, A), ValueError, "a has 3 columns, b has 2 rows"),

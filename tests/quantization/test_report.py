@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pycomp import quantization
 from pycomp.quantization import Linear, sensitivity
 
 rng = np.random.default_rng(0)
@@ -44,6 +45,23 @@ def test_schemes_of_the_user_and_exact_layers():
     assert all(e.relative == 0 and e.sqnr == np.inf for e in report.errors)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_layer_that_gives_nan_comes_first(bad):
+    def make(w, x):
+        y = Linear(w)(x)
+        return lambda inputs: np.where(w is SPIKED, np.float32(bad), y)
+
+    report = sensitivity(LAYERS, schemes={"bad": make})
+    assert report.ranking("bad") == ["spiked", "even"]
+    assert (report.errors[1].relative, report.errors[1].largest, report.errors[1].sqnr) == (np.inf, np.inf, -np.inf)
+    assert "-inf" in str(report).splitlines()[2]
+
+
+def test_the_schemes_that_are_tried_by_default_are_public():
+    chosen = {name: quantization.SCHEMES[name] for name in ("dynamic", "weight-only")}
+    assert sensitivity(LAYERS, schemes=chosen).ranking("dynamic") == ["spiked", "even"]
+
+
 def test_inputs_are_not_changed():
     before = EVEN.copy(), X.copy()
     sensitivity({"even": (EVEN, X)})
@@ -63,6 +81,11 @@ def test_inputs_are_not_changed():
     (lambda: sensitivity({"a": (EVEN, X * np.float32(np.inf))}), ValueError, "inputs of 'a' holds NaN or infinity"),
     (lambda: sensitivity({"a": (EVEN.astype(np.float64), X)}), TypeError, "weight of 'a' has dtype float64"),
     (lambda: sensitivity(LAYERS, schemes={"bad": lambda w, x: lambda v: v}), ValueError, "scheme 'bad' gives shape"),
+    (lambda: sensitivity({3: (EVEN, X)}), TypeError, "layers has the name 3, expected a str"),
+    (lambda: sensitivity(LAYERS, schemes={3: Linear}), TypeError, "schemes has the name 3, expected a str"),
+    (lambda: sensitivity(LAYERS, schemes={"bad": 3}), TypeError, "scheme 'bad' is a int, expected a function"),
+    (lambda: sensitivity(LAYERS, schemes={"bad": lambda w, x: w}), TypeError,
+     "scheme 'bad' returned a ndarray, expected a function"),
     (lambda: sensitivity(LAYERS).ranking("none"), ValueError, "scheme is 'none', expected one of 'dynamic'"),
 ])
 def test_bad_input_is_refused(call, error, message):

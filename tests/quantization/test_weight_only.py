@@ -140,6 +140,8 @@ W = np.ones((3, 8), np.float32)
      ValueError, "scale has 3 groups, expected a divisor of 8"),
     (lambda: PackedGroupedMatrix(np.zeros((1, 8, 16), np.int8), np.zeros((1, 2, 16), np.float32), None, 3),
      ValueError, "scale holds 0"),
+    *((lambda zero=zero: PackedGroupedMatrix(np.zeros((1, 8, 16), np.int8), np.ones((1, 2, 16), np.float32), zero, 3),
+       TypeError, f"zero_point is a {type(zero).__name__}, expected an array of int8") for zero in (3, [3], "3")),
     (lambda: PackedGroupedMatrix(np.zeros((2, 8, 16), np.int8), np.ones((2, 2, 16), np.float32), None, 3),
      ValueError, r"data has shape \(2, 8, 16\), expected \(1, K, 16\)"),
 ])
