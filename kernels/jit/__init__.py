@@ -1,7 +1,8 @@
-"""Numba implementations: the same chains as the C core, bit for bit, on one thread. Numba loads at the first use."""
+"""Numba implementations: the same chains as the C core, bit for bit, on one thread. Numba loads when asked for."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -10,8 +11,16 @@ from typing import Any
 from ..contract import KERNELS
 
 
+@functools.cache
 def missing() -> str | None:
-    return None if importlib.util.find_spec("numba") else "Numba is not installed: pip install 'pycomp[jit]'"
+    """Finding out takes an import of Numba: an installed one may refuse this NumPy or this Python."""
+    try:
+        importlib.import_module(f"{__name__}.arithmetic")
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "numba":
+            return "Numba is not installed: pip install 'pycomp[jit]'"
+        return f"Numba does not load ({type(error).__name__}: {' '.join(str(error).split())})"
+    return None
 
 
 def implementation(name: str) -> Callable[..., None] | None:

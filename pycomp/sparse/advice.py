@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 import pycomp
-from pycomp._validate import integer
+from pycomp._files import write_whole
+from pycomp._validate import FLOAT32, integer
 from pycomp.kernels import dispatch, layouts, native
 
 from .bsr import BSRMatrix
-from .matrix import SparseMatrix
+from .matrix import SparseMatrix, check_matrix
 from .nm import NMMatrix
-from .products import linear, matrix
+from .products import linear
 
 ROUNDS, SECONDS = 5, 0.02
 """Rounds in which the forms take turns, and how long one of them is called in a round."""
@@ -37,7 +38,7 @@ class Advice:
     Attributes
     ----------
     times : dict of str to float
-        Seconds of a product in each form that the matrix has; ``"dense"`` is :func:`pycomp.dense.linear` with packed
+        Seconds of a product in each form that was timed; ``"dense"`` is :func:`pycomp.dense.linear` with packed
         weights.
     recommendation : str
         The fastest of them, for ``linear(..., format=...)``.
@@ -72,7 +73,7 @@ class Advice:
 
 
 def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
-    """Time a matrix in each of its forms, and dense, on this machine; say which is the fastest.
+    """Time a matrix in the forms meant for a batch, and dense, on this machine; say which is the fastest.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
         Keep the times in a file, and take them from there if this pattern was measured before in a matrix of the same
         kind and blocks, with the same batch, processor, backend, instruction set, threads and version. The file is
         ``advice.json`` in the folder that ``PYCOMP_CACHE_DIR`` names, else in ``pycomp`` below ``XDG_CACHE_HOME`` or
-        ``~/.cache``.
+        ``~/.cache``. Where there is no home or the folder cannot be written, they last as long as the matrix.
 
     Returns
     -------
@@ -101,6 +102,11 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     The forms take turns, so that a disturbance meets all; the time of each is the median of its rounds. It takes about
     half a second and the packing of each form; other work on the machine falsifies it.
 
+    Every form that the matrix has is timed, but not those meant for fewer rows, which go through it again for each or
+    every four ("slices" and "nm" beyond a batch of 4, "bitmap" beyond 8), and for one row not those that compute
+    sixteen at a time ("tiles"; "blocks" of other than 16 rows, unless there are more than 65535 columns and so no
+    "slices"). ``linear`` runs these too if told to.
+
     Examples
     --------
     >>> import numpy as np
@@ -111,9 +117,7 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     >>> advice.recommendation in advice.times
     True
     """
-    a = matrix(a)
-    if a.dtype != np.float32:
-        raise TypeError(f"a has values of {a.dtype.name}, expected float32")
+    check_matrix(a, "a", values=(FLOAT32,))
     batch = integer(batch, "batch", 1)
     batch = next((b for b in BATCHES if b >= batch), BATCHES[-1])
     known: dict[tuple[Any, ...], Advice] = a.__dict__.setdefault("_advice", {})
@@ -132,7 +136,7 @@ def _runs_by() -> tuple[str, str, int]:
 def candidates(a: SparseMatrix, batch: int) -> list[str]:
     """The forms that a matrix has and that are meant for such a batch."""
     names = ["csr", "dense"]
-    if isinstance(a, BSRMatrix) and (batch > 1 or a.block[0] == 16):
+    if isinstance(a, BSRMatrix) and (batch > 1 or a._format(batch) == "blocks"):
         names.append("blocks")
     if isinstance(a, NMMatrix) and batch <= 4:
         names.append("nm")
@@ -146,12 +150,12 @@ def candidates(a: SparseMatrix, batch: int) -> list[str]:
 
 
 def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
-    path, name = _cache_file(), _name(a, batch)
-    stored = _read(path) if cache else {}
-    times = stored.get(name)
+    path = _cache_file() if cache else None
+    name = _name(a, batch) if path else ""
+    times = _read(path).get(name) if path else None
     if not _is_of(times, candidates(a, batch)):
         times = _measured(a, batch)
-        if cache:
+        if path:
             _write(path, {**_read(path), name: times})
     assert times is not None
     _, isa, threads = _runs_by()
@@ -204,10 +208,14 @@ def _name(a: SparseMatrix, batch: int) -> str:
     return "|".join(map(str, (pycomp.__version__, _cpu(), *_runs_by(), repr(a), pattern.hexdigest(), batch)))
 
 
-def _cache_file() -> Path:
+def _cache_file() -> Path | None:
+    """None where nothing says where: a user without an entry in passwd has no home but ``HOME``."""
     if folder := os.environ.get("PYCOMP_CACHE_DIR"):
         return Path(folder) / "advice.json"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycomp" / "advice.json"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pycomp" / "advice.json"
+    except RuntimeError:
+        return None
 
 
 def _is_of(times: Any, names: list[str]) -> bool:
@@ -225,12 +233,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Beside the file, then in its place; where that is not allowed, nothing is kept."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    try:
+    """Where that is not allowed, nothing is kept."""
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=1))
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        write_whole(path, json.dumps(content, indent=1).encode())

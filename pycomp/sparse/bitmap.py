@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pycomp._validate import FLOAT32, as_array, integer
 from pycomp.kernels import layouts
 
-from .csr import INT32, CSRMatrix
-from .matrix import SparseMatrix, assign, frozen, given
+from .csr import INT32, CSRMatrix, check_scipy
+from .matrix import SparseMatrix, assign, check_matrix, frozen, given
 
 UINT8 = np.dtype(np.uint8)
 
@@ -100,8 +100,7 @@ class BitmapMatrix(SparseMatrix):
         >>> BitmapMatrix.from_csr(CSRMatrix.from_dense(np.eye(3, dtype=np.float32)))
         BitmapMatrix(shape=(3, 3), nnz=3)
         """
-        if not isinstance(a, CSRMatrix) or a.dtype != FLOAT32:
-            raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32")
+        check_matrix(a, "a", (CSRMatrix,), (FLOAT32,))
         stored = np.zeros(a.shape, np.bool_)
         stored[a._entry_rows(), a.indices] = True
         return cls(a.data, given(np.packbits(stored, axis=1, bitorder="little")), a.shape[1])
@@ -109,6 +108,7 @@ class BitmapMatrix(SparseMatrix):
     @classmethod
     def from_scipy(cls, a: Any) -> BitmapMatrix:
         """From a SciPy sparse matrix of float32; errors as for :meth:`CSRMatrix.from_scipy`."""
+        check_scipy(a, ("float32",))
         return cls.from_csr(CSRMatrix.from_scipy(a))
 
     def to_csr(self) -> CSRMatrix:

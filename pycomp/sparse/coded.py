@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pycomp._validate import FLOAT32, as_array, integer
 from pycomp.kernels import layouts
 
-from .csr import CSRMatrix
-from .matrix import SparseMatrix, assign, frozen, given
+from .csr import INT8, CSRMatrix
+from .matrix import SparseMatrix, assign, check_matrix, frozen, given
 
 if TYPE_CHECKING:
     from .forms import Form
@@ -48,11 +48,8 @@ class CodedMatrix(SparseMatrix):
     _arrays = ("scale",)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.codes, CSRMatrix) or self.codes.dtype != np.int8:
-            raise TypeError(f"codes is {self.codes!r}, expected a CSRMatrix of int8")
+        _check_codable(self.codes, "codes", INT8)
         _check_bits(self.bits)
-        if self.codes.shape[1] > layouts.MOST_COLUMNS:
-            raise ValueError(f"codes has {self.codes.shape[1]} columns, expected at most {layouts.MOST_COLUMNS}")
         scale = frozen(as_array(self.scale, "scale", FLOAT32, 1))
         if scale.shape[0] != self.codes.shape[0]:
             raise ValueError(f"scale has {scale.shape[0]} elements, codes has {self.codes.shape[0]} rows")
@@ -97,6 +94,13 @@ class CodedMatrix(SparseMatrix):
         return "slices" if batch == 1 else "tiles"
 
 
+def _check_codable(a: Any, name: str, values: np.dtype[Any]) -> None:
+    """A CSRMatrix of such values whose columns 16 bits can say."""
+    check_matrix(a, name, (CSRMatrix,), (values,))
+    if a.shape[1] > layouts.MOST_COLUMNS:
+        raise ValueError(f"{name} has {a.shape[1]} columns, expected at most {layouts.MOST_COLUMNS}")
+
+
 def _check_bits(bits: Any) -> int:
     bits = integer(bits, "bits", 0)
     if bits not in LARGEST:
@@ -137,8 +141,7 @@ def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
     >>> q.codes.data, q.scale
     (array([127, -50], dtype=int8), array([0.01], dtype=float32))
     """
-    if not isinstance(a, CSRMatrix) or a.dtype != FLOAT32:
-        raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32")
+    _check_codable(a, "a", FLOAT32)
     bits = _check_bits(bits)
     if not np.isfinite(a.data).all():
         raise ValueError(f"a holds {a.data[~np.isfinite(a.data)][0]}, expected finite values")

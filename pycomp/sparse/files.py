@@ -12,6 +12,7 @@ from pycomp._files import Arrays, read_arrays, write_arrays
 
 from .bsr import BSRMatrix
 from .csr import CSRMatrix, integers
+from .matrix import check_matrix
 
 NAMES = {"data", "indices", "indptr", "shape", "format"}
 
@@ -40,8 +41,7 @@ def save(path: str | os.PathLike[str], a: CSRMatrix | BSRMatrix) -> None:
     OSError
         If the file cannot be written.
     """
-    if not isinstance(a, (CSRMatrix, BSRMatrix)):
-        raise TypeError(f"a is a {type(a).__name__}, expected a CSRMatrix or BSRMatrix")
+    check_matrix(a, "a", (CSRMatrix, BSRMatrix))
     target = Path(path)
     arrays: Arrays = {"data": a.data, "indices": a.indices, "indptr": a.indptr, "shape": np.array(a.shape, np.int64)}
     if target.suffix == ".npz":

@@ -13,6 +13,7 @@ from pycomp.kernels import dispatch, layouts
 from .bsr import BSRMatrix
 from .csr import INT8, INT32, CSRMatrix
 from .forms import BATCH
+from .matrix import check_matrix
 
 UINT8 = np.dtype(np.uint8)
 
@@ -53,8 +54,7 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
     >>> matmul_int8(np.array([[100, 1, 1, 100]], np.uint8), a)
     array([[-100]], dtype=int32)
     """
-    if not isinstance(a, (BSRMatrix, CSRMatrix)) or a.dtype != INT8:
-        raise TypeError(f"a is {a!r}, expected a BSRMatrix or CSRMatrix of int8")
+    check_matrix(a, "a", (BSRMatrix, CSRMatrix), (INT8,))
     signed = getattr(x, "dtype", None) == INT8
     if isinstance(x, np.ndarray) and x.dtype not in (INT8, UINT8):
         raise TypeError(f"x has dtype {x.dtype.name}, expected int8 or uint8")

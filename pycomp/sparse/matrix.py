@@ -99,6 +99,21 @@ class SparseMatrix:
         return of_entries(name, self.to_csr())
 
 
+def check_matrix(
+    a: Any, name: str, kinds: tuple[type[SparseMatrix], ...] = (), values: tuple[np.dtype[Any], ...] = ()
+) -> None:
+    """``a`` is a sparse matrix: of one of these classes, if any are named, and with values of one of these types."""
+    if isinstance(a, kinds or SparseMatrix) and (not values or a.dtype in values):
+        return
+    found = type(a).__name__ + (f" of {a.dtype.name}" if values and isinstance(a, SparseMatrix) else "")
+    expected = " or ".join(k.__name__ for k in kinds) or "sparse matrix"
+    door = "from_scipy" if hasattr(a, "tocsr") else "from_dense" if hasattr(a, "__array__") else None
+    if values:
+        expected += f" of {' or '.join(v.name for v in values)}"
+    raise TypeError(f"{name} is a {found}, expected a {expected}"
+                    + (f"; CSRMatrix.{door}({name}) makes one" if door else ""))
+
+
 def given(a: NDArray[Any]) -> NDArray[Any]:
     """A new array, made ready to be taken without a copy."""
     a.flags.writeable = False

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pycomp._validate import FLOAT32, as_array, integer
 
-from .csr import INT32, CSRMatrix, matrix_shape
-from .matrix import SparseMatrix, assign, frozen, given
+from .csr import INT32, CSRMatrix, check_scipy, matrix_shape
+from .matrix import SparseMatrix, assign, check_matrix, frozen, given
 
 if TYPE_CHECKING:
     from .forms import Form
@@ -104,10 +104,14 @@ class NMMatrix(SparseMatrix):
         >>> NMMatrix.from_dense(np.eye(4, dtype=np.float32), 1, 4)
         NMMatrix(shape=(4, 4), pattern='1:4')
         """
-        w = as_array(w, "w", FLOAT32, 2)
+        return cls._of_dense(as_array(w, "w", FLOAT32, 2), "w", n, m)
+
+    @classmethod
+    def _of_dense(cls, w: NDArray[np.float32], name: str, n: int, m: int) -> NMMatrix:
+        """From what the caller knows by that name."""
         n, m = _pattern(n, m)
         if w.shape[1] % m:
-            raise ValueError(f"w has {w.shape[1]} columns, expected a multiple of m = {m}")
+            raise ValueError(f"{name} has {w.shape[1]} columns, expected a multiple of m = {m}")
         groups = w.reshape(w.shape[0], w.shape[1] // m, m)
         count = np.count_nonzero(groups, axis=2)
         if count.size and count.max() > n:
@@ -130,13 +134,13 @@ class NMMatrix(SparseMatrix):
         >>> NMMatrix.from_csr(CSRMatrix.from_dense(np.eye(4, dtype=np.float32)), 2, 4).nnz
         8
         """
-        if not isinstance(a, CSRMatrix):
-            raise TypeError(f"a is a {type(a).__name__}, expected a CSRMatrix")
-        return cls.from_dense(a.to_dense(), n, m)
+        check_matrix(a, "a", (CSRMatrix,), (FLOAT32,))
+        return cls._of_dense(a.to_dense(), "a", n, m)
 
     @classmethod
     def from_scipy(cls, a: Any, n: int, m: int) -> NMMatrix:
         """From a SciPy sparse matrix of float32; errors as for :meth:`from_dense`."""
+        check_scipy(a, ("float32",))
         return cls.from_csr(CSRMatrix.from_scipy(a), n, m)
 
     def to_csr(self) -> CSRMatrix:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pycomp._validate import FLOAT32, activation_code, as_array, contiguous, delivered, optional_vector, result
 
-from .matrix import SparseMatrix
+from .matrix import SparseMatrix, check_matrix
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -70,7 +70,7 @@ def linear(
     >>> linear(np.array([[1, 2]], np.float32), a, activation="relu")
     array([[3., 0.]], dtype=float32)
     """
-    a = matrix(a)
+    check_matrix(a, "a")
     dtype = FLOAT64 if a.dtype == FLOAT64 else FLOAT32
     x = as_array(x, "x", dtype, 2)
     n, k = a.shape
@@ -129,7 +129,7 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
     array([[ 8., 10., 12.],
            [ 1.,  2.,  3.]], dtype=float32)
     """
-    a = matrix(a)
+    check_matrix(a, "a")
     dtype = FLOAT64 if a.dtype == FLOAT64 else FLOAT32
     b = as_array(b, "b", dtype, 2)
     n, k = a.shape
@@ -139,15 +139,6 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
     y = result(out, (n, b.shape[1]), dtype, (b, *(getattr(a, name) for name in a._arrays)))
     form.run(b.T, None, None, 0, y.T)
     return delivered(y, out)
-
-
-def matrix(a: Any) -> SparseMatrix:
-    """``a`` if it is a sparse matrix."""
-    if not isinstance(a, SparseMatrix):
-        door = "from_scipy" if hasattr(a, "tocsr") else "from_dense"
-        raise TypeError(f"a is a {type(a).__name__}, expected a sparse matrix such as a CSRMatrix; "
-                        f"CSRMatrix.{door}(a) makes one")
-    return a
 
 
 def _chosen(a: SparseMatrix, batch: int, format: str | None) -> str:

@@ -12,7 +12,7 @@ from pycomp._validate import FLOAT32, aligned, as_array, contiguous, rows
 from pycomp.kernels import dispatch
 
 from .csr import CSRMatrix
-from .matrix import given
+from .matrix import check_matrix, given
 from .products import linear
 
 DENSE = 0.4
@@ -58,8 +58,7 @@ def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
     >>> sddmm(pattern, np.array([[1, 2], [3, 4]], np.float32), np.array([[5, 6], [7, 8]], np.float32)).data
     array([19., 50.], dtype=float32)
     """
-    if not isinstance(pattern, CSRMatrix):
-        raise TypeError(f"pattern is a {type(pattern).__name__}, expected a CSRMatrix")
+    check_matrix(pattern, "pattern", (CSRMatrix,))
     a, b = as_array(a, "a", FLOAT32, 2), as_array(b, "b", FLOAT32, 2)
     n, k = pattern.shape
     if a.shape[0] != n or b.shape != (a.shape[1], k):
@@ -125,8 +124,7 @@ def linear_backward(grad: Any, x: Any, a: CSRMatrix) -> tuple[NDArray[np.float32
     >>> dx, da.data, dbias
     (array([[2., 3.]], dtype=float32), array([5., 7.], dtype=float32), array([1., 1.], dtype=float32))
     """
-    if not isinstance(a, CSRMatrix) or a.dtype != FLOAT32:
-        raise TypeError(f"a is {a!r}, expected a CSRMatrix of float32")
+    check_matrix(a, "a", (CSRMatrix,), (FLOAT32,))
     grad, x = as_array(grad, "grad", FLOAT32, 2), as_array(x, "x", FLOAT32, 2)
     if grad.shape != (x.shape[0], a.shape[0]) or x.shape[1] != a.shape[1]:
         raise ValueError(f"grad has shape {grad.shape} and x {x.shape}, "

@@ -85,6 +85,26 @@ def test_without_core_and_numba_the_references_run_and_say_so():
     assert "jit: Numba is not installed: pip install 'pycomp[jit]'" in done.stderr
 
 
+@pytest.fixture
+def with_broken_numba(tmp_path):
+    """Python finds an installed Numba that refuses to be imported."""
+    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs\\nNumPy 2.2 or less')")
+    return f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+
+
+REFUSAL = "Numba does not load (ImportError: Numba needs NumPy 2.2 or less)"
+
+
+def test_a_numba_that_does_not_load_counts_as_missing_and_says_why(with_broken_numba):
+    done = run(with_broken_numba + "import pycomp; print(pycomp.info()['backends']['jit'])")
+    assert done.stdout == REFUSAL + "\n", done.stderr
+    done = run(with_broken_numba + WITHOUT_CORE + CALL + "print(pycomp.info(last=True)['backend'])")
+    assert done.stdout == "reference\n", done.stderr
+    assert f"jit: {REFUSAL}" in done.stderr
+    message = error(with_broken_numba + "import pycomp; pycomp.set_backend('jit')")
+    assert message.startswith(f"ValueError: backend 'jit' is not available ({REFUSAL}); available: ")
+
+
 def test_a_level_without_the_core_is_an_error():
     assert error(WITHOUT_CORE + CALL, PYCOMP_ISA="generic").startswith(
         "ValueError: PYCOMP_ISA: instruction-set level 'generic' cannot be chosen: the C core ")

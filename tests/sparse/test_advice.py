@@ -8,7 +8,7 @@ import pytest
 
 import pycomp
 from pycomp import dense
-from pycomp.sparse import BSRMatrix, CSRMatrix, NMMatrix, advice, advise, linear, quantize
+from pycomp.sparse import BitmapMatrix, BSRMatrix, CSRMatrix, NMMatrix, advice, advise, linear, quantize
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,15 @@ def test_the_forms_of_each_class_are_timed(w):
     assert "blocks" in advise(BSRMatrix.from_dense(w, (4, 4)), 8).times
     few = NMMatrix.from_dense(np.kron(np.eye(8, dtype=np.float32), np.array([[1, 1, 0, 0]], np.float32)), 2, 4)
     assert "nm" in advise(few, 1).times
+
+
+@pytest.mark.parametrize("columns", [64, 65540])
+@pytest.mark.parametrize("high", [1, 4, 16])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_runs_without_advice_is_timed(columns, high, batch):
+    w = np.zeros((16, columns), np.float32)
+    for a in (CSRMatrix.from_dense(w), BSRMatrix.from_dense(w, (high, 4)), BitmapMatrix.from_dense(w)):
+        assert a._format(batch) in advice.candidates(a, batch)
 
 
 def test_the_advice_says_what_it_found(w):
@@ -93,6 +102,18 @@ def test_a_folder_that_cannot_be_written_does_no_harm(w, tmp_path, monkeypatch):
     assert advise(CSRMatrix.from_dense(w), 1).recommendation
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_user_without_a_home_gets_advice(w, monkeypatch, cache):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(advice.Path, "home", home)
+    for name in ("PYCOMP_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert advise(CSRMatrix.from_dense(w), 1, cache=cache).recommendation
+    assert linear(np.ones((1, 96), np.float32), CSRMatrix.from_dense(w), format="auto").shape == (1, 64)
+
+
 @pytest.mark.parametrize("m", [1, 3, 20])
 def test_auto_runs_what_is_recommended_with_the_same_bits(w, m, monkeypatch):
     rng = np.random.default_rng(m)
@@ -126,7 +147,8 @@ def test_only_the_recommended_form_is_kept(w):
     (CSRMatrix.from_dense, 0, ValueError, "batch is 0, expected at least 1"),
     (CSRMatrix.from_dense, 1.5, TypeError, "batch is 1.5"),
     (lambda w: w, 1, TypeError, "a is a ndarray, expected a sparse matrix"),
-    (lambda w: CSRMatrix.from_dense(w).astype(np.float16), 1, TypeError, "values of float16"),
+    (lambda w: CSRMatrix.from_dense(w).astype(np.float16), 1, TypeError,
+     "a is a CSRMatrix of float16, expected a sparse matrix of float32"),
 ])
 def test_what_cannot_be_advised_on_is_refused(w, make, batch, error, message):
     with pytest.raises(error, match=message):

@@ -72,6 +72,16 @@ def test_wrong_arrays_are_refused_by_name(position, name):
         CSRMatrix(*good[:position], good[position][None], *good[position + 1 :], (3, 5))
 
 
+@pytest.mark.parametrize("door", [CSRMatrix, CSRMatrix.from_arrays])
+@pytest.mark.parametrize(("position", "name"), [(1, "indices"), (2, "indptr")])
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_masked_arrays_of_places_are_refused_by_name(door, position, name, kind):
+    good = list(arrays())
+    good[position] = np.ma.masked_array(good[position].astype(kind), mask=good[position] > 1)
+    with pytest.raises(TypeError, match=f"{name} is a MaskedArray"):
+        door(*good, (3, 5))
+
+
 def test_rows_may_begin_with_a_smaller_column_than_the_row_before_ended_with():
     a = CSRMatrix(*arrays(data=(1, 2, 3), indices=(4, 0, 0), indptr=(0, 0, 1, 2, 2, 3, 3)), (6, 5))
     assert np.argwhere(a.to_dense()).tolist() == [[1, 4], [2, 0], [4, 0]]
@@ -248,6 +258,8 @@ def test_repeated_entries_are_added_in_their_order():
     ({"indices": [0.0, 2.0, 1.0, 3.0]}, TypeError, "indices has dtype float64, expected integers"),
     ({"indptr": [0, 3, 2, 4]}, ValueError, "indptr decreases at position 2"),
     ({"indptr": [[0, 2, 2, 4]]}, ValueError, "indptr has 2 dimensions"),
+    ({"indptr": [0, [2, 2], 4]}, ValueError, "indptr is a list of unequal parts, expected integers"),
+    ({"indices": [[0, 2], [1]]}, ValueError, "indices is a list of unequal parts, expected integers"),
     ({"data": np.ones(4, np.int64)}, TypeError, "data has dtype int64, expected float32"),
     ({"shape": [3, 5]}, TypeError, r"shape is \[3, 5\]"),
     ({"shape": (3, -5)}, ValueError, r"shape\[1\] is -5"),

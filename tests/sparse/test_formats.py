@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -16,11 +18,15 @@ from pycomp.sparse import (
     CodedMatrix,
     CSRMatrix,
     NMMatrix,
+    advise,
     linear,
+    linear_backward,
     load,
     matmul,
+    matmul_int8,
     quantize,
     save,
+    sddmm,
 )
 
 ACTIVATIONS = [None, "relu", "gelu", "gelu_tanh", "silu"]
@@ -402,7 +408,7 @@ def test_results_do_not_depend_on_how_numpy_treats_overflow():
 
 
 def test_what_cannot_run_is_refused_when_it_is_made():
-    with pytest.raises(ValueError, match=r"codes has 70000 columns, expected at most 65535"):
+    with pytest.raises(ValueError, match=r"a has 70000 columns, expected at most 65535"):
         quantize(CSRMatrix.from_arrays(np.ones(1, np.float32), [69999], [0, 1], (1, 70000)))
     with pytest.raises(ValueError, match=r"shape\[1\] is 2147483648, expected from 0 to 2147483647"):
         NMMatrix(np.zeros((1, 2**27), np.float32), np.zeros((1, 2**27), np.uint8), 1, 16)
@@ -411,6 +417,38 @@ def test_what_cannot_run_is_refused_when_it_is_made():
     assert quantize(CSRMatrix.from_dense(np.ones((1, 1), np.float32)), bits=np.int64(8)).bits == 8
     with pytest.raises(TypeError, match=r"bits is \[8\], expected an integer"):
         quantize(CSRMatrix.from_dense(np.ones((1, 1), np.float32)), bits=[8])
+
+
+@pytest.mark.parametrize(("call", "name", "expected"), [
+    (lambda a: linear(np.ones((1, 9), np.float32), a), "a", "sparse matrix"),
+    (lambda a: matmul(a, np.ones((9, 1), np.float32)), "a", "sparse matrix"),
+    (advise, "a", "sparse matrix of float32"),
+    (lambda a: matmul_int8(np.ones((1, 9), np.uint8), a), "a", "BSRMatrix or CSRMatrix of int8"),
+    (lambda a: linear_backward(*np.ones((2, 1, 9), np.float32), a), "a", "CSRMatrix of float32"),
+    (lambda a: sddmm(a, np.ones((9, 1), np.float32), np.ones((1, 9), np.float32)), "pattern", "CSRMatrix"),
+    (quantize, "a", "CSRMatrix of float32"),
+    (lambda a: CodedMatrix(a, np.ones(9, np.float32)), "codes", "CSRMatrix of int8"),
+    (lambda a: BSRMatrix.from_csr(a, (3, 3)), "a", "CSRMatrix of float32 or int8"),
+    (lambda a: NMMatrix.from_csr(a, 1, 3), "a", "CSRMatrix of float32"),
+    (BitmapMatrix.from_csr, "a", "CSRMatrix of float32"),
+    (lambda a: save("a.npz", a), "a", "CSRMatrix or BSRMatrix"),
+])
+def test_what_is_no_sparse_matrix_is_named_by_its_type(call, name, expected):
+    w = np.ones((9, 9), np.float32)
+    for a, found, hint in (
+        (w, "ndarray", f"; CSRMatrix.from_dense({name}) makes one"),
+        (namedtuple("Scipy", "tocsr")(None), "Scipy", f"; CSRMatrix.from_scipy({name}) makes one"),
+        (None, "NoneType", ""),
+    ):
+        with pytest.raises(TypeError, match=f"^{re.escape(f'{name} is a {found}, expected a {expected}{hint}')}$"):
+            call(a)
+
+
+@pytest.mark.parametrize("make", [BitmapMatrix.from_scipy, lambda a: NMMatrix.from_scipy(a, 2, 4)])
+def test_other_types_of_scipy_are_named_as_given(make):
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"a has dtype float64, expected float32; convert it with a\.astype"):
+        make(sparse.csr_array(np.eye(4)))
 
 
 BLOCKS = {"data": np.ones((2, 2, 2), np.float32), "indices": np.array([0, 1], np.int32),
@@ -442,6 +480,9 @@ def test_blocks_that_make_no_matrix_are_refused(change, error, message):
     (lambda w: BSRMatrix.from_csr(w, (4, 4)), TypeError, "expected a CSRMatrix"),
     (lambda w: NMMatrix.from_dense(w, 2, 4), ValueError, "row 0 has 4 non-zeros in columns 0 to 3, expected at most 2"),
     (lambda w: NMMatrix.from_dense(w, 2, 3), ValueError, "w has 16 columns, expected a multiple of m = 3"),
+    (lambda w: NMMatrix.from_csr(CSRMatrix.from_dense(w), 2, 3), ValueError, "a has 16 columns, expected a multiple"),
+    (lambda w: NMMatrix.from_csr(CSRMatrix.from_dense(w.astype(float)), 2, 4), TypeError,
+     "a is a CSRMatrix of float64, expected a CSRMatrix of float32"),
     (lambda w: NMMatrix.from_dense(w, 5, 4), ValueError, "n is 5, expected from 1 to 4"),
     (lambda w: NMMatrix.from_dense(w, 2, 32), ValueError, "m is 32, expected from 1 to 16"),
     (lambda w: NMMatrix.from_dense(w.astype(float), 2, 4), TypeError, "w has dtype float64"),
@@ -461,7 +502,11 @@ def test_blocks_that_make_no_matrix_are_refused(change, error, message):
     (lambda w: CodedMatrix(CSRMatrix.from_dense(w.astype(np.int8)), w[0]), ValueError, "scale has 16 elements"),
     (lambda w: CodedMatrix(CSRMatrix.from_dense((9 * w).astype(np.int8)), w[:, 0], 4), ValueError, "codes hold 9"),
     (lambda w: CSRMatrix.from_dense(w).with_data(np.ones(3, np.float32)), ValueError, "data has 3 elements"),
-    (lambda w: CSRMatrix.from_dense(w).astype(np.int32), TypeError, "dtype is int32"),
+    (lambda w: CSRMatrix.from_dense(w).astype(np.int32), TypeError, "dtype is int32, expected one of float32"),
+    (lambda w: CSRMatrix.from_dense(w).astype(None), TypeError, "dtype is None, expected one of float32"),
+    (lambda w: CSRMatrix.from_dense(w).astype("no"), TypeError, "dtype is 'no', expected one of float32"),
+    (lambda w: CSRMatrix.from_dense(w).astype(w.dtype.newbyteorder()), TypeError,
+     r"dtype is float32 \(byte-swapped\), expected one of float32, .* in native byte order"),
     (lambda w: CSRMatrix.from_dense(w).astype(np.float16).to_scipy(), TypeError, "which SciPy does not have"),
     (lambda w: linear(w, CSRMatrix.from_dense(w), format="coo"), ValueError, "format is 'coo', expected one of 'auto'"),
     (lambda w: linear(w, CSRMatrix.from_dense(w), format="nm"), ValueError, "expected a NMMatrix of float32"),
