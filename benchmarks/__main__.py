@@ -16,9 +16,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 root = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(root / "benchmarks"), *(p for p in sys.path if Path(p or ".").resolve() != root)]
@@ -31,7 +32,8 @@ from bench_losses import LOSSES  # noqa: E402
 from timing import Contender, foreign_load, interleave  # noqa: E402
 
 import pycomp  # noqa: E402
-from pycomp.kernels import dispatch  # noqa: E402
+from pycomp._validate import integer, positive  # noqa: E402
+from pycomp.kernels import dispatch, native  # noqa: E402
 from pycomp.kernels.contract import KERNELS, Kernel  # noqa: E402
 from pycomp.testing import Case, make_case, nudged  # noqa: E402
 
@@ -95,7 +97,8 @@ def others(peers: dict[str, Callable[..., Callable[[], object]]], *operands: obj
         try:
             found.append(Contender(name, make(*operands)))
         except Exception as error:
-            print(f"    ({name}: {type(error).__name__}: {str(error).splitlines()[0][:100]})")
+            reason = str(error).strip().partition("\n")[0]
+            print(f"    ({name}: {type(error).__name__}: {reason[:100]})")
     return found
 
 
@@ -115,7 +118,7 @@ def at_least(
 def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]]:
     pycomp.set_num_threads(threads)
     best = pycomp.info()["isa"]
-    levels: list[str | None] = options.levels.split(",") if options.levels else [None]
+    levels: list[str | None] = options.levels or [None]
     machine = limits.measure(threads)
     known = ", ".join(f"{k} {v:.0f} {limits.UNITS[k]}" for k, v in machine.items())
     print(f"\n{threads} thread(s), {best}; limits: {known or 'not measured, no C compiler'}")
@@ -123,7 +126,7 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
     for name in options.kernels or SUBJECTS:
         kernel = SUBJECTS[name]
         for why, sizes in kernel.shapes:
-            if options.shapes and ",".join(map(str, sizes.values())) not in options.shapes:
+            if options.shapes and joined(sizes) not in options.shapes:
                 continue
             text = " ".join(f"{k}={v}" for k, v in sizes.items())
             print(f"{name} {text} ({why})")
@@ -148,31 +151,77 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
     return rows
 
 
-def main() -> int:
+def joined(sizes: dict[str, int]) -> str:
+    return ",".join(map(str, sizes.values()))
+
+
+def expecting(what: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``read`` for argparse, whose own message says less."""
+
+    def checked(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}, expected {what}") from None
+
+    return checked
+
+
+def usable_levels() -> list[str]:
+    return [] if native.missing() else [level for level, usable in native.levels().items() if usable]
+
+
+def levels_of(text: str) -> list[str]:
+    if not set(text.split(",")) <= set(usable_levels()):
+        raise ValueError
+    return text.split(",")
+
+
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What is asked for, all of it possible: measuring takes long."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("kernels", nargs="*", help=f"of {', '.join(SUBJECTS)}")
-    parser.add_argument("--threads", default="1", help="numbers of threads, such as 1,2")
-    parser.add_argument("--levels", help="instruction-set levels to time pycomp at, such as avx2,avx512vnni")
-    parser.add_argument("--shapes", nargs="*", help="only these, as sizes joined by commas: 1,768,3072")
+    parser.add_argument("--threads", default="1", help="numbers of threads, such as 1,2", type=expecting(
+        "numbers from 1 to 4096, such as 1,2", lambda text: [integer(int(n), "n", 1, 4096) for n in text.split(",")]))
+    levels = ", ".join(usable_levels()) or "none without the C core"
+    parser.add_argument("--levels", help="instruction-set levels to time pycomp at, such as avx2,avx512vnni",
+                        type=expecting(f"levels of this machine: {levels}", levels_of))
+    parser.add_argument("--shapes", nargs="+", help="only these, as sizes joined by commas: 1,768,3072")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.02, help="for one contender in one round")
+    parser.add_argument("--rounds", default=7,
+                        type=expecting("a whole number of at least 1", lambda text: integer(int(text), "n", 1)))
+    parser.add_argument("--seconds", default=0.02, help="for one contender in one round",
+                        type=expecting("a finite number above 0", lambda text: positive(float(text), "n")))
     parser.add_argument("--json", type=Path, help="append one line a figure")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if unknown := set(options.kernels) - set(SUBJECTS):
         parser.error(f"no such kernel: {', '.join(sorted(unknown))}; choose of {', '.join(SUBJECTS)}")
-    if options.child:
+    known = dict.fromkeys(joined(sizes) for name in options.kernels or SUBJECTS for _, sizes in SUBJECTS[name].shapes)
+    if unknown := set(options.shapes or ()) - set(known):
+        parser.error(f"argument --shapes: no such sizes: {' '.join(sorted(unknown))}; choose of {' '.join(known)}")
+    if options.json:
+        try:
+            options.json.open("a").close()
+        except OSError as error:
+            parser.error(f"argument --json: cannot write {options.json}: {error.strerror}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = options_of(arguments)
+    if options.child is not None:
         rows = measure(options, options.child)
         if options.json:
             with options.json.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
         return 0
-    for threads in options.threads.split(","):
+    for threads in map(str, options.threads):
         environment = {k: v for k, v in os.environ.items() if k not in CACHE_SETTINGS}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-        command = [sys.executable, "-m", "benchmarks", *sys.argv[1:], "--child", threads]
-        if code := subprocess.call(command, env=environment, cwd=root):
+        command = [sys.executable, str(root / "benchmarks"), *arguments, "--child", threads]
+        if code := subprocess.call(command, env=environment):
             return code
     return 0
 
