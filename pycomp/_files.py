@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -21,7 +22,7 @@ TYPES = {"BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64":
 
 
 def write_arrays(target: Path, arrays: Arrays) -> None:
-    """A file beside the target that then takes its name, so an interruption leaves what was there before."""
+    """The arrays in a file of the format that its name says, by :func:`write_whole`."""
     arrays = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
     if file_format(target) == ".npz":
         buffer = io.BytesIO()
@@ -29,16 +30,23 @@ def write_arrays(target: Path, arrays: Arrays) -> None:
         content = buffer.getbuffer()
     else:
         content = memoryview(_safetensors().numpy.save(arrays))
-    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
+    write_whole(target, content)
+
+
+def write_whole(target: Path, content: bytes | memoryview) -> None:
+    """A file beside the target that then takes its name, so an interruption leaves what was there before."""
+    temporary = target.with_name(f".pycomp-{os.urandom(8).hex()}")  # the target's name may be the longest there is
     try:
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:  # it names the temporary file
+        raise OSError(error.errno, error.strerror, str(target)) from None
+    finally:
+        with contextlib.suppress(OSError):  # it has the target's name now, or was never made
+            temporary.unlink()
 
 
 def read_arrays(source: Path) -> Arrays:

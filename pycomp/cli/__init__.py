@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,10 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``pycomp ARGUMENTS``; the exit status: 0, 1 failed, 2 wrong arguments, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A character that its encoding lacks must not end a run of a minute before the result is read.
+        codecs.register_error("pycomp", _instead)
+        sys.stdout.reconfigure(errors="pycomp")
     try:
         chosen = parser().parse_args(arguments)
         status: int = chosen.run(chosen)
@@ -31,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"pycomp: {error}", file=sys.stderr)
         return 1
+
+
+def _instead(error: UnicodeError) -> tuple[str, int]:
+    """What is printed for characters that the encoding lacks, and where to go on."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join("u" if c == "µ" else "?" for c in error.object[error.start : error.end]), error.end
 
 
 def parser() -> argparse.ArgumentParser:

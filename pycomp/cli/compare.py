@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pycomp.compare import Comparison, Report
 
+GAP = 3
+"""Characters between two columns of the table."""
+NEEDED_LEAST = ("dense", "zlib", "agrees", "parameters", "95 % interval")
+"""Columns of the table that a narrow terminal goes without, in this order. What stays takes 80 characters."""
+
 
 def add(commands: Any) -> None:
     from pycomp.compare import GOALS, NAMES
@@ -109,8 +114,8 @@ def show(report: Report) -> None:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=max(console.width, 150))
-    console.print(table(report.comparison))
+        console.width = max(console.width, 150)
+    table(report.comparison, console.width)
     first = report.recommendations()[0]
     console.print(f"\n[bold]For {first.goal}: {first.choice}[/bold]")
     for sentence in first.reasons:
@@ -119,21 +124,49 @@ def show(report: Report) -> None:
         console.print(sentence)
 
 
-def table(comparison: Comparison) -> Any:
+def table(comparison: Comparison, width: int) -> None:
+    """Print the rows; where the width is short, without the columns that are needed least. No number is ever cut."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
     from rich.table import Table
 
+    shown = columns(comparison)
+    left_out: list[str] = []
+
+    def needed() -> int:
+        return sum(max(map(len, (name, *cells))) + GAP for name, cells in shown.items()) - GAP
+
+    while needed() > width and len(left_out) < len(NEEDED_LEAST):
+        left_out.append(NEEDED_LEAST[len(left_out)])
+        del shown[left_out[-1]]
+    data = comparison.data
+    drawn = Table(title=f"{data['source']}; {data['held_out']} images", title_justify="left", box=SIMPLE_HEAD,
+                  show_edge=False, pad_edge=False)
+    for name in shown:
+        drawn.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    for row in zip(*shown.values(), strict=True):
+        drawn.add_row(*row)
+    console = Console(highlight=False, width=max(width, needed()))
+    console.print(drawn)
+    if left_out:
+        console.print(f"In the report, but too wide for here: {', '.join(left_out)}.")
+
+
+def columns(comparison: Comparison) -> dict[str, list[str]]:
+    """What the table says, by columns."""
     from pycomp.compare.advice import duration, share, size, times
 
-    data = comparison.data
-    shown = Table(title=f"{data['source']}; {data['held_out']} images", title_justify="left")
-    shown.add_column("model", no_wrap=True)
-    batches = (f"batch {b}" for b in comparison.settings.batches)
-    for name in ("parameters", "dense", "stored", "zlib", "accuracy (95 %)", "agrees", *batches):
-        shown.add_column(name, justify="right")
-    for row in comparison.rows:
-        low, high = row.accuracy.interval
-        latency = (f"{duration(t.seconds.median)} ({times(t.speedup.median)})" for t in row.latency.values())
-        sizes = (size(count) for count in (row.dense_bytes, row.stored_bytes, row.zlib_bytes))
-        accuracy = f"{share(row.accuracy.value)} ({100 * low:.1f} to {100 * high:.1f})"
-        shown.add_row(row.name, f"{row.parameters:,}", *sizes, accuracy, share(row.agreement.value), *latency)
-    return shown
+    rows = comparison.rows
+    intervals = [row.accuracy.interval for row in rows]
+    return {
+        "model": [row.name for row in rows],
+        "parameters": [f"{row.parameters:,}" for row in rows],
+        "dense": [size(row.dense_bytes) for row in rows],
+        "stored": [size(row.stored_bytes) for row in rows],
+        "zlib": [size(row.zlib_bytes) for row in rows],
+        "accuracy": [share(row.accuracy.value) for row in rows],
+        "95 % interval": [f"{100 * low:.1f} to {100 * high:.1f}" for low, high in intervals],
+        "agrees": [share(row.agreement.value) for row in rows],
+        **{f"batch {b}": [f"{duration(t.seconds.median)} ({times(t.speedup.median)})"
+                          for t in (row.latency[b] for row in rows)] for b in comparison.settings.batches},
+    }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pycomp._validate import choice as one_of
+
 from .engine import Comparison, Row
 
 GOALS = ("size", "latency", "accuracy")
@@ -25,6 +27,7 @@ def recommend(comparison: Comparison, goal: str) -> Recommendation:
     interval: fewest stored bytes, or the shortest median at the first batch size. ``accuracy`` chooses the highest
     accuracy among compressed variants, then the fewest stored bytes.
     """
+    one_of(goal, "goal", GOALS)
     baseline, compressed = comparison.baseline, comparison.rows[1:]
     floor = baseline.accuracy.interval[0]
     good = [row for row in compressed if row.accuracy.value >= floor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._errors import FormatError
+from pycomp._validate import choice
 
 from .idx import read_idx
 
@@ -38,13 +40,13 @@ class Dataset:
                        self.test_x[:test], self.test_y[:test])
 
 
-def load(name: str, folder: Path | None = None) -> Dataset:
+def load(name: str, folder: str | os.PathLike[str] | None = None) -> Dataset:
     """A data set by its name.
 
     Parameters
     ----------
     name : "digits" or "fashion-mnist"
-    folder : Path, optional
+    folder : path, optional
         Where Fashion-MNIST's four IDX files are; by default where Debian's package ``dataset-fashion-mnist`` puts them.
 
     Returns
@@ -62,10 +64,8 @@ def load(name: str, folder: Path | None = None) -> Dataset:
     ImportError
         If the digits are asked for and scikit-learn is not installed.
     """
-    if name == "fashion-mnist":
-        return _fashion_mnist(folder or DEBIAN_FOLDER)
-    if name != "digits":
-        raise ValueError(f"data is {name!r}, expected one of {', '.join(NAMES)}")
+    if choice(name, "name", NAMES) == "fashion-mnist":
+        return _fashion_mnist(DEBIAN_FOLDER if folder is None else Path(folder))
     if folder is not None:
         raise ValueError("the digits come with scikit-learn: a data folder is for fashion-mnist")
     return _digits()

@@ -78,7 +78,15 @@ def run(settings: Settings, data: Dataset, progress: Progress | None = None) -> 
     Returns
     -------
     Comparison
+
+    Raises
+    ------
+    TypeError
+        If ``settings`` or ``data`` is something else, such as a name.
     """
+    for name, given, kind in (("settings", settings, Settings), ("data", data, Dataset)):
+        if not isinstance(given, kind):
+            raise TypeError(f"{name} is a {type(given).__name__}, expected a {kind.__name__}")
     began = time.perf_counter()
     progress = progress or Silent()
     data = data.head(settings.train, settings.test)

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import platform
-import tempfile
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 
 import pycomp
+from pycomp._files import write_whole
+from pycomp._validate import choice
 
 from . import advice
 from .engine import Comparison, Row
@@ -30,6 +31,9 @@ class Report:
     goal: str
     command: str
 
+    def __post_init__(self) -> None:
+        choice(self.goal, "goal", advice.GOALS)
+
     def recommendations(self) -> list[advice.Recommendation]:
         """For every goal, the asked one first."""
         goals = sorted(advice.GOALS, key=lambda goal: goal != self.goal)
@@ -37,7 +41,7 @@ class Report:
 
     def results(self) -> dict[str, Any]:
         """What does not depend on the machine or the moment."""
-        settings = json.loads(json.dumps(asdict(self.comparison.settings)))
+        settings = json.loads(json.dumps(asdict(self.comparison.settings), default=np.generic.item))
         return {"settings": settings, "data": self.comparison.data,
                 "variants": [_result(row) for row in self.comparison.rows],
                 "temperatures": [{"temperature": t, "accuracy": _proportion(p)} for t, p in self.comparison.sweep]}
@@ -69,11 +73,14 @@ class Report:
             command=self.command, version=pycomp.__version__,
             colours={family: colour for family, (colour, _) in FAMILIES.items()})
 
-    def write(self, folder: Path) -> list[Path]:
+    def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write all files into ``folder``; everything is made before the first is written."""
+        folder = Path(folder)
         charts = draw(self.comparison)
         contents = {"report.html": self.html(charts).encode(), "report.json": self.json().encode(), **charts}
-        return [write_atomically(folder / name, content) for name, content in contents.items()]
+        for name, content in contents.items():
+            write_whole(folder / name, content)
+        return [folder / name for name in contents]
 
 
 def _result(row: Row) -> dict[str, Any]:
@@ -111,26 +118,3 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """The file appears under its name only when it is whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for the owner's eyes only; a report is an ordinary file.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from pycomp._validate import choice, fraction, integer, not_negative, positive
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -13,6 +15,12 @@ class Plan:
     rate: float
     batch: int = 64
     momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        integer(self.epochs, "epochs", 1)
+        positive(self.rate, "rate")
+        integer(self.batch, "batch", 1)
+        fraction(self.momentum, "momentum")
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Settings:
     sparsities : tuple of float
         Fractions of the hidden layers' weights removed one by one. The last layer, small and sensitive, stays dense.
     combined_sparsity : float
-        The one of them that is also quantized.
+        The one of ``sparsities`` that is also quantized.
     removed_units : float
         Fraction of every hidden layer's units removed whole.
     temperature, alpha : float
@@ -67,6 +75,29 @@ class Settings:
     batches: tuple[int, ...] = (1, 64)
     rounds: int = 60
 
+    def __post_init__(self) -> None:
+        """What a training of minutes would end on is refused before it."""
+        integer(self.seed, "seed", 0)
+        for name in ("hidden", "student", "batches"):
+            for i, count in enumerate(getattr(self, name)):
+                integer(count, f"{name}[{i}]", 1)
+        if not self.batches:
+            raise ValueError("batches is empty, expected at least one")
+        for i, sparsity in enumerate(self.sparsities):
+            fraction(sparsity, f"sparsities[{i}]")
+        if self.combined_sparsity not in self.sparsities:
+            raise ValueError(f"combined_sparsity is {self.combined_sparsity!r}, expected one of the sparsities "
+                             f"{self.sparsities}")
+        for name in ("removed_units", "alpha", "smoothing"):
+            fraction(getattr(self, name), name)
+        for i, temperature in enumerate((self.temperature, *self.temperatures)):
+            positive(temperature, f"temperatures[{i - 1}]" if i else "temperature")
+        for name in ("dkd_beta", "similarity"):
+            not_negative(getattr(self, name), name)
+        for name in ("calibration", "rounds", "train", "test"):
+            if getattr(self, name) is not None or name in ("calibration", "rounds"):
+                integer(getattr(self, name), name, 1)
+
 
 DEFAULTS = {
     "digits": Settings(),
@@ -82,8 +113,22 @@ DEFAULTS = {
 
 
 def settings_for(data: str, *, quick: bool = False, seed: int = 0) -> Settings:
-    """The settings of ``pycomp compare``: about a minute on two cores, a few seconds if ``quick``."""
-    chosen = replace(DEFAULTS[data], seed=seed)
+    """The settings of ``pycomp compare``: about a minute on two cores, a few seconds if ``quick``.
+
+    Parameters
+    ----------
+    data : "digits" or "fashion-mnist"
+    quick : bool
+        Smaller networks and shorter training.
+    seed : int
+        At least 0; of initial weights and order of images.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such data set or seed.
+    """
+    chosen = replace(DEFAULTS[choice(data, "data", tuple(DEFAULTS))], seed=seed)
     if not quick:
         return chosen
     short = {"teacher_plan": 15, "tune_plan": 10, "student_plan": 30}

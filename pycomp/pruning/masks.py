@@ -115,7 +115,7 @@ def nm_mask(scores: Any, n: int, m: int, *, axis: int = -1, by_magnitude: bool =
     array([[False, False,  True,  True,  True,  True, False, False]])
     """
     scores = _scores(scores)
-    m = integer(m, "m", 1)
+    m = integer(m, "m", 1, 2**31 - 1)
     n = integer(n, "n", 0, m)
     axis = _axis(axis, scores)
     if scores.shape[axis] % m:

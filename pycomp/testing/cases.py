@@ -103,15 +103,36 @@ def nudged(a: NDArray[Any], elements: int) -> NDArray[Any]:
     return moved
 
 
+def _entry(kernel: str | Kernel) -> Kernel:
+    if isinstance(kernel, Kernel):
+        return kernel
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel is {kernel!r}, expected one of pycomp.info()['kernels']")
+    return KERNELS[kernel]
+
+
 def make_case(kernel: str | Kernel, sizes: dict[str, int], seed: int = 0) -> Case:
-    """One call of a kernel: its contract's sample operands for these sizes."""
-    entry = KERNELS[kernel] if isinstance(kernel, str) else kernel
+    """One call of a kernel: its contract's sample operands for these sizes, a number for each of its symbols.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kernel, or a size is missing.
+
+    Examples
+    --------
+    >>> make_case("softmax_f32", {"m": 2, "n": 3}).inputs[0].shape
+    (2, 3)
+    """
+    entry = _entry(kernel)
+    if missing := [symbol for symbol in entry.edges if symbol not in sizes]:
+        raise ValueError(f"sizes is {sizes}, expected {', '.join(missing)} too")
     return Case(entry, dict(sizes), seed, tuple(entry.sample(np.random.default_rng(seed), **sizes)))
 
 
 def edge_sizes(kernel: str | Kernel, limit: int = 60) -> Iterator[dict[str, int]]:
     """Sizes at which the kernel may go wrong: each edge alone, then a fixed choice of ``limit`` mixtures."""
-    entry = KERNELS[kernel] if isinstance(kernel, str) else kernel
+    entry = _entry(kernel)
     middle = {symbol: edges[len(edges) // 2] for symbol, edges in entry.edges.items()}
     for symbol, edges in entry.edges.items():
         yield from ({**middle, symbol: edge} for edge in edges)

@@ -34,9 +34,19 @@ class ErrorReport:
     trusted: bool
 
 
+def _real(a: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = np.asarray(a)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+    return array.astype(np.float64)
+
+
 def _ratios(got: ArrayLike, reference: ArrayLike, bound: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    given = _real(got, "got"), _real(reference, "reference"), _real(bound, "bound")
+    if (given[2] < 0).any():
+        raise ValueError(f"bound holds {given[2].min()}, expected at least 0")
     with np.errstate(invalid="ignore", divide="ignore"):
-        got, reference, bound = np.broadcast_arrays(*(np.asarray(a, np.float64) for a in (got, reference, bound)))
+        got, reference, bound = np.broadcast_arrays(*given)
         error = np.abs(got - reference)
         same = (got == reference) | (np.isnan(got) & np.isnan(reference))
         error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
@@ -50,6 +60,13 @@ def error_report(got: ArrayLike, reference: ArrayLike, bound: ArrayLike) -> Erro
     ----------
     got, reference, bound : array_like
         Broadcast against each other. NaN agrees with NaN and with nothing else; an infinity with itself.
+
+    Raises
+    ------
+    TypeError
+        If one does not hold real numbers.
+    ValueError
+        If a bound is negative.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,19 @@ import pytest
 
 import pycomp
 from pycomp.cli import main
+from pycomp.cli.compare import show
+from pycomp.compare import Comparison, Report, Row, Settings
+from pycomp.compare.measure import Latency, Proportion, Spread
 
 ELSEWHERE = Path(__file__).parent  # not the root, whose pycomp/ is not the whole package
 COMMAND = [sys.executable, "-c", "import sys; from pycomp.cli import main; sys.exit(main())"]
+
+LATENCY = Latency(Spread(1.19e-4, 1e-4, 2e-4), Spread(0.838, 0.8, 0.9))
+WIDEST = "75 % of units removed"
+COMPARISON = Comparison(
+    Settings(), {"name": "digits", "source": "made by hand", "features": 64, "train": 10, "held_out": 599},
+    tuple(Row(name, "baseline", "", 648202, 2592808, 2592808, 2380000, Proportion(583, 600), Proportion(600, 600),
+              {1: LATENCY, 64: LATENCY}) for name in ("teacher", WIDEST)), (), 1.0)
 
 
 def test_version(capsys):
@@ -66,6 +77,12 @@ def test_output_that_cannot_be_written_is_refused_before_training(capsys, tmp_pa
     fails_with_one_line(capsys, ["compare", "--output", str(tmp_path / "file")], "cannot write into")
 
 
+def test_output_with_a_folder_in_the_place_of_a_file(capsys, tmp_path, monkeypatch):
+    (tmp_path / "report.html").mkdir()
+    monkeypatch.setattr("pycomp.compare.run", lambda *arguments: COMPARISON)
+    fails_with_one_line(capsys, ["compare", "--output", str(tmp_path)], f"{tmp_path / 'report.html'}'\n")
+
+
 def test_missing_data_is_one_line(capsys, tmp_path):
     fails_with_one_line(capsys, ["compare", "--data", "fashion-mnist", "--data-dir", str(tmp_path)], "train-images")
     fails_with_one_line(capsys, ["compare", "--data-dir", str(tmp_path)], "fashion-mnist")
@@ -75,6 +92,43 @@ def test_missing_extras_are_one_line_that_says_how_to_get_them(capsys, monkeypat
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "rich" else find(name, *more))
     fails_with_one_line(capsys, ["compare"], "needs rich", "pip install 'pycomp[compare]'")
+
+
+def printed(width, monkeypatch, capsys):
+    """The lines that a terminal of this width gets."""
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": str(width)}.items():
+        monkeypatch.setenv(name, value)
+    show(Report(COMPARISON, "size", ""))
+    return re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 150])
+def test_no_width_of_the_terminal_cuts_a_number(width, monkeypatch, capsys):
+    lines = printed(width, monkeypatch, capsys)
+    assert "…" not in "".join(lines)
+    assert max(map(len, lines)) <= max(width, 80)
+    (teacher,) = (line for line in lines if line.startswith("teacher "))
+    assert teacher.split("  ")[-1].strip() == "119 µs (0.838x)"
+    left_out = [line for line in lines if line.startswith("In the report, but too wide for here: dense, zlib, agrees")]
+    assert len(left_out) == (width < 150)
+    (heading,) = (line for line in lines if line.startswith("model "))
+    assert ("parameters" in heading, "95 % interval" in heading) == (width == 150, width >= 100)
+
+
+def test_an_encoding_without_mu_and_without_the_folders_letters(tmp_path):
+    script = ("import sys, pycomp.compare; from pycomp.cli import main; from test_main import COMPARISON\n"
+              "pycomp.compare.run = lambda *given: COMPARISON; sys.exit(main(['compare', '--output', sys.argv[1]]))")
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "größe"], capture_output=True, text=True,
+                          timeout=60, cwd=ELSEWHERE, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "119 us (0.838x)" in done.stdout
+    assert "gr??e" in done.stdout
+
+
+def test_python_runs_the_package():
+    done = subprocess.run([sys.executable, "-m", "pycomp", "--version"], capture_output=True, text=True, timeout=60,
+                          cwd=ELSEWHERE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"pycomp {pycomp.__version__}\n", "")
 
 
 def test_closed_pipe_is_silent():

@@ -78,6 +78,7 @@ def test_fashion_mnist_is_read_from_a_folder(folder):
     assert data.test_x.dtype == np.float32
     assert 0 <= data.train_x.min() <= data.train_x.max() <= 1
     assert list(data.test_y[:11]) == [*range(10), 0]
+    np.testing.assert_array_equal(load("fashion-mnist", str(folder)).train_x, data.train_x)
 
 
 def test_a_missing_file_is_named(folder):

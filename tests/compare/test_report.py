@@ -1,16 +1,16 @@
-"""Recommendations, files and their atomic writing."""
+"""Recommendations and files."""
 
 import dataclasses
 import json
 import os
 import re
 
+import numpy as np
 import pytest
 
 from pycomp.compare import GOALS, Comparison, Report, Row, Settings, recommend
 from pycomp.compare.advice import slower, unsteady
 from pycomp.compare.measure import Latency, Proportion, Spread
-from pycomp.compare.report import write_atomically
 
 
 def row(name, family, stored, hits, speedup, agreement=100):
@@ -41,6 +41,13 @@ def test_the_teacher_stays_where_nothing_keeps_its_accuracy():
     advice = recommend(comparison(TEACHER, STUDENT), "size")
     assert advice.choice == "teacher"
     assert "No compressed variant keeps" in advice.reasons[0]
+
+
+def test_other_goals_are_refused():
+    with pytest.raises(ValueError, match="goal is 'speed', expected one of 'size', 'latency', 'accuracy'"):
+        recommend(ALL, "speed")
+    with pytest.raises(ValueError, match="goal is 'speed'"):
+        Report(ALL, "speed", "")
 
 
 def test_latency_advice_says_that_the_teacher_is_faster():
@@ -82,20 +89,8 @@ def test_files_are_whole_and_stand_alone(tmp_path):
     assert "seconds" not in json.dumps(whole["results"])
 
 
-def test_interrupted_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = write_atomically(tmp_path / "a", b"old")
-
-    def interrupted(*names):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, b"new")
-    assert os.listdir(tmp_path) == ["a"]
-    assert path.read_bytes() == b"old"
-
-
-def test_a_written_file_has_the_usual_permissions(tmp_path):
-    (tmp_path / "usual").touch()
-    path = write_atomically(tmp_path / "a", b"")
-    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+def test_settings_in_numpys_numbers_are_reported(tmp_path):
+    settings = Settings(seed=np.int64(3), removed_units=np.float32(0.5))
+    Report(dataclasses.replace(ALL, settings=settings), "size", "").write(str(tmp_path))
+    whole = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert (whole["results"]["settings"]["seed"], whole["results"]["settings"]["removed_units"]) == (3, 0.5)
