@@ -55,14 +55,14 @@ def ours(case: Case, level: str | None) -> Contender:
 def plain(case: Case) -> Case:
     """The call that the peers make too: no operand that may be left out, no activation but where it is the kernel, and
     arrays that start on a cache line, as packed weights do. Logits and scores are as models make them, without the ties
-    and special values of tests, at temperature 1."""
+    and special values of tests, at temperature 1, and every row counts."""
     activation = GELU if case.kernel.name == "activate_f32" else 0
     if case.kernel.family in ("distillation", "pruning"):
         rng = np.random.default_rng(0)
         drawn = {"x": 3, "student": 3, "teacher": 3, "scores": 1}
         case = replace(case, inputs=tuple(
             (drawn[o.name] * rng.standard_normal(v.shape)).astype(v.dtype) if o.name in drawn
-            else np.ones_like(v)[()] if o.name in ("temperature", "scale") else v
+            else np.ones_like(v)[()] if o.name in ("temperature", "scale", "soft", "hard") else v
             for o, v in zip(case.kernel.inputs, case.inputs, strict=True)))
     inputs = tuple(None if o.kind == "opt" else activation if o.name == "activation" else v
                    for o, v in zip(case.kernel.inputs, case.inputs, strict=True))
