@@ -158,7 +158,7 @@ def optional_vector(a: Any, name: str, length: int, dtype: np.dtype[Any] = FLOAT
 
 
 def choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
     return str(value)
 

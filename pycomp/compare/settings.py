@@ -81,6 +81,9 @@ class Settings:
         for name in ("hidden", "student", "batches"):
             for i, count in enumerate(getattr(self, name)):
                 integer(count, f"{name}[{i}]", 1)
+        for i, count in enumerate(self.hidden[:-1]):
+            if count % 4:
+                raise ValueError(f"hidden[{i}] is {count}, expected a multiple of 4: the next layer is pruned 2:4")
         if not self.batches:
             raise ValueError("batches is empty, expected at least one")
         for i, sparsity in enumerate(self.sparsities):

@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, aligned, as_array, delivered, integer, result, rows
+from pycomp._validate import FLOAT32, aligned, delivered, integer, result, rows
 from pycomp.dense import LANES
 from pycomp.kernels import dispatch
 
-from .tensor import INT8, INT32, UINT8, QuantizedTensor, as_numbers, as_zero_point, check_scale, check_zero_point, codes
+from .tensor import (
+    INT8,
+    INT32,
+    UINT8,
+    QuantizedTensor,
+    as_numbers,
+    as_zero_point,
+    check_scale,
+    check_zero_point,
+    codes,
+    held,
+)
 
 GROUP = 4
 INT64 = np.dtype(np.int64)
@@ -45,16 +56,19 @@ class PackedInt8Matrix:
     in_features: int
 
     def __post_init__(self) -> None:
-        as_array(self.data, "data", INT8, 4)
+        held(self, "data", INT8, 4)
         k = integer(self.in_features, "in_features", 0)
-        n = as_array(self.column_sums, "column_sums", INT32, 1).shape[0]
+        n = held(self, "column_sums", INT32, 1).shape[0]
         expected = (-(-n // LANES), -(-k // GROUP), LANES, GROUP)
         if self.data.shape != expected or not self.data.flags.c_contiguous:
             raise ValueError(f"data has shape {self.data.shape}, expected {expected} in C order")
-        _vector(self.column_sums, "column_sums", n, INT32)
-        check_scale(_vector(self.scale, "scale", n, FLOAT32), "scale")
+        check_scale(held(self, "scale", FLOAT32, 1), "scale")
         if self.zero_point is not None:
-            check_zero_point(_vector(self.zero_point, "zero_point", n, INT32), "zero_point", INT8)
+            check_zero_point(held(self, "zero_point", INT32, 1), "zero_point", INT8)
+        for name in ("column_sums", "scale", "zero_point"):
+            a = getattr(self, name)
+            if a is not None and (len(a) != n or not a.flags.c_contiguous):
+                raise ValueError(f"{name} has shape {a.shape}, expected ({n},), contiguous")
 
     @property
     def out_features(self) -> int:
@@ -75,12 +89,6 @@ class PackedInt8Matrix:
         slices, groups = self.data.shape[:2]
         columns = self.data.transpose(0, 2, 1, 3).reshape(slices * LANES, groups * GROUP)
         return np.ascontiguousarray(columns[: self.out_features, : self.in_features])
-
-
-def _vector(a: Any, name: str, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if as_array(a, name, dtype, 1).shape[0] != length or not a.flags.c_contiguous:
-        raise ValueError(f"{name} has shape {a.shape}, expected ({length},), contiguous")
-    return a  # type: ignore[no-any-return]
 
 
 def pack(q: Any) -> PackedInt8Matrix:

@@ -85,7 +85,7 @@ class QuantizedTensor:
             integer(self.axis, "axis", 0, data.ndim - 1)
             check_axis(self.axis, self.group_size, shape, "data")
         if self.bits != 8:
-            raise ValueError(f"bits is {self.bits}, expected 8")
+            raise ValueError(f"bits is {self.bits!r}, expected 8")
         expected = layout(shape, self.axis, self.group_size).shape
         scale, zero = self.scale, self.zero_point
         if _is_number(scale):
@@ -159,6 +159,13 @@ def codes(a: Any, name: str, ndim: int | tuple[int, ...] = ANY_NDIM) -> NDArray[
     if a.dtype != INT8 and a.dtype != UINT8:
         raise TypeError(f"{name} has dtype {a.dtype.name}, expected int8 or uint8")
     return as_array(a, name, a.dtype, ndim)
+
+
+def held(of: Any, name: str, dtype: np.dtype[Any], ndim: int) -> NDArray[Any]:
+    """A field of a frozen dataclass, which from now on is an ndarray where another library's array was given."""
+    array = as_array(getattr(of, name), name, dtype, ndim)
+    object.__setattr__(of, name, array)
+    return array
 
 
 def code_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:

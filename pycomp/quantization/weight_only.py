@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, aligned, as_array, integer
+from pycomp._validate import FLOAT32, aligned, integer
 from pycomp.dense import LANES
 
-from .tensor import INT8, UINT8, QuantizedTensor, check_scale
+from .tensor import INT8, UINT8, QuantizedTensor, check_scale, held
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +37,14 @@ class PackedGroupedMatrix:
     out_features: int
 
     def __post_init__(self) -> None:
-        as_array(self.data, "data", INT8, 3)
+        held(self, "data", INT8, 3)
         slices = -(-integer(self.out_features, "out_features", 0) // LANES)
         k = self.data.shape[1]
         if self.data.shape != (slices, k, LANES) or not self.data.flags.c_contiguous:
             raise ValueError(f"data has shape {self.data.shape}, expected ({slices}, K, {LANES}) in C order")
-        groups = as_array(self.scale, "scale", FLOAT32, 3).shape[1]
+        groups = held(self, "scale", FLOAT32, 3).shape[1]
         if self.zero_point is not None:
-            as_array(self.zero_point, "zero_point", INT8, 3)
+            held(self, "zero_point", INT8, 3)
         if groups == 0 or k % groups:
             raise ValueError(f"scale has {groups} groups, expected a divisor of {k} inputs")
         for name in ("scale", "zero_point"):

@@ -1,6 +1,6 @@
 """Exact integer products and the quantized layer."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 import pycomp
 from pycomp import _validate
 from pycomp.kernels import dispatch, native
-from pycomp.quantization import Linear, MinMax, QuantizedTensor, matmul_int8, pack, quantize, quantize_rows
+from pycomp.quantization import Linear, MinMax, QuantizedTensor, matmul_int8, pack, pack_groups, quantize, quantize_rows
 
 DTYPES = st.sampled_from([np.int8, np.uint8])
 
@@ -271,6 +271,11 @@ def test_arrays_of_other_libraries_are_taken_by_their_numpy_form():
         q = QuantizedTensor(Foreign(a), Foreign(np.full(3, 0.5, np.float32)), Foreign(np.ones(3, np.int32)), 0)
         assert all(type(field) is np.ndarray for field in (q.data, q.scale, q.zero_point))
         assert (q.dequantize() == (a.astype(np.float32) - 1) / 2).all()
+    q = quantize(rng.standard_normal((4, 8)).astype(np.float32), axis=0)
+    for packed in (pack(q), pack_groups(q)):
+        given = {f.name: getattr(packed, f.name) for f in fields(packed)}
+        again = type(packed)(**{k: Foreign(v) if isinstance(v, np.ndarray) else v for k, v in given.items()})
+        assert all(getattr(again, name) is value for name, value in given.items())
     with pytest.raises(TypeError, match=r"^a has dtype float32, expected int8 or uint8$"):
         matmul_int8(Foreign(np.ones((3, 5), np.float32)), b)
 
