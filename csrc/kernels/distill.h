@@ -68,7 +68,7 @@ typedef struct { vf16 kl, pd; } sums;
 
 /* The part of KL and of sum p d that the next vectors have. kept: both rows' terms are. */
 PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t left, sums to) {
-  vf16 s[PC_TOGETHER], t[PC_TOGETHER], p[PC_TOGETHER], q[PC_TOGETHER], d[PC_TOGETHER], g[PC_TOGETHER], excess[PC_TOGETHER];
+  vf16 s[PC_TOGETHER], t[PC_TOGETHER], p[PC_TOGETHER], q[PC_TOGETHER], d[PC_TOGETHER], g[PC_TOGETHER];
   PC_OF_EACH(count) {
     s[c] = pc_load_row(r->s + i + c * LANES, left - c * LANES);
     t[c] = pc_load_row(r->t + i + c * LANES, left - c * LANES);
@@ -83,17 +83,14 @@ PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t le
     pc_term_each(count, s, &r->student, 1, q);
     pc_term_each(count, t, &r->teacher, 1, p);
   }
-  PC_OF_EACH(count) {
-    q[c] = vf_mul(q[c], r->rs);
-    p[c] = vf_mul(p[c], r->rt);
-    excess[c] = vf_sub(q[c], p[c]);
-    if (r->grad) pc_store_row(r->grad + i + c * LANES, left - c * LANES, vf_mul(r->step, excess[c]));
-  }
+  PC_OF_EACH(count) q[c] = vf_mul(q[c], r->rs), p[c] = vf_mul(p[c], r->rt);
   second_order(count, d, g);
   PC_OF_EACH(count) {
+    const vf16 excess = vf_sub(q[c], p[c]);
+    if (r->grad) pc_store_row(r->grad + i + c * LANES, left - c * LANES, vf_mul(r->step, excess));
     const vf16 pd = vf_select(vf_eq(p[c], vf_zero()), p[c], vf_mul(p[c], d[c])), bend = vf_mul(d[c], g[c]);
     const vm16 near = vf_lt(vf_abs(d[c]), vf_set1(0.5f));
-    to = (sums){vf_add(to.kl, vf_select(near, vf_mul(pd, bend), vf_add(pd, excess[c]))), vf_add(to.pd, pd)};
+    to = (sums){vf_add(to.kl, vf_select(near, vf_mul(pd, bend), vf_add(pd, excess))), vf_add(to.pd, pd)};
   }
   return to;
 }

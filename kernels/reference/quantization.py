@@ -365,6 +365,9 @@ def _spread(v, m):
 
 
 def _quantize(x, scale, zero, codes):
+    """NaN is an error."""
+    if np.isnan(x).any():
+        raise ValueError("an operand holds NaN")
     limits = np.iinfo(codes.dtype)
     with np.errstate(over="ignore"):
         q = np.rint(x / _spread(scale, len(x))) + (0 if zero is None else _spread(zero, len(x)))
@@ -373,8 +376,6 @@ def _quantize(x, scale, zero, codes):
 
 def quantize_s8(x, scale, zero, codes):
     """saturate(rint(x/scale) + zero); NaN is an error."""
-    if np.isnan(x).any():
-        raise ValueError("an operand holds NaN")
     _quantize(x.astype(np.float64), scale, zero, codes)
 
 

@@ -18,10 +18,11 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``pycomp ARGUMENTS``; the exit status: 0, 1 failed, 2 wrong arguments, 130 interrupted."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    output = sys.stdout if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict" else None
+    if output:
         # A character that its encoding lacks must not end a run of a minute before the result is read.
         codecs.register_error("pycomp", _instead)
-        sys.stdout.reconfigure(errors="pycomp")
+        output.reconfigure(errors="pycomp")
     try:
         chosen = parser().parse_args(arguments)
         status: int = chosen.run(chosen)
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"pycomp: {error}", file=sys.stderr)
         return 1
+    finally:
+        if output:
+            output.reconfigure(errors="strict")
 
 
 def _instead(error: UnicodeError) -> tuple[str, int]:

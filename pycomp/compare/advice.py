@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pycomp._validate import choice as one_of
+from pycomp import _validate
 
 from .engine import Comparison, Row
 
@@ -27,7 +27,7 @@ def recommend(comparison: Comparison, goal: str) -> Recommendation:
     interval: fewest stored bytes, or the shortest median at the first batch size. ``accuracy`` chooses the highest
     accuracy among compressed variants, then the fewest stored bytes.
     """
-    one_of(goal, "goal", GOALS)
+    _validate.choice(goal, "goal", GOALS)
     baseline, compressed = comparison.baseline, comparison.rows[1:]
     floor = baseline.accuracy.interval[0]
     good = [row for row in compressed if row.accuracy.value >= floor]

@@ -41,8 +41,7 @@ class Report:
 
     def results(self) -> dict[str, Any]:
         """What does not depend on the machine or the moment."""
-        settings = json.loads(json.dumps(asdict(self.comparison.settings), default=np.generic.item))
-        return {"settings": settings, "data": self.comparison.data,
+        return {"settings": asdict(self.comparison.settings), "data": self.comparison.data,
                 "variants": [_result(row) for row in self.comparison.rows],
                 "temperatures": [{"temperature": t, "accuracy": _proportion(p)} for t, p in self.comparison.sweep]}
 
@@ -57,7 +56,7 @@ class Report:
                  "recommendations": [asdict(r) for r in self.recommendations()],
                  "slower": advice.slower(self.comparison), "unsteady": advice.unsteady(self.comparison),
                  "machine": machine(), "command": self.command}
-        return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(whole, indent=1, ensure_ascii=False, default=np.generic.item) + "\n"
 
     def html(self, charts: dict[str, bytes]) -> str:
         from jinja2 import Environment, StrictUndefined

@@ -93,6 +93,8 @@ class Settings:
                              f"{self.sparsities}")
         for name in ("removed_units", "alpha", "smoothing"):
             fraction(getattr(self, name), name)
+        if self.hidden and round((1 - self.removed_units) * min(self.hidden)) < 1:
+            raise ValueError(f"removed_units is {self.removed_units}, which leaves none of {min(self.hidden)}")
         for i, temperature in enumerate((self.temperature, *self.temperatures)):
             positive(temperature, f"temperatures[{i - 1}]" if i else "temperature")
         for name in ("dkd_beta", "similarity"):

@@ -266,8 +266,9 @@ def _check_classes(at: Labels, classes: int) -> None:
         raise ValueError(f"indices holds a class twice in a row of k: {twice[0]}")
 
 
-def of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_]) -> Doubles:
-    """Probabilities in float64; rows whose sum is 1 but for rounding so that the kernel finds no mass beside them."""
+def of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_], first: int = 0) -> Doubles:
+    """Probabilities in float64, of rows from ``first`` on; where their sum is 1 but for rounding, such that the kernel
+    finds no mass beside them."""
     p, k = owned(known), known.shape[1]
     within = rounding(known.dtype, k)
     with np.errstate(invalid="ignore"):
@@ -278,7 +279,7 @@ def of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_]) -> Doubles:
         i = int(np.argmax(wrong))
         bad = p[i][~(p[i] >= 0)]
         raise ValueError("probabilities has a negative or NaN entry, or a row of sum above 1: row "
-                         f"{i} {f'holds {bad[0]}' if bad.size else f'has sum {sums[i]}'}")
+                         f"{first + i} {f'holds {bad[0]}' if bad.size else f'has sum {sums[i]}'}")
     # The kernel takes 1 - 2⁻⁴⁸ for 1, but its sums by lanes may lose k/16 roundings.
     p[whole] /= (sums[whole] * (1.0 - max(k / 16 - 8, 0.0) * 2.0**-53))[:, None]
     return p

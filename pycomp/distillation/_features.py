@@ -63,7 +63,13 @@ def _pair(student: Any, teacher: Any) -> tuple[Floats, Floats]:
 def _near_one(x: NDArray[Any]) -> tuple[NDArray[Any], int]:
     """``x`` over a power of two near its largest element, so that products of elements are floats; and the exponent."""
     exponent = int(np.frexp(max(x.max(), -x.min()))[1])
-    return np.ldexp(x, -exponent), exponent
+    return _times_two_to(x, -exponent), exponent
+
+
+def _times_two_to(x: NDArray[Any], exponent: int) -> NDArray[Any]:
+    """``x`` times a power of two, which may be beyond its type's range."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(x, exponent)  # type: ignore[no-any-return]
 
 
 def _units(x: Floats) -> tuple[Floats, Doubles]:
@@ -120,7 +126,8 @@ def _inverses(lengths: Doubles) -> Doubles:
 
 
 def _with_gradient(loss: Any, grad: NDArray[Any], like: Any) -> tuple[float, Floats]:
-    return float(loss), grad.astype(FLOAT32, copy=False).reshape(np.shape(like))
+    with np.errstate(over="ignore", under="ignore"):
+        return float(loss), grad.astype(FLOAT32, copy=False).reshape(np.shape(like))
 
 
 def hint_loss(
@@ -161,11 +168,12 @@ def hint_loss(
     """
     s, t = _pair(student, teacher)
     expected = (t.shape[1], s.shape[1])
-    if projection is not None and np.shape(projection) != expected:
-        raise ValueError(f"projection has shape {np.shape(projection)}, expected (D_t, D_s) = {expected}")
+    if projection is not None and (shape := as_floats(projection, "projection").shape) != expected:
+        raise ValueError(f"projection has shape {shape}, expected (D_t, D_s) = {expected}")
     w = None if projection is None else _features(projection, "projection")
     if w is None and s.shape[1] != t.shape[1]:
-        raise ValueError(f"student has {s.shape[1]} features, teacher {t.shape[1]}, with no projection {expected}")
+        raise ValueError(f"student has {s.shape[1]} features, teacher {t.shape[1]}, expected a projection of shape "
+                         f"{expected}")
     output, t = rows(s if w is None else dense.matmul(s, w.T)), rows(t)
     loss, by_output = _divergence(output, t, Distance.SQUARED_LOGITS, 1.0, 0.5 / len(s), return_grad)
     if by_output is None:
@@ -278,7 +286,7 @@ def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) ->
         return float(total(_units_apart(alike, wanted)) / square)
     loss, by_gram = _units_apart_grad(alike, wanted, 1.0 / square)
     grad = dense.matmul(_plus_transposed(by_gram), s)
-    return _with_gradient(total(loss) / square, np.ldexp(grad, -exponent), student)
+    return _with_gradient(total(loss) / square, _times_two_to(grad, -exponent), student)
 
 
 def _huber(x: Doubles) -> tuple[Doubles, Doubles]:
@@ -466,7 +474,8 @@ def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> Featur
         return 0.5 * float(_units_apart(alike, wanted)[0])
     loss, by_gram = _units_apart_grad(alike, wanted, 1.0)  # half of it, twice: by K and by Kᵀ, which are the same
     grad = dense.matmul(by_gram.reshape(len(s), len(s)), x).astype(np.float64)
-    return _with_gradient(0.5 * loss[0], np.ldexp(grad - total(grad.T) / len(s), -exponent), student)
+    grad = _times_two_to(grad - total(grad.T) / len(s), -exponent)
+    return _with_gradient(0.5 * loss[0], grad, student)
 
 
 def contrastive_loss(

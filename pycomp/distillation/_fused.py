@@ -116,10 +116,9 @@ def fused_linear_kd_loss(
     known = None if labels is None else as_labels(labels, (count,))
     kept = counted(mask, known, ignore_index, (count,))
     each = temperatures(temperature, (count,))
-    w = row_weights(weights, (count,), reduction)
+    w = row_weights(weights, kept, (count,), reduction)
     w = w / divisor(reduction, w, kept)
     kept &= w > 0
-    teacher.check(kept)
     student = _Layer(weight)
     turned = dense.pack(weight.T) if return_grad else None
     losses = np.zeros(count)
@@ -131,6 +130,7 @@ def fused_linear_kd_loss(
         if known is not None:
             options |= {"labels": np.where(kept[rows], known[rows], 0), "alpha": alpha, "label_smoothing": smoothing}
         seen = hidden[rows] if kept[rows].all() else np.where(kept[rows, None], hidden[rows], np.float32(0))
+        teacher.check(rows, kept[rows])
         found: Any = teacher.loss(student(seen), rows, options)
         losses[rows] = found if turned is None else found[0]
         if check_finite and (bad := np.flatnonzero(np.isnan(losses[rows]))).size:
@@ -188,10 +188,10 @@ class _Teacher:
                 shapes = [a.shape for a in self._top_k]
                 raise ValueError(f"teacher_top_k has shapes {shapes}, expected ({count}, k) twice")
 
-    def check(self, kept: NDArray[np.bool_]) -> None:
-        """Looks at given probabilities all at once, so that an error names the token."""
+    def check(self, rows: slice, kept: NDArray[np.bool_]) -> None:
+        """Looks at given probabilities where it is known which tokens they are of."""
         if self._top_k is not None:
-            of_sum_one(as_floats(self._top_k[0], "probabilities"), kept)
+            of_sum_one(as_floats(self._top_k[0], "probabilities")[rows], kept, rows.start)
 
     def loss(self, student: Floats, rows: slice, options: dict[str, Any]) -> Any:
         if self._top_k is not None:

@@ -14,6 +14,7 @@ from ._rows import (
     Distance,
     Labels,
     Result,
+    Rows,
     alike,
     apart,
     as_floats,
@@ -181,25 +182,25 @@ def kd_loss(
         check_not_empty(of, others, "teacher")
     weight = 1.0 if labels is None else alpha
     if np.float64 in (student.dtype, teacher.dtype):
-        return _in_double(student, others, labels, temperature, weight, smoothing, mask, weights, ignore_index,
-                          reduction, scale_by_t2, check_finite, return_grad)
+        return _in_double(student, others, of, temperature, weight, smoothing, reduction, scale_by_t2, check_finite,
+                          return_grad)
     known, t = of.labels, temperatures(temperature, of.shape)
     soft, hard = weight * of.scale(t, scale_by_t2), (1.0 - weight) * of.scale(t, False)
     if return_grad and (step := np.maximum(soft / t, hard).max(initial=0.0)) > LARGEST:
-        raise ValueError(f"weights times temperature is {step}, expected at most {LARGEST} for gradients of float32")
+        raise ValueError(f"the gradient may reach {step}, expected at most {LARGEST}, as it is float32: weights or "
+                         "temperature are too far from 1")
 
     def operands(part: slice) -> tuple[Any, ...]:
         return None if known is None else known[part], t[part], soft[part], hard[part], smoothing
 
     losses, grad = by_kernel("kd_loss", of, [others], operands, check_finite=check_finite, return_grad=return_grad,
-                             halves=FLOAT32)
+                             wide=FLOAT32)
     return finished(losses, grad, of, student, reduction)
 
 
 def _in_double(
-    student: NDArray[Any], logits: NDArray[Any], labels: Any, temperature: Any, alpha: float, smoothing: float,
-    mask: Any, weights: Any, ignore_index: int | None, reduction: str, scale_by_t2: bool, check_finite: bool,
-    return_grad: bool,
+    student: NDArray[Any], logits: NDArray[Any], of: Rows, temperature: Any, alpha: float, smoothing: float,
+    reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
 ) -> Result:
     def rows_of(chosen: NDArray[np.int64]) -> tuple[Doubles]:
         return (rows(widened(logits[chosen], np.float64)),)
@@ -219,6 +220,5 @@ def _in_double(
             value, grad = value + (1.0 - alpha) * hard, grad + (1.0 - alpha) * slope
         return value, grad
 
-    return reduced(loss, student, None, labels=labels, temperature=temperature, mask=mask, weights=weights,
-                   ignore_index=ignore_index, reduction=reduction, scale_by_t2=False, check_finite=check_finite,
-                   return_grad=return_grad, teacher_rows=rows_of)
+    return reduced(loss, student, None, temperature=temperature, mask=None, weights=None, reduction=reduction,
+                   scale_by_t2=False, check_finite=check_finite, return_grad=return_grad, teacher_rows=rows_of, of=of)

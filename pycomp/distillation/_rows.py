@@ -26,8 +26,8 @@ CHUNK = 1 << 18
 FEW = 8
 """Rows at a time whose own cost, half a millisecond in NumPy, does not count."""
 REDUCTIONS = ("batchmean", "mean", "sum", "none")
-MOST_SQUARED = 1e150
-"""The largest temperature that is squared, which leaves room for weights."""
+SQUARED = 1e-100, 1e100
+"""The smallest and the largest temperature that is squared, which leaves room for weights."""
 MOST_LABEL = 2**63 - 1
 """Labels of uint64 above it, which no class has, are taken for it."""
 WITHIN = 1e-3
@@ -97,9 +97,9 @@ def product(p: Doubles, x: Doubles) -> Doubles:
     return np.where(p == 0, 0.0, p * np.where(p == 0, 0.0, x))
 
 
-def vector(a: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """A number for each row."""
-    array = from_lists(a, name, "numbers")
+def vector(a: Any, name: str, shape: tuple[int, ...], expected: str = "numbers") -> NDArray[Any]:
+    """One for each row."""
+    array = from_lists(a, name, expected)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
     return array.reshape(-1)
@@ -107,7 +107,8 @@ def vector(a: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
 
 def temperatures(temperature: Any, shape: tuple[int, ...]) -> Doubles:
     """One temperature a row, from a number or an array of the rows' shape."""
-    if not np.ndim(temperature) and not (shape == () and isinstance(temperature, np.ndarray)):
+    given = from_lists(temperature, "temperature", "numbers")
+    if not given.ndim and not (shape == () and isinstance(temperature, np.ndarray)):
         return np.full(math.prod(shape), positive(temperature, "temperature"))
     t = vector(as_floats(temperature, "temperature"), "temperature", shape).astype(np.float64)
     if not (np.isfinite(t) & (t > 0)).all():
@@ -117,9 +118,11 @@ def temperatures(temperature: Any, shape: tuple[int, ...]) -> Doubles:
 
 def squared(temperature: Any) -> Any:
     """T², by which losses are multiplied, of one or of each."""
-    if np.any(temperature > MOST_SQUARED):
-        raise ValueError(f"temperature is {np.max(temperature)}, whose square is not finite, expected at most "
-                         f"{MOST_SQUARED} where the loss is multiplied by it")
+    low, high = SQUARED
+    far = np.ravel((temperature < low) | (temperature > high))
+    if far.any():
+        raise ValueError(f"temperature is {np.ravel(temperature)[far][0]}, expected {low} to {high} where its square "
+                         "is a factor of the loss")
     return temperature * temperature
 
 
@@ -128,7 +131,7 @@ def counted(mask: Any, labels: Labels | None, ignore_index: int | None, shape: t
     count = math.prod(shape)
     kept = np.ones(count, np.bool_)
     if mask is not None:
-        mask = vector(mask, "mask", shape)
+        mask = vector(mask, "mask", shape, "bool")
         if mask.dtype != np.bool_:
             raise TypeError(f"mask has dtype {mask.dtype.name}, expected bool: True where a row counts")
         kept &= mask
@@ -139,14 +142,17 @@ def counted(mask: Any, labels: Labels | None, ignore_index: int | None, shape: t
     return kept
 
 
-def row_weights(weights: Any, shape: tuple[int, ...], reduction: str) -> Doubles:
-    """Weights of rows; where only their ratios matter, times a power of two, so that their sum is finite."""
+def row_weights(weights: Any, kept: NDArray[np.bool_], shape: tuple[int, ...], reduction: str) -> Doubles:
+    """Weights of rows, 0 where none counts; where only their ratios matter, times a power of two, so that their sum is
+    finite."""
     if weights is None:
         return np.ones(math.prod(shape))
     w = vector(as_floats(weights, "weights"), "weights", shape).astype(np.float64)
     if not (np.isfinite(w) & (w >= 0)).all():
         raise ValueError(f"weights holds {w[~(np.isfinite(w) & (w >= 0))][0]}, expected finite numbers of at least 0")
-    return np.ldexp(w, -np.frexp(w.max(initial=0.0))[1]) if reduction == "mean" else w
+    w = np.where(kept, w, 0.0)
+    with np.errstate(under="ignore"):
+        return np.ldexp(w, -np.frexp(w.max(initial=0.0))[1]) if reduction == "mean" else w
 
 
 def as_labels(labels: Any, shape: tuple[int, ...]) -> Labels:
@@ -191,7 +197,8 @@ class Rows:
 
     def scale(self, temperature: Doubles, scale_by_t2: bool) -> Doubles:
         """By what each row's distance is multiplied; 0 where it does not count."""
-        scale: Doubles = self.weights * (squared(temperature) if scale_by_t2 else 1.0) / self.divisor
+        square = squared(np.where(self.kept, temperature, 1.0)) if scale_by_t2 else 1.0
+        scale: Doubles = self.weights * square / self.divisor
         return np.where(self.kept, scale, 0.0)
 
 
@@ -203,8 +210,8 @@ def prepared(
         raise ValueError("student has no dimensions, expected at least one")
     shape, classes = student.shape[:-1], student.shape[-1]
     known = None if labels is None else as_labels(labels, shape)
-    w = row_weights(weights, shape, reduction)
     kept = counted(mask, known, ignore_index, shape)
+    w = row_weights(weights, kept, shape, reduction)
     by = divisor(reduction, w, kept)
     if weights is not None:
         kept &= w > 0
@@ -235,20 +242,20 @@ def finished(losses: Doubles, grad: NDArray[Any] | None, of: Rows, student: NDAr
 
 def by_kernel(
     name: str, of: Rows, others: Sequence[NDArray[Any]], operands: Callable[[slice], tuple[Any, ...]], *,
-    check_finite: bool, return_grad: bool, stacked: bool = False, halves: Any = np.float64,
+    check_finite: bool, return_grad: bool, stacked: bool = False, wide: Any = np.float64,
 ) -> tuple[Doubles, NDArray[Any] | None]:
     """A loss of the kernels ``name``, of all rows, and its gradient if asked for.
 
     ``others`` are what the kernel takes of the student's shape: a teacher's rows, or nothing, or several teachers'
     (``stacked``); ``operands`` gives what stands between these and its outputs, of some rows. Sides of half types, or
-    of several, are made ``halves``.
+    of several, are computed with in ``wide``.
     """
     sides = (of.logits, *others)
     count, classes = of.logits.shape
     losses, dtype = np.zeros(count), of.logits.dtype
     grad = fresh(of.logits.shape, dtype) if return_grad else None
     same = dtype in (np.float32, np.float64) and all(side.dtype == dtype for side in sides)
-    wide = dtype if same else np.dtype(halves)
+    wide = dtype if same else np.dtype(wide)
     width = "f32" if wide == FLOAT32 else "f64"
     kernel = getattr(dispatch, f"{name}_{width}" if grad is None else f"{name}_grad_{width}")
     step = max(count if same and not stacked else CHUNK // max(classes, 1), 1)
@@ -337,12 +344,12 @@ def owned(x: NDArray[Any]) -> Doubles:
 def reduced(
     loss: RowLoss, student: Any, teacher: Any, *, temperature: Any, mask: Any, weights: Any, reduction: str,
     scale_by_t2: bool, check_finite: bool, return_grad: bool, labels: Any = None, ignore_index: int | None = None,
-    teacher_rows: Callable[[Any], Any] | None = None,
+    teacher_rows: Callable[[Any], Any] | None = None, of: Rows | None = None,
 ) -> Result:
     """A loss in NumPy over all rows, and its gradient if asked for.
 
     ``teacher`` has the student's shape; with ``teacher_rows`` it is not looked at: that gives the teacher's part of
-    rows by a slice or their indices.
+    rows by a slice or their indices. ``of`` is what :func:`prepared` gave, if it was asked before.
     """
     student = as_floats(student, "student")
     if teacher_rows is None:
@@ -351,7 +358,8 @@ def reduced(
         def teacher_rows(chosen: Any) -> Doubles:
             return owned(others[chosen])
 
-    of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
+    of = of or prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index,
+                        reduction=reduction)
     t = temperatures(temperature, of.shape)
     scale = of.scale(t, scale_by_t2)
     classes = of.logits.shape[1]

@@ -155,7 +155,8 @@ def block_mask(
 
     Notes
     -----
-    Sums are float32, by the lane rule over a block's elements in C order; error at most ``γ(69)·Σ|scores| + u·|sum|``.
+    Sums are float32, by the lane rule over a block's elements in C order; error at most ``γ(69)·Σ|scores| + u·|sum|``,
+    where no lane, every sixteenth element, adds up to more than float32 holds.
 
     Examples
     --------

@@ -140,7 +140,8 @@ def fake_quantize_backward(
                                             low, high, dx, *sums)
     except ValueError:
         raise ValueError("x holds NaN") from None
-    factor = 1 / np.sqrt(np.float64(max(x.size // max(scale.size, 1), 1) * high)) if lsq_scale else np.float64(1)
+    each = max(x.size // max(scale.size, 1), 1)
+    factor = 1 / np.sqrt(np.float64(each * high)) if flag(lsq_scale, "lsq_scale") else np.float64(1)
     per_scale = sums.reshape(2, parts.outer, scale.size, sums.shape[2]).swapaxes(1, 2).reshape(
         2, scale.size, parts.outer * sums.shape[2])
     with np.errstate(over="ignore", under="ignore"):

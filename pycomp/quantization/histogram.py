@@ -184,7 +184,7 @@ class Percentile(_HistogramObserver):
             last = int(np.searchsorted(np.cumsum(seen.magnitudes()), needed))
             edge = min((last + 1) * seen.width, max(-seen.min, seen.max))
             return -edge, edge
-        lost = math.floor((1 - self.percentile / 100) / 2 * total)
+        lost = min(math.floor((1 - self.percentile / 100) / 2 * total), (total - 1) // 2)  # one lies inside
         first = int(np.searchsorted(np.cumsum(seen.counts), lost, side="right"))
         last = 2 * HALF - 1 - int(np.searchsorted(np.cumsum(seen.counts[::-1]), lost, side="right"))
         edges = seen.edges

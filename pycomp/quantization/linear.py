@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, activation_code, as_array, contiguous, delivered, optional_vector, result, rows
+from pycomp._validate import (
+    FLOAT32,
+    activation_code,
+    as_array,
+    contiguous,
+    delivered,
+    flag,
+    optional_vector,
+    result,
+    rows,
+)
 from pycomp.kernels import dispatch
 
 from .observer import finite
@@ -128,7 +138,7 @@ class Linear:
         weight_only: bool = False,
         group_size: int | None = None,
     ) -> None:
-        if weight_only or isinstance(weight, PackedGroupedMatrix):
+        if flag(weight_only, "weight_only") or isinstance(weight, PackedGroupedMatrix):
             if input_scale is not None or output_dtype != "float32":
                 raise ValueError("weight_only takes no input_scale, and its output_dtype is 'float32'")
             self.weight: PackedInt8Matrix | PackedGroupedMatrix = _pack_weight_only(weight, group_size)

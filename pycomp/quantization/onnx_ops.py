@@ -30,7 +30,7 @@ LIMITS = {f"{sign}int{bits}": (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)),
 FLOATS = ("float32", "float16", "bfloat16")
 EIGHT_BITS = ("int8", "uint8")
 LARGEST = 2**63 - 1
-"""Attribute of an operator."""
+"""The largest integer attribute of an operator."""
 FAR = np.float32(2.0**18)
 """A quotient beyond it saturates whatever the zero point."""
 

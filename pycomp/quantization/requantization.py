@@ -202,7 +202,7 @@ def _run(
     """Lay acc out as a matrix whose columns have the factors, and fill the codes."""
     if acc.size == 0:
         return
-    if one:
+    if one or acc.ndim == 0:
         whole_rows = acc.size // WIDTH * WIDTH
         flat, into = contiguous(acc).reshape(-1), codes.reshape(-1)
         for part, width in ((slice(0, whole_rows), WIDTH), (slice(whole_rows, None), acc.size - whole_rows)):

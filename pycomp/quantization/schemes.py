@@ -92,10 +92,11 @@ def choose(
     """Scales and zero points for finite ranges, by the formulas that :func:`pycomp.quantization.quantize` states."""
     low, high = np.minimum(low, FLOAT32.type(0)), np.maximum(high, FLOAT32.type(0))
     half, full = np.float32(0.5), np.float32(127)
-    if symmetric:
-        scale = np.maximum(high, -low) / full if narrow_range else np.maximum(high / full, -low / np.float32(128))
-    else:  # halves: the difference of two finite numbers may be infinite
-        scale = (half * high - half * low) / (full if narrow_range else np.float32(127.5))
+    with np.errstate(under="ignore"):
+        if symmetric:
+            scale = np.maximum(high, -low) / full if narrow_range else np.maximum(high / full, -low / np.float32(128))
+        else:  # halves: the difference of two finite numbers may be infinite
+            scale = (half * high - half * low) / (full if narrow_range else np.float32(127.5))
     scale = np.where(low == high, np.float32(1), np.maximum(scale, SMALLEST))
     if power_of_two:
         fraction, exponent = np.frexp(scale)
@@ -103,4 +104,5 @@ def choose(
     smallest = np.iinfo(dtype).min
     if symmetric:
         return scale, np.full(scale.shape, smallest + 128, np.int32)
-    return scale, np.asarray(np.rint(-low / scale) + np.float32(smallest + narrow_range), np.int32)
+    with np.errstate(under="ignore"):
+        return scale, np.asarray(np.rint(-low / scale) + np.float32(smallest + narrow_range), np.int32)

@@ -539,4 +539,4 @@ def quantize_rows(
     sums = _quantize_rows(x, data, scale, zero)
     if group_size is None:
         scale, zero, sums = scale.reshape(m), zero.reshape(m), sums.reshape(m)
-    return (data, scale, zero, sums) if return_sums else (data, scale, zero)
+    return (data, scale, zero, sums) if flag(return_sums, "return_sums") else (data, scale, zero)

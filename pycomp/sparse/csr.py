@@ -387,6 +387,9 @@ def _value_type(dtype: Any) -> np.dtype[Any]:
     """What ``astype`` was asked for."""
     found = repr(dtype)
     if dtype is not None:  # NumPy's name for float64
+        if isinstance(dtype, str) and dtype == "bfloat16":
+            with contextlib.suppress(ImportError):
+                import ml_dtypes  # noqa: F401  # NumPy knows the name from now on
         with contextlib.suppress(TypeError, ValueError):
             kind: np.dtype[Any] = np.dtype(dtype)
             if kind.name in VALUES[:-1] and kind.isnative:

@@ -107,7 +107,7 @@ def check_matrix(
         return
     found = type(a).__name__ + (f" of {a.dtype.name}" if values and isinstance(a, SparseMatrix) else "")
     expected = " or ".join(k.__name__ for k in kinds) or "sparse matrix"
-    door = "from_scipy" if hasattr(a, "tocsr") else "from_dense" if hasattr(a, "__array__") else None
+    door = "from_scipy" if hasattr(a, "tocsr") else "from_dense" if getattr(a, "ndim", None) == 2 else None
     if values:
         expected += f" of {' or '.join(v.name for v in values)}"
     raise TypeError(f"{name} is a {found}, expected a {expected}"

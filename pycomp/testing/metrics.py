@@ -36,7 +36,7 @@ class ErrorReport:
 
 def _real(a: ArrayLike, name: str) -> NDArray[np.float64]:
     array = np.asarray(a)
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    if array.dtype.kind == "c":
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
     return array.astype(np.float64)
 

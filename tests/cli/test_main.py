@@ -1,6 +1,7 @@
 """The command line, as a user runs it."""
 
 import importlib.util
+import io
 import json
 import os
 import re
@@ -123,6 +124,13 @@ def test_an_encoding_without_mu_and_without_the_folders_letters(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "119 us (0.838x)" in done.stdout
     assert "gr??e" in done.stdout
+
+
+def test_a_caller_of_main_finds_its_output_as_it_was(monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert main(["info"]) == 0
+    assert output.errors == "strict"
 
 
 def test_python_runs_the_package():

@@ -90,7 +90,9 @@ def test_files_are_whole_and_stand_alone(tmp_path):
 
 
 def test_settings_in_numpys_numbers_are_reported(tmp_path):
-    settings = Settings(seed=np.int64(3), removed_units=np.float32(0.5))
-    Report(dataclasses.replace(ALL, settings=settings), "size", "").write(str(tmp_path))
+    settings = Settings(seed=np.int64(3), removed_units=np.float32(0.5), temperatures=(np.float32(2),))
+    sweep = ((settings.temperatures[0], Proportion(900, 1000)),)
+    Report(dataclasses.replace(ALL, settings=settings, sweep=sweep), "size", "").write(str(tmp_path))
     whole = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert whole["results"]["temperatures"][0]["temperature"] == 2.0
     assert (whole["results"]["settings"]["seed"], whole["results"]["settings"]["removed_units"]) == (3, 0.5)

@@ -12,6 +12,7 @@ from pycomp.compare import Plan, Settings, load, run, settings_for
         ({"sparsities": (0.9, 1.5)}, r"sparsities\[1\] is 1.5"),
         ({"hidden": (8, 0)}, r"hidden\[1\] is 0, expected at least 1"),
         ({"hidden": (10, 8)}, r"hidden\[0\] is 10, expected a multiple of 4"),
+        ({"hidden": (8, 8), "removed_units": 0.99}, "removed_units is 0.99, which leaves none of 8"),
         ({"batches": ()}, "batches is empty"),
         ({"rounds": 0}, "rounds is 0, expected at least 1"),
         ({"calibration": None}, "calibration is None, expected an integer"),

@@ -166,9 +166,20 @@ ROWS_OF_TEACHERS = {
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ROWS_OF_TEACHERS)
-def test_a_temperature_whose_square_is_not_finite_is_refused(name, dtype):
-    with pytest.raises(ValueError, match=r"temperature is 1e\+160, whose square is not finite"):
-        ROWS_OF_TEACHERS[name](S.astype(dtype), -S.astype(dtype), temperature=1e160)
+@pytest.mark.parametrize("temperature", [1e160, 1e-160])
+def test_a_temperature_whose_square_is_out_of_range_is_refused(name, dtype, temperature):
+    with pytest.raises(ValueError, match=re.escape(f"temperature is {temperature}, expected 1e-100 to 1e+100 where")):
+        ROWS_OF_TEACHERS[name](S.astype(dtype), -S.astype(dtype), temperature=temperature)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", [d.kd_loss, d.forward_kl_loss])
+def test_temperatures_and_weights_of_rows_that_do_not_count_are_not_looked_at(loss, dtype):
+    s, t = np.random.default_rng(0).standard_normal((2, 2, 3)).astype(dtype)
+    of = {"mask": np.array([True, False]), "reduction": "mean"}
+    expected = loss(s, t, temperature=2.0, **of)
+    assert loss(s, t, temperature=np.array([2.0, 1e200]), **of) == expected
+    assert loss(s, t, temperature=2.0, weights=np.array([1e-300, 1e308]), **of) == pytest.approx(expected, rel=1e-14)
 
 
 def masked(values):
@@ -251,7 +262,7 @@ def test_weights_of_any_size_weigh_a_mean(loss, size):
 
 def test_weights_beyond_the_gradients_type_are_refused():
     assert d.kd_loss(S, np.eye(2, 3, dtype=np.float32), weights=np.full(2, 1e39)) > 1e38
-    with pytest.raises(ValueError, match=r"weights times temperature is 5e\+38, expected at most 3\.4.* of float32"):
+    with pytest.raises(ValueError, match=r"the gradient may reach 5e\+38, expected at most 3\.4.* float32"):
         d.kd_loss(S, S, weights=np.full(2, 1e39), return_grad=True)
 
 

@@ -181,6 +181,7 @@ def test_other_dtypes_and_kinds_are_refused(bad):
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda s: nm_mask(s, 5, 4), ValueError, "n is 5"),
     (lambda s: nm_mask(s, -1, 4), ValueError, "n is -1"),
+    (lambda s: nm_mask(s, 2, 2**31), ValueError, "m is 2147483648, expected from 1 to 2147483647"),
     (lambda s: nm_mask(s, 2, 3), ValueError, "m is 3, which does not divide the 8 scores along axis 1"),
     (lambda s: nm_mask(s, 0, 0), ValueError, "m is 0"),
     (lambda s: nm_mask(s, 2.0, 4), TypeError, "n is 2.0"),

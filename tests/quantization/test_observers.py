@@ -6,7 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pycomp.quantization import MSE, Entropy, MinMax, MovingAverage, Percentile, fake_quantize, quantize
+from pycomp.quantization import (
+    MSE,
+    Entropy,
+    Linear,
+    MinMax,
+    MovingAverage,
+    Percentile,
+    fake_quantize,
+    fake_quantize_backward,
+    quantize,
+    quantize_rows,
+)
 from pycomp.quantization.histogram import HALF, Histogram
 
 HISTOGRAMS = (Percentile, Entropy, MSE)
@@ -177,6 +188,31 @@ def test_flags_are_bools(kind, flag):
     for bad in (7, 2**40, np.nan, "no"):
         with pytest.raises(TypeError, match=f"^{flag} is {bad!r}, expected True or False$"):
             seen.scale_and_zero_point(**{flag: bad})
+
+
+def test_the_smallest_percentile_still_leaves_a_range():
+    seen = observed(Percentile, np.array([-5, 5], np.float32), percentile=1e-18)
+    scale, zero_point = seen.scale_and_zero_point(symmetric=False)
+    assert scale == pytest.approx(10 / 255, rel=1e-3)
+    assert zero_point in (-1, 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"symmetric": False}, {"symmetric": False, "narrow_range": True}])
+def test_the_callers_errstate_reaches_no_scale(options):
+    x = np.array([1e-40, -1e-42], np.float32)
+    with np.errstate(all="raise"):
+        q, seen = quantize(x, **options), observed(MinMax, x).scale_and_zero_point(**options)
+    assert q.scale == seen[0] == 2.0**-126
+
+
+@pytest.mark.parametrize(("call", "flag"), [
+    (lambda no: Linear(np.ones((2, 4), np.float32), weight_only=no), "weight_only"),
+    (lambda no: quantize_rows(NORMAL[None], return_sums=no), "return_sums"),
+    (lambda no: fake_quantize_backward(NORMAL, NORMAL, 1.0, lsq_scale=no), "lsq_scale"),
+], ids=range(3))
+def test_what_is_no_bool_is_no_flag(call, flag):
+    with pytest.raises(TypeError, match=f"^{flag} is 'no', expected True or False$"):
+        call("no")
 
 
 @pytest.mark.parametrize("kind", [MinMax, *HISTOGRAMS])

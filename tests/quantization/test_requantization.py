@@ -178,3 +178,11 @@ def test_bad_input_is_refused_in_one_line_and_changes_nothing(call, error, messa
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert SHARED.tobytes() == before
+
+
+def test_a_scalar_has_one_channel():
+    acc = np.array(5, np.int32)
+    for codes in (requantize(acc, np.array([0.4], np.float32)), requantize(acc, 0.4, [0]),
+                  requantize_fixed_point(acc, *quantize_multiplier([0.4]))):
+        assert codes.shape == ()
+        assert codes == 2

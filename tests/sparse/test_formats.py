@@ -28,6 +28,7 @@ from pycomp.sparse import (
     save,
     sddmm,
 )
+from pycomp.sparse.csr import stable_order
 
 ACTIVATIONS = [None, "relu", "gelu", "gelu_tanh", "silu"]
 
@@ -379,6 +380,13 @@ def test_every_door_adds_up_repeated_entries_alike(dtype, seed):
         assert (made.indices == expected.indices).all()
     with pytest.raises(ValueError, match=r"row 0, column 0 add up to 200, expected an int8"):
         CSRMatrix.from_scipy(sparse.coo_array((np.array([100, 100], np.int8), ([0, 0], [0, 0])), shape=(1, 1)))
+
+
+@given(seed=st.integers(0, 2**32), most=st.lists(st.sampled_from([1, 3, 70_000, 2**33, 2**50]), min_size=1, max_size=2))
+def test_entries_are_ordered_as_a_lexicographic_sort_orders_them(seed, most):
+    rng = np.random.default_rng(seed)
+    keys = [rng.integers(0, high, 40) for high in most]
+    np.testing.assert_array_equal(stable_order(*keys), np.lexsort(keys))
 
 
 def test_other_formats_of_scipy_are_taken_too():
