@@ -24,8 +24,6 @@ from ._rows import (
     as_floats,
     as_int64,
     as_labels,
-    by_kernel,
-    finished,
     outside,
     owned,
     prepared,
@@ -34,7 +32,7 @@ from ._rows import (
     rounding,
     softmax,
     squared,
-    temperatures,
+    weighed,
 )
 
 MOST_TEACHERS = 64
@@ -89,12 +87,9 @@ def dkd_loss(
     others = alike(student, teacher, "teacher")
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)
     known = np.where(of.kept, as_labels(labels, of.shape), 0)
-    t = temperatures(temperature, of.shape)
-    scale = of.scale(t, scale_by_t2)
-    losses, grad = by_kernel("decoupled_kl", of, [others],
-                             lambda part: (known[part], alpha, beta, t[part], scale[part]),
-                             check_finite=check_finite, return_grad=return_grad)
-    return finished(losses, grad, of, student, reduction)
+    return weighed("decoupled_kl", of, [others], lambda part: (known[part], alpha, beta), student,
+                   temperature=temperature, scale_by_t2=scale_by_t2, reduction=reduction, check_finite=check_finite,
+                   return_grad=return_grad)
 
 
 @documented
@@ -191,11 +186,8 @@ def standardized_kd_loss(
     student = as_floats(student, "student")
     others = alike(student, teacher, "teacher")
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
-    t = temperatures(temperature, of.shape)
-    scale = of.scale(t, scale_by_t2)
-    losses, grad = by_kernel("standardized_kl", of, [others], lambda part: (t[part], scale[part]),
-                             check_finite=check_finite, return_grad=return_grad)
-    return finished(losses, grad, of, student, reduction)
+    return weighed("standardized_kl", of, [others], lambda part: (), student, temperature=temperature,
+                   scale_by_t2=scale_by_t2, reduction=reduction, check_finite=check_finite, return_grad=return_grad)
 
 
 @documented
@@ -249,11 +241,9 @@ def ensemble_kd_loss(
     share = np.array(shares) / (1.0 if sum(shares) < np.inf else max(shares))  # of which the sum is finite
     share /= sum(share.tolist())
     given, share = [t for t, weight in zip(given, share, strict=True) if weight > 0], share[share > 0]
-    t = temperatures(temperature, of.shape)
-    scale = of.scale(t, scale_by_t2)
-    losses, grad = by_kernel("ensemble_kl", of, given, lambda part: (share, t[part], scale[part]),
-                             check_finite=check_finite, return_grad=return_grad, stacked=True)
-    return finished(losses, grad, of, student, reduction)
+    return weighed("ensemble_kl", of, given, lambda part: (share,), student, temperature=temperature,
+                   scale_by_t2=scale_by_t2, reduction=reduction, check_finite=check_finite, return_grad=return_grad,
+                   stacked=True)
 
 
 def _check_classes(at: Labels, classes: int) -> None:
@@ -266,7 +256,7 @@ def _check_classes(at: Labels, classes: int) -> None:
         raise ValueError(f"indices holds a class twice in a row of k: {twice[0]}")
 
 
-def of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_], first: int = 0) -> Doubles:
+def _of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_], first: int) -> Doubles:
     """Probabilities in float64, of rows from ``first`` on; where their sum is 1 but for rounding, such that the kernel
     finds no mass beside them."""
     p, k = owned(known), known.shape[1]
@@ -325,6 +315,15 @@ def top_k_kd_loss(
     >>> top_k_kd_loss(np.zeros((1, 4), np.float32), np.array([[0.25]], np.float32), np.array([[2]]))
     0.0
     """
+    return top_k_loss(student, probabilities, indices, temperature=temperature, mask=mask, weights=weights,
+                      reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
+
+
+def top_k_loss(
+    student: Any, probabilities: Any, indices: Any, *, temperature: Any, mask: Any, weights: Any, reduction: str,
+    scale_by_t2: bool, return_grad: bool, check_finite: bool = False, first: int = 0,
+) -> Result:
+    """:func:`top_k_kd_loss` of rows that errors count from ``first`` on."""
     student, probabilities = as_floats(student, "student"), as_floats(probabilities, "probabilities")
     where = from_lists(indices, "indices", "integers")
     if where.dtype.kind not in "iu":
@@ -338,12 +337,9 @@ def top_k_kd_loss(
     of = prepared(student, labels=None, mask=mask, weights=weights, ignore_index=None, reduction=reduction)
     at = np.where(of.kept[:, None], as_int64(where.reshape(-1, k)), 0)
     _check_classes(at[of.kept], student.shape[-1])
-    p = of_sum_one(probabilities.reshape(-1, k), of.kept)
-    t = temperatures(temperature, of.shape)
-    scale = of.scale(t, scale_by_t2)
-    losses, grad = by_kernel("top_k_kl", of, [], lambda part: (p[part], at[part], t[part], scale[part]),
-                             check_finite=check_finite, return_grad=return_grad)
-    return finished(losses, grad, of, student, reduction)
+    p = _of_sum_one(probabilities.reshape(-1, k), of.kept, first)
+    return weighed("top_k_kl", of, [], lambda part: (p[part], at[part]), student, temperature=temperature,
+                   scale_by_t2=scale_by_t2, reduction=reduction, check_finite=check_finite, return_grad=return_grad)
 
 
 def dist_loss(

@@ -12,9 +12,9 @@ from pycomp.kernels import dispatch
 
 from .._sums import total
 from .._validate import FLOAT32, as_array, choice, fraction, fresh, from_lists, integer
-from ._decoupled import of_sum_one, top_k_kd_loss
+from ._decoupled import top_k_loss
 from ._loss import kd_loss
-from ._rows import REDUCTIONS, as_floats, as_labels, counted, divisor, row_weights, temperatures
+from ._rows import REDUCTIONS, as_labels, counted, divisor, row_weights, temperatures
 
 PARTS, FEWEST = 128, 64
 """Chunks that the tokens are cut into, so that all arrays of a chunk are a twentieth of one of all tokens; but the
@@ -130,7 +130,6 @@ def fused_linear_kd_loss(
         if known is not None:
             options |= {"labels": np.where(kept[rows], known[rows], 0), "alpha": alpha, "label_smoothing": smoothing}
         seen = hidden[rows] if kept[rows].all() else np.where(kept[rows, None], hidden[rows], np.float32(0))
-        teacher.check(rows, kept[rows])
         found: Any = teacher.loss(student(seen), rows, options)
         losses[rows] = found if turned is None else found[0]
         if check_finite and (bad := np.flatnonzero(np.isnan(losses[rows]))).size:
@@ -188,13 +187,8 @@ class _Teacher:
                 shapes = [a.shape for a in self._top_k]
                 raise ValueError(f"teacher_top_k has shapes {shapes}, expected ({count}, k) twice")
 
-    def check(self, rows: slice, kept: NDArray[np.bool_]) -> None:
-        """Looks at given probabilities where it is known which tokens they are of."""
-        if self._top_k is not None:
-            of_sum_one(as_floats(self._top_k[0], "probabilities")[rows], kept, rows.start)
-
     def loss(self, student: Floats, rows: slice, options: dict[str, Any]) -> Any:
         if self._top_k is not None:
-            return top_k_kd_loss(student, *(a[rows] for a in self._top_k), **options)
+            return top_k_loss(student, *(a[rows] for a in self._top_k), **options, first=rows.start)
         logits = self._logits[rows] if self._logits is not None else self._layer(self._hidden[rows])  # type: ignore[index]
         return kd_loss(student, logits, **options)

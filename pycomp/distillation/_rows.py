@@ -275,6 +275,19 @@ def by_kernel(
     return losses, grad
 
 
+def weighed(
+    name: str, of: Rows, others: Sequence[NDArray[Any]], between: Callable[[slice], tuple[Any, ...]],
+    student: NDArray[Any], *, temperature: Any, scale_by_t2: bool, reduction: str, check_finite: bool,
+    return_grad: bool, stacked: bool = False,
+) -> Result:
+    """A loss of the kernels ``name``, whose last operands are a temperature and a scale of each row."""
+    t = temperatures(temperature, of.shape)
+    scale = of.scale(t, scale_by_t2)
+    losses, grad = by_kernel(name, of, others, lambda part: (*between(part), t[part], scale[part]),
+                             check_finite=check_finite, return_grad=return_grad, stacked=stacked)
+    return finished(losses, grad, of, student, reduction)
+
+
 def measured(
     distance: Distance, student: Any, teacher: Any, *, share: float = 0.0, factor: float = 1.0, temperature: Any,
     mask: Any, weights: Any, reduction: str, scale_by_t2: bool, check_finite: bool, return_grad: bool,
