@@ -12,48 +12,54 @@
  * Where p_i = 0 the term is q_i, which the same identity asks for; where both are 0 it is 0.
  *
  * Sums: the lane rule. The terms of p and q, by pairs, in float64 lanes; those of KL and of p_i d_i in float32 lanes that
- * are added to float64 lanes every 1024 elements. Threads share rows; rows of few classes are turned into columns. Limit: the
- * float units, about 75 operations an element. */
+ * are added to float64 lanes every 1024 elements. Logits are read twice: for the terms, which are kept in the gradient and in a
+ * row of scratch, and for the loss. Threads share rows; rows of few classes are turned into columns. Limit: the float units, about
+ * 75 operations an element. */
 #include <stdlib.h>
 
 #include "distill_columns.h"
 #include "table.h"
+#include "terms_once.h"
 
 enum {
   GRAIN = 1 << 12, /* elements that pay for waking a thread */
-  BLOCK = 1024,    /* elements of a float32 chain */
+  BLOCK = PC_BLOCK, /* elements of a float32 chain */
   KEPT = 1 << 19,  /* terms of a row that are kept, 2 MB a side and thread; of longer rows they are made twice */
+  FAR = 36 << 10,  /* elements of a row that L2 does not hold with its terms until they are read again: */
+  AHEAD = 1024,    /* they are asked for so many before */
   TOGETHER = PC_TOGETHER / 2, /* vectors that go side by side through the terms of KL */
   TURNED = PC_WIDE > 2 ? 208 : 104, /* elements of rows that are turned into columns, */
   FEW = PC_WIDE > 2 ? 3 : 6         /* and rows that are not worth it, of a few elements each */
 };
 
-/* kept: the terms of both are. next: NULL, or a row whose maximum is found meanwhile. */
-PC_INLINE double divergence(int kept, int64_t n, const rows *of, const float *next, float *next_max) {
-  const rows r = *of;
+/* kept: the terms of both are. far: not in L2. */
+PC_INLINE double divergence(int kept, int far, int64_t n, const rows *of, const pc_side *student, const pc_side *teacher) {
+  rows r = *of;
+  const int64_t length = pc_block_length(n);
   vd16 kl = vd_zero(), pd = vd_zero();
-  vf16 top = vf_set1(-INFINITY);
   for (int64_t block = 0; block < n; block += BLOCK) {
-    const int64_t end = n - block < BLOCK ? n : block + BLOCK;
+    const int64_t end = n - block < BLOCK ? n : block + BLOCK, k = block / length;
+    if (block == 0 || r.student.places != student->places[k] || r.teacher.places != teacher->places[k]) {
+      r.student.places = student->places[k];
+      r.teacher.places = teacher->places[k];
+      r.rs = pc_side_inverse(student, k);
+      r.rt = pc_side_inverse(teacher, k);
+    }
     sums lanes = {vf_zero(), vf_zero()};
     int64_t i = block;
     for (; i + TOGETHER * LANES <= end; i += TOGETHER * LANES) {
-      if (next) {
-        PC_OF_EACH(TOGETHER) {
-          pc_ask_line(next + i + c * LANES);
-          top = vf_max(vf_load(next + i + c * LANES), top);
-        }
+      for (int64_t l = i + AHEAD; far && l < i + AHEAD + TOGETHER * LANES; l += LANES) {
+        __builtin_prefetch(r.s + l);
+        __builtin_prefetch(r.t + l);
+        if (kept) __builtin_prefetch(r.kept_s + l);
+        if (kept) __builtin_prefetch(r.kept_t + l);
       }
       lanes = diverge(TOGETHER, kept, &r, i, TOGETHER * LANES, lanes);
     }
-    for (; i < end; i += LANES) {
-      if (next) top = vf_max(pc_load_row(next + i, end - i), top);
-      lanes = diverge(1, kept, &r, i, end - i, lanes);
-    }
+    for (; i < end; i += LANES) lanes = diverge(1, kept, &r, i, end - i, lanes);
     kl = vd_add_vf(kl, lanes.kl);
     pd = vd_add_vf(pd, lanes.pd);
   }
-  if (next) *next_max = pc_max_found(top, n, next);
   return closed(vd_fold_add(kl), vd_fold_add(pd));
 }
 
@@ -81,83 +87,110 @@ static double cross_entropy(const job *j, const float *s, float max, int64_t lab
   return at_label(j, s, max, label, hard, grad, pc_log_sum(sum, &terms), even(j) > 0.0 ? below_max(j->n, s, max) : 0.0);
 }
 
-typedef struct { float s, t; } maxima; /* of a row on either side */
+typedef struct { float s, t; } maxima; /* of a row on either side, or of its first block */
 
-static maxima maxima_of(const job *j, int64_t row) {
-  return (maxima){pc_row_max(j->student + row * j->ldstudent, j->n), pc_row_max(j->teacher + row * j->ldteacher, j->n)};
+static maxima maxima_of(const job *j, int64_t row, int64_t n) {
+  return (maxima){pc_row_max(j->student + row * j->ldstudent, n), pc_row_max(j->teacher + row * j->ldteacher, n)};
 }
 
-static int are_finite(maxima of) { return pc_classify_row(of.s) == PC_ROW_FINITE && pc_classify_row(of.t) == PC_ROW_FINITE; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static double not_a_number(const job *j, float *grad) {
-  if (grad) pc_fill_row(grad, j->n, NAN);
-  return NAN;
-}
-
-/* kept: room for the teacher's terms, and for the student's where they can't lie in the gradient; or NULL. max: of the row,
- * where NaN may have been passed over; then, if `ahead`, of the next. */
-static double loss_of_row(const job *j, int64_t row, int ahead, float *kept, float *grad, maxima *max) {
+/* Both sides of a row, block by block. next: the row that comes then. first: the maxima of the row's first block; then of the
+ * next row's. Returns 0 where a side has to be known whole. */
+static int read_once(const job *j, int64_t row, int64_t next, maxima *first, pc_side *student, pc_side *teacher, float *kept_s,
+                     float *kept_t) {
+  const int64_t n = j->n, length = pc_block_length(n);
   const float *s = j->student + row * j->ldstudent, *t = j->teacher + row * j->ldteacher;
-  const maxima own = are_finite(*max) ? *max : maxima_of(j, row);
-  const float max_s = own.s, max_t = own.t;
-  const pc_row_kind kind_s = pc_classify_row(max_s), kind_t = pc_classify_row(max_t);
+  const double temperature = j->temperature[row];
+  maxima max = *first;
+  pc_side_begin(student);
+  pc_side_begin(teacher);
+  for (int64_t i = 0; i < n; i += length) {
+    const int64_t size = least(length, n - i), then = i + size, left = n - then;
+    const float *then_s = left ? s + then : j->student + next * j->ldstudent;
+    const float *then_t = left ? t + then : j->teacher + next * j->ldteacher;
+    const int64_t then_size = least(length, left ? left : n);
+    if (!pc_side_rise(student, max.s, temperature) || !pc_side_rise(teacher, max.t, temperature)) return 0;
+    max.s = pc_side_read(student, i / length, size, s + i, kept_s ? kept_s + i : NULL, then_size, then_s);
+    max.t = pc_side_read(teacher, i / length, size, t + i, kept_t ? kept_t + i : NULL, then_size, then_t);
+  }
+  *first = max;
+  student->sum = vd_fold_add(student->lanes);
+  teacher->sum = vd_fold_add(teacher->lanes);
+  return 1;
+}
+
+/* The same by the maxima of whole rows. */
+static void read_known(const job *j, int64_t row, pc_side *student, pc_side *teacher, float *kept_s, float *kept_t) {
+  const maxima whole = maxima_of(j, row, j->n);
+  student->sum = teacher->sum = NAN;
+  if (pc_classify_row(whole.s) == PC_ROW_NAN || pc_classify_row(whole.t) == PC_ROW_NAN) return;
+  pc_side_read_known(student, j->n, j->student + row * j->ldstudent, whole.s, j->temperature[row], kept_s);
+  pc_side_read_known(teacher, j->n, j->teacher + row * j->ldteacher, whole.t, j->temperature[row], kept_t);
+}
+
+/* What is known of the row that comes: the maxima of its first block, or nothing. */
+typedef struct { maxima first; int known; } outlook;
+
+/* kept: room for the teacher's terms, and for the student's where they can't lie in the gradient; or NULL. */
+static double loss_of_row(const job *j, int64_t row, int64_t next, outlook *seen, float *kept, float *grad) {
+  const float *s = j->student + row * j->ldstudent, *t = j->teacher + row * j->ldteacher;
   const double temperature = j->temperature[row], soft = j->soft[row], hard = hard_of(j, row);
-  if (ahead && !are_finite(own)) *max = maxima_of(j, row + 1);
-  if (kind_s == PC_ROW_NAN || kind_t == PC_ROW_NAN) return not_a_number(j, grad);
+  float *const kept_s = !kept ? NULL : grad ? grad : kept + j->n;
+  pc_side student, teacher;
+  if (!seen->known) seen->first = maxima_of(j, row, least(pc_block_length(j->n), j->n));
+  seen->known = read_once(j, row, next, &seen->first, &student, &teacher, kept_s, kept);
+  if (!seen->known) read_known(j, row, &student, &teacher, kept_s, kept);
+  if (isnan(student.sum) || isnan(teacher.sum)) {
+    if (grad) pc_fill_row(grad, j->n, NAN);
+    return NAN;
+  }
   double loss = 0.0;
-  if (kind_s == PC_ROW_EMPTY || kind_t == PC_ROW_EMPTY) {
+  if (student.max == -INFINITY || teacher.max == -INFINITY) {
     if (grad) pc_fill_row(grad, j->n, 0.0f);
   } else {
-    float *const kept_s = !kept ? NULL : grad ? grad : kept + j->n;
-    rows r = {.s = s, .t = t, .kept_s = kept_s, .kept_t = kept, .grad = grad,
-              .student = pc_terms_of(max_s, temperature), .teacher = pc_terms_of(max_t, temperature)};
-    const double sum_s = pc_sum_terms(j->n, s, &r.student, (pc_beside){.kept = kept_s, .far = j->n < PC_LONG});
-    const pc_beside beside = {.kept = kept, .next = ahead ? s + j->ldstudent : NULL, .next_max = &max->s, .far = j->n < PC_LONG};
-    const double sum_t = pc_sum_terms(j->n, t, &r.teacher, beside);
-    if (isnan(sum_s) || isnan(sum_t)) {
-      if (ahead) *max = maxima_of(j, row + 1);
-      return not_a_number(j, grad);
-    }
-    const double shift = (r.teacher.rest - r.student.rest) - pc_log(sum_t / sum_s);
-    r.rs = vf_set1((float)(1.0 / sum_s));
-    r.rt = vf_set1((float)(1.0 / sum_t));
-    r.step = vf_set1((float)(soft / temperature));
-    const double top_s = (double)max_s - r.student.base, top_t = (double)max_t - r.teacher.base;
+    rows r = {.s = s, .t = t, .kept_s = kept_s, .kept_t = kept, .grad = grad, .student = student.terms, .teacher = teacher.terms,
+              .step = vf_set1((float)(soft / temperature))};
+    const double shift = (r.teacher.rest - r.student.rest) - pc_log(teacher.sum / student.sum);
+    const double top_s = (double)student.max - r.student.base, top_t = (double)teacher.max - r.teacher.base;
     const double apart = top_t - top_s - shift * temperature;
     r.gap = gap_of(vd_set1(apart), vf_set1(r.teacher.base), vf_set1(r.student.base), temperature);
-    const float *const next = ahead ? t + j->ldteacher : NULL;
-    const double kl = kept ? divergence(1, j->n, &r, next, &max->t) : divergence(0, j->n, &r, next, &max->t);
+    const double kl = !kept        ? divergence(0, 1, j->n, &r, &student, &teacher)
+                      : j->n < FAR ? divergence(1, 0, j->n, &r, &student, &teacher)
+                                   : divergence(1, 1, j->n, &r, &student, &teacher);
     loss = soft_part(soft, kl);
   }
-  if (hard != 0.0 && kind_s == PC_ROW_FINITE) loss += hard * cross_entropy(j, s, max_s, j->labels[row], hard, grad);
+  if (hard != 0.0 && student.max > -INFINITY) loss += hard * cross_entropy(j, s, student.max, j->labels[row], hard, grad);
   return loss;
 }
 
 /* kept: see loss_of_row. */
 static void rows_as_they_lie(const job *j, int64_t begin, int64_t end, float *kept) {
-  maxima max = {0};
-  int known = 0; /* whether they are the next row's */
+  outlook seen = {0};
   for (int64_t i = begin; i < end; i++) {
     float *const grad = j->grad ? j->grad + i * j->ldgrad : NULL;
-    if (!counts(j, i)) {
+    const int64_t next = i + 1 < end && counts(j, i + 1) ? i + 1 : i;
+    if (counts(j, i)) {
+      j->loss[i] = loss_of_row(j, i, next, &seen, kept, grad);
+    } else {
       j->loss[i] = 0.0;
       if (grad) pc_fill_row(grad, j->n, 0.0f);
-      known = 0;
-      continue;
     }
-    const int ahead = i + 1 < end && counts(j, i + 1);
-    if (!known) max = maxima_of(j, i);
-    j->loss[i] = loss_of_row(j, i, ahead, kept, grad, &max);
-    known = ahead;
+    seen.known = seen.known && next != i;
   }
 }
+
+enum { LINE = 64 };
+
+/* The first line in it: a vector that straddles two costs twice. */
+static float *room_in(char *found) { return found ? (float *)(found + (LINE - (uintptr_t)found % LINE)) : NULL; }
 
 static void whole_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const size_t sides = j->grad ? 1 : 2;
-  float *kept = j->n <= KEPT ? malloc(sides * (size_t)j->n * sizeof *kept) : NULL; /* without it they are made twice */
-  rows_as_they_lie(j, begin, end, kept);
-  free(kept);
+  char *const found = j->n <= KEPT ? malloc(sides * (size_t)j->n * sizeof(float) + LINE) : NULL; /* without it terms are made anew */
+  rows_as_they_lie(j, begin, end, room_in(found));
+  free(found);
 }
 
 static int share_temperature(const job *j, int64_t begin, int64_t end) {
@@ -169,9 +202,8 @@ static int share_temperature(const job *j, int64_t begin, int64_t end) {
 /* Rows so short that the steps from maximum to sum, and from there to the loss, would take longer than their elements. */
 static void short_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const size_t bytes = (size_t)(4 * turned_size(j->n)) * sizeof(float), line = 64;
-  char *const found = malloc(bytes + line);
-  float *const room = found ? (float *)(found + (line - (uintptr_t)found % line)) : NULL;
+  char *const found = malloc((size_t)(4 * turned_size(j->n)) * sizeof(float) + LINE);
+  float *const room = room_in(found);
   if (!room) {
     rows_as_they_lie(j, begin, end, NULL);
     return;

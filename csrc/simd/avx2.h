@@ -112,6 +112,7 @@ PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) {
 }
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_max_ps, a, b); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_min_ps, a, b); }
+PC_INLINE vf16 vf_held(vf16 a) { return a; } /* too few registers */
 PC_INLINE vf16 vf_abs(vf16 a) { const vf16 sign = vf_set1(-0.0f); PC_BOTH(vf16, _mm256_andnot_ps, sign, a); }
 PC_INLINE vf16 vf_rint(vf16 a) { enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }; return (vf16){_mm256_round_ps(a.a, NEAREST), _mm256_round_ps(a.b, NEAREST)}; }
 /* 2^n in two factors, each a normal number: the first product is exact, the second rounds once. */

@@ -94,6 +94,10 @@ PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) {
 }
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { return _mm512_max_ps(a, b); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { return _mm512_min_ps(a, b); }
+PC_INLINE vf16 vf_held(vf16 a) {
+  __asm__("" : "+v"(a));
+  return a;
+}
 PC_INLINE vf16 vf_abs(vf16 a) { return _mm512_abs_ps(a); }
 PC_INLINE vf16 vf_rint(vf16 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { return _mm512_scalef_ps(x, n); }

@@ -104,6 +104,7 @@ PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) {
 /* A compare and a choice: FMAX would return NaN where the definition returns b. */
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_held(vf16 a) { return a; } /* there are no operands in memory */
 PC_INLINE vf16 vf_abs(vf16 a) { PC_EACH(vf16, vabsq_f32(a.q[i])); }
 PC_INLINE vf16 vf_rint(vf16 a) { PC_EACH(vf16, vrndnq_f32(a.q[i])); }
 /* 2^n in two factors, each a normal number: the first product is exact, the second rounds once. */

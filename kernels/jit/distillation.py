@@ -1,5 +1,7 @@
 """exp, log, softmax and the distillation loss: the chains of csrc/kernels/softmax.h and distill.c."""
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -46,7 +48,7 @@ __all__ = ["attention_map_f32", "attention_map_grad_f32", "decoupled_kl_f32", "d
            "units_apart_grad_f32", "units_apart_grad_f64"]
 
 f32, f64 = np.float32, np.float64
-BLOCK = 1024
+BLOCK, MOST_BLOCKS, MOST_RISE, NO_ELEMENT = 1024, 512, 64, 1 << 18
 INFINITY, NAN, ZERO = f32(np.inf), f32(np.nan), f32(0)
 SMALLEST, LARGEST = float(np.finfo(f32).tiny), float(np.finfo(f32).max)
 MOST = f32(LARGEST)
@@ -108,14 +110,19 @@ def term(x, terms):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def sum_terms(x, terms):  # type: ignore[no-untyped-def]
-    lanes = np.zeros(LANES)
+def add_terms(x, terms, lanes):  # type: ignore[no-untyped-def]
     for start in range(0, len(x), 2 * LANES):
         for i in range(start, min(start + LANES, len(x))):
             e = term(x[i], terms)
             if i + LANES < len(x):
                 e += term(x[i + LANES], terms)
             lanes[i - start] += f64(e)
+
+
+@njit(**FAST)
+def sum_terms(x, terms):  # type: ignore[no-untyped-def]
+    lanes = np.zeros(LANES)
+    add_terms(x, terms, lanes)
     return fold(lanes)
 
 
@@ -213,20 +220,62 @@ def gap_between(t, s, gap):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
+def block_length(n):  # type: ignore[no-untyped-def]
+    length = BLOCK
+    while length * MOST_BLOCKS < n:
+        length *= 2
+    return length
+
+
+@njit(**FAST)
+def read_once(x, temperature, places):  # type: ignore[no-untyped-def]
+    """The sum of terms, block by block over the power of two of the largest element so far, and each block's `places`.
+    NaN if the largest of the row has to be known first: csrc/kernels/terms_once.h."""
+    length, top = block_length(len(x)), -INFINITY
+    terms = (ZERO, f32(1.0), ZERO, f32(PLACES + NO_ELEMENT), 0.0)
+    first, lanes = ZERO, np.zeros(LANES)
+    for block in range(0, len(x), length):
+        part = x[block : block + length]
+        highest = top
+        for v in part:
+            highest = larger(v, highest)
+        if highest > top:
+            risen = terms_of(highest, temperature)
+            if top == -INFINITY:
+                first = risen[3]
+            if risen[0] != ZERO or first - risen[3] > MOST_RISE:
+                return np.nan
+            if top > -INFINITY:
+                lanes *= math.ldexp(1.0, int(risen[3] - terms[3]))
+            top, terms = highest, risen
+        places[block // length] = terms[3]
+        add_terms(part, terms, lanes)
+    return fold(lanes)
+
+
+@njit(**FAST)
 def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-untyped-def]
     student, teacher = terms_of(top_s, temperature), terms_of(top_t, temperature)
-    sum_s, sum_t = sum_terms(s, student), sum_terms(t, teacher)
+    places_s, places_t = np.empty(MOST_BLOCKS, f32), np.empty(MOST_BLOCKS, f32)
+    sum_s, sum_t = read_once(s, temperature, places_s), read_once(t, temperature, places_t)
+    if np.isnan(sum_s) or np.isnan(sum_t):
+        places_s[:], places_t[:] = student[3], teacher[3]
+        sum_s, sum_t = sum_terms(s, student), sum_terms(t, teacher)
+    length = block_length(len(s))
     shift = (teacher[4] - student[4]) - log64(sum_t / sum_s)
     apart = (f64(top_t) - f64(teacher[0])) - (f64(top_s) - f64(student[0])) - shift * temperature
     gap = gap_of(apart, teacher[0], student[0], temperature)
-    rs, rt = f32(1.0 / sum_s), f32(1.0 / sum_t)
     kl, pd = np.zeros(LANES), np.zeros(LANES)
     kl_lanes, pd_lanes = np.zeros(LANES, f32), np.zeros(LANES, f32)
     for block in range(0, len(s), BLOCK):
         kl_lanes[:], pd_lanes[:] = ZERO, ZERO
+        of_s, of_t = places_s[block // length], places_t[block // length]
+        rs = f32(math.ldexp(1.0 / sum_s, int(student[3] - of_s)))
+        rt = f32(math.ldexp(1.0 / sum_t, int(teacher[3] - of_t)))
+        own_s, own_t = (*student[:3], of_s, 0.0), (*teacher[:3], of_t, 0.0)
         for i in range(block, min(block + BLOCK, len(s))):
-            q = term(s[i], student) * rs
-            p = term(t[i], teacher) * rt
+            q = term(s[i], own_s) * rs
+            p = term(t[i], own_t) * rt
             d = gap_between(t[i], s[i], gap)
             excess = q - p
             share = p if p == ZERO else p * d

@@ -90,7 +90,8 @@ def logsumexp_f32(x, temperature, y):
 
 
 def logits(rng, m, n):
-    """Rows of logits as models make them, and rows that go wrong: masked, far off zero, one far above, not finite."""
+    """Rows of logits as models make them, and rows that go wrong: masked, far off zero, one far above, not finite,
+    rising from end to end, with nothing at first."""
     x = (rng.standard_normal((m, n)) * rng.choice([1e-3, 1.0, 3.0, 30.0], (m, 1))).astype(np.float32)
     kind = rng.integers(0, 12, m)
     x[kind == 1] += np.float32(1e6)
@@ -99,6 +100,8 @@ def logits(rng, m, n):
     x[kind == 4] = 0.7
     x[kind == 5, n - 1 :] = rng.choice([np.inf, np.nan, -1e37])
     x[(kind == 6) & (np.arange(m) > 0)] = -np.inf
+    x[kind == 7] += np.linspace(0, 60, n, dtype=np.float32)
+    x[kind == 8, : n // 2] = -np.inf
     x[:1, :1] = 0.25
     return x
 
@@ -146,11 +149,39 @@ def kl_terms(log_a, a, log_b, b):
     return np.where(a == 0, b, np.where(np.abs(d) < 1, a * (d + np.expm1(-d)), a * d + (b - a)))
 
 
-def vanish(x, temperature):
+def slope_of(temperature):
+    """log2(e)/T, within the range of float32."""
+    return np.clip(np.log2(np.e) / temperature, 2.0**-126, 2.0**128 - 2.0**104)
+
+
+def largest_so_far(x):
+    """The largest element of a row up to the end of each element's block."""
+    length = 1024
+    while 512 * length < x.shape[1]:
+        length *= 2
+    starts = np.arange(0, x.shape[1], length)
+    if not len(starts):
+        return x.astype(np.float64)
+    largest = np.maximum.accumulate(np.maximum.reduceat(x, starts, axis=1), axis=1)
+    return np.repeat(largest, length, axis=1)[:, : x.shape[1]].astype(np.float64)
+
+
+def is_read_once(x, temperature):
+    """Whether the terms of a row are over the largest element so far: if that is never far off 0, and rises by no more
+    than 64 octaves."""
+    octaves = largest_so_far(x) * slope_of(temperature)
+    octaves[np.isneginf(octaves)] = np.nan
+    first = np.nanmin(octaves, axis=1, keepdims=True, initial=np.inf)
+    last = np.nanmax(octaves, axis=1, keepdims=True, initial=-np.inf)
+    near = np.nanmax(np.abs(octaves), axis=1, keepdims=True, initial=0.0) <= 2.0**17
+    return near & (np.rint(last) - np.rint(first) <= 64)
+
+
+def vanish(x, temperature, once):
     """Where a float32 term is 0: the exponent of x/T to base 2, in sixteenths, is 150 or more below that of the row's
-    largest, a whole number."""
-    slope = np.clip(np.log2(np.e) / temperature, 2.0**-126, 2.0**128 - 2.0**104)
-    top = x.max(axis=1, keepdims=True, initial=-np.inf).astype(np.float64)
+    largest element, a whole number; if `once`, of the largest so far."""
+    slope = slope_of(temperature)
+    top = np.where(once, largest_so_far(x), x.max(axis=1, keepdims=True, initial=-np.inf).astype(np.float64))
     base = np.where(np.abs(top * slope) > 2.0**17, top, 0.0)
     sixteenths = np.rint(16 * (x - base) * slope.astype(np.float32).astype(np.float64))
     return sixteenths / 16 <= np.rint((top - base) * slope) - 150
@@ -161,7 +192,8 @@ def divergence(student, teacher, temperature):
     log_p, log_q = log_probabilities(teacher, temperature), log_probabilities(student, temperature)
     with np.errstate(invalid="ignore", over="ignore"):
         p = np.exp(log_p)
-        p = np.where(vanish(teacher, temperature) | (p <= 2.0**-150), 0.0, p)
+        once = is_read_once(student, temperature) & is_read_once(teacher, temperature)
+        p = np.where(vanish(teacher, temperature, once) | (p <= 2.0**-150), 0.0, p)
         log_q = np.where(log_p - log_q >= 2.0**128, -np.inf, log_q)  # the difference is a float32 too
         kl = kl_terms(log_p, p, log_q, np.exp(log_q)).sum(axis=1)
     empty = [(x == -np.inf).all(axis=1) for x in (student, teacher)]

@@ -96,6 +96,7 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   FLOAT(vf_fnma, vf_fnma(F(a), F(b), F(c)))                                            \
   FLOAT(vf_max, vf_max(F(a), F(b)))                                                    \
   FLOAT(vf_min, vf_min(F(a), F(b)))                                                    \
+  FLOAT(vf_held, vf_held(F(a)))                                                        \
   FLOAT(vf_abs, vf_abs(F(a)))                                                          \
   FLOAT(vf_rint, vf_rint(F(a)))                                                        \
   FLOAT(vf_scale2, vf_scale2(F(a), F(b)))                                              \

@@ -5,10 +5,12 @@ from hypothesis import strategies as st
 
 import pycomp
 from pycomp.distillation import kd_loss, soft_cross_entropy, softmax
+from pycomp.kernels import dispatch, native
 from pycomp.kernels.reference import distillation as reference
 from pycomp.testing import assert_within_bound
 
 INF = np.inf
+LEVELS = [name for name, usable in native.levels().items() if usable] if native.missing() is None else []
 U = 2.0**-24
 
 
@@ -271,6 +273,42 @@ def test_what_the_student_masks_counts_unless_it_is_as_good_as_nothing_to_the_te
             assert (losses >= 0).all()
             if dtype == np.float32:
                 assert (np.isinf(reference.divergence(student, teacher, 1.0)) == infinite).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), classes=st.integers(1, 5000), temperature=st.sampled_from([0.05, 1.0, 2.0, 20.0]),
+       octaves=st.sampled_from([0.0, 1.0, 40.0, 63.0, 64.0, 65.0, 100.0, 149.0, 150.0, 151.0, 400.0]),
+       first=st.sampled_from(["low", "masked", "low and masked", "high"]))
+def test_the_largest_element_may_come_late(seed, classes, temperature, octaves, first):
+    """Terms are over a power of two near the largest element so far, if that rises by no more than 64 octaves."""
+    rng = np.random.default_rng(seed)
+    student, teacher = logits(seed, 3, classes, temperature), logits(seed + 1, 3, classes, temperature)
+    higher = (1 if first == "high" else -1) * octaves * temperature * np.log(2)
+    for side in (student, teacher):
+        before = np.arange(classes) < rng.integers(classes + 1)
+        side[rng.integers(2) :, before] += np.float32(higher)
+        if "masked" in first:
+            side[:, before & (rng.random(classes) < (1.0 if first == "masked" else 0.5))] = -INF
+    ones, two = np.ones(3), np.full(3, temperature)
+    case = (student, teacher, None, two, ones, ones, 0.0)
+    expected, slopes = np.empty(3), np.empty((3, classes))
+    reference.kd_loss_grad_f32(*case, expected, slopes)
+    of_loss, of_slopes = reference.kd_loss_grad_f32_bound(*case, expected, slopes)
+    found = set()
+    for backend, level in [*(("native", name) for name in LEVELS), ("jit", None)]:
+        if dispatch.missing(backend) is not None:
+            continue
+        dispatch.set_level(level)
+        try:
+            loss, alone, grad = np.empty(3), np.empty(3), np.empty((3, classes), np.float32)
+            dispatch.implementations("kd_loss_grad_f32")[backend](*case, loss, grad)
+            dispatch.implementations("kd_loss_f32")[backend](*case, alone)
+        finally:
+            dispatch.set_level(None)
+        assert_within_bound(loss, expected, of_loss)
+        assert_within_bound(grad, slopes, of_slopes)
+        found |= {(loss.tobytes(), grad.tobytes()), (alone.tobytes(), grad.tobytes())}
+    assert len(found) <= 1
 
 
 def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits():
