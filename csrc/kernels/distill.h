@@ -112,6 +112,7 @@ static inline double at_label(const job *j, const float *s, float max, int64_t l
                               double below) {
   if (grad) grad[label] -= (float)(hard * own(j));
   const double of_label = own(j) > 0.0 ? own(j) * ((double)max - (double)s[label]) : 0.0;
-  return log_sum + of_label + (even(j) > 0.0 ? even(j) * below : 0.0);
+  const double total = log_sum + of_label + (even(j) > 0.0 ? even(j) * below : 0.0);
+  return total < 0.0 ? 0.0 : total;
 }
 #endif

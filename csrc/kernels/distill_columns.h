@@ -62,9 +62,9 @@ PC_INLINE void diverge_turned(int vectors, const job *j, double temperature, con
   }
 }
 
-/* What at_label asks of each row, and the gradient but for the label's part, if given. */
-PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, const double *hard, float *grad, double *log_sum,
-                                    double *below) {
+/* What at_label asks of each row, and the gradient but for the label's part, if given. labelled: whether hard is not 0. */
+PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, const double *hard, const float *labelled, float *grad,
+                                    double *log_sum, double *below) {
   const pc_columns columns = {PC_SOFTMAX, j->n, 1.0};
   const pc_part all = pc_side_by_side(s->x);
   pc_find_heads(vectors, &columns, &all, NULL, &s->heads);
@@ -73,11 +73,14 @@ PC_INLINE void cross_entropy_turned(int vectors, const job *j, turned_side *s, c
   for (int v = 0; v < vectors; v++) {
     const vd16 step = vd_load(hard + v * LANES), max = vd_from_vf(s->heads.max[v]);
     const vf16 r = vf_from_vd(vd_div(step, s->sums[v])), share = vf_from_vd(vd_mul(step, vd_set1(even(j))));
+    const vm16 left = vf_eq(vf_load(labelled + v * LANES), vf_zero()); /* without a label: nothing is added, not even +0 to -0 */
     vd_store(log_sum + v * LANES, vd_sub(pc_log_lanes(s->sums[v]), s->heads.rest[v]));
     for (int l = 0; l < LANES; l++) lanes[l][v] = vd_zero();
     for (int64_t l = 0, at = v * LANES; l < j->n; l++, at += PC_WIDE * LANES) {
       if (even(j) > 0.0) lanes[l % LANES][v] = vd_add(lanes[l % LANES][v], vd_sub(max, vd_from_vf(vf_load(s->x + at))));
-      if (grad) vf_store(grad + at, vf_fma(vf_load(s->terms + at), r, vf_sub(vf_load(grad + at), share)));
+      if (!grad) continue;
+      const vf16 soft = vf_load(grad + at);
+      vf_store(grad + at, vf_select(left, soft, vf_fma(vf_load(s->terms + at), r, vf_sub(soft, share))));
     }
   }
   pc_fold_columns(vectors, LANES, lanes, sums_below);
@@ -91,7 +94,7 @@ PC_INLINE uint64_t rows_turned(int vectors, const job *j, int64_t row, int64_t c
   const int64_t size = turned_size(j->n);
   turned_side s = {.x = room, .terms = room + size}, t = {.x = room + 2 * size, .terms = room + 3 * size};
   const double temperature = j->temperature[row];
-  float step[MOST] = {0}, max[MOST];
+  float step[MOST] = {0}, labelled[MOST] = {0}, max[MOST];
   double hard[MOST] = {0}, kl[MOST], log_sum[MOST], below[MOST];
   vm16 finite_s[PC_WIDE];
   int has_labels = 0;
@@ -101,6 +104,7 @@ PC_INLINE uint64_t rows_turned(int vectors, const job *j, int64_t row, int64_t c
   for (int64_t i = 0; i < count; i++) {
     hard[i] = hard_of(j, row + i);
     step[i] = (float)(j->soft[row + i] / temperature);
+    labelled[i] = hard[i] != 0.0;
     has_labels |= hard[i] != 0.0;
     odd |= (uint64_t)!counts(j, row + i) << i;
   }
@@ -109,7 +113,7 @@ PC_INLINE uint64_t rows_turned(int vectors, const job *j, int64_t row, int64_t c
     finite_s[v] = s.heads.finite[v];
   }
   diverge_turned(vectors, j, temperature, &s, &t, step, kl);
-  if (has_labels) cross_entropy_turned(vectors, j, &s, hard, j->grad ? t.terms : NULL, log_sum, below);
+  if (has_labels) cross_entropy_turned(vectors, j, &s, hard, labelled, j->grad ? t.terms : NULL, log_sum, below);
   for (int v = 0; j->grad && v < vectors; v++)
     pc_turn_out(count - v * LANES, j->n, t.terms + v * LANES, j->grad + (row + v * LANES) * j->ldgrad, j->ldgrad);
   for (int64_t i = 0; i < count; i++) {

@@ -78,7 +78,10 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
     }
     vf16 b[WIDEST];
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) b[j] = vf_load(w + j * slice + LANES * l);
+    for (int j = 0; j < vectors; j++) {
+      const vf16 of_w = vf_load(w + j * slice + LANES * l);
+      b[j] = rows > 1 ? vf_held(of_w) : of_w;
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
       const vf16 a = vf_set1(panel[i * STRIDE(rows) + l]);

@@ -56,7 +56,10 @@ PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, stri
     for (int64_t l = 0; l < w; l++, from += LANES) {
       vf16 part[WIDEST];
 #pragma GCC unroll 8
-      for (int t = 0; t < vectors; t++) part[t] = vf_load(from + t * apart);
+      for (int t = 0; t < vectors; t++) {
+        const vf16 of_x = vf_load(from + t * apart);
+        part[t] = rows > 1 ? vf_held(of_x) : of_x;
+      }
 #pragma GCC unroll 8
       for (int a = 0; a < rows; a++) {
         const vf16 value = vf_set1(block[a * w + l]);

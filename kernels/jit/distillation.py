@@ -319,7 +319,8 @@ def cross_entropy(s, top, label, smoothing, step, grad):  # type: ignore[no-unty
             grad[i] = fma(term(s[i], terms), r, grad[i] - share)
         grad[label] -= f32(step * own)
     of_label = own * (f64(top) - f64(s[label])) if own > 0.0 else 0.0
-    return (log64(total) - terms[4]) + of_label + (even * below_max(s, top) if even > 0.0 else 0.0)
+    loss = (log64(total) - terms[4]) + of_label + (even * below_max(s, top) if even > 0.0 else 0.0)
+    return 0.0 if loss < 0.0 else loss
 
 
 @njit(**FAST)

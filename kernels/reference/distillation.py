@@ -252,11 +252,11 @@ def taught(rng, m, n):
 
 
 def kd_loss_f32_sample(rng, m, n):
-    """One temperature or several, weights of rows, of which some are 0."""
+    """One temperature or several, weights of rows, of which some, or parts of some, are 0."""
     student, teacher, labels, one = taught(rng, m, n)
     temperature = np.full(m, one) if rng.random() < 0.7 else rng.choice(TEMPERATURES, m, p=SHARES)
     weight = rng.choice([1.0, 1.0 / max(m, 1), 0.3, 0.0], m, p=[0.4, 0.2, 0.3, 0.1])
-    soft, hard = ((0.7, 0.3), (1.0, 0.0), (0.0, 1.0))[rng.choice(3, p=[0.8, 0.1, 0.1])]
+    soft, hard = np.array([(0.7, 0.3), (1.0, 0.0), (0.0, 1.0)])[rng.choice(3, m, p=[0.7, 0.15, 0.15])].T
     smoothing = float(rng.choice([0.0, 0.1, 1.0], p=[0.5, 0.4, 0.1]))
     return student, teacher, labels, temperature, soft * weight * temperature**2, hard * weight, smoothing
 

@@ -275,6 +275,30 @@ def test_what_the_student_masks_counts_unless_it_is_as_good_as_nothing_to_the_te
                 assert (np.isinf(reference.divergence(student, teacher, 1.0)) == infinite).all()
 
 
+def test_rows_without_a_label_part_keep_signs_of_zero_beside_rows_with_one():
+    """Seventeen rows are turned into columns, a row alone is not."""
+    rows, classes = 24, 17
+    student, teacher = np.zeros((2, rows, classes), np.float32)
+    teacher[:, 1] = -100
+    student[:, 1] = -INF
+    soft, hard, ones = np.full(rows, 0.01), np.where(np.arange(rows) % 3, 0.5, 0.0), np.ones(rows)
+    operands = (student, teacher, np.zeros(rows, np.int64), ones, soft, hard)
+    loss, grad = np.empty(rows), np.empty_like(student)
+    dispatch.kd_loss_grad_f32(*operands, 0.0, loss, grad)
+    assert np.signbit(grad[0, 1])
+    for i in range(rows):
+        own, slope = np.empty(1), np.empty((1, classes), np.float32)
+        dispatch.kd_loss_grad_f32(*(x[i : i + 1] for x in operands), 0.0, own, slope)
+        assert (own.tobytes(), slope.tobytes()) == (loss[i : i + 1].tobytes(), grad[i : i + 1].tobytes())
+
+
+def test_a_cross_entropy_that_rounding_leaves_below_zero_is_zero():
+    student = logits(0, 2000, 20)
+    student[:, 0] += 60
+    losses = kd_loss(student, student, labels=np.zeros(2000, np.int64), alpha=0.0, reduction="none")
+    assert (losses >= 0).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), classes=st.integers(1, 5000), temperature=st.sampled_from([0.05, 1.0, 2.0, 20.0]),
        octaves=st.sampled_from([0.0, 1.0, 40.0, 63.0, 64.0, 65.0, 100.0, 149.0, 150.0, 151.0, 400.0]),
