@@ -1,12 +1,12 @@
 """Softmax with temperature and the losses of knowledge distillation, accurate and with the same bits everywhere.
 
 Passes over the logits, forward and gradient together. :func:`kd_loss` is a kernel: two passes over a row of the student
-and of the teacher (terms, divergence; two more over the student's with labels), of which the first alone reads memory;
-a thread keeps the terms of a row, up to 4 MB. So are all other losses on logits but :func:`nkd_loss` and KD in float64:
-maximum, terms (not for binary KD and the MSE of logits), distance, and where the gradient needs a mean of slopes one
-more over what is kept; :func:`dist_loss` works by rows, by classes, and by rows again. Those two are made of these
-kernels and of NumPy: they read student and teacher once, up to 2¹⁸ logits at a time, work on these in float64, and
-write the gradient once: beyond their inputs and the gradient they hold a few arrays of 2 MB.
+and of the teacher (terms, divergence; two or three more over the student's with labels), of which the first alone reads
+memory; a thread keeps the terms of a row, up to 4 MB. So are all other losses on logits but :func:`nkd_loss` and KD in
+float64: maximum, terms (not for binary KD and the MSE of logits), distance, and where the gradient needs a mean of
+slopes one more over what is kept; :func:`dist_loss` works by rows, by classes, and by rows again. Those two are made of
+these kernels and of NumPy: they read student and teacher once, up to 2¹⁸ logits at a time, work on these in float64,
+and write the gradient once: beyond their inputs and the gradient they hold a few arrays of 2 MB.
 :func:`fused_linear_kd_loss` makes the logits of some tokens at a time and holds no others.
 """
 

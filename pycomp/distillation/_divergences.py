@@ -5,11 +5,10 @@ bits are the same on every machine. :func:`kd_loss` gives KL(p‖q) in float32 a
 bound.
 
 Bounds, before weights and reduction and for T from 1e-3 to 1e4: a divergence is never negative, and within 2⁻²⁸
-relative where T² times it is at least 1e-9, since it is summed from terms of second order in log p - log q; from a
-mixture (JSD, skew KL) it is off by 2⁻⁴⁸·T·√loss besides; total variation and cross entropy are within 2⁻²⁸ relative or
-2⁻⁴⁸ absolute. Each element of the gradient is within 2⁻²⁸
-relative, or 2⁻³⁰·max(1, distance)/T absolute, and rounded once to the student's type. Probabilities below e⁻⁶⁹⁰ of a
-row's largest count as 0.
+relative where T² times it is at least 1e-9, since it is summed from terms of second order in log p - log q, which
+rounding moves by 2⁻⁴⁸·√distance besides: at T of 1e4 more than the former. Total variation and cross entropy are within
+2⁻²⁸ relative or 2⁻⁴⁸ absolute. Each element of the gradient is within 2⁻²⁸ relative, or 2⁻³⁰·max(1, distance)/T
+absolute, and rounded once to the student's type. Probabilities below e⁻⁶⁹⁰ of a row's largest count as 0.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _SIDES = {
 _SHARED = {
     "temperature": """
     temperature : number or array of floats, shape (...)
-        T, above 0 and finite; an array has one for each row. Bounds hold from 1e-3 to 1e4.""",
+        T, above 0 and finite; an array has one for each row. The bounds in the notes hold from 1e-3 to 1e4.""",
     "mask": """
     mask : array of bool, shape (...), optional
         True where a row counts.
@@ -48,7 +47,8 @@ _SHARED = {
         Of the rows; at least 0.
     reduction : {"batchmean", "mean", "sum", "none"}
         ``"batchmean"``: the sum over the number of all rows. ``"mean"``: the sum over the sum of the weights of those
-        that count. Neither divides by V. Where no row counts the loss is 0.""",
+        that count. ``"sum"``: the sum. ``"none"``: the weighted loss of each row, 0 where it does not count. None of
+        them divides by V. Where no row counts the loss is 0. :func:`kd_loss` has a worked example.""",
     "scale_by_t2": """
     scale_by_t2 : bool
         Multiply by T², which keeps gradients of one size (Hinton et al., 2015, §2.1).""",
@@ -69,6 +69,17 @@ _RAISES = """
     ValueError
         If shapes do not fit, or an option or a value is out of range."""
 
+_HEAD = """
+    Bounds for T from 1e-3 to 1e4, of a row whose loss is D before T², weights and reduction: D is never negative, and
+    within 2⁻²⁸ relative or """
+_OF_GRADIENT = """
+    Each element of its gradient is within 2⁻²⁸ relative or 2⁻³⁰·max(1, D)/T absolute, and rounded once to the
+    student's type."""
+_BOUNDS = {
+    "{bound}": f"{_HEAD}2⁻⁵⁷/max(1, T²) absolute, and 2⁻⁴⁸·√D besides.{_OF_GRADIENT}",
+    "{bound of first order}": f"{_HEAD}2⁻⁴⁸ absolute.{_OF_GRADIENT}",
+}
+
 
 def documented(function: Any) -> Any:
     """Fills the parts of a docstring that all row losses share."""
@@ -78,7 +89,7 @@ def documented(function: Any) -> Any:
     taken = inspect.signature(function).parameters
     shared = _SIDES["teacher" if "teacher" in taken else "student"]
     shared += "".join(part for name, part in _SHARED.items() if name in taken)
-    for name, part in (("{shared}", shared), ("{returns}", _RETURNS), ("{raises}", _RAISES)):
+    for name, part in {"{shared}": shared, "{returns}": _RETURNS, "{raises}": _RAISES, **_BOUNDS}.items():
         text = text.replace(f"\n    {name}", part)
     function.__doc__ = text
     return function
@@ -114,8 +125,8 @@ def forward_kl_loss(
 
     Notes
     -----
-    Infinite where the student masks what the teacher does not. Within 2⁻²⁸ relative (2⁻¹⁴ in :func:`kd_loss`, which
-    takes half the time) wherever the loss is at least 1e-9 and T from 1e-3 to 1e4, and never negative.
+    {bound}
+    :func:`kd_loss` is within 2⁻¹⁴, in half the time. Infinite where the student masks what the teacher does not.
 
     Examples
     --------
@@ -147,6 +158,11 @@ def reverse_kl_loss(
     Raises
     ------
     {raises}
+
+    Notes
+    -----
+    {bound}
+    Where the loss is infinite the gradient of its row has no meaning: it may be infinite or NaN.
 
     Examples
     --------
@@ -187,6 +203,8 @@ def jsd_loss(
 
     Notes
     -----
+    {bound}
+
     ``scaled``, the loss is within 2⁻²⁸ relative or 2⁻⁴⁸·T·√loss + 2⁻¹⁰⁴·T²/(beta·(1 - beta)) absolute, and the
     gradient, below beta = 2⁻²⁰ from a formula of its own, in NumPy, within 2⁻²⁸ relative or 2⁻³⁰·max(1, loss)/T
     absolute. Both tend to those of KL(p‖q) as beta does to 0, being off by about beta·max_j p_j/q_j relative; where the
@@ -256,6 +274,10 @@ def skew_kl_loss(
     ------
     {raises}
 
+    Notes
+    -----
+    {bound}
+
     Examples
     --------
     >>> import numpy as np
@@ -290,6 +312,12 @@ def total_variation_loss(
     Raises
     ------
     {raises}
+
+    Notes
+    -----
+    {bound of first order}
+    A class whose p_j and q_j differ by no more than 2⁻⁴⁰ relative adds q_j·(1 + q_j)/T to the bound of its element of
+    the gradient, and q_j·q_l/T to that of each other.
 
     Examples
     --------
@@ -327,6 +355,10 @@ def soft_cross_entropy(
     ------
     {raises}
 
+    Notes
+    -----
+    {bound of first order}
+
     Examples
     --------
     >>> import numpy as np
@@ -357,6 +389,11 @@ def logit_mse_loss(
     Raises
     ------
     {raises}
+
+    Notes
+    -----
+    The loss of a row is within 2⁻²⁸ relative where no square leaves the range of float64. Each element of the gradient
+    is within 2⁻²⁸ relative, and rounded once to the student's type.
 
     Examples
     --------
@@ -392,6 +429,10 @@ def binary_kd_loss(
     Raises
     ------
     {raises}
+
+    Notes
+    -----
+    {bound}
 
     Examples
     --------

@@ -49,8 +49,8 @@ def fused_linear_kd_loss(
 ) -> FusedLoss:
     """:func:`kd_loss` of ``hidden @ weight.T``, in chunks of tokens.
 
-    The logits of a chunk are made, compared with the teacher's, turned into their gradient in place of themselves, and
-    this into its share of the gradients by ``hidden`` and ``weight``; then the next chunk takes their memory.
+    The logits of a chunk are made and compared with the teacher's; from their gradient comes its share of the gradients
+    by ``hidden`` and ``weight``; then the next chunk takes their memory.
 
     Parameters
     ----------

@@ -80,10 +80,8 @@ def softmax(
            [0.5, 0.5, 0. ]], dtype=float32)
     """
     choice(on_empty, "on_empty", ("zeros", "raise"))
-    y = _along("softmax", x, temperature, axis, mask, lengths, out, check_finite)
-    if on_empty == "raise" and not (y != 0).any(axis=axis).all():
-        raise ValueError("x has a row of -inf alone")
-    return y
+    refused = 0.0 if on_empty == "raise" else None
+    return _along("softmax", x, temperature, axis, mask, lengths, out, check_finite, refused)
 
 
 def log_softmax(
@@ -127,10 +125,8 @@ def log_softmax(
     array([-0.6931472, -0.6931472], dtype=float32)
     """
     choice(on_empty, "on_empty", ("-inf", "raise"))
-    y = _along("log_softmax", x, temperature, axis, mask, lengths, out, check_finite)
-    if on_empty == "raise" and (y == -np.inf).all(axis=axis).any():
-        raise ValueError("x has a row of -inf alone")
-    return y
+    refused = -math.inf if on_empty == "raise" else None
+    return _along("log_softmax", x, temperature, axis, mask, lengths, out, check_finite, refused)
 
 
 def logsumexp(
@@ -225,18 +221,23 @@ def _masked(x: NDArray[Any], axis: int, mask: Any, lengths: Any) -> NDArray[Any]
 
 def _along(
     kernel: str, x: Any, temperature: Any, axis: Any, mask: Any, lengths: Any, out: Any, check_finite: bool,
+    refused: float | None,
 ) -> NDArray[Any]:
-    """The kernel over ``x`` along ``axis``."""
+    """The kernel over ``x`` along ``axis``. ``refused``: what a row holds alone that is an error. Nothing is written to
+    ``out`` before the checks."""
     x, lines, temperature, axis = _lines(x, temperature, axis, mask, lengths)
     y = result(out, x.shape, x.dtype, () if out is x else (x,), whole=True)
-    direct = lines.ndim == 3 or axis == x.ndim - 1
+    as_it_lies = lines.ndim == 3 or axis == x.ndim - 1
+    direct = as_it_lies and (out is None or (not check_finite and refused is None))
     target = np.empty_like(lines) if not direct else y if y.shape == lines.shape else y.reshape(lines.shape)
     _run(kernel, lines, temperature, target)
     if check_finite and target.size and np.isnan(target[:, 0]).any():
         raise ValueError("x holds NaN or +inf")
+    if refused is not None and (target == refused).all(axis=1).any():
+        raise ValueError("x has a row of -inf alone")
     if not direct:
         shape = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
-        y[...] = np.moveaxis(target.reshape(shape), -1, axis)
+        y[...] = target.reshape(x.shape) if as_it_lies else np.moveaxis(target.reshape(shape), -1, axis)
     return delivered(y, out)
 
 

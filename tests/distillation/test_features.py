@@ -96,6 +96,182 @@ def test_values_and_gradients(call, formula, width, seed):
         assert grad[i, j] == pytest.approx(slope, rel=2e-4, abs=2e-5 * max(scale, 1e-3))
 
 
+WIDE = np.longdouble
+
+
+def norm(x, axis=None):
+    return np.sqrt((x * x).sum(axis=axis))
+
+
+def rms(x):
+    return np.sqrt((x * x).mean())
+
+
+def once(x):
+    """What rounding to float32 takes."""
+    return 2.0**-24 * np.abs(x) + 2.0**-149
+
+
+def towards(u, v):
+    """Of |u - v|² by what u is the direction of, over 2/length."""
+    return u - v - u * (u * (u - v)).sum(axis=-1, keepdims=True)
+
+
+def hint_with_bound(s, t, w):
+    """Of each function here: the loss and its bound, and gradients with theirs."""
+    count, size = len(s), np.abs(s) @ np.abs(w.T)
+    r, e = s @ w.T - t, (s.shape[1] + 4) * 2.0**-23 * size
+    loss = (r * r).sum() / (2 * count)
+    of_loss = np.sqrt(2 * loss / count) * norm(e) + norm(e) ** 2 / (2 * count) + 2.0**-28 * loss
+    of_grad = (e + (len(w) + 4) * 2.0**-23 * np.abs(r)) @ np.abs(w) / count
+    of_w = (e + (count + 4) * 2.0**-23 * np.abs(r)).T @ np.abs(s) / count
+    return (loss, of_loss), (r @ w / count, of_grad), (r.T @ s / count, of_w)
+
+
+def attention_with_bound(s, t, power):
+    (q, wanted), positions = ((np.abs(a) ** power).sum(axis=1) for a in (s, t)), s.shape[2]
+    lengths = norm(q, axis=1)[:, None]
+    u, v = q / lengths, wanted / norm(wanted, axis=1)[:, None]
+    loss = ((u - v) ** 2).sum() / len(s)
+    e = (max(s.shape[1], t.shape[1]) + power + positions + 16) * 2.0**-50
+    steep = (power * np.abs(s) ** (power - 1) / (len(s) * lengths[:, None]))
+    grad = 2 * towards(u, v)[:, None] * np.sign(s) * steep
+    return (loss, e * np.sqrt(loss) + e * e), (grad, once(grad) + 8 * e * steep)
+
+
+def similarity_with_bound(s, t):
+    count, e, units = len(s), 0.0, []
+    for a in (s, t):
+        gram = a @ a.T
+        lengths = norm(gram, axis=1)
+        units.append(gram / lengths[:, None])
+        e = e + (a.shape[1] + 4) * 2.0**-22 * norm(a, axis=1) * norm(a) / lengths
+    u, v = units
+    lengths, e = norm(s @ s.T, axis=1), e.max()
+    loss = ((u - v) ** 2).sum() / count**2
+    m = 2 * towards(u, v) / lengths[:, None] / count**2
+    of_grad = 16 * (e + (count + 4) * 2.0**-23) * norm(s) * norm(1 / lengths) / count**2
+    return (loss, e * np.sqrt(loss / count) + e * e / count), ((m + m.T) @ s, of_grad)
+
+
+def cka_with_bound(s, t):
+    e, sides = 0.0, []
+    for a in (s, t):
+        x = a - a.mean(axis=0)
+        gram = x @ x.T
+        e += (a.shape[1] + 8) * 2.0**-23 * norm(x) ** 2 / norm(gram)
+        sides.append((x, norm(gram), (gram / norm(gram)).reshape(1, -1)))
+    (x, length, u), (_, _, v) = sides
+    loss = ((u - v) ** 2).sum() / 2
+    of_grad = (16 * e + (len(s) + 4) * 2.0**-22 * np.sqrt(loss)) * norm(x) / length
+    grad = 2 * towards(u, v).reshape(len(s), -1) / length @ x
+    return (loss, 2 * e * np.sqrt(loss) + e * e), (grad - grad.mean(axis=0), of_grad)
+
+
+def pairs_of(x):
+    """x_i - x_j, and their lengths."""
+    apart = x[:, None] - x[None]
+    return apart, norm(apart, axis=2)
+
+
+def distance_with_bound(s, t):
+    count, (apart, d), (_, far) = len(s), pairs_of(s), pairs_of(t)
+    pairs = count * (count - 1)
+    mean = d.sum() / pairs
+    near, far = d / mean, far / (far.sum() / pairs)
+    slope = np.clip(near - far, -1, 1) / pairs
+    by_distance = (slope - (slope * near).sum() / pairs) / mean
+    pull = by_distance / np.where(d > 0, d, 1) * (d > 0)
+    grad = 2 * (pull[:, :, None] * apart).sum(axis=1)
+    loss = huber(near - far).sum() / pairs
+    e, spread = (s.shape[1] + t.shape[1] + count + 32) * 2.0**-51, np.sqrt(((near + far) ** 2).sum() / pairs)
+    of_grad = 8 * e * spread * (np.sqrt(count) + spread) / (count * mean)
+    return (loss, e * spread * np.sqrt(loss) + (e * spread) ** 2), (grad, norm(once(grad), axis=1)[:, None] + of_grad)
+
+
+def angle_with_bound(s, t):
+    count, sizes, cosines = len(s), 0.0, []
+    i, j, k = np.ogrid[:count, :count, :count]
+    triple = (i != j) & (j != k) & (i != k)
+    for a in (s, t):
+        apart, d = pairs_of(a)
+        over = 1 / np.where(d > 0, d, np.inf)
+        sides = over[:, :, None] * over[None]
+        sizes = sizes + sides * ((d**2)[:, :, None] + (d**2)[None] + (d**2)[:, None])
+        cosines.append((apart * over[:, :, None])[:, :, None])
+        cosines[-1] = (cosines[-1] * cosines[-1].transpose(2, 1, 0, 3)).sum(axis=3)
+    c, sizes = cosines[0], sizes[triple]
+    apart, d = pairs_of(s)
+    over = 1 / np.where(d > 0, d, np.inf)
+    g = np.where(triple, np.clip(c - cosines[1], -1, 1), 0)
+    units = apart * over[:, :, None]
+    arm = (g[..., None] * (units.transpose(1, 0, 2)[None] - c[..., None] * units[:, :, None])).sum(axis=2)
+    arm = 2 * arm * over[:, :, None] / triple.sum()  # by x_i, of i and of k; and by x_j the opposite
+    grad = arm.sum(axis=1) - arm.sum(axis=0)
+    loss = huber(c - cosines[1])[triple].mean()
+    e = (s.shape[1] + t.shape[1] + count**2 + 16) * 2.0**-51
+    of_grad = 32 * e * sizes.max() / (count * d[d > 0].min())
+    e_loss = e * rms(sizes)
+    return (loss, e_loss * np.sqrt(loss) + e_loss**2), (grad, norm(once(grad), axis=1)[:, None] + of_grad)
+
+
+def contrastive_with_bound(s, t, temperature):
+    count, width = s.shape
+    lengths = norm(s, axis=1)[:, None]
+    u, v = s / lengths, t / norm(t, axis=1)[:, None]
+    z = u @ v.T / WIDE(temperature)
+    z = z - z.max(axis=1, keepdims=True)
+    q = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    loss = (np.log(np.exp(z).sum(axis=1)) - np.diagonal(z)).mean()
+    by_unit = (q - np.eye(count)) @ v / (count * WIDE(temperature))
+    grad = (by_unit - u * (u * by_unit).sum(axis=1, keepdims=True)) / lengths
+    of_grad = ((width + 4) / temperature + count + 8) * 2.0**-21 / (count * temperature * lengths)
+    return (loss, (width + 4) * 2.0**-22 / temperature + 2.0**-28 * loss), (grad, of_grad)
+
+
+@st.composite
+def batches(draw):
+    """Features of student and teacher, some of which are near each other, of one size or another, off zero."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    count, width, other = draw(st.integers(3, 9)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    s = rng.standard_normal((count, width))
+    near = draw(st.sampled_from([None, 0.0, 1e-6, 1e-3]))
+    t = rng.standard_normal((count, other)) if near is None else s + near * rng.standard_normal(s.shape)
+    sizes, offset = draw(st.sampled_from([1e-8, 1.0, 1e6])), draw(st.sampled_from([0.0, 0.0, 30.0]))
+    return (sizes * (s + offset)).astype(np.float32), (t + offset).astype(np.float32), rng
+
+
+def held(found, expected, in_norm):
+    """Whether loss and gradients are within their bounds: by element, or by the norm of a matrix or of its rows."""
+    for got, (exact, bound) in zip(found, expected, strict=True):
+        error = np.abs(got - exact)
+        if in_norm and error.ndim:
+            error = norm(error, axis=1)[:, None] if np.ndim(bound) == 2 else norm(error)
+        assert (error <= bound).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(batch=batches(), power=st.integers(1, 8), temperature=st.sampled_from([0.01, 0.07, 1.0, 100.0]))
+def test_losses_and_gradients_are_within_their_bounds(batch, power, temperature):
+    s, t, rng = batch
+    wide, exact = s.astype(WIDE), t.astype(WIDE)
+    w = rng.standard_normal((t.shape[1], s.shape[1])).astype(np.float32)
+    held(d.hint_loss(s, t, w, return_grad=True), hint_with_bound(wide, exact, w.astype(WIDE)), False)
+    maps = [rng.standard_normal((len(s), c, 5)).astype(np.float32) for c in (s.shape[1], t.shape[1])]
+    found = d.attention_loss(*maps, power=power, return_grad=True)
+    held(found, attention_with_bound(*(a.astype(WIDE) for a in maps), power), False)
+    held(d.similarity_loss(s, t, return_grad=True), similarity_with_bound(wide, exact), True)
+    held(d.cka_loss(s, t, return_grad=True), cka_with_bound(wide, exact), True)
+    held(d.relational_distance_loss(s, t, return_grad=True), distance_with_bound(wide, exact), True)
+    held(d.relational_angle_loss(s, t, return_grad=True), angle_with_bound(wide, exact), True)
+    if s.shape == t.shape:
+        found = d.contrastive_loss(s, t, temperature=temperature, return_grad=True)
+        held(found, contrastive_with_bound(wide, exact, temperature), True)
+        loss, slope = ((wide - exact) ** 2).sum() / (2 * len(s)), (wide - exact) / len(s)
+        bounds = (loss, 2.0**-28 * loss), (slope, once(slope) + 2.0**-28 * np.abs(slope))
+        held(d.hint_loss(s, t, return_grad=True), bounds, False)
+
+
 def test_the_projection_has_its_gradient():
     s, t = operands(3, 5)
     _, _, grad = d.hint_loss(s, t, W, return_grad=True)

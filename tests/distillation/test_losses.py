@@ -147,6 +147,69 @@ def test_values_are_those_of_the_formula(call, formula, seed, n, temperature):
     np.testing.assert_allclose(got, exact, rtol=1e-10, atol=1e-11 * temperature**2)
 
 
+def once(x, dtype):
+    """What rounding to a float type takes."""
+    return np.finfo(dtype).eps / 2 * np.abs(x) + np.finfo(dtype).smallest_subnormal
+
+
+def kl_in_terms(log_p, log_q):
+    """Of second order each: their sum keeps its digits where p is near q."""
+    return (np.exp(log_p) * ((log_p - log_q) + np.expm1(log_q - log_p))).sum(axis=1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS, n=st.integers(2, 60), dtype=st.sampled_from([np.float32, np.float64]),
+       temperature=st.sampled_from([1e-3, 1.0, 100.0, 1e4]), spread=st.sampled_from([1.0, 5.0]),
+       nudge=st.sampled_from([0.0, 1e-4, 1e-2, 1.0]))
+def test_kl_is_within_its_bound(seed, n, dtype, temperature, spread, nudge):
+    """Where teacher and student differ by little, of logits of the size of T."""
+    s, t, _ = operands(seed, 4, n, 1.0)
+    s, t = (spread * temperature * s).astype(dtype), (spread * temperature * s + nudge * t).astype(dtype)
+    log_q, log_p = (log_softmax(x.astype(np.longdouble) / temperature) for x in (s, t))
+    for loss, exact in ((d.forward_kl_loss, kl_in_terms(log_p, log_q)), (d.reverse_kl_loss, kl_in_terms(log_q, log_p))):
+        found = loss(s, t, temperature=temperature, reduction="none", scale_by_t2=False)
+        bound = np.maximum(2.0**-28 * exact, 2.0**-57 / max(1, temperature**2)) + 2.0**-48 * np.sqrt(np.abs(exact))
+        assert (found >= 0).all()
+        assert (np.abs(found - exact) <= bound).all()
+    _, grad = d.forward_kl_loss(s, t, temperature=temperature, reduction="sum", scale_by_t2=False, return_grad=True)
+    slope = (np.exp(log_q) - np.exp(log_p)) / temperature
+    size = np.maximum(1, kl_in_terms(log_p, log_q))[:, None] / temperature
+    bound = np.maximum(2.0**-28 * np.abs(slope), 2.0**-30 * size) + once(slope, dtype)
+    assert (np.abs(grad - slope) <= bound).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS, n=st.integers(1, 300), dtype=st.sampled_from([np.float32, np.float64]),
+       nudge=st.sampled_from([0.0, 1e-6, 1.0, 1e6]))
+def test_the_mse_of_logits_is_within_its_bound(seed, n, dtype, nudge):
+    s, t, _ = operands(seed, 3, n)
+    s, t = s.astype(dtype), (s + nudge * t).astype(dtype)
+    loss, grad = d.logit_mse_loss(s, t, reduction="none", return_grad=True)
+    apart = s.astype(np.longdouble) - t.astype(np.longdouble)
+    exact, slope = (apart**2).sum(axis=1) / n, 2 * apart / n
+    assert (np.abs(loss - exact) <= 2.0**-28 * exact).all()
+    assert (np.abs(grad - slope) <= 2.0**-28 * np.abs(slope) + once(slope, dtype)).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS, n=st.integers(2, 60), dtype=st.sampled_from([np.float32, np.float64]),
+       temperature=st.sampled_from([1e-3, 0.05, 1.0, 10.0, 1e4]), gamma=st.sampled_from([0.0, 0.5, 10.0]))
+def test_nkd_is_within_its_bound(seed, n, dtype, temperature, gamma):
+    s, t, y = operands(seed, 4, n, 5.0)
+    s, t, own = s.astype(dtype), t.astype(dtype), np.arange(n) == y[:, None]
+    loss, grad = d.nkd_loss(s, t, y, gamma=gamma, temperature=temperature, reduction="none", return_grad=True)
+    s, t = s.astype(np.longdouble), t.astype(np.longdouble)
+    hard, soft = log_softmax(s), np.exp(log_softmax(t))[own]
+    among, p = log_softmax(rest(s, y) / temperature), np.exp(log_softmax(rest(t, y) / temperature))
+    cross = -(p * among).sum(axis=1)
+    exact = -soft * hard[own] + gamma * temperature**2 * cross
+    assert (np.abs(loss - exact) <= np.maximum(2.0**-28 * exact, 2.0**-48 * (1 + gamma * temperature**2))).all()
+    slope = soft[:, None] * (np.exp(hard) - own)
+    slope[~own] += gamma * temperature * (np.exp(among) - p).ravel()
+    bound = 2.0**-28 * (1 + gamma * temperature * np.maximum(1, cross))[:, None]
+    assert (np.abs(grad - slope) <= bound + once(slope, dtype)).all()
+
+
 @each_loss
 @settings(deadline=None, max_examples=15)
 @given(seed=SEEDS, temperature=st.sampled_from([0.7, 1.0, 4.0]))

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +102,18 @@ def test_a_masked_row_gives_zeros_and_minus_infinity():
         function(x[1:], on_empty="raise")
         with pytest.raises(ValueError, match="on_empty"):
             function(x, on_empty="ignore")
+
+
+@pytest.mark.parametrize(("bad", "option"), [(-INF, {"on_empty": "raise"}), (np.nan, {"check_finite": True})])
+@pytest.mark.parametrize("beside", [1, 20])
+def test_what_is_refused_leaves_out_as_it_was(bad, option, beside):
+    x = np.ones((2, 3, beside), np.float32)
+    x[1, :, 0] = bad
+    for function, axis in itertools.product((softmax, log_softmax), (1, 2)):
+        held = np.ascontiguousarray(np.moveaxis(x, 1, axis))
+        with pytest.raises(ValueError, match="x h"):
+            function(held, axis=axis, out=held, **option)
+        np.testing.assert_array_equal(held, np.moveaxis(x, 1, axis))
 
 
 @pytest.mark.parametrize("bad", [INF, np.nan])
