@@ -64,6 +64,7 @@ def file_format(path: Path) -> str:
 def _read_npz(path: Path) -> Arrays:
     """No member can be larger than the file allows: as it is, or by what deflate can make of it."""
     import zipfile  # takes milliseconds, which `import pycomp` need not
+    import zlib
 
     arrays: Arrays = {}
     with path.open("rb") as file:
@@ -81,7 +82,7 @@ def _read_npz(path: Path) -> Arrays:
                     arrays[name] = _parse(archive.read(member), f"{path}: {name}")
         except FormatError:
             raise
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
             raise FormatError(f"{path} is not a whole .npz file ({' '.join(str(error).split())})") from None
     return arrays
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -16,17 +17,22 @@ from typing import Any
 import numpy as np
 
 import pycomp
+from pycomp import dense
 from pycomp._files import write_whole
-from pycomp._validate import FLOAT32, integer
+from pycomp._validate import FLOAT32, flag, integer
 from pycomp.kernels import dispatch, layouts, native
 
 from .bsr import BSRMatrix
+from .csr import CSRMatrix
 from .matrix import SparseMatrix, check_matrix
 from .nm import NMMatrix
 from .products import linear
 
 ROUNDS, SECONDS = 5, 0.02
 """Rounds in which the forms take turns, and how long one of them is called in a round."""
+EMPTIEST, SMALL = 64, 1 << 26
+"""Forms that have room for zeros are not tried where that is more elements than this an entry, unless they are few."""
+BASELINE = "pycomp.dense.linear"
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Batches that are measured; others are taken for the next of these, larger ones for the last."""
 
@@ -38,17 +44,20 @@ class Advice:
     Attributes
     ----------
     times : dict of str to float
-        Seconds of a product in each form that was timed; ``"dense"`` is :func:`pycomp.dense.linear` with packed
-        weights.
+        Seconds of ``linear(..., format=...)`` in each form that was timed.
+    dense : float
+        Seconds of :func:`pycomp.dense.linear` with packed weights; NaN where the matrix with its zeros is too large to
+        be worth it. ``times["dense"]`` is somewhat more: such a product looks for NaN and infinities in x first.
     recommendation : str
-        The fastest of them, for ``linear(..., format=...)``.
+        The fastest of ``times``, for ``linear(..., format=...)``.
     shape, sparsity, batch : of what was measured
     crossover : float
-        Sparsity above which the best sparse form would beat dense, if its time is proportional to the entries.
+        Sparsity above which the best sparse form would beat ``dense``, if its time is proportional to the entries.
     threads, isa, cpu : of the machine
     """
 
     times: dict[str, float]
+    dense: float
     recommendation: str
     shape: tuple[int, int]
     sparsity: float
@@ -60,15 +69,20 @@ class Advice:
 
     @property
     def speedup(self) -> float:
-        """Time of the dense product over that of the recommended form."""
-        return self.times["dense"] / self.times[self.recommendation]
+        """Time of the dense product over that of the recommended form; NaN where it was not timed."""
+        return self.dense / self.times[self.recommendation]
 
     def __str__(self) -> str:
         n, k = self.shape
         lines = [f"{n} x {k}, {self.sparsity:.1%} zeros, batch {self.batch}; {self.threads} thread(s), {self.isa}"]
-        lines += [f"  {name:8} {seconds * 1e6:10.1f} us  {self.times['dense'] / seconds:6.2f} times as fast as dense"
-                  for name, seconds in sorted(self.times.items(), key=lambda item: item[1])]
-        lines.append(f"  use {self.recommendation}; sparse beats dense from about {self.crossover:.0%} zeros")
+        verdict = f"  use {self.recommendation}"
+        compared = not math.isnan(self.dense)
+        for name, seconds in sorted(self.times.items(), key=lambda item: item[1]):
+            gain = f"  {self.dense / seconds:6.2f} times as fast as dense" if compared else ""
+            lines.append(f"  {name:8} {seconds * 1e6:10.1f} us{gain}")
+        if compared:
+            verdict += f"; sparse beats dense from about {self.crossover:.0%} zeros"
+        lines.append(verdict)
         return "\n".join(lines)
 
 
@@ -105,7 +119,8 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     Every form that the matrix has is timed, but not those meant for fewer rows, which go through it again for each or
     every four ("slices" and "nm" beyond a batch of 4, "bitmap" beyond 8), and for one row not those that compute
     sixteen at a time ("tiles"; "blocks" of other than 16 rows, unless there are more than 65535 columns and so no
-    "slices"). ``linear`` runs these too if told to.
+    "slices"). Nor are "dense" and "bitmap", which have room for zeros, where more than 2**26 elements are more than
+    64 for each entry. ``linear`` runs these too if told to.
 
     Examples
     --------
@@ -118,9 +133,10 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     True
     """
     check_matrix(a, "a", values=(FLOAT32,))
-    batch = integer(batch, "batch", 1)
+    batch, cache = integer(batch, "batch", 1), flag(cache, "cache")
     batch = next((b for b in BATCHES if b >= batch), BATCHES[-1])
-    known: dict[tuple[Any, ...], Advice] = a.__dict__.setdefault("_advice", {})
+    home = a._pattern if isinstance(a, CSRMatrix) else a.__dict__  # other values do not change it
+    known: dict[tuple[Any, ...], Advice] = home.setdefault("_advice", {})
     key = batch, *_runs_by()
     if key not in known:
         known[key] = _advice(a, batch, cache)
@@ -135,12 +151,14 @@ def _runs_by() -> tuple[str, str, int]:
 
 def candidates(a: SparseMatrix, batch: int) -> list[str]:
     """The forms that a matrix has and that are meant for such a batch."""
-    names = ["csr", "dense"]
+    names, elements = ["csr"], a.shape[0] * a.shape[1]
+    if widened := elements <= max(SMALL, EMPTIEST * a.nnz):
+        names.append("dense")
     if isinstance(a, BSRMatrix) and (batch > 1 or a._format(batch) == "blocks"):
         names.append("blocks")
     if isinstance(a, NMMatrix) and batch <= 4:
         names.append("nm")
-    if batch <= 8:
+    if batch <= 8 and widened:
         names.append("bitmap")
     if batch <= 4 and a.shape[1] <= layouts.MOST_COLUMNS:
         names.append("slices")
@@ -153,16 +171,19 @@ def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
     path = _cache_file() if cache else None
     name = _name(a, batch) if path else ""
     times = _read(path).get(name) if path else None
-    if not _is_of(times, candidates(a, batch)):
+    names = candidates(a, batch)
+    if not _is_of(times, [*names, *[BASELINE for name in names if name == "dense"]]):
         times = _measured(a, batch)
         if path:
             _write(path, {**_read(path), name: times})
     assert times is not None
     _, isa, threads = _runs_by()
-    sparse = min((t, n) for n, t in times.items() if n != "dense")
+    times = dict(times)
+    baseline = times.pop(BASELINE, math.nan)
+    sparse = min(t for n, t in times.items() if n != "dense")
     best = min(times, key=lambda n: times[n])
-    crossover = 1 - min(1.0, (1 - a.sparsity) * times["dense"] / sparse[0])
-    return Advice(times, best, a.shape, a.sparsity, batch, crossover, threads, isa, _cpu())
+    crossover = 1 - min(1.0, (1 - a.sparsity) * baseline / sparse) if "dense" in names else math.nan
+    return Advice(times, baseline, best, a.shape, a.sparsity, batch, crossover, threads, isa, _cpu())
 
 
 def _measured(a: SparseMatrix, batch: int) -> dict[str, float]:
@@ -170,7 +191,10 @@ def _measured(a: SparseMatrix, batch: int) -> dict[str, float]:
     out = np.empty((batch, a.shape[0]), np.float32)
     names = candidates(a, batch)
     calls: dict[str, Callable[[], Any]] = {n: lambda n=n: linear(x, a, format=n, out=out) for n in names}  # type: ignore[misc]
-    rounds: dict[str, list[float]] = {n: [] for n in names}
+    if "dense" in names:
+        packed = dense.pack(a.to_dense())
+        calls[BASELINE] = lambda: dense.linear(x, packed, out=out)
+    rounds: dict[str, list[float]] = {n: [] for n in calls}
     kept = set(a.__dict__.get("_forms", {}))
     for call in calls.values():
         call()  # packs
@@ -182,7 +206,7 @@ def _measured(a: SparseMatrix, batch: int) -> dict[str, float]:
                 count += 1
             rounds[name].append(passed / count)
     times = {n: float(np.median(r)) for n, r in rounds.items()}
-    best = min(times, key=lambda n: times[n])
+    best = min(names, key=lambda n: times[n])
     for name in names:  # the others are not needed any more
         if name != best and name not in kept:
             a.__dict__["_forms"].pop(name, None)
@@ -227,7 +251,7 @@ def _read(path: Path) -> dict[str, Any]:
     """What is kept; nothing if the file is missing or not whole."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -111,7 +111,8 @@ def _check_bits(bits: Any) -> int:
 def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
     """Round the values of a matrix to codes with a scale for each row: ``code = rint(value / scale[row])``.
 
-    ``scale`` is the largest magnitude of the row over 127, or over 7 of 4 bits; 1 for a row without one.
+    ``scale`` is the largest magnitude of the row over 127, or over 7 of 4 bits, but at least 2⁻¹²⁶; 1 for a row without
+    one.
 
     Parameters
     ----------

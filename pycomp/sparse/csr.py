@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._floats import narrowed
-from pycomp._validate import FLOAT32, as_array, from_lists, integer
+from pycomp._validate import FLOAT32, as_array, flag, from_lists, integer
 from pycomp.kernels import layouts
 
 from .matrix import SparseMatrix, assign, frozen, given
@@ -26,6 +27,11 @@ LINES = {"row": "rows", "column": "columns", "row of blocks": "rows of blocks"}
 """What indptr has an element for."""
 CONVERTED = ("coo", "csc", "bsr")
 """What SciPy itself makes CSR of, sorted, in a fraction of the time; but it adds up repeated entries in any order."""
+
+
+class Pattern(dict[str, Any]):
+    """What is made of a pattern once, whatever the values. That of a transpose knows its ``origin`` for as long as this
+    is used, by a weak reference, which a dict itself does not allow."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,7 +78,7 @@ class CSRMatrix(SparseMatrix):
     indices: NDArray[np.int32]
     indptr: NDArray[np.int64]
     shape: tuple[int, int]
-    _pattern: dict[str, Any] = field(init=False)
+    _pattern: Pattern = field(init=False)
     """What follows from the pattern alone, shared by matrices that have it."""
 
     _arrays = ("data", "indices", "indptr")
@@ -88,7 +94,7 @@ class CSRMatrix(SparseMatrix):
         _check_columns(found, indptr, shape[1])
         _check_order(found, indptr)
         indices = found if found.dtype == INT32 else given(found.astype(INT32))
-        assign(self, data=data, indices=indices, indptr=indptr, shape=shape, _pattern={})
+        assign(self, data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
 
     @classmethod
     def from_dense(cls, w: Any) -> CSRMatrix:
@@ -177,7 +183,7 @@ class CSRMatrix(SparseMatrix):
     def _made(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
         """From arrays that are right because they come out of a CSRMatrix: they are not checked."""
         made = object.__new__(cls)
-        assign(made, data=data, indices=indices, indptr=indptr, shape=shape, _pattern={})
+        assign(made, data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
         return made
 
     def _layout(self, name: str, make: Any) -> layouts.Tiles:
@@ -291,16 +297,28 @@ class CSRMatrix(SparseMatrix):
         array([[1.],
                [2.]], dtype=float32)
         """
-        n, k = self.shape
-        if "transpose" not in self._pattern:
-            order = stable_order(self.indices)  # within a column, rows keep their order
-            row = self._entry_rows().astype(INT32)
-            indptr = layouts.starts_of(np.bincount(self.indices, minlength=k))
-            self._pattern["transpose"] = order, given(row[order]), given(indptr), {}
-        order, row, indptr, pattern = self._pattern["transpose"]
-        made = self._made(given(self.data[order]), row, indptr, (k, n))
+        order, indices, indptr, pattern = self._transposed()
+        made = self._made(given(self.data[order]), indices, indptr, self.shape[::-1])
         object.__setattr__(made, "_pattern", pattern)
         return made
+
+    def _transposed(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], Pattern]:
+        """Where the transpose has its entries from, its indices and indptr, and its pattern."""
+        known = self._pattern
+        origin = known["origin"]() if "origin" in known else None
+        if origin is not None:
+            if "inverse" not in origin:
+                order = origin["transpose"][0]
+                origin["inverse"] = inverse = np.empty_like(order)
+                inverse[order] = np.arange(len(order))
+            return origin["inverse"], *origin["arrays"], origin
+        if "transpose" not in known:
+            order = stable_order(self.indices)  # within a column, rows keep their order
+            row = self._entry_rows().astype(INT32)
+            indptr = layouts.starts_of(np.bincount(self.indices, minlength=self.shape[1]))
+            known["arrays"] = self.indices, self.indptr
+            known["transpose"] = order, given(row[order]), given(indptr), Pattern(origin=weakref.ref(known))
+        return known["transpose"]  # type: ignore[no-any-return]
 
     @classmethod
     def from_scipy(cls, a: Any) -> CSRMatrix:
@@ -331,14 +349,16 @@ class CSRMatrix(SparseMatrix):
             raise ValueError(f"a has {len(a.shape)} dimensions {a.shape}, expected 2")
         shape = int(a.shape[0]), int(a.shape[1])
         if a.format == "csr":
-            data, indices, indptr = _used(a)
-            with contextlib.suppress(ValueError):  # unsorted or repeated; what is malformed is found again below
+            data, indices, indptr = used(a.data, a.indices, a.indptr)
+            with contextlib.suppress(ValueError, TypeError):  # unsorted or repeated, or indices of another type
                 return cls(data, indices, integers(indptr, "indptr"), shape)
             return cls.from_arrays(data, indices, indptr, shape)
         entries = _entries_of(a, shape)
-        if a.format in CONVERTED and (made := a.tocsr()).nnz == len(entries[0]):
-            with contextlib.suppress(ValueError):  # repeated
-                return cls(made.data, made.indices, integers(made.indptr, "indptr"), shape)
+        if a.format in CONVERTED:
+            with contextlib.suppress(ValueError, TypeError):  # repeated, or indices that SciPy does not convert
+                made = a.tocsr()
+                if made.nnz == len(entries[0]):
+                    return cls(made.data, made.indices, integers(made.indptr, "indptr"), shape)
         return cls._of_entries(*entries, shape)
 
     def to_scipy(self, *, copy: bool = True) -> scipy.sparse.csr_array:
@@ -349,10 +369,11 @@ class CSRMatrix(SparseMatrix):
         Raises
         ------
         TypeError
-            If the values are float16 or bfloat16, which SciPy does not have.
+            If the values are float16 or bfloat16, which SciPy does not have, or ``copy`` is not a bool.
         """
         import scipy.sparse
 
+        copy = flag(copy, "copy")
         if self.dtype.name in ("float16", "bfloat16"):
             raise TypeError(f"the values are {self.dtype.name}, which SciPy does not have; see astype")
         indptr = self.indptr.astype(INT32) if self.nnz < 2**31 else self.indptr
@@ -400,7 +421,7 @@ def _value_type(dtype: Any) -> np.dtype[Any]:
 
 def check_scipy(a: Any, values: tuple[str, ...]) -> None:
     """``a`` is a SciPy sparse matrix with values of one of these types."""
-    if not hasattr(a, "tocsr"):
+    if not hasattr(a, "tocsr") or isinstance(a, type):
         raise TypeError(f"a is a {type(a).__name__}, expected a SciPy sparse array")
     if a.dtype.name not in values:
         raise TypeError(f"a has dtype {a.dtype}, expected {', '.join(values[:-1])}{' or ' * (len(values) > 1)}"
@@ -423,12 +444,12 @@ def integers(a: Any, name: str) -> NDArray[np.int64]:
     return array.astype(INT64)
 
 
-def _used(a: Any) -> tuple[Any, Any, Any]:
+def used(data: Any, indices: Any, indptr: Any) -> tuple[Any, Any, Any]:
     """The arrays of SciPy's compressed formats, which may have room at their end."""
-    indptr, count = np.asarray(a.indptr), len(a.indices)
-    if indptr.ndim == 1 and len(indptr) and 0 <= indptr[-1] < count == len(a.data):
-        return a.data[: indptr[-1]], a.indices[: indptr[-1]], indptr
-    return a.data, a.indices, indptr
+    indptr, count = np.asarray(indptr), len(indices)
+    if indptr.ndim == 1 and len(indptr) and 0 <= indptr[-1] < count == len(data):
+        return data[: indptr[-1]], indices[: indptr[-1]], indptr
+    return data, indices, indptr
 
 
 def _entries_of(a: Any, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
@@ -438,7 +459,7 @@ def _entries_of(a: Any, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[n
         return _entries_of_lists(a, n, k)
     if a.format in ("csc", "bsr"):
         _values(a.data, "data", 3 if a.format == "bsr" else 1)
-        values, indices, indptr = _used(a)
+        values, indices, indptr = used(a.data, a.indices, a.indptr)
         found, starts = integers(indices, "indices"), integers(indptr, "indptr")
         if a.format == "csc":
             _check_rows(found, starts, values.shape[0], k, "column")

@@ -11,14 +11,15 @@ from pycomp._errors import FormatError
 from pycomp._files import Arrays, read_arrays, write_arrays
 
 from .bsr import BSRMatrix
-from .csr import CSRMatrix, integers
+from .csr import CSRMatrix, integers, used
 from .matrix import check_matrix
 
 NAMES = {"data", "indices", "indptr", "shape", "format"}
 
 
 def save(path: str | os.PathLike[str], a: CSRMatrix | BSRMatrix) -> None:
-    """Write a matrix as ``.npz``, which :func:`scipy.sparse.load_npz` reads, or ``.safetensors``, as the name says.
+    """Write a matrix as ``.npz``, which :func:`scipy.sparse.load_npz` reads but for float16, which SciPy does not have,
+    or ``.safetensors``, as the name says.
 
     The arrays are ``data``, ``indices``, ``indptr``, ``shape`` and, in ``.npz``, ``format``. They go into a file beside
     the target that then takes its name, so an interruption leaves what was there before.
@@ -84,16 +85,17 @@ def load(path: str | os.PathLike[str]) -> CSRMatrix | BSRMatrix:
         raise FormatError(f"{source} holds {', '.join(unknown)}, which such a matrix does not have")
     blocks = arrays["data"].ndim == 3
     if "format" in arrays:
-        found = arrays["format"].tobytes().rstrip(b"\0")
-        if found != (b"bsr" if blocks else b"csr"):
-            raise FormatError(f"{source} is of format {found!r}, expected b'csr', or b'bsr' with blocks [h, w]")
+        found, name = arrays["format"], "bsr" if blocks else "csr"
+        if found.size != 1 or found.item() not in (name.encode(), name):  # SciPy wrote it as text once
+            raise FormatError(f"{source} is of format {found.tolist()}, expected b'csr', or b'bsr' with blocks [h, w]")
     shape = arrays["shape"]
     if shape.dtype.kind not in "iu" or shape.shape != (2,):
         raise FormatError(f"{source}: shape is an array {shape.dtype.name} {shape.shape}, expected two integers")
     whole = int(shape[0]), int(shape[1])
     try:
+        data, indices, indptr = used(arrays["data"], arrays["indices"], arrays["indptr"])
         if blocks:
-            return BSRMatrix(arrays["data"], arrays["indices"], integers(arrays["indptr"], "indptr"), whole)
-        return CSRMatrix.from_arrays(arrays["data"], arrays["indices"], arrays["indptr"], whole)
+            return BSRMatrix(data, indices, integers(indptr, "indptr"), whole)
+        return CSRMatrix.from_arrays(data, indices, indptr, whole)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{source}: {error}") from None

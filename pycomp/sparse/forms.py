@@ -270,7 +270,8 @@ class Dense(Form):
         dispatch.gemm_f32(x, self.packed, bias, 0 if residual is not None else code, sums)
         if residual is not None:
             _add(residual, sums)
-            dispatch.activate_f32(sums.reshape(-1), code, sums.reshape(-1))  # in place
+            if code:
+                dispatch.activate_f32(sums.reshape(-1), code, sums.reshape(-1))  # in place
         y[...] = sums
 
 

@@ -121,11 +121,12 @@ def given(a: NDArray[Any]) -> NDArray[Any]:
 
 
 def frozen(a: NDArray[Any]) -> NDArray[Any]:
-    """``a`` if it is read-only, as is what owns its memory, else a copy of that kind; contiguous and aligned."""
+    """A view of ``a`` if it is read-only, as is what owns its memory, else a copy of that kind; contiguous and aligned.
+    Not ``a`` itself: whoever has it may set its shape and dtype."""
     flags, owner = a.flags, a if a.base is None else a.base
     read_only = not flags.writeable and isinstance(owner, np.ndarray) and not owner.flags.writeable
     if read_only and owner.flags.owndata and flags.c_contiguous and flags.aligned:
-        return a
+        return a.view(np.ndarray)
     return given(np.array(a))
 
 

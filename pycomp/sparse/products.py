@@ -57,7 +57,8 @@ def linear(
     Bound: ``|y - exact| <= γ(e)·Σ|x||a| + u·|y|``, e the entries of the row of ``a``, ``u = 2⁻²⁴`` and
     ``γ(n) = n·u/(1 - n·u)`` (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, §3.1), and as much as
     the second term again for a residual and for the scale of a CodedMatrix; through gelu or silu 1.13 times that and
-    1 ulp. The bits do not depend on the format. Row i of a batch has the bits of row i alone, and those of
+    1 ulp. The bits do not depend on the format, but for the sign of a zero that underflow left, to which "dense" adds
+    the zeros that are not stored. Row i of a batch has the bits of row i alone, and those of
     :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for M > 1, up to 256 rows of x, packed;
     in float64 all of x. For format "dense" a byte for each element of x, and y twice with a residual; for "dense" and
     "bitmap" also x, and y, where their rows are not contiguous.

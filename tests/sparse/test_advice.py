@@ -48,11 +48,30 @@ def test_the_advice_says_what_it_found(w):
     found = advise(CSRMatrix.from_dense(w), 5)
     assert found.batch == 8
     assert found.recommendation == min(found.times, key=found.times.get)
-    assert found.speedup == found.times["dense"] / found.times[found.recommendation]
+    assert found.speedup == found.dense / found.times[found.recommendation]
     sparse = min(t for name, t in found.times.items() if name != "dense")
-    assert found.crossover == pytest.approx(max(0, 1 - (1 - found.sparsity) * found.times["dense"] / sparse))
+    assert found.crossover == pytest.approx(max(0, 1 - (1 - found.sparsity) * found.dense / sparse))
+    assert 0 < found.dense < 1
     assert f"use {found.recommendation}" in str(found)
     assert (found.shape, found.threads) == ((64, 96), pycomp.get_num_threads())
+
+
+def test_forms_with_room_for_zeros_are_not_tried_on_a_matrix_that_is_nearly_all_of_them():
+    n = 60_000  # 14 GB with its zeros
+    a = CSRMatrix(np.ones(n, np.float32), np.arange(n, dtype=np.int32), np.arange(n + 1), (n, n))
+    found = advise(a, 1, cache=False)
+    assert set(found.times) == {"csr", "slices"}
+    assert np.isnan([found.dense, found.speedup, found.crossover]).all()
+    assert "dense" not in str(found)
+    x = np.arange(n, dtype=np.float32)[None]
+    np.testing.assert_array_equal(linear(x, a, format="auto"), x)
+
+
+def test_other_values_are_not_measured_again(w, monkeypatch):
+    a = CSRMatrix.from_dense(w)
+    first = advise(a, 1, cache=False)
+    monkeypatch.setattr(advice, "_measured", None)
+    assert advise(a.with_data(2 * a.data), 1, cache=False) is first
 
 
 def test_times_are_kept_for_the_pattern_and_the_machine(w, cache, monkeypatch):
