@@ -148,6 +148,16 @@ PC_INLINE float pc_max_found(vf16 top, int64_t n, const float *x) {
   return max > -INFINITY ? max : pc_row_max(x, n);
 }
 
+/* The terms of a part of a row, PC_TOGETHER vectors of which `left` elements are in it, in place of them, added to the lanes of the
+ * sum, and kept if there is room. */
+PC_INLINE vd16 pc_add_part(vf16 *e, const pc_terms *terms, int moved, int64_t left, float *kept, vd16 lanes) {
+  pc_term_each(PC_TOGETHER, e, terms, moved, e);
+  if (kept)
+    PC_OF_EACH(PC_TOGETHER) pc_store_row(kept + c * LANES, left - c * LANES, e[c]);
+  for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
+  return lanes;
+}
+
 /* What goes on beside the sum of a row's terms; each may be NULL. */
 typedef struct {
   float *kept;       /* where the terms go */
@@ -181,19 +191,14 @@ PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const 
         e[c] = vf_load(x + i + c * LANES);
         if (next && c % 2) top = vf_max(vf_max(vf_load(next + i + (c - 1) * LANES), vf_load(next + i + c * LANES)), top);
       }
-      pc_term_each(PC_TOGETHER, e, &t, moved, e);
-      if (kept)
-        PC_OF_EACH(PC_TOGETHER) vf_store(kept + i + c * LANES, e[c]);
+      lanes = pc_add_part(e, &t, moved, PART, kept ? kept + i : NULL, lanes);
     } else { /* what is missing adds nothing */
       PC_OF_EACH(PC_TOGETHER) {
         e[c] = pc_load_row(x + i + c * LANES, left - c * LANES);
         if (next) top = vf_max(pc_load_row(next + i + c * LANES, left - c * LANES), top);
       }
-      pc_term_each(PC_TOGETHER, e, &t, moved, e);
-      if (kept)
-        PC_OF_EACH(PC_TOGETHER) pc_store_row(kept + i + c * LANES, left - c * LANES, e[c]);
+      lanes = pc_add_part(e, &t, moved, left, kept ? kept + i : NULL, lanes);
     }
-    for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
   }
   if (next) *beside->next_max = pc_max_found(top, n, next);
   return vd_fold_add(lanes);

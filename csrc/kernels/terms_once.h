@@ -66,18 +66,12 @@ PC_INLINE float pc_side_read(pc_side *side, int64_t block, int64_t n, const floa
       e[c] = vf_held(vf_load(x + i + c * LANES));
       if (c % 2) top = vf_max(vf_max(vf_load(next + i + (c - 1) * LANES), vf_load(next + i + c * LANES)), top);
     }
-    pc_term_each(PC_TOGETHER, e, &terms, 0, e);
-    if (kept)
-      PC_OF_EACH(PC_TOGETHER) vf_store(kept + i + c * LANES, e[c]);
-    for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
+    lanes = pc_add_part(e, &terms, 0, PART, kept ? kept + i : NULL, lanes);
   }
   for (int64_t l = i; l < next_n; l += LANES) top = vf_max(pc_load_row(next + l, next_n - l), top);
   for (; i < n; i += PART) { /* what is missing adds nothing */
     PC_OF_EACH(PC_TOGETHER) e[c] = pc_load_row(x + i + c * LANES, n - i - c * LANES);
-    pc_term_each(PC_TOGETHER, e, &terms, 0, e);
-    if (kept)
-      PC_OF_EACH(PC_TOGETHER) pc_store_row(kept + i + c * LANES, n - i - c * LANES, e[c]);
-    for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
+    lanes = pc_add_part(e, &terms, 0, n - i, kept ? kept + i : NULL, lanes);
   }
   side->lanes = lanes;
   return vf_fold_max(top);
