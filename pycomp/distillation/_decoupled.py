@@ -24,6 +24,7 @@ from ._rows import (
     as_floats,
     as_int64,
     as_labels,
+    counted,
     outside,
     owned,
     prepared,
@@ -366,7 +367,7 @@ def top_k_loss(
 
 
 def dist_loss(
-    student: Any, teacher: Any, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0,
+    student: Any, teacher: Any, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0, mask: Any = None,
     scale_by_t2: bool = True, return_grad: bool = False,
 ) -> Result:
     """Distillation of relations (Huang et al., DIST, 2022): correlation of classes in a row, and of rows in a class.
@@ -383,6 +384,8 @@ def dist_loss(
         At least 0.
     temperature : float
         T, above 0 and finite, one for all rows: a column compares them.
+    mask : array of bool, shape (B,), optional
+        True where a row counts. The others are as if they were not there; where none counts the loss is 0.
     scale_by_t2 : bool
     return_grad : bool
         Return ``(loss, grad)``.
@@ -391,18 +394,20 @@ def dist_loss(
     -------
     loss : float
     grad : array, shape and dtype of ``student``
+        Exactly 0 in rows that do not count.
 
     Raises
     ------
     TypeError
         If an array has the wrong dtype.
     ValueError
-        If shapes do not fit, B or V is 0, logits are NaN or +inf or a row of -inf alone, or an option is out of range.
+        If shapes do not fit, B or V is 0, logits that count are NaN or +inf or a row of -inf alone, or an option is out
+        of range.
 
     Notes
     -----
-    A row counts in the correlations of every class with all others, so no row has a loss to mask or to weigh: leave
-    rows out of both arrays instead.
+    A row counts in the correlations of every class with all others: no row has a loss to weigh or to return.
+    With a mask that leaves rows out, the others are copied.
 
     1 - ρ is half the squared distance of the standardised vectors, in float64, which stays exact where they agree. With
     d_p = p - mean(p) and e_p = 2|δ|/|d_p|, where δ_j = 2⁻⁵⁰·(4 + (max x - x_j)/T)·p_j is what p_j is off by, x the
@@ -426,8 +431,13 @@ def dist_loss(
         raise ValueError(f"student has shape {student.shape}, teacher {teacher.shape}, expected both (B, V), not empty")
     beta, gamma = not_negative(beta, "beta"), not_negative(gamma, "gamma")
     temperature = positive(temperature, "temperature")
+    kept = np.flatnonzero(counted(mask, None, None, student.shape[:1]))
+    whole = len(kept) == len(student)
+    if not len(kept):
+        return (0.0, np.zeros(student.shape, student.dtype)) if return_grad else 0.0
     same = student.dtype == teacher.dtype and student.dtype in (np.float32, np.float64)
-    s, t = (rows(x if same else widened(x, np.float64)) for x in (student, teacher))
+    sides = (student, teacher) if whole else (student[kept], teacher[kept])
+    s, t = (rows(x if same else widened(x, np.float64)) for x in sides)
     width = "f32" if s.dtype == FLOAT32 else "f64"
     count, classes = s.shape
     of_rows, of_classes = np.empty(count), np.empty(classes)
@@ -439,9 +449,14 @@ def dist_loss(
     else:
         getattr(dispatch, f"dist_loss_{width}")(s, t, temperature, of_rows, of_classes)
     if np.isnan(of_rows).any():
-        lost = np.flatnonzero(np.isnan(of_rows))[0]
+        lost = kept[np.isnan(of_rows)][0]
         raise ValueError(f"row {lost} of student or teacher holds NaN or +inf, or is -inf alone")
     loss = float(by_row * total(of_rows) + by_class * total(of_classes))
     if not return_grad:
         return loss
-    return loss, narrowed(grad, student.dtype)
+    found = narrowed(grad, student.dtype)
+    if whole:
+        return loss, found
+    of_all = np.zeros(student.shape, student.dtype)
+    of_all[kept] = found
+    return loss, of_all

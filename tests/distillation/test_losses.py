@@ -424,6 +424,28 @@ def test_dist_where_a_row_or_a_class_is_constant():
     np.testing.assert_array_equal(grad, d.dist_loss(one, t, gamma=0.0, return_grad=True)[1])
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_dist_of_rows_that_do_not_count(dtype):
+    s, t, _ = operands(15, 7, 9)
+    s, t, mask = s.astype(dtype), t.astype(dtype), np.array([1, 0, 1, 1, 0, 1, 1], bool)
+    s[1], t[4] = np.nan, -np.inf
+    options = {"beta": 0.7, "gamma": 0.4, "temperature": 2.0, "return_grad": True}
+    loss, grad = d.dist_loss(s, t, mask=mask, **options)
+    alone, slope = d.dist_loss(s[mask], t[mask], **options)
+    assert loss == alone == d.dist_loss(s, t, mask=mask, **{**options, "return_grad": False})
+    np.testing.assert_array_equal(grad[mask], slope)
+    assert (grad[~mask] == 0).all()
+    assert grad.dtype == dtype
+    none, zeros = d.dist_loss(s, t, mask=np.zeros(7, bool), **options)
+    assert none == 0
+    assert (zeros == 0).all()
+    assert zeros.dtype == dtype
+    with pytest.raises(ValueError, match="row 4 of student or teacher"):
+        d.dist_loss(s, t, mask=np.arange(7) > 1, **options)
+    with pytest.raises(ValueError, match=r"mask has shape \(6,\)"):
+        d.dist_loss(s, t, mask=np.ones(6, bool))
+
+
 def test_dist_of_masked_classes():
     """A class of -inf everywhere is constant; elsewhere it is as if it were not there."""
     s, t, _ = operands(14, 5, 4)
