@@ -67,6 +67,21 @@ def test_forms_with_room_for_zeros_are_not_tried_on_a_matrix_that_is_nearly_all_
     np.testing.assert_array_equal(linear(x, a, format="auto"), x)
 
 
+def test_a_file_that_is_nested_without_end_is_replaced(w, cache):
+    cache.write_text("[" * 200_000)
+    advise(CSRMatrix.from_dense(w), 1)
+    assert len(json.loads(cache.read_text())) == 1
+
+
+@pytest.mark.parametrize("flag", ["False", 0, None])
+def test_flags_are_bools(w, flag):
+    a = CSRMatrix.from_dense(w)
+    with pytest.raises(TypeError, match="cache is"):
+        advise(a, 1, cache=flag)
+    with pytest.raises(TypeError, match="copy is"):
+        a.to_scipy(copy=flag)
+
+
 def test_other_values_are_not_measured_again(w, monkeypatch):
     a = CSRMatrix.from_dense(w)
     first = advise(a, 1, cache=False)
