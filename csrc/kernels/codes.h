@@ -6,8 +6,6 @@
 
 enum { MOST = 512 }; /* beyond it a result saturates whatever the zero */
 
-PC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* clamp(rint(q) + zero, low, high) */
 PC_INLINE vi16 code_of(vf16 q, vi16 zero, vi16 low, vi16 high) {
   const vf16 near = vf_min(vf_max(q, vf_set1(-MOST)), vf_set1(MOST));

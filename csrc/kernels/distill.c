@@ -93,8 +93,6 @@ static maxima maxima_of(const job *j, int64_t row, int64_t n) {
   return (maxima){pc_row_max(j->student + row * j->ldstudent, n), pc_row_max(j->teacher + row * j->ldteacher, n)};
 }
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Both sides of a row, block by block. next: the row that comes then. first: the maxima of the row's first block; then of the
  * next row's. Returns 0 where a side has to be known whole. */
 static int read_once(const job *j, int64_t row, int64_t next, maxima *first, pc_side *student, pc_side *teacher, float *kept_s,
@@ -106,10 +104,10 @@ static int read_once(const job *j, int64_t row, int64_t next, maxima *first, pc_
   pc_side_begin(student);
   pc_side_begin(teacher);
   for (int64_t i = 0; i < n; i += length) {
-    const int64_t size = least(length, n - i), then = i + size, left = n - then;
+    const int64_t size = smaller(length, n - i), then = i + size, left = n - then;
     const float *then_s = left ? s + then : j->student + next * j->ldstudent;
     const float *then_t = left ? t + then : j->teacher + next * j->ldteacher;
-    const int64_t then_size = least(length, left ? left : n);
+    const int64_t then_size = smaller(length, left ? left : n);
     if (!pc_side_rise(student, max.s, temperature) || !pc_side_rise(teacher, max.t, temperature)) return 0;
     max.s = pc_side_read(student, i / length, size, s + i, kept_s ? kept_s + i : NULL, then_size, then_s);
     max.t = pc_side_read(teacher, i / length, size, t + i, kept_t ? kept_t + i : NULL, then_size, then_t);
@@ -138,7 +136,7 @@ static double loss_of_row(const job *j, int64_t row, int64_t next, outlook *seen
   const double temperature = j->temperature[row], soft = j->soft[row], hard = hard_of(j, row);
   float *const kept_s = !kept ? NULL : grad ? grad : kept + j->n;
   pc_side student, teacher;
-  if (!seen->known) seen->first = maxima_of(j, row, least(pc_block_length(j->n), j->n));
+  if (!seen->known) seen->first = maxima_of(j, row, smaller(pc_block_length(j->n), j->n));
   seen->known = read_once(j, row, next, &seen->first, &student, &teacher, kept_s, kept);
   if (!seen->known) read_known(j, row, &student, &teacher, kept_s, kept);
   if (isnan(student.sum) || isnan(teacher.sum)) {

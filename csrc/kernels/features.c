@@ -7,7 +7,6 @@
  * threads share tiles. Limit: the double units, 4 operations for a pair and a feature, or half that. */
 #include <math.h>
 
-#include "codes.h"
 #include "softmax.h"
 #include "table.h"
 

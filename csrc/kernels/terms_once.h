@@ -53,7 +53,7 @@ PC_INLINE int pc_side_rise(pc_side *side, float max, double temperature) {
 PC_INLINE float pc_side_read(pc_side *side, int64_t block, int64_t n, const float *x, float *kept, int64_t next_n, const float *next) {
   enum { PART = PC_TOGETHER * LANES, KEPT_AHEAD = 1024 };
   const pc_terms terms = side->terms;
-  const int64_t both = n < next_n ? n : next_n;
+  const int64_t both = smaller(n, next_n);
   vd16 lanes = side->lanes;
   vf16 top = vf_set1(-INFINITY), e[PC_TOGETHER];
   int64_t i = 0;

@@ -21,6 +21,8 @@ enum { LANES = 16 };
 
 #define PC_INLINE static inline __attribute__((always_inline))
 
+PC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 #include PC_QUOTE(PC_SIMD.h)
 
 /* -- sums of products of codes: the step that the 8-bit products are made of. x comes as pc_code, signed codes PC_DOT_MOVE
