@@ -16,7 +16,10 @@ enum {
   DEPTH = 64,             /* l in a tile */
   TILE = SIDE * DEPTH,    /* bytes */
   HIGH = 2 * SIDE,        /* rows of the tallest panel */
-  MANY = 8                /* rows of an epilogue that are worth a call */
+  MANY = 8,               /* rows of an epilogue that are worth a call */
+  CELL = 1 << 19,         /* bytes of weights in a cell, in L2; up to twice that where x, which is read again for each cell, is
+                             large too: CPUs that have AMX have 2 MB */
+  CELL_COLUMNS = 32 * LANES /* at most */
 };
 
 /* The layout that LDTILECFG reads (Intel SDM, volume 1, chapter 18). */
@@ -194,13 +197,25 @@ static void panel(const int8_job *j, int64_t row, int64_t bottom, int64_t begin,
   finish_until(&e, rows);
 }
 
-void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end, int64_t next) {
+/* The next cell of the thread ends at column `next`. */
+static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end, int64_t next) {
   const int64_t panels = (row1 - row0 + HIGH - 1) / HIGH, slice = slice_bytes(j);
   const int64_t steps = panels * ((end - begin + 2 * SIDE - 1) / (2 * SIDE)) * (j->k / DEPTH);
   const int8_t *first = j->w + (end + SIDE - 1) / SIDE * slice, *last = j->w + (next + SIDE - 1) / SIDE * slice;
   stream soon = {.w = first, .end = panels > 1 ? last : first,
                  .each = steps ? ((last - first) / steps / DEPTH + 1) * DEPTH : 0};
   for (int64_t row = row0; row < row1; row += HIGH) panel(j, row, row1, begin, end, &soon);
+}
+
+void PC_FN(int8_amx_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
+  const int64_t bytes = j->m * j->k > CELL ? smaller(j->m * j->k, 2 * CELL) : CELL;
+  const int64_t most = smaller(bytes / (j->k + 1), CELL_COLUMNS) / j->unit, units_most = most > 0 ? most : 1;
+  const int64_t units = (end - begin + j->unit - 1) / j->unit, cells = (units + units_most - 1) / units_most;
+  for (int64_t i = 0; i < cells; i++) {
+    int64_t ends[3]; /* of the cell before, of this, and of the next */
+    for (int e = 0; e < 3; e++) ends[e] = smaller(begin + j->unit * (units * smaller(i + e, cells) / cells), end);
+    cell(j, row0, row1, ends[0], ends[1], ends[2]);
+  }
   _tile_release(); /* the system need not save tiles that are in their initial state */
 }
 #endif

@@ -29,7 +29,7 @@ typedef struct {
   int32_t y_zero;
   void *y;
   int64_t ldy;
-  int64_t unit, units, wide, down; /* columns of a unit of work; units across y, and in a tile; parts of rows */
+  int64_t unit, units, down; /* columns of a unit of work; units across y; parts of rows */
   int *status;
 } int8_job;
 
@@ -171,8 +171,7 @@ static inline void row_debts(const int8_job *j, int rows, int64_t row, int32_t m
   }
 }
 
-/* The cell of rows [row0, row1) and columns [begin, end) by AMX tiles; only on levels that have them. The next cell of the
- * thread ends at column `next`. */
-void PC_FN(int8_amx_cell)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end, int64_t next);
+/* Rows [row0, row1) and columns [begin, end) by AMX tiles; only on levels that have them. */
+void PC_FN(int8_amx_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
 
 #endif

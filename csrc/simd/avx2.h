@@ -145,6 +145,10 @@ PC_INLINE vm16 vm_from_bits(uint32_t bits) {
 }
 
 /* -- int32 arithmetic */
+PC_INLINE vi16 vi_held(vi16 a) {
+  __asm__("" : "+x"(a.a), "+x"(a.b));
+  return a;
+}
 PC_INLINE vi16 vi_add(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_add_epi32, a, b); }
 PC_INLINE vi16 vi_sub(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_sub_epi32, a, b); }
 PC_INLINE vi16 vi_mul(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_mullo_epi32, a, b); }

@@ -118,6 +118,10 @@ PC_INLINE uint32_t vm_bits(vm16 m) { return m; }
 PC_INLINE vm16 vm_from_bits(uint32_t bits) { return (vm16)bits; }
 
 /* -- int32 arithmetic */
+PC_INLINE vi16 vi_held(vi16 a) {
+  __asm__("" : "+v"(a));
+  return a;
+}
 PC_INLINE vi16 vi_add(vi16 a, vi16 b) { return _mm512_add_epi32(a, b); }
 PC_INLINE vi16 vi_sub(vi16 a, vi16 b) { return _mm512_sub_epi32(a, b); }
 PC_INLINE vi16 vi_mul(vi16 a, vi16 b) { return _mm512_mullo_epi32(a, b); }

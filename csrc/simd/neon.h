@@ -143,6 +143,7 @@ PC_INLINE uint32_t vm_bits(vm16 m) {
 }
 
 /* -- int32 arithmetic */
+PC_INLINE vi16 vi_held(vi16 a) { return a; } /* there are registers enough */
 PC_INLINE vi16 vi_add(vi16 a, vi16 b) { PC_EACH(vi16, vaddq_s32(a.q[i], b.q[i])); }
 PC_INLINE vi16 vi_sub(vi16 a, vi16 b) { PC_EACH(vi16, vsubq_s32(a.q[i], b.q[i])); }
 PC_INLINE vi16 vi_mul(vi16 a, vi16 b) { PC_EACH(vi16, vmulq_s32(a.q[i], b.q[i])); }

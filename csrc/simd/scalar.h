@@ -114,6 +114,9 @@ PC_INLINE uint32_t vm_bits(vm16 m) { uint32_t r = 0; for (int i = 0; i < 16; i++
 PC_INLINE vm16 vm_from_bits(uint32_t bits) { PC_EACH(vm16, bits >> i & 1); } /* of bits 0 to 15 */
 
 /* -- int32 arithmetic, modulo 2^32 */
+/* a, by another name from here on: where what follows a loop needs more registers than there are, GCC may keep the loop's
+ * accumulators in memory, in the loop too, if they are one and the same with what follows */
+PC_INLINE vi16 vi_held(vi16 a) { return a; }
 PC_INLINE vi16 vi_add(vi16 a, vi16 b) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] + (uint32_t)b.v[i])); }
 PC_INLINE vi16 vi_sub(vi16 a, vi16 b) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] - (uint32_t)b.v[i])); }
 PC_INLINE vi16 vi_mul(vi16 a, vi16 b) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] * (uint32_t)b.v[i])); }

@@ -114,6 +114,7 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   BITS(vm_first, vm_first(n))                                                          \
   BITS(vm_bits, MASK(a))                                                               \
   BITS(vm_from_bits, vm_from_bits((uint32_t)READ(uint16_t, a)))                        \
+  INT(vi_held, vi_held(I(a)))                                                          \
   INT(vi_add, vi_add(I(a), I(b)))                                                      \
   INT(vi_sub, vi_sub(I(a), I(b)))                                                      \
   INT(vi_mul, vi_mul(I(a), I(b)))                                                      \
