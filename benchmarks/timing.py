@@ -48,12 +48,13 @@ def interleave(contenders: list[Contender], rounds: int, seconds: float) -> list
     for contender in contenders:
         contender.run()
     order, random = list(zip(contenders, samples, strict=True)), Random(0)
+    rest = 0.3 if pycomp.get_num_threads() > 1 else 0.05  # some libraries' workers spin for 0.2 s after a call
     for _ in range(rounds):
-        random.shuffle(order)  # a library whose threads go on spinning for long would slow the same one down each time
+        random.shuffle(order)  # what one leaves behind would slow the same one down each time
         for contender, times in order:
             if contender.level:
                 pycomp.set_isa(contender.level)
-            time.sleep(0.05)  # they do for a while
+            time.sleep(rest)
             times.append(_loop(contender.run, seconds))
             if contender.level:
                 pycomp.set_isa(None)

@@ -2,10 +2,11 @@
  * given, lanes and threads across outputs only, so that every level, thread count and batch gives the same bits.
  * Limit: the fma units for m >= 8, the bandwidth of the weights below.
  *
- * Threads share the grid of cells (rows x columns). A cell walks l in blocks; for each block, panels of
- * rows of x are copied to the stack (any row stride becomes a short, collision-free one), and tiles of rows x vectors
- * run down the block. Between blocks the chains wait in y: storing and reloading a float is exact. A row alone, which uses
- * nothing twice, runs down all of k at once. */
+ * Threads share the grid of columns and bands of rows. Some rows of x are copied to where L2 keeps them (any row stride becomes
+ * a short, collision-free one), and tiles of rows x vectors run down all of k, or where it is long down blocks of it, between which
+ * the chains wait in y: storing and reloading a float is exact. All panels of those rows pass a tile's weights before the next
+ * tile's, which are asked for meanwhile. A row alone, which uses nothing twice, is not copied. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "activation.h"
@@ -13,21 +14,21 @@
 #include "vocabulary.h"
 
 enum {
-  BLOCK = 512,                 /* l in a block at full height: a panel is 17 KB, in L1 */
-  GAP = 16,                    /* keeps the rows of a panel out of each other's cache sets */
-  PANEL = PC_TILE_ROWS * (BLOCK + GAP),
-  FEW = 4,                     /* rows whose x is not worth fetching ahead */
-  STREAMS = 4,                 /* slices beside each other for a row alone: the latency of an fma, and few enough for the
-                                  hardware to follow */
-  WIDEST = 8,                  /* vectors in the widest tile of any level */
-  TILES = 5,                   /* full-height tiles across a cell: its block of weights is 0.5 MB, in L2 */
-  UNITS = 8,                   /* for each thread, so that no thread has much more than another */
-  SHORTEST = 32,               /* rows of a band */
-  GRAIN = 1 << 17              /* multiply-adds that pay for waking a thread */
+  BLOCK = 1024,             /* l in a block, where k is above */
+  LONGEST = 2 * BLOCK,      /* (chains that wait cost more than fewer rows that share a tile's weights, unless k is longer) */
+  ROOM = 130 * BLOCK,       /* floats of x that are copied at a time: half of an L2 of 1 MB; */
+  ON_STACK = 16 * BLOCK,    /* so many wait there */
+  FEW = 4,                  /* rows whose weights, read faster than they can be asked for, the hardware follows better by itself */
+  LINE = 64,                /* bytes */
+  STREAMS = 4,              /* slices beside each other for a row alone: the latency of an fma, and few enough for the
+                               hardware to follow */
+  WIDEST = 8,               /* vectors in the widest tile of any level */
+  UNITS = 8,                /* for each thread, so that no thread has much more than another */
+  SHORTEST = 32,            /* rows of a band where tiles of columns are too few for that */
+  SHORT = 64,               /* rows of a band otherwise: whoever takes columns copies all rows beside them */
+  BANDS = 4,                /* of such for each thread */
+  GRAIN = 1 << 17           /* multiply-adds that pay for waking a thread */
 };
-
-/* A panel of few rows may be longer: both come from the same buffer. */
-#define STRIDE(rows) (PANEL / (rows) / GAP * GAP)
 
 typedef struct {
   int64_t m, k, n;
@@ -40,29 +41,30 @@ typedef struct {
   float *y;
   int64_t ldy;
   int64_t width, tiles, bands; /* columns of a tile; tiles across y; bands of rows */
+  int *status;
 } job;
 
 /* What a tile works on. */
 typedef struct {
   int64_t length;      /* of the block */
-  const float *panel;  /* [rows][STRIDE(rows)] */
+  const float *panel;  /* [rows][stride] */
+  int64_t stride;
   const float *w;      /* slices, `slice` floats apart */
   int64_t slice;
-  const float *soon;   /* two rows of x, ldx apart, that the next panel will copy: fetched meanwhile */
-  int64_t ldx;
+  const float *soon;   /* the slice of weights to ask for meanwhile */
   const float *from;   /* what the chains have reached; NULL: they begin */
   int64_t ldfrom;
   float *y;
   int64_t ldy;
-  const float *then;   /* rows of y, `apart`, that the next tile will write: fetched meanwhile; or NULL */
+  const float *then;   /* rows of y, `apart`, that the next tile will write: asked for meanwhile; or NULL */
   int64_t apart;
 } work;
 
 /* Adds a block of the chains of rows x (16*vectors) outputs. */
 PC_INLINE void tile(int rows, int vectors, const work t) {
-  const float *panel = t.panel, *w = t.w, *from = t.from;
+  const float *panel = t.panel, *w = t.w, *from = t.from, *soon = t.soon;
   float *y = t.y;
-  const int64_t ldfrom = t.ldfrom, ldy = t.ldy, slice = t.slice;
+  const int64_t ldfrom = t.ldfrom, ldy = t.ldy, slice = t.slice, stride = t.stride;
   vf16 acc[PC_TILE_ROWS][WIDEST];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
@@ -72,10 +74,7 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
     for (int i = 0; i < rows; i++)
       for (int j = 0; j < vectors; j++) __builtin_prefetch(t.then + i * t.apart + LANES * j, 1, 2);
   for (int64_t l = 0; l < t.length; l++) {
-    if (rows > FEW) {
-      __builtin_prefetch(t.soon + l, 0, 2);
-      __builtin_prefetch(t.soon + t.ldx + l, 0, 2);
-    }
+    if (rows > FEW) __builtin_prefetch(soon + LANES * l);
     vf16 b[WIDEST];
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
@@ -84,7 +83,7 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
-      const vf16 a = vf_set1(panel[i * STRIDE(rows) + l]);
+      const vf16 a = vf_set1(panel[i * stride + l]);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) acc[i][j] = vf_fma(a, b[j], acc[i][j]);
     }
@@ -95,8 +94,8 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
     for (int j = 0; j < vectors; j++) vf_store(y + i * ldy + LANES * j, acc[i][j]);
 }
 
-/* Shapes that the level's registers cannot hold are compiled away. */
-static void run_tile(int rows, int vectors, const work *t) {
+/* Shapes that the level's registers cannot hold are compiled away. Not inlined: loops need the registers for addresses. */
+__attribute__((noinline)) static void run_tile(int rows, int vectors, const work *t) {
 #define SHAPE(r, v) \
   case (r) * 16 + (v): if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) tile(r, v, *t); break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
@@ -105,8 +104,10 @@ static void run_tile(int rows, int vectors, const work *t) {
   }
 }
 
-static void copy_rows(int rows, int64_t width, const float *from, int64_t ldfrom, float *to, int64_t ldto) {
-  for (int i = 0; i < rows; i++) memcpy(to + i * ldto, from + i * ldfrom, (size_t)width * sizeof(float));
+static int64_t panels_of(int64_t rows) { return (rows + PC_TILE_ROWS - 1) / PC_TILE_ROWS; }
+
+static void copy_rows(int64_t rows, int64_t width, const float *from, int64_t ldfrom, float *to, int64_t ldto) {
+  for (int64_t i = 0; i < rows; i++) memcpy(to + i * ldto, from + i * ldfrom, (size_t)width * sizeof(float));
 }
 
 PC_INLINE int64_t lanes_of(int64_t left) { return left < LANES ? left : LANES; }
@@ -122,61 +123,71 @@ static void finish(const job *j, int rows, int64_t width, int64_t column, float 
     }
 }
 
-/* One panel against the columns [begin, end). A tile that sticks out past column n works on a copy. */
-static void panel_by_columns(const job *j, int rows, const float *panel, int64_t row, int64_t l0, int64_t length,
-                             int64_t begin, int64_t end) {
-  const int widest = PC_TILE_VECTORS(rows), last = l0 + length == j->k;
+/* A block of rows [top, top + rows) of x, copied to `block` [rows][stride], against the columns [begin, end). A tile that sticks
+ * out past column n works on a copy. */
+static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0, int64_t length, const float *block, int64_t stride,
+                            int64_t begin, int64_t end) {
+  const int64_t panels = panels_of(rows), slice = LANES * j->k;
+  const int widest = PC_TILE_VECTORS((rows + panels - 1) / panels), last = l0 + length == j->k;
   const float *reached = l0 == 0 ? j->start : j->y;
   const int64_t ldreached = l0 == 0 ? j->ldstart : j->ldy;
   float edge[PC_TILE_ROWS * WIDEST * LANES];
-  work t = {.length = length, .panel = panel, .slice = LANES * j->k, .ldx = j->ldx};
-  int64_t soon = row + rows;
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
     const int64_t left = (end - c + LANES - 1) / LANES;
     vectors = left < widest ? (int)left : widest;
-    const int64_t width = end - c < LANES * vectors ? end - c : LANES * vectors;
-    float *y = j->y + row * j->ldy + c;
-    t.w = j->w + c * j->k + l0 * LANES;
-    t.soon = j->x + (soon + 2 <= j->m ? soon : 0) * j->ldx + l0;
-    soon += 2;
-    t.then = c + width < end ? y + width : row + 2 * rows <= j->m ? j->y + (row + rows) * j->ldy + begin : NULL;
-    t.apart = j->ldy;
-    t.from = reached ? reached + row * ldreached + c : NULL;
-    t.ldfrom = ldreached;
-    if (width == LANES * vectors) {
-      t.y = y;
-      t.ldy = j->ldy;
-      run_tile(rows, vectors, &t);
-    } else {
-      t.y = edge;
-      t.ldy = LANES * vectors;
-      if (t.from) {
-        copy_rows(rows, width, t.from, t.ldfrom, edge, t.ldy);
-        t.from = edge;
-        t.ldfrom = t.ldy;
+    const int64_t width = end - c < LANES * vectors ? end - c : LANES * vectors, after = left - vectors < vectors ? left - vectors : vectors;
+    const float *w = j->w + c * j->k + l0 * LANES;
+    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one; each asks for a slice of the next tile */
+      const int64_t first = rows * p / panels, row = top + first;
+      const int height = (int)(rows * (p + 1) / panels - first);
+      float *y = j->y + row * j->ldy + c;
+      work t = {.length = length, .panel = block + first * stride, .stride = stride, .w = w, .slice = slice,
+                .soon = panels > 1 && p < after ? w + (vectors + p) * slice : w,
+                .from = reached ? reached + row * ldreached + c : NULL, .ldfrom = ldreached,
+                .then = p + 1 < panels && first + 2 * height <= rows ? y + height * j->ldy : NULL, .apart = j->ldy};
+      if (width == LANES * vectors) {
+        t.y = y;
+        t.ldy = j->ldy;
+        run_tile(height, vectors, &t);
+      } else {
+        t.y = edge;
+        t.ldy = LANES * vectors;
+        if (t.from) {
+          copy_rows(height, width, t.from, t.ldfrom, edge, t.ldy);
+          t.from = edge;
+          t.ldfrom = t.ldy;
+        }
+        run_tile(height, vectors, &t);
+        copy_rows(height, width, edge, t.ldy, y, j->ldy);
       }
-      run_tile(rows, vectors, &t);
-      copy_rows(rows, width, edge, t.ldy, y, j->ldy);
+      if (last && (j->bias || j->activation)) finish(j, height, width, c, y);
     }
-    if (last && (j->bias || j->activation)) finish(j, rows, width, c, y);
   }
 }
 
-/* Rows [top, bottom) x columns [begin, end). Panels are of equal height, give or take one. */
+/* Rows [top, bottom) x columns [begin, end). */
 static void cell(const job *j, int64_t top, int64_t bottom, int64_t begin, int64_t end) {
-  _Alignas(64) float panel[PANEL];
-  const int64_t rows = bottom - top, panels = (rows + PC_TILE_ROWS - 1) / PC_TILE_ROWS;
-  const int64_t block = STRIDE((rows + panels - 1) / panels) - GAP;
-  for (int64_t l0 = 0; l0 < j->k; l0 += block) {
-    const int64_t length = j->k - l0 < block ? j->k - l0 : block;
-    for (int64_t p = 0; p < panels; p++) {
-      const int64_t row = top + rows * p / panels;
-      const int height = (int)(top + rows * (p + 1) / panels - row);
-      copy_rows(height, length, j->x + row * j->ldx + l0, j->ldx, panel, STRIDE(height));
-      panel_by_columns(j, height, panel, row, l0, length, begin, end);
+  _Alignas(64) float few[ON_STACK];
+  const int64_t longest = bottom - top > PC_TILE_ROWS ? LONGEST : ROOM / PC_TILE_ROWS - LANES; /* one panel shares no weights */
+  const int64_t blocks = j->k <= longest ? 1 : (j->k + BLOCK - 1) / BLOCK; /* of equal length, give or take one */
+  const int64_t stride = (((j->k + blocks - 1) / blocks + LANES - 1) / LANES | 1) * LANES; /* an odd number of lines */
+  const int64_t room = ROOM / stride / PC_TILE_ROWS * PC_TILE_ROWS, most = bottom - top < room ? bottom - top : room;
+  char *found = most * stride <= ON_STACK ? NULL : malloc((size_t)(most * stride) * sizeof(float) + LINE);
+  float *block = found ? (float *)(void *)(found + (LINE - (uintptr_t)found % LINE)) : few;
+  if (most * stride > ON_STACK && !found) {
+    __atomic_store_n(j->status, PC_ENOMEM, __ATOMIC_RELAXED);
+    return;
+  }
+  for (int64_t row = top, rows; row < bottom; row += rows) {
+    rows = bottom - row < most ? bottom - row : most;
+    for (int64_t b = 0; b < blocks; b++) {
+      const int64_t l0 = j->k * b / blocks, length = j->k * (b + 1) / blocks - l0;
+      copy_rows(rows, length, j->x + row * j->ldx + l0, j->ldx, block, stride);
+      columns_by_rows(j, rows, row, l0, length, block, stride, begin, end);
     }
   }
+  free(found);
 }
 
 /* -- a row alone: slices beside each other, down all of k */
@@ -204,7 +215,7 @@ static void row_alone(const job *j, int64_t begin, int64_t end) {
   if (j->bias || j->activation) finish(j, 1, end - begin, begin, j->y + begin);
 }
 
-/* Units are tiles of columns, band after band of rows. Within a band a thread's units are cut into equal cells. */
+/* Units are tiles of columns, band after band of rows. */
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   if (j->m == 1) {
@@ -213,11 +224,9 @@ static void run(int64_t begin, int64_t end, const void *context) {
   }
   while (begin < end) {
     const int64_t band = begin / j->tiles, t = begin % j->tiles;
-    const int64_t count = end - begin < j->tiles - t ? end - begin : j->tiles - t, cells = (count + TILES - 1) / TILES;
-    for (int64_t c = 0; c < cells; c++) {
-      const int64_t left = (t + count * c / cells) * j->width, right = (t + count * (c + 1) / cells) * j->width;
-      cell(j, j->m * band / j->bands, j->m * (band + 1) / j->bands, left, right < j->n ? right : j->n);
-    }
+    const int64_t count = end - begin < j->tiles - t ? end - begin : j->tiles - t, right = (t + count) * j->width;
+    const int64_t panels = panels_of(j->m), bottom = PC_TILE_ROWS * (panels * (band + 1) / j->bands);
+    cell(j, PC_TILE_ROWS * (panels * band / j->bands), bottom < j->m ? bottom : j->m, t * j->width, right < j->n ? right : j->n);
     begin += count;
   }
 }
@@ -232,6 +241,14 @@ static void no_sum(const job *j) {
   }
 }
 
+static int64_t bands_of(int64_t m, int64_t tiles) {
+  const int64_t threads = pc_get_num_threads(), wanted = UNITS * threads / tiles, most = m / SHORTEST;
+  if (threads == 1) return 1;
+  int64_t bands = m / SHORT < BANDS * threads ? m / SHORT : BANDS * threads;
+  if (bands < wanted) bands = wanted < most ? wanted : most;
+  return bands < 1 ? 1 : bands;
+}
+
 static int product(job j) {
   const int64_t m = j.m, k = j.k, n = j.n;
   if (m < 0 || k < 0 || n < 0 || j.ldx < k || j.ldy < n || !pc_is_activation(j.activation)) return PC_EINVAL;
@@ -242,12 +259,12 @@ static int product(job j) {
   }
   j.width = LANES * PC_TILE_VECTORS(m < PC_TILE_ROWS ? m : PC_TILE_ROWS);
   j.tiles = (n + j.width - 1) / j.width;
-  /* Tiles of columns alone may be too few to balance many threads; bands of rows cost a second reading of the weights. */
-  const int64_t wanted = UNITS * pc_get_num_threads() / j.tiles, most = m / SHORTEST;
-  j.bands = wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
+  j.bands = bands_of(m, j.tiles);
+  int status = PC_OK;
+  j.status = &status;
   const double unit = (double)m / (double)j.bands * (double)j.width * (double)k;
   pc_for(j.tiles * j.bands, 1 + (int64_t)(GRAIN / unit), run, &j);
-  return PC_OK;
+  return status;
 }
 
 int PC_FN(gemm_f32)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const float *w, const float *bias,
