@@ -15,9 +15,8 @@
  * are added to float64 lanes every 1024 elements. Logits are read twice: for the terms, which are kept in the gradient and in a
  * row of scratch, and for the loss. Threads share rows; rows of few classes are turned into columns. Limit: the float units, about
  * 75 operations an element. */
-#include <stdlib.h>
-
 #include "distill_columns.h"
+#include "heap.h"
 #include "table.h"
 #include "terms_once.h"
 
@@ -178,16 +177,12 @@ static void rows_as_they_lie(const job *j, int64_t begin, int64_t end, float *ke
   }
 }
 
-enum { LINE = 64 };
-
-/* The first line in it: a vector that straddles two costs twice. */
-static float *room_in(char *found) { return found ? (float *)(found + (LINE - (uintptr_t)found % LINE)) : NULL; }
-
 static void whole_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const size_t sides = j->grad ? 1 : 2;
-  char *const found = j->n <= KEPT ? malloc(sides * (size_t)j->n * sizeof(float) + LINE) : NULL; /* without it terms are made anew */
-  rows_as_they_lie(j, begin, end, room_in(found));
+  void *found = NULL; /* without room terms are made anew */
+  float *const room = j->n <= KEPT ? pc_heap(sides * (size_t)j->n * sizeof(float), &found) : NULL;
+  rows_as_they_lie(j, begin, end, room);
   free(found);
 }
 
@@ -200,8 +195,8 @@ static int share_temperature(const job *j, int64_t begin, int64_t end) {
 /* Rows so short that the steps from maximum to sum, and from there to the loss, would take longer than their elements. */
 static void short_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  char *const found = malloc((size_t)(4 * turned_size(j->n)) * sizeof(float) + LINE);
-  float *const room = room_in(found);
+  void *found;
+  float *const room = pc_heap((size_t)(4 * turned_size(j->n)) * sizeof(float), &found);
   if (!room) {
     rows_as_they_lie(j, begin, end, NULL);
     return;

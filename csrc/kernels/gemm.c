@@ -6,10 +6,10 @@
  * a short, collision-free one), and tiles of rows x vectors run down all of k, or where it is long down blocks of it, between which
  * the chains wait in y: storing and reloading a float is exact. All panels of those rows pass a tile's weights before the next
  * tile's, which are asked for meanwhile. A row alone, which uses nothing twice, is not copied. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "activation.h"
+#include "heap.h"
 #include "table.h"
 #include "vocabulary.h"
 
@@ -19,7 +19,6 @@ enum {
   ROOM = 130 * BLOCK,       /* floats of x that are copied at a time: half of an L2 of 1 MB; */
   ON_STACK = 16 * BLOCK,    /* so many wait there */
   FEW = 4,                  /* rows whose weights, read faster than they can be asked for, the hardware follows better by itself */
-  LINE = 64,                /* bytes */
   STREAMS = 4,              /* slices beside each other for a row alone: the latency of an fma, and few enough for the
                                hardware to follow */
   WIDEST = 8,               /* vectors in the widest tile of any level */
@@ -51,7 +50,7 @@ typedef struct {
   int64_t stride;
   const float *w;      /* slices, `slice` floats apart */
   int64_t slice;
-  const float *soon;   /* the slice of weights to ask for meanwhile */
+  int64_t soon;        /* how far from w is what to ask for meanwhile: a slice, or 0 */
   const float *from;   /* what the chains have reached; NULL: they begin */
   int64_t ldfrom;
   float *y;
@@ -62,9 +61,9 @@ typedef struct {
 
 /* Adds a block of the chains of rows x (16*vectors) outputs. */
 PC_INLINE void tile(int rows, int vectors, const work t) {
-  const float *panel = t.panel, *w = t.w, *from = t.from, *soon = t.soon;
+  const float *panel = t.panel, *w = t.w, *from = t.from;
   float *y = t.y;
-  const int64_t ldfrom = t.ldfrom, ldy = t.ldy, slice = t.slice, stride = t.stride;
+  const int64_t ldfrom = t.ldfrom, ldy = t.ldy, slice = t.slice, stride = t.stride, soon = t.soon;
   vf16 acc[PC_TILE_ROWS][WIDEST];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
@@ -74,7 +73,7 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
     for (int i = 0; i < rows; i++)
       for (int j = 0; j < vectors; j++) __builtin_prefetch(t.then + i * t.apart + LANES * j, 1, 2);
   for (int64_t l = 0; l < t.length; l++) {
-    if (rows > FEW) __builtin_prefetch(soon + LANES * l);
+    if (rows > FEW) __builtin_prefetch(w + LANES * l + soon);
     vf16 b[WIDEST];
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
@@ -110,7 +109,7 @@ static void copy_rows(int64_t rows, int64_t width, const float *from, int64_t ld
   for (int64_t i = 0; i < rows; i++) memcpy(to + i * ldto, from + i * ldfrom, (size_t)width * sizeof(float));
 }
 
-PC_INLINE int64_t lanes_of(int64_t left) { return left < LANES ? left : LANES; }
+PC_INLINE int64_t lanes_of(int64_t left) { return smaller(left, LANES); }
 
 /* y = activation(y + bias) on a finished tile, still in L1. */
 static void finish(const job *j, int rows, int64_t width, int64_t column, float *y) {
@@ -135,15 +134,15 @@ static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0,
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
     const int64_t left = (end - c + LANES - 1) / LANES;
-    vectors = left < widest ? (int)left : widest;
-    const int64_t width = end - c < LANES * vectors ? end - c : LANES * vectors, after = left - vectors < vectors ? left - vectors : vectors;
+    vectors = (int)smaller(left, widest);
+    const int64_t width = smaller(end - c, LANES * vectors), after = smaller(left - vectors, vectors);
     const float *w = j->w + c * j->k + l0 * LANES;
     for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one; each asks for a slice of the next tile */
       const int64_t first = rows * p / panels, row = top + first;
       const int height = (int)(rows * (p + 1) / panels - first);
       float *y = j->y + row * j->ldy + c;
       work t = {.length = length, .panel = block + first * stride, .stride = stride, .w = w, .slice = slice,
-                .soon = panels > 1 && p < after ? w + (vectors + p) * slice : w,
+                .soon = panels > 1 && p < after ? (vectors + p) * slice : 0,
                 .from = reached ? reached + row * ldreached + c : NULL, .ldfrom = ldreached,
                 .then = p + 1 < panels && first + 2 * height <= rows ? y + height * j->ldy : NULL, .apart = j->ldy};
       if (width == LANES * vectors) {
@@ -172,15 +171,16 @@ static void cell(const job *j, int64_t top, int64_t bottom, int64_t begin, int64
   const int64_t longest = bottom - top > PC_TILE_ROWS ? LONGEST : ROOM / PC_TILE_ROWS - LANES; /* one panel shares no weights */
   const int64_t blocks = j->k <= longest ? 1 : (j->k + BLOCK - 1) / BLOCK; /* of equal length, give or take one */
   const int64_t stride = (((j->k + blocks - 1) / blocks + LANES - 1) / LANES | 1) * LANES; /* an odd number of lines */
-  const int64_t room = ROOM / stride / PC_TILE_ROWS * PC_TILE_ROWS, most = bottom - top < room ? bottom - top : room;
-  char *found = most * stride <= ON_STACK ? NULL : malloc((size_t)(most * stride) * sizeof(float) + LINE);
-  float *block = found ? (float *)(void *)(found + (LINE - (uintptr_t)found % LINE)) : few;
-  if (most * stride > ON_STACK && !found) {
+  const int64_t room = ROOM / stride / PC_TILE_ROWS * PC_TILE_ROWS, most = smaller(bottom - top, room);
+  const int is_small = most * stride <= ON_STACK;
+  void *found = NULL;
+  float *const block = is_small ? few : pc_heap((size_t)(most * stride) * sizeof(float), &found);
+  if (!block) {
     __atomic_store_n(j->status, PC_ENOMEM, __ATOMIC_RELAXED);
     return;
   }
   for (int64_t row = top, rows; row < bottom; row += rows) {
-    rows = bottom - row < most ? bottom - row : most;
+    rows = smaller(bottom - row, most);
     for (int64_t b = 0; b < blocks; b++) {
       const int64_t l0 = j->k * b / blocks, length = j->k * (b + 1) / blocks - l0;
       copy_rows(rows, length, j->x + row * j->ldx + l0, j->ldx, block, stride);
@@ -244,8 +244,8 @@ static void no_sum(const job *j) {
 static int64_t bands_of(int64_t m, int64_t tiles) {
   const int64_t threads = pc_get_num_threads(), wanted = UNITS * threads / tiles, most = m / SHORTEST;
   if (threads == 1) return 1;
-  int64_t bands = m / SHORT < BANDS * threads ? m / SHORT : BANDS * threads;
-  if (bands < wanted) bands = wanted < most ? wanted : most;
+  int64_t bands = smaller(m / SHORT, BANDS * threads);
+  if (bands < wanted) bands = smaller(wanted, most);
   return bands < 1 ? 1 : bands;
 }
 

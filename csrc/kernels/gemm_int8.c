@@ -11,9 +11,9 @@
  * stay in L1 unless k is large, before the next tile's, which are asked for meanwhile: a panel is a sixth of what its tile of
  * weights is.
  * Limit: the dot-product units for m >= 8, the bandwidth of the weights below. */
-#include <stdlib.h>
 #include <string.h>
 
+#include "heap.h"
 #include "int8.h"
 
 enum {
@@ -33,12 +33,12 @@ enum {
   FITS_SHIFTED = 33025               /* the same with a zero point of w: k*255*255 */
 };
 
-/* A panel [rows][stride] against some slices of weights, `slice` apart; the slice of weights to ask for meanwhile; and what it
- * writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
+/* A panel [rows][stride] against some slices of weights, `slice` apart; how far from them is what to ask for meanwhile, a slice,
+ * or 0; and what it writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
 typedef struct {
-  int64_t groups, stride, slice, ld;
+  int64_t groups, stride, slice, soon, ld;
   const pc_code *panel;
-  const int8_t *w, *soon;
+  const int8_t *w;
   int32_t *sums;
   const int8_job *ends; /* or NULL */
   int64_t row, column;
@@ -46,9 +46,9 @@ typedef struct {
 } tile_job;
 
 PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
-  const int64_t groups = of->groups, stride = of->stride, slice = of->slice;
+  const int64_t groups = of->groups, stride = of->stride, slice = of->slice, soon = of->soon;
   const pc_code *panel = of->panel;
-  const int8_t *w = of->w, *soon = of->soon;
+  const int8_t *w = of->w;
   dot16 acc[PC_DOT_ROWS][WIDEST];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
@@ -59,7 +59,7 @@ PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
   for (int pass = 0; pass < passes; pass++)
     for (int64_t g = 0; g < groups; g++) {
       dot_w b[WIDEST][PC_DOT_PARTS];
-      if (pass == 0 && rows > FOLLOWED) __builtin_prefetch(soon + LINE * g);
+      if (pass == 0 && rows > FOLLOWED) __builtin_prefetch(w + LINE * g + soon);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++)
 #pragma GCC unroll 4
@@ -181,14 +181,14 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
   for (int64_t c = begin; c < end; c += LANES * vectors) {
     vectors = (int)smaller((end - c + LANES - 1) / LANES, widest);
     const int whole = c + LANES * vectors <= end, direct = plain && whole;
-    const int64_t next = c / LANES + vectors, after = smaller((end + LANES - 1) / LANES - next, vectors);
+    const int64_t after = smaller((end - c + LANES - 1) / LANES - vectors, vectors); /* slices of the next tile */
     const int8_t *w = j->w + c / LANES * slice;
     for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one; each asks for a slice of the next tile */
       const int64_t first = rows * p / panels;
       const int height = (int)(rows * (p + 1) / panels - first), ends = light && whole && may_end(height, vectors);
       const tile_job of = {.groups = (j->k + GROUP - 1) / GROUP, .stride = stride, .slice = slice,
-                           .ld = direct ? j->ldy : LANES * vectors, .panel = x + first * stride, .w = w,
-                           .soon = panels > 1 && p < after ? j->w + (next + p) * slice : w,
+                           .ld = direct ? j->ldy : LANES * vectors, .panel = x + first * stride,
+                           .w = w, .soon = panels > 1 && p < after ? (vectors + p) * slice : 0,
                            .sums = direct ? (int32_t *)j->y + (row + first) * j->ldy + c : sums, .ends = ends ? j : NULL,
                            .row = row + first, .column = c, .zero = owed ? zero + first : NULL};
       run_tile(height, vectors, &of);
@@ -204,9 +204,9 @@ static void part_by_rows(const int8_job *j, int64_t row0, int64_t row1, int64_t 
   const int64_t stride = stride_of(j->k), room = ROOM / (int64_t)sizeof(pc_code) / stride / PC_DOT_ROWS * PC_DOT_ROWS;
   const int64_t most = smaller(row1 - row0, room < PC_DOT_ROWS ? PC_DOT_ROWS : smaller(room, TOGETHER));
   const int is_small = most * stride * (int64_t)sizeof(pc_code) <= FEW_BYTES;
-  char *found = is_small ? NULL : malloc((size_t)(most * stride) * sizeof(pc_code) + LINE);
-  pc_code *x = found ? (pc_code *)(void *)(found + (LINE - (uintptr_t)found % LINE)) : few;
-  if (!is_small && !found) {
+  void *found = NULL;
+  pc_code *const x = is_small ? few : pc_heap((size_t)(most * stride) * sizeof(pc_code), &found);
+  if (!x) {
     fail(j, PC_ENOMEM);
     return;
   }
@@ -228,7 +228,7 @@ static void wide_tile(const int8_job *j, int rows, int64_t row, int vectors, int
     const int64_t length = smaller(j->k - l0, BLOCK), groups = (length + GROUP - 1) / GROUP;
     const int8_t *w = j->w + column / LANES * slice + l0 * LANES;
     copy_rows(j, rows, row, l0, length, panel, stride);
-    const tile_job of = {.groups = groups, .stride = stride, .slice = slice, .ld = span, .panel = panel, .w = w, .soon = w, .sums = part};
+    const tile_job of = {.groups = groups, .stride = stride, .slice = slice, .ld = span, .panel = panel, .w = w, .sums = part};
     run_tile(rows, vectors, &of);
     int64_t shift[PC_DOT_ROWS];
     for (int i = 0; i < rows; i++) {
