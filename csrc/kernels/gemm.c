@@ -168,7 +168,7 @@ static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0,
 /* Rows [top, bottom) x columns [begin, end). */
 static void cell(const job *j, int64_t top, int64_t bottom, int64_t begin, int64_t end) {
   _Alignas(64) float few[ON_STACK];
-  const int64_t longest = bottom - top > PC_TILE_ROWS ? LONGEST : ROOM / PC_TILE_ROWS - LANES; /* one panel shares no weights */
+  const int64_t longest = bottom - top > PC_TILE_ROWS ? LONGEST : ROOM / PC_TILE_ROWS - 2 * LANES; /* one panel shares no weights */
   const int64_t blocks = j->k <= longest ? 1 : (j->k + BLOCK - 1) / BLOCK; /* of equal length, give or take one */
   const int64_t stride = (((j->k + blocks - 1) / blocks + LANES - 1) / LANES | 1) * LANES; /* an odd number of lines */
   const int64_t room = ROOM / stride / PC_TILE_ROWS * PC_TILE_ROWS, most = smaller(bottom - top, room);

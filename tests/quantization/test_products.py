@@ -120,9 +120,9 @@ def test_long_sums_agree_on_every_level(level):
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
-def test_panels_whose_sums_wait_for_the_next_block_are_exact(level):
-    """More rows than wait together, more blocks than one, and columns that end within a vector."""
-    m, k, n = 300, 2060, 250
+@pytest.mark.parametrize(("m", "k", "n"), [(300, 2060, 250), (70, 9000, 35), (9, 60001, 17)])
+def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n, level):
+    """And columns that end within a vector."""
     rng = np.random.default_rng(0)
     b, zb = codes(rng, (k, n), np.int8, False), zeros(rng, np.int8, n)
     pycomp.set_isa(level)
