@@ -219,14 +219,14 @@ static void row_alone(const job *j, int64_t begin, int64_t end) {
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   if (j->m == 1) {
-    row_alone(j, begin * j->width, end * j->width < j->n ? end * j->width : j->n);
+    row_alone(j, begin * j->width, smaller(end * j->width, j->n));
     return;
   }
   while (begin < end) {
     const int64_t band = begin / j->tiles, t = begin % j->tiles;
-    const int64_t count = end - begin < j->tiles - t ? end - begin : j->tiles - t, right = (t + count) * j->width;
-    const int64_t panels = panels_of(j->m), bottom = PC_TILE_ROWS * (panels * (band + 1) / j->bands);
-    cell(j, PC_TILE_ROWS * (panels * band / j->bands), bottom < j->m ? bottom : j->m, t * j->width, right < j->n ? right : j->n);
+    const int64_t count = smaller(end - begin, j->tiles - t), panels = panels_of(j->m); /* bands are cut between them */
+    cell(j, PC_TILE_ROWS * (panels * band / j->bands), smaller(PC_TILE_ROWS * (panels * (band + 1) / j->bands), j->m),
+         t * j->width, smaller((t + count) * j->width, j->n));
     begin += count;
   }
 }
@@ -257,7 +257,7 @@ static int product(job j) {
     no_sum(&j);
     return PC_OK;
   }
-  j.width = LANES * PC_TILE_VECTORS(m < PC_TILE_ROWS ? m : PC_TILE_ROWS);
+  j.width = LANES * PC_TILE_VECTORS(smaller(m, PC_TILE_ROWS));
   j.tiles = (n + j.width - 1) / j.width;
   j.bands = bands_of(m, j.tiles);
   int status = PC_OK;

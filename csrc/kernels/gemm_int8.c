@@ -11,8 +11,6 @@
  * stay in L1 unless k is large, before the next tile's, which are asked for meanwhile: a panel is a sixth of what its tile of
  * weights is.
  * Limit: the dot-product units for m >= 8, the bandwidth of the weights below. */
-#include <string.h>
-
 #include "heap.h"
 #include "int8.h"
 
