@@ -38,7 +38,8 @@ int pc_cpu_is_amd(void);
 unsigned pc_fp_enter(void);
 void pc_fp_leave(unsigned saved);
 
-/* Runs run(begin, end, context) over [0, n), cut at multiples of grain, on at most n/grain threads. */
+/* Runs run(begin, end, context) over [0, n) on at most n/grain threads, rounded up. Cut evenly; at multiples of 64 where grain
+ * is one, so that bytes beside each other are one thread's. */
 void pc_for(int64_t n, int64_t grain, void (*run)(int64_t begin, int64_t end, const void *context), const void *context);
 
 #endif

@@ -21,6 +21,7 @@ enum {
   SHARES = 4,            /* pieces of work for each thread: what a late or slow one leaves, the others take */
   SPIN = 4000,           /* looks at what a thread waits for before it offers its processor to others, about 50 us */
   PATIENCE = 500000,     /* ns in which it goes on looking between such offers, before it sleeps */
+  LINE = 64,             /* bytes: what pieces of a multiple of it are still cut at */
   STACK = 1 << 20        /* bytes; kernels keep panels of up to 0.15 MB on it */
 };
 
@@ -29,7 +30,7 @@ enum {
 static struct {
   void (*run)(int64_t, int64_t, const void *);
   const void *context;
-  int64_t n, grain, pieces, shares;
+  int64_t n, unit, units, shares;
   int threads;
   int cpu; /* where the caller runs; -1: not known */
 } work;
@@ -109,6 +110,14 @@ static int this_cpu(void) { return -1; }
 static void move_from(int cpu) { (void)cpu; }
 #endif
 
+static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Where share s begins: shares are even, down to a unit. */
+static int64_t cut(int64_t s) {
+  const int64_t first = work.units * s / work.shares * work.unit;
+  return lesser(first, work.n);
+}
+
 /* Takes shares until none is left: those of thread `me`, then what the others have not begun. */
 static void take_shares(int me) {
   for (int i = 0; i < work.threads; i++) {
@@ -117,8 +126,7 @@ static void take_shares(int me) {
     while (__atomic_load_n(&next[owner].value, __ATOMIC_RELAXED) < end) {
       const int64_t s = __atomic_fetch_add(&next[owner].value, 1, __ATOMIC_RELAXED);
       if (s >= end) break;
-      const int64_t first = work.pieces * s / work.shares * work.grain, last = work.pieces * (s + 1) / work.shares * work.grain;
-      work.run(first, last < work.n ? last : work.n, work.context);
+      work.run(cut(s), cut(s + 1), work.context);
     }
   }
 }
@@ -241,9 +249,10 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
   work.run = run;
   work.context = context;
   work.n = n;
-  work.grain = grain;
-  work.pieces = pieces;
-  work.shares = (int64_t)threads * SHARES < pieces ? (int64_t)threads * SHARES : pieces;
+  work.unit = grain % LINE ? 1 : LINE;
+  work.units = (n - 1) / work.unit + 1;
+  work.shares = threads * lesser((pieces - 1) / threads + 1, SHARES);
+  work.shares = lesser(work.shares, work.units);
   work.threads = threads;
   work.cpu = this_cpu();
   for (int t = 0; t < threads; t++) next[t].value = work.shares * t / threads;
