@@ -18,7 +18,7 @@ TILE, SLICE = 4, 16
 """Rows of a tile for many rows of x (spmm_tiles), and for one (spmv_sell)."""
 LEAST_BLOCK, MOST_BLOCK = 128, 1024
 """Columns of a block: with 64 rows of x 32 KB, which L1 holds beside what streams through it, or 256 KB of L2."""
-ENTRIES_A_VISIT = 10
+ENTRIES_A_VISIT = 20
 """Where a row has fewer entries in a block, its chains' way to the registers and back costs more than L2 does."""
 MOST_ROWS, FEW_ROWS = 256, 64
 """Rows of a group, whose chains wait together; of a small matrix, so that it has groups enough for threads."""

@@ -83,7 +83,20 @@ PC_INLINE uint64_t read_columns(const uint16_t *p) {
 #endif
 }
 
-/* Advances the chains of four rows by n steps. */
+/* The chains of four rows, one step on. */
+PC_INLINE void step(int vectors, int64_t apart, const float *x, const float *v, uint64_t columns, vf16 acc[][4]) {
+  const vf4 each = vf_load4(v); /* broadcasts from memory would use the ports that x needs */
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++) {
+    const float *row = (const float *)(const void *)place(x, columns, r);
+    const vf16 w = vf_one_of(each, r);
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) acc[r][t] = vf_fma(vf_load(row + t * apart), w, acc[r][t]);
+  }
+}
+
+/* The same, n >= 1 steps on. A step's columns are read a step before: x at addresses that a load has yet to bring is read
+ * later than the fma units could use it. (The last step stands apart since a choice in the loop would have them wait too.) */
 PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v, const uint16_t *c, int64_t n,
                        float *const *at) {
   vf16 acc[HIGH][4];
@@ -92,21 +105,18 @@ PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
     for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(at[r] + t * LANES);
-  for (; n; n--, v += HIGH, c += HIGH) {
-    const uint64_t columns = read_columns(c);
-    const vf4 each = vf_load4(v); /* broadcasts from memory would use the ports that x needs */
+  uint64_t columns = read_columns(c);
+  for (; n > 1; n--, v += HIGH) {
+    const uint64_t present = columns;
+    c += HIGH;
+    columns = read_columns(c);
     if (vectors < FETCHED) { /* each time: asking a line at a time, in front of the loop, was slower */
       __builtin_prefetch(v + AHEAD);
       __builtin_prefetch(c + AHEAD);
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < HIGH; r++) {
-      const float *row = (const float *)(const void *)place(x, columns, r);
-      const vf16 w = vf_one_of(each, r);
-#pragma GCC unroll 4
-      for (int t = 0; t < vectors; t++) acc[r][t] = vf_fma(vf_load(row + t * apart), w, acc[r][t]);
-    }
+    step(vectors, apart, x, v, present, acc);
   }
+  step(vectors, apart, x, v, columns, acc);
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
@@ -145,7 +155,18 @@ static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
 
 /* -- the same for products of codes: an entry is four of them, the step a dot product */
 
-PC_INLINE void advance_codes(int vectors, const job *j, const int8_t *v, const uint16_t *c, int64_t n, const char *x,
+PC_INLINE void step_codes(int vectors, int64_t apart, const char *x, const int8_t *v, uint64_t columns, vi16 acc[][4]) {
+  const vf4 each = vf_load4((const float *)(const void *)v);
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++) {
+    const char *row = place(x, columns, r);
+    const vi16 w = vi_from_bits(vf_one_of(each, r));
+#pragma GCC unroll 4
+    for (int t = 0; t < vectors; t++) acc[r][t] = vi_dot_u8s8(acc[r][t], vi_load(row + t * apart), w);
+  }
+}
+
+PC_INLINE void advance_codes(int vectors, const job *j, const char *x, const int8_t *v, const uint16_t *c, int64_t n,
                              float *const *at) {
   vi16 acc[HIGH][4];
   const int64_t apart = LANES * 4 * j->k;
@@ -153,21 +174,18 @@ PC_INLINE void advance_codes(int vectors, const job *j, const int8_t *v, const u
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
     for (int t = 0; t < vectors; t++) acc[r][t] = vi_load(at[r] + t * LANES);
-  for (; n; n--, v += 4 * HIGH, c += HIGH) {
-    const uint64_t columns = read_columns(c);
-    const vf4 each = vf_load4((const float *)(const void *)v);
+  uint64_t columns = read_columns(c);
+  for (; n > 1; n--, v += 4 * HIGH) {
+    const uint64_t present = columns;
+    c += HIGH;
+    columns = read_columns(c);
     if (vectors < FETCHED) {
       __builtin_prefetch(v + 4 * AHEAD);
       __builtin_prefetch(c + AHEAD);
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < HIGH; r++) {
-      const char *row = place(x, columns, r);
-      const vi16 w = vi_from_bits(vf_one_of(each, r));
-#pragma GCC unroll 4
-      for (int t = 0; t < vectors; t++) acc[r][t] = vi_dot_u8s8(acc[r][t], vi_load(row + t * apart), w);
-    }
+    step_codes(vectors, apart, x, v, present, acc);
   }
+  step_codes(vectors, apart, x, v, columns, acc);
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
@@ -181,7 +199,7 @@ PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, fl
     float *at[HIGH];
     for (int r = 0; r < HIGH; r++) at[r] = sums + rows[r] * vectors * LANES;
     const int64_t s = j->starts[tile], n = j->starts[tile + 1] - s;
-    advance_codes(vectors, j, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, x, at);
+    advance_codes(vectors, j, x, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, at);
   }
 }
 
