@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
@@ -138,8 +139,8 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An uninitialised array that starts on a cache line, as packed weights should."""
     size = math.prod(shape) * dtype.itemsize
     buffer = np.empty(size + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + size].view(dtype).reshape(shape)
+    start = -addressof(c_char.from_buffer(buffer)) % 64  # .ctypes.data takes as long as all the rest
+    return np.ndarray(shape, dtype, buffer, start)
 
 
 def fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
