@@ -20,7 +20,7 @@ LEAST_BLOCK, MOST_BLOCK = 128, 1024
 """Columns of a block: with 64 rows of x 32 KB, which L1 holds beside what streams through it, or 256 KB of L2."""
 ENTRIES_A_VISIT = 20
 """Where a row has fewer entries in a block, its chains' way to the registers and back costs more than L2 does."""
-MOST_ROWS, FEW_ROWS = 256, 64
+MOST_ROWS, FEW_ROWS = 256, 128
 """Rows of a group, whose chains wait together; of a small matrix, so that it has groups enough for threads."""
 MOST_COLUMNS = 2**16 - 1
 """So many columns, and the one that padding reads, have 16-bit indices."""
