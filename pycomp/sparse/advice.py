@@ -78,13 +78,15 @@ class Advice:
     def __str__(self) -> str:
         n, k = self.shape
         lines = [f"{n} x {k}, {self.sparsity:.1%} zeros, batch {self.batch}; {self.threads} thread(s), {self.isa}"]
-        verdict = f"  use {self.recommendation}"
         compared = not math.isnan(self.dense)
+        verdict = f"  use {self.recommendation}"
+        if compared and self.speedup <= 1:
+            verdict = f"  no form beats dense.linear; of the forms use {self.recommendation}"
         for name, seconds in sorted(self.times.items(), key=lambda item: item[1]):
-            gain = f"  {self.dense / seconds:6.2f} times as fast as dense" if compared else ""
+            gain = f"  {self.dense / seconds:6.2f} times as fast as dense.linear" if compared else ""
             lines.append(f"  {name:8} {seconds * 1e6:10.1f} us{gain}")
         if compared:
-            verdict += f"; sparse beats dense from about {self.crossover:.0%} zeros"
+            verdict += f"; sparse beats dense.linear from about {self.crossover:.0%} zeros"
         lines.append(verdict)
         return "\n".join(lines)
 
@@ -117,7 +119,8 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     Notes
     -----
     The forms take turns, so that a disturbance meets all; the time of each is the median of its rounds. It takes about
-    half a second and the packing of each form; other work on the machine falsifies it.
+    half a second and the packing of each form, of which the fastest and those there before are kept with the matrix;
+    other work on the machine falsifies it.
 
     Every form that the matrix has is timed, but not those meant for fewer rows, which go through it again for each or
     every four ("slices" and "nm" beyond a batch of 4, "bitmap" beyond 8), and for one row not those that compute
@@ -194,7 +197,8 @@ def _measured(a: SparseMatrix, batch: int, names: list[str]) -> dict[str, float]
     x = np.random.default_rng(0).standard_normal((batch, a.shape[1]), dtype=np.float32)
     out = np.empty((batch, a.shape[0]), np.float32)
     calls: dict[str, Callable[[], Any]] = {n: lambda n=n: linear(x, a, format=n, out=out) for n in names}  # type: ignore[misc]
-    kept = set(a.__dict__.get("_forms", {}))
+    homes = a.__dict__.setdefault("_forms", {}), getattr(a, "_pattern", {})  # a layout has the name of its form
+    kept = [set(home) for home in homes]
     if "dense" in names:
         packed = dense.PackedMatrix(cast("Dense", a._form("dense")).packed, a.shape[0])
         calls[BASELINE] = lambda: dense.linear(x, packed, out=out)
@@ -210,9 +214,9 @@ def _measured(a: SparseMatrix, batch: int, names: list[str]) -> dict[str, float]
             rounds[name].append(passed / count)
     times = {n: float(np.median(r)) for n, r in rounds.items()}
     best = min(names, key=lambda n: times[n])
-    for name in names:  # the others are not needed any more
-        if name != best and name not in kept:
-            a.__dict__["_forms"].pop(name, None)
+    for home, before in zip(homes, kept, strict=True):  # the others are not needed any more
+        for name in set(names) - {best} - before:
+            home.pop(name, None)
     return times
 
 

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, integer
+from pycomp._validate import FLOAT32, flag, integer
 from pycomp.kernels import layouts
 
-from .csr import INT8, INT32, CSRMatrix, check_scipy, matrix_shape, stable_order
+from .csr import (
+    INT8,
+    INT32,
+    CSRMatrix,
+    as_values,
+    check_divides,
+    check_scipy,
+    checked_places,
+    integers,
+    matrix_shape,
+    stable_order,
+    used,
+)
 from .matrix import SparseMatrix, assign, check_matrix, frozen, given
 
 if TYPE_CHECKING:
     import scipy.sparse
 
     from .forms import Form
+
+VALUES = ("float32", "int8")
+"""Types of values."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,6 +47,7 @@ class BSRMatrix(SparseMatrix):
     indices : array of int32, shape (blocks,)
         Block columns; within a block row they ascend, each at most once. int64 is converted.
     indptr : array of int64, shape (N / h + 1,)
+        int32 is converted.
     shape : tuple of int
         ``(N, K)``, of which h and w are divisors.
 
@@ -66,12 +83,11 @@ class BSRMatrix(SparseMatrix):
 
     def __post_init__(self) -> None:
         n, k = matrix_shape(self.shape)
-        data = frozen(_values(self.data, "data", 3))
+        data = frozen(as_values(self.data, "data", 3, VALUES))
         h, w = data.shape[1:]
-        _check_divides((n, k), (h, w))
-        # A matrix of the blocks' places is checked as every CSRMatrix is.
-        places = CSRMatrix(given(np.zeros(data.shape[0], INT8)), self.indices, self.indptr, (n // h, k // w))
-        assign(self, data=data, indices=places.indices, indptr=places.indptr, shape=(n, k))
+        check_divides((n, k), (h, w))
+        indices, indptr = checked_places(self.indices, self.indptr, data.shape[0], (n // h, k // w), "row of blocks")
+        assign(self, data=data, indices=indices, indptr=indptr, shape=(n, k))
 
     @classmethod
     def from_dense(cls, w: Any, block: tuple[int, int]) -> BSRMatrix:
@@ -96,9 +112,9 @@ class BSRMatrix(SparseMatrix):
         >>> BSRMatrix.from_dense(np.eye(4, dtype=np.float32), (2, 2)).data.shape
         (2, 2, 2)
         """
-        w = _values(w, "w", 2)
+        w = as_values(w, "w", 2, VALUES)
         h, b = _block(block)
-        _check_divides(w.shape, (h, b))
+        check_divides(w.shape, (h, b))
         blocks = w.reshape(w.shape[0] // h, h, w.shape[1] // b, b).transpose(0, 2, 1, 3)
         stored = (blocks != 0).any(axis=(2, 3))
         indptr = layouts.starts_of(np.count_nonzero(stored, axis=1))
@@ -124,7 +140,7 @@ class BSRMatrix(SparseMatrix):
         """
         check_matrix(a, "a", (CSRMatrix,), (FLOAT32, INT8))
         h, w = _block(block)
-        _check_divides(a.shape, (h, w))
+        check_divides(a.shape, (h, w))
         row, wide = a._entry_rows(), a.shape[1] // w
         place = row // h * wide + a.indices // w
         blocks, which = np.unique(place, return_inverse=True)
@@ -136,6 +152,14 @@ class BSRMatrix(SparseMatrix):
     @classmethod
     def from_scipy(cls, a: Any, block: tuple[int, int] | None = None) -> BSRMatrix:
         """A SciPy sparse matrix; one in BSR keeps its blocks if no others are asked for.
+
+        Parameters
+        ----------
+        a : scipy.sparse array or matrix of float32 or int8, shape (N, K)
+            It is not changed. Where it is in BSR with these blocks and sorted, data and int32 indices that are
+            read-only, as is what owns their memory, are taken as they are; the rest is copied.
+        block : tuple of int, optional
+            ``(h, w)``, divisors of N and K.
 
         Raises
         ------
@@ -151,11 +175,15 @@ class BSRMatrix(SparseMatrix):
         >>> BSRMatrix.from_scipy(a)
         BSRMatrix(shape=(4, 4), block=(2, 2), blocks=4)
         """
-        check_scipy(a, ("float32", "int8"))
+        check_scipy(a, VALUES)
         own = getattr(a, "blocksize", None) if getattr(a, "format", None) == "bsr" else None
         block = own if block is None else block
         if block is None:
             raise ValueError("block is None, expected (h, w): the matrix does not say it")
+        if own is not None and (block is own or _block(block) == own):
+            data, indices, indptr = used(a.data, a.indices, a.indptr)
+            with contextlib.suppress(ValueError, TypeError):  # unsorted or repeated, or indices of another type
+                return cls(data, indices, integers(indptr, "indptr"), a.shape)
         return cls.from_csr(CSRMatrix.from_scipy(a), block)
 
     def to_csr(self) -> CSRMatrix:
@@ -171,11 +199,21 @@ class BSRMatrix(SparseMatrix):
                                given(columns.reshape(count, w)[order].reshape(-1).astype(INT32)), given(indptr),
                                (self.shape[0], k))
 
-    def to_scipy(self) -> scipy.sparse.bsr_array:
-        """A ``scipy.sparse.bsr_array`` with its own copy of the blocks."""
+    def to_scipy(self, *, copy: bool = True) -> scipy.sparse.bsr_array:
+        """A ``scipy.sparse.bsr_array`` with its own copy of the blocks or, ``copy=False``, with these, read-only.
+
+        Of 2³¹ blocks and more, SciPy copies their columns to int64 in either case.
+
+        Raises
+        ------
+        TypeError
+            If ``copy`` is not a bool.
+        """
         import scipy.sparse
 
-        return scipy.sparse.bsr_array((self.data, self.indices, self.indptr), shape=self.shape, copy=True)
+        copy = flag(copy, "copy")
+        indptr = self.indptr.astype(INT32) if len(self.indices) < 2**31 else self.indptr
+        return scipy.sparse.bsr_array((self.data, self.indices, indptr), shape=self.shape, copy=copy)
 
     @property
     def block(self) -> tuple[int, int]:
@@ -200,17 +238,7 @@ class BSRMatrix(SparseMatrix):
         return super()._format(batch)
 
 
-def _values(a: Any, name: str, ndim: int) -> NDArray[Any]:
-    """``a`` as an array of int8 or else of float32."""
-    return as_array(a, name, INT8 if getattr(a, "dtype", None) == INT8 else FLOAT32, ndim)
-
-
 def _block(block: Any) -> tuple[int, int]:
     if not isinstance(block, tuple) or len(block) != 2:
         raise TypeError(f"block is {block!r}, expected a tuple (h, w)")
     return integer(block[0], "block[0]", 1), integer(block[1], "block[1]", 1)
-
-
-def _check_divides(shape: tuple[int, ...], block: tuple[int, int]) -> None:
-    if min(block) < 1 or shape[0] % block[0] or shape[1] % block[1]:
-        raise ValueError(f"a matrix {tuple(shape)} does not divide into blocks {block}")

@@ -132,7 +132,8 @@ def quantize(a: CSRMatrix, *, bits: int = 8) -> CodedMatrix:
 
     Notes
     -----
-    Bound of an entry: half of its row's scale, and a rounding. A product of the result is within
+    Bound of an entry: half of its row's scale, and a rounding; but next to the largest float32, a code may stand for a
+    value beyond it, which ``to_csr`` makes ±∞. A product of the result is within
     ``γ(e)·|scale|·Σ|x||code|`` and a rounding each for scale, bias and residual of that with exactly these entries.
 
     Examples

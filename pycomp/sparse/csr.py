@@ -46,6 +46,7 @@ class CSRMatrix(SparseMatrix):
     indices : array of int32, shape (nnz,)
         Columns; within a row they ascend, each at most once. int64 is converted.
     indptr : array of int64, shape (N + 1,)
+        int32 is converted.
     shape : tuple of int
         ``(N, K)``.
 
@@ -85,15 +86,8 @@ class CSRMatrix(SparseMatrix):
 
     def __post_init__(self) -> None:
         shape = matrix_shape(self.shape)
-        data = frozen(_values(self.data, "data", 1))
-        # Copied first, checked then: nobody else can change what was checked.
-        found = integers(self.indices, "indices") if _is_int64(self.indices) else frozen(
-            as_array(self.indices, "indices", INT32, 1))
-        indptr = frozen(as_array(self.indptr, "indptr", INT64, 1))
-        _check_rows(found, indptr, data.shape[0], shape[0])
-        _check_columns(found, indptr, shape[1])
-        _check_order(found, indptr)
-        indices = found if found.dtype == INT32 else given(found.astype(INT32))
+        data = frozen(as_values(self.data, "data", 1))
+        indices, indptr = checked_places(self.indices, self.indptr, data.shape[0], shape)
         assign(self, data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
 
     @classmethod
@@ -117,7 +111,7 @@ class CSRMatrix(SparseMatrix):
         >>> CSRMatrix.from_dense(np.eye(3, dtype=np.float32)).nnz
         3
         """
-        w = _values(w, "w", 2)
+        w = as_values(w, "w", 2)
         stored = w != 0
         indptr = layouts.starts_of(np.count_nonzero(stored, axis=1))
         indices = (np.flatnonzero(stored) % max(w.shape[1], 1)).astype(INT32)
@@ -151,7 +145,7 @@ class CSRMatrix(SparseMatrix):
         >>> a.data, a.indices
         (array([2., 5.], dtype=float32), array([0, 2], dtype=int32))
         """
-        data = _values(data, "data", 1)
+        data = as_values(data, "data", 1)
         found, starts = integers(indices, "indices"), integers(indptr, "indptr")
         n, k = matrix_shape(shape)
         _check_rows(found, starts, data.shape[0], n)
@@ -188,9 +182,10 @@ class CSRMatrix(SparseMatrix):
 
     def _layout(self, name: str, make: Any) -> layouts.Tiles:
         """Where the entries go in a packed form; it is that of the pattern, whatever the values."""
-        if name not in self._pattern:
-            self._pattern[name] = make(self.indices, self.indptr, self.shape[1])
-        return self._pattern[name]  # type: ignore[no-any-return]
+        layout: layouts.Tiles | None = self._pattern.get(name)  # another thread may drop it: see advise
+        if layout is None:
+            layout = self._pattern[name] = make(self.indices, self.indptr, self.shape[1])
+        return layout
 
     def _entry_rows(self) -> NDArray[np.int64]:
         """The row of each entry."""
@@ -220,7 +215,7 @@ class CSRMatrix(SparseMatrix):
         array([[2., 0.],
                [0., 2.]], dtype=float32)
         """
-        data = _values(data, "data", 1)
+        data = as_values(data, "data", 1)
         if data.shape != self.data.shape:
             raise ValueError(f"data has {data.shape[0]} elements, expected {self.nnz}, one an entry")
         made = self._made(frozen(data), self.indices, self.indptr, self.shape)
@@ -309,8 +304,9 @@ class CSRMatrix(SparseMatrix):
         if origin is not None:
             if "inverse" not in origin:
                 order = origin["transpose"][0]
-                origin["inverse"] = inverse = np.empty_like(order)
+                inverse = np.empty_like(order)
                 inverse[order] = np.arange(len(order))
+                origin["inverse"] = inverse  # whole: other threads see it from here on
             return origin["inverse"], *origin["arrays"], origin
         if "transpose" not in known:
             order = stable_order(self.indices)  # within a column, rows keep their order
@@ -393,14 +389,14 @@ def matrix_shape(shape: Any) -> tuple[int, int]:
     return integer(shape[0], "shape[0]", 0), integer(shape[1], "shape[1]", 0, 2**31 - 1)
 
 
-def _values(a: Any, name: str, ndim: int) -> NDArray[Any]:
-    """``a`` as an array of one of the types of values, in native byte order."""
+def as_values(a: Any, name: str, ndim: int, values: tuple[str, ...] = VALUES) -> NDArray[Any]:
+    """``a`` as an array of one of these types, in native byte order."""
     kind = getattr(a, "dtype", None)
-    known = isinstance(kind, np.dtype) and kind.name in VALUES and kind.isnative
+    known = isinstance(kind, np.dtype) and kind.name in values and kind.isnative
     if known or not isinstance(kind, np.dtype):
         return as_array(a, name, kind if known else FLOAT32, ndim)  # type: ignore[arg-type]
     order = "" if kind.isnative else " (byte-swapped)"
-    raise TypeError(f"{name} has dtype {kind.name}{order}, expected {', '.join(VALUES[:-1])} or int8; "
+    raise TypeError(f"{name} has dtype {kind.name}{order}, expected {', '.join(values[:-1])} or {values[-1]}; "
                     f"convert it with {name}.astype(np.float32)")
 
 
@@ -428,8 +424,22 @@ def check_scipy(a: Any, values: tuple[str, ...]) -> None:
                         f"{values[-1]}; convert it with a.astype(np.float32)")
 
 
-def _is_int64(a: Any) -> bool:
-    return isinstance(a, np.ndarray) and a.dtype == INT64
+def checked_places(
+    indices: Any, indptr: Any, count: int, shape: tuple[int, int], line: str = "row"
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Those of so many entries. Copied first, checked then: nobody else can change what was checked."""
+    found, starts = _copied(indices, "indices", INT32, INT64), _copied(indptr, "indptr", INT64, INT32)
+    _check_rows(found, starts, count, shape[0], line)
+    _check_columns(found, starts, shape[1], line)
+    _check_order(found, starts, line)
+    return found if found.dtype == INT32 else given(found.astype(INT32)), starts
+
+
+def _copied(a: Any, name: str, kind: np.dtype[Any], other: np.dtype[Any]) -> NDArray[Any]:
+    """Integers of that type, or of the other as int64, which nobody can write to."""
+    if isinstance(a, np.ndarray) and a.dtype == other:
+        return given(integers(a, name))
+    return frozen(as_array(a, name, kind, 1))
 
 
 def integers(a: Any, name: str) -> NDArray[np.int64]:
@@ -446,8 +456,8 @@ def integers(a: Any, name: str) -> NDArray[np.int64]:
 
 def used(data: Any, indices: Any, indptr: Any) -> tuple[Any, Any, Any]:
     """The arrays of SciPy's compressed formats, which may have room at their end."""
-    indptr, count = np.asarray(indptr), len(indices)
-    if indptr.ndim == 1 and len(indptr) and 0 <= indptr[-1] < count == len(data):
+    indptr, room = np.asarray(indptr), np.shape(indices)
+    if indptr.ndim == len(room) == 1 and np.shape(data)[:1] == room and len(indptr) and 0 <= indptr[-1] < room[0]:
         return data[: indptr[-1]], indices[: indptr[-1]], indptr
     return data, indices, indptr
 
@@ -458,7 +468,7 @@ def _entries_of(a: Any, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[n
     if a.format == "lil":
         return _entries_of_lists(a, n, k)
     if a.format in ("csc", "bsr"):
-        _values(a.data, "data", 3 if a.format == "bsr" else 1)
+        as_values(a.data, "data", 3 if a.format == "bsr" else 1)
         values, indices, indptr = used(a.data, a.indices, a.indptr)
         found, starts = integers(indices, "indices"), integers(indptr, "indptr")
         if a.format == "csc":
@@ -466,18 +476,17 @@ def _entries_of(a: Any, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[n
             _check_columns(found, starts, n, "column")
             return values, found, np.repeat(np.arange(k), np.diff(starts))
         _, h, w = values.shape
-        if not (h and w):
-            raise ValueError(f"data has blocks {(h, w)}, expected at least one row and one column")
+        check_divides(shape, (h, w))
         _check_rows(found, starts, values.shape[0], n // h, "row of blocks")
         _check_columns(found, starts, k // w, "row of blocks")
         block_rows = np.repeat(np.arange(n // h), np.diff(starts))
         row = (block_rows * h)[:, None, None] + np.arange(h)[:, None]
         column = (found * w)[:, None, None] + np.arange(w)
         return values.reshape(-1), *(np.broadcast_to(x, values.shape).reshape(-1) for x in (row, column))
-    if a.format == "dia" and len(a.offsets) != len(_values(a.data, "data", 2)):
+    if a.format == "dia" and len(a.offsets) != len(as_values(a.data, "data", 2)):
         raise ValueError(f"offsets has {len(a.offsets)} elements, data {len(a.data)} rows, expected the same")
     a = a.tocoo()
-    values, row, column = _values(a.data, "data", 1), integers(a.row, "row"), integers(a.col, "col")
+    values, row, column = as_values(a.data, "data", 1), integers(a.row, "row"), integers(a.col, "col")
     if not len(row) == len(column) == len(values):
         raise ValueError(f"row has {len(row)} elements, col {len(column)}, data {len(values)}, expected the same")
     for found, name, count in ((row, "row", n), (column, "col", k)):
@@ -490,14 +499,32 @@ def _entries_of_lists(a: Any, n: int, k: int) -> tuple[NDArray[Any], NDArray[np.
     """Those of SciPy's lists of rows, whose conversion writes past its arrays where the lists differ in length."""
     if not len(a.rows) == len(a.data) == n:
         raise ValueError(f"rows has {len(a.rows)} lists, data {len(a.data)}, expected {n}")
+    column, values = _numbers(a.rows, "rows", INT64), _numbers(a.data, "data", a.dtype)
     lengths = [len(columns) for columns in a.rows]
     for i, (count, line) in enumerate(zip(lengths, a.data, strict=True)):
         if count != len(line):
             raise ValueError(f"rows[{i}] has {count} elements, data[{i}] {len(line)}, expected the same")
-    values = np.array(list(itertools.chain.from_iterable(a.data)), a.dtype)
-    column = integers(np.array(list(itertools.chain.from_iterable(a.rows))), "rows")
     _check_columns(column, layouts.starts_of(np.array(lengths, INT64)), k)
     return values, np.repeat(np.arange(n), lengths), column
+
+
+def _numbers(lines: Any, name: str, kind: np.dtype[Any]) -> NDArray[Any]:
+    """What is in lists, one after the other; the error names the list that holds something else."""
+    with contextlib.suppress(ValueError, TypeError):
+        return _line(list(itertools.chain.from_iterable(lines)), name, kind)
+    return np.concatenate([_line(line, f"{name}[{i}]", kind) for i, line in enumerate(lines)])
+
+
+def _line(line: Any, name: str, kind: np.dtype[Any]) -> NDArray[Any]:
+    """A list of numbers as an array of that type; no other number is made an integer of it."""
+    whole, found = kind.kind == "i", from_lists(line, name, kind.name)
+    if found.size and found.dtype.kind not in ("iu" if whole else "iuf"):
+        raise TypeError(f"{name} has dtype {found.dtype.name}, expected numbers of type {kind.name}")
+    with np.errstate(all="ignore"):
+        values = as_array(found.astype(kind), name, kind, 1)
+    if whole and (at := _first(values != found)) is not None:
+        raise ValueError(f"{name} holds {found[at]}, expected numbers of type {kind.name}")
+    return values
 
 
 def stable_order(*keys: NDArray[Any]) -> NDArray[np.int64]:
@@ -509,6 +536,11 @@ def stable_order(*keys: NDArray[Any]) -> NDArray[np.int64]:
             if not (digit[1:] >= digit[:-1]).all():
                 order = order[np.argsort(digit, kind="stable")]
     return order
+
+
+def check_divides(shape: tuple[int, ...], block: tuple[int, int]) -> None:
+    if min(block) < 1 or shape[0] % block[0] or shape[1] % block[1]:
+        raise ValueError(f"a matrix {tuple(shape)} does not divide into blocks {block}")
 
 
 def _below(count: int) -> str:
@@ -536,7 +568,7 @@ def _check_columns(indices: NDArray[Any], indptr: NDArray[Any], k: int, line: st
         raise ValueError(f"indices[{p}] in {line} {_row(indptr, p)} is {indices[p]}, expected {_below(k)}")
 
 
-def _check_order(indices: NDArray[Any], indptr: NDArray[Any]) -> None:
+def _check_order(indices: NDArray[Any], indptr: NDArray[Any], line: str) -> None:
     nnz = indices.shape[0]
     if nnz == 0:
         return
@@ -546,8 +578,8 @@ def _check_order(indices: NDArray[Any], indptr: NDArray[Any]) -> None:
     if (i := _first(falls)) is not None:
         row, before, column = _row(indptr, i), indices[i], indices[i + 1]
         if before == column:
-            raise ValueError(f"row {row} has column {column} twice, at indices[{i}] and indices[{i + 1}]")
-        raise ValueError(f"row {row} is not sorted: indices[{i + 1}] is {column} after {before}")
+            raise ValueError(f"{line} {row} has column {column} twice, at indices[{i}] and indices[{i + 1}]")
+        raise ValueError(f"{line} {row} is not sorted: indices[{i + 1}] is {column} after {before}")
 
 
 def _first(bad: NDArray[np.bool_]) -> int | None:

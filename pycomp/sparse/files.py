@@ -54,14 +54,15 @@ def save(path: str | os.PathLike[str], a: CSRMatrix | BSRMatrix) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> CSRMatrix | BSRMatrix:
-    """Read a matrix that :func:`save` or :func:`scipy.sparse.save_npz` wrote.
+    """Read a matrix that :func:`save` wrote, or :func:`scipy.sparse.save_npz` of an array or matrix in CSR or BSR.
 
-    Rows are sorted and duplicates of CSR summed; blocks must be in order.
+    Rows of CSR are sorted and duplicates summed; blocks must be in order. Values are of the types that
+    :class:`CSRMatrix` and :class:`BSRMatrix` take. SciPy's other formats have ``tocsr()``.
 
     Raises
     ------
     pycomp.FormatError
-        If the file is cut short, of another format, or holds arrays that do not make such a matrix.
+        If the file is cut short, of another format (COO, CSC, DIA), or holds arrays that do not make such a matrix.
     ValueError
         If the name does not end in .npz or .safetensors.
     ImportError
@@ -79,22 +80,24 @@ def load(path: str | os.PathLike[str]) -> CSRMatrix | BSRMatrix:
     """
     source = Path(path)
     arrays = read_arrays(source)
+    kind = None
+    if "format" in arrays:
+        found = arrays["format"]
+        kind = found.item() if found.size == 1 else found.tolist()
+        kind = kind.decode(errors="replace") if isinstance(kind, bytes) else kind  # SciPy wrote it as text once
+        if kind not in ("csr", "bsr"):
+            raise FormatError(f"{source} is of format {kind!r}, expected csr or bsr")
     if missing := sorted({"data", "indices", "indptr", "shape"} - set(arrays)):
         raise FormatError(f"{source} lacks {', '.join(missing)}")
     if unknown := sorted(set(arrays) - NAMES - {"_is_array"}):  # SciPy's mark of an array
         raise FormatError(f"{source} holds {', '.join(unknown)}, which such a matrix does not have")
-    blocks = arrays["data"].ndim == 3
-    if "format" in arrays:
-        found, name = arrays["format"], "bsr" if blocks else "csr"
-        if found.size != 1 or found.item() not in (name.encode(), name):  # SciPy wrote it as text once
-            raise FormatError(f"{source} is of format {found.tolist()}, expected b'csr', or b'bsr' with blocks [h, w]")
     shape = arrays["shape"]
     if shape.dtype.kind not in "iu" or shape.shape != (2,):
         raise FormatError(f"{source}: shape is an array {shape.dtype.name} {shape.shape}, expected two integers")
     whole = int(shape[0]), int(shape[1])
     try:
         data, indices, indptr = used(arrays["data"], arrays["indices"], arrays["indptr"])
-        if blocks:
+        if kind == "bsr" or (kind is None and data.ndim == 3):
             return BSRMatrix(data, indices, integers(indptr, "indptr"), whole)
         return CSRMatrix.from_arrays(data, indices, indptr, whole)
     except (TypeError, ValueError) as error:

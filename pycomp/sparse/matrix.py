@@ -44,6 +44,15 @@ class SparseMatrix:
         """Type of the values."""
         return self.data.dtype
 
+    def __getitem__(self, rows: Any) -> CSRMatrix:
+        """Rows of a :class:`CSRMatrix`; of others a TypeError."""
+        raise TypeError(f"a {type(self).__name__} cannot be sliced; to_csr() makes a CSRMatrix, which can")
+
+    @property
+    def T(self) -> CSRMatrix:  # noqa: N802
+        """The transpose of a :class:`CSRMatrix`; of others a TypeError."""
+        raise TypeError(f"a {type(self).__name__} has no transpose; to_csr() makes a CSRMatrix, which has one")
+
     def to_dense(self) -> NDArray[Any]:
         """The matrix with its zeros, shape (N, K)."""
         return self.to_csr().to_dense()
@@ -107,11 +116,13 @@ def check_matrix(
         return
     found = type(a).__name__ + (f" of {a.dtype.name}" if values and isinstance(a, SparseMatrix) else "")
     expected = " or ".join(k.__name__ for k in kinds) or "sparse matrix"
-    door = "from_scipy" if hasattr(a, "tocsr") else "from_dense" if getattr(a, "ndim", None) == 2 else None
     if values:
         expected += f" of {' or '.join(v.name for v in values)}"
-    raise TypeError(f"{name} is a {found}, expected a {expected}"
-                    + (f"; CSRMatrix.{door}({name}) makes one" if door else ""))
+    door = "from_scipy" if hasattr(a, "tocsr") else "from_dense" if getattr(a, "ndim", None) == 2 else None
+    hint = f"; CSRMatrix.{door}({name}) makes one" if door else ""
+    if kinds and isinstance(a, SparseMatrix) and not isinstance(a, kinds):
+        hint = f"; {name}.to_csr() makes a CSRMatrix"
+    raise TypeError(f"{name} is a {found}, expected a {expected}{hint}")
 
 
 def given(a: NDArray[Any]) -> NDArray[Any]:
@@ -127,7 +138,7 @@ def frozen(a: NDArray[Any]) -> NDArray[Any]:
     read_only = not flags.writeable and isinstance(owner, np.ndarray) and not owner.flags.writeable
     if read_only and owner.flags.owndata and flags.c_contiguous and flags.aligned:
         return a.view(np.ndarray)
-    return given(np.array(a))
+    return given(np.array(a, order="C"))
 
 
 def assign(matrix: SparseMatrix, **values: Any) -> None:

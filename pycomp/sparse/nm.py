@@ -104,21 +104,25 @@ class NMMatrix(SparseMatrix):
         >>> NMMatrix.from_dense(np.eye(4, dtype=np.float32), 1, 4)
         NMMatrix(shape=(4, 4), pattern='1:4')
         """
-        return cls._of_dense(as_array(w, "w", FLOAT32, 2), "w", n, m)
+        w = as_array(w, "w", FLOAT32, 2)
+        return cls._of_dense(w, w != 0, "w", "non-zeros", n, m)
 
     @classmethod
-    def _of_dense(cls, w: NDArray[np.float32], name: str, n: int, m: int) -> NMMatrix:
-        """From what the caller knows by that name."""
+    def _of_dense(
+        cls, w: NDArray[np.float32], stored: NDArray[np.bool_], name: str, entries: str, n: int, m: int
+    ) -> NMMatrix:
+        """From what the caller knows by that name, and what its entries are called."""
         n, m = _pattern(n, m)
         if w.shape[1] % m:
             raise ValueError(f"{name} has {w.shape[1]} columns, expected a multiple of m = {m}")
-        groups = w.reshape(w.shape[0], w.shape[1] // m, m)
-        count = np.count_nonzero(groups, axis=2)
+        parts = w.shape[0], w.shape[1] // m, m
+        groups, taken = w.reshape(parts), stored.reshape(parts)
+        count = np.count_nonzero(taken, axis=2)
         if count.size and count.max() > n:
             row, group = (int(i) for i in np.argwhere(count > n)[0])
-            raise ValueError(f"row {row} has {count[row, group]} non-zeros in columns {group * m} to "
+            raise ValueError(f"group {group} of row {row} has {count[row, group]} {entries} in columns {group * m} to "
                              f"{group * m + m - 1}, expected at most {n}")
-        kept = np.argsort(groups == 0, axis=2, kind="stable")[:, :, :n]  # zeros only where there are few others
+        kept = np.argsort(~taken, axis=2, kind="stable")[:, :, :n]  # other places only where there are few entries
         kept = np.sort(kept, axis=2)
         flat = w.shape[0], groups.shape[1] * n
         values = np.take_along_axis(groups, kept, 2)
@@ -126,7 +130,10 @@ class NMMatrix(SparseMatrix):
 
     @classmethod
     def from_csr(cls, a: CSRMatrix, n: int, m: int) -> NMMatrix:
-        """From a CSRMatrix of float32 whose entries fit the pattern; errors as for :meth:`from_dense`.
+        """From a CSRMatrix of float32 whose entries fit the pattern; stored zeros stay stored, in their places.
+
+        A group with fewer than ``n`` entries gets zeros at its first free places. Errors as for :meth:`from_dense`, of
+        entries in the place of non-zeros.
 
         Examples
         --------
@@ -135,11 +142,13 @@ class NMMatrix(SparseMatrix):
         8
         """
         check_matrix(a, "a", (CSRMatrix,), (FLOAT32,))
-        return cls._of_dense(a.to_dense(), "a", n, m)
+        stored = np.zeros(a.shape, np.bool_)
+        stored[a._entry_rows(), a.indices] = True
+        return cls._of_dense(a.to_dense(), stored, "a", "entries", n, m)
 
     @classmethod
     def from_scipy(cls, a: Any, n: int, m: int) -> NMMatrix:
-        """From a SciPy sparse matrix of float32; errors as for :meth:`from_dense`."""
+        """From a SciPy sparse matrix of float32, as :meth:`from_csr`."""
         check_scipy(a, ("float32",))
         return cls.from_csr(CSRMatrix.from_scipy(a), n, m)
 

@@ -56,6 +56,19 @@ def test_the_advice_says_what_it_found(w):
     assert (found.shape, found.threads) == ((64, 96), pycomp.get_num_threads())
 
 
+@pytest.mark.parametrize(("seconds", "verdict"), [
+    (2e-6, "use csr; sparse beats dense.linear from about 80% zeros"),
+    (1e-6, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 90% zeros"),
+    (5e-7, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 95% zeros"),
+])
+def test_the_advice_says_plainly_whether_a_form_beats_the_dense_product(seconds, verdict):
+    times = {"csr": 1e-6, "dense": 3e-6}
+    found = advice.Advice(times, seconds, "csr", (8, 8), 0.9, 1, 1 - 0.1 * seconds / 1e-6, 1, "avx2", "")
+    *_, first, second, last = str(found).splitlines()
+    assert (first.split()[0], second.split()[0], last.strip()) == ("csr", "dense", verdict)
+    assert all(line.endswith(" times as fast as dense.linear") for line in (first, second))
+
+
 def test_forms_with_room_for_zeros_are_not_tried_on_a_matrix_that_is_nearly_all_of_them():
     n = 60_000  # 14 GB with its zeros
     a = CSRMatrix(np.ones(n, np.float32), np.arange(n, dtype=np.int32), np.arange(n + 1), (n, n))
@@ -72,8 +85,9 @@ def test_flags_are_bools(w, flag):
     a = CSRMatrix.from_dense(w)
     with pytest.raises(TypeError, match="cache is"):
         advise(a, 1, cache=flag)
-    with pytest.raises(TypeError, match="copy is"):
-        a.to_scipy(copy=flag)
+    for matrix in (a, BSRMatrix.from_dense(w, (4, 4))):
+        with pytest.raises(TypeError, match="copy is"):
+            matrix.to_scipy(copy=flag)
 
 
 def test_other_values_are_not_measured_again(w, monkeypatch):
@@ -170,8 +184,20 @@ def test_other_types_run_in_their_own_form(w):
 
 def test_only_the_recommended_form_is_kept(w):
     a = CSRMatrix.from_dense(w)
-    found = advise(a, 16)
+    found = advise(a, 4, cache=False)
     assert set(a._forms) == {found.recommendation}
+    assert {"tiles", "slices"} & set(a._pattern) <= {found.recommendation}
+
+
+def test_what_was_packed_before_is_kept_too(w):
+    a = CSRMatrix.from_dense(w)
+    linear(np.ones((4, 96), np.float32), a, format="bitmap")
+    for name in ("tiles", "slices"):
+        linear(np.ones((4, 96), np.float32), a.with_data(2 * a.data), format=name)  # the pattern is theirs too
+    layouts = {name: a._pattern[name] for name in ("tiles", "slices")}
+    found = advise(a, 4, cache=False)
+    assert set(a._forms) == {"bitmap", found.recommendation}
+    assert all(a._pattern[name] is layout for name, layout in layouts.items())
 
 
 @pytest.mark.parametrize(("make", "batch", "error", "message"), [

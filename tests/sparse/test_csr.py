@@ -82,6 +82,16 @@ def test_masked_arrays_of_places_are_refused_by_name(door, position, name, kind)
         door(*good, (3, 5))
 
 
+def test_indptr_of_32_bits_is_taken_and_checked():
+    data, indices, indptr = arrays()
+    a = CSRMatrix(data, indices, indptr.astype(np.int32), (3, 5))
+    assert a.indptr.dtype == np.int64
+    assert not a.indptr.flags.writeable
+    assert (a.to_dense() == CSRMatrix(data, indices, indptr, (3, 5)).to_dense()).all()
+    with pytest.raises(ValueError, match="indptr decreases at position 2: 2 after 3"):
+        CSRMatrix(data, indices, np.array([0, 3, 2, 4], np.int32), (3, 5))
+
+
 def test_rows_may_begin_with_a_smaller_column_than_the_row_before_ended_with():
     a = CSRMatrix(*arrays(data=(1, 2, 3), indices=(4, 0, 0), indptr=(0, 0, 1, 2, 2, 3, 3)), (6, 5))
     assert np.argwhere(a.to_dense()).tolist() == [[1, 4], [2, 0], [4, 0]]
@@ -322,12 +332,10 @@ def test_files_of_scipy_and_for_scipy(tmp_path, compressed):
     assert (load(tmp_path / "theirs.npz").to_dense() == dense).all()
     save(tmp_path / "ours.npz", CSRMatrix.from_dense(dense))
     assert (scipy_sparse.load_npz(tmp_path / "ours.npz").toarray() == dense).all()
-    scipy_sparse.save_npz(tmp_path / "coo.npz", scipy_sparse.coo_array(dense))
-    with pytest.raises(pycomp.FormatError, match="lacks indices, indptr"):
-        load(tmp_path / "coo.npz")
-    scipy_sparse.save_npz(tmp_path / "csc.npz", scipy_sparse.csc_array(dense))
-    with pytest.raises(pycomp.FormatError, match="is of format b'csc'"):
-        load(tmp_path / "csc.npz")
+    for layout in ("coo", "csc", "dia"):
+        scipy_sparse.save_npz(tmp_path / "other.npz", scipy_sparse.coo_array(dense).asformat(layout))
+        with pytest.raises(pycomp.FormatError, match=f"is of format '{layout}', expected csr or bsr"):
+            load(tmp_path / "other.npz")
 
 
 def test_files_that_are_damaged_are_refused(tmp_path):
@@ -344,6 +352,11 @@ def test_files_that_are_damaged_are_refused(tmp_path):
     np.savez(path, data=np.ones(1, np.float32), indices=[0], indptr=[0, 1], shape=[1.0, 3.0])
     with pytest.raises(pycomp.FormatError, match="expected two integers"):
         load(path)
+    for name in ("data", "indices"):
+        whole = {"data": np.ones(1, np.float32), "indices": [0], "indptr": [0, 1], "shape": [1, 3]}
+        np.savez(path, **{**whole, name: whole[name][0]})
+        with pytest.raises(pycomp.FormatError, match=rf"{name} has 0 dimensions \(\), expected 1"):
+            load(path)
     with pytest.raises(ValueError, match=r"ends in \.npz or \.safetensors"):
         load(tmp_path / "a.npy")
     with pytest.raises(TypeError, match="a is a ndarray, expected a CSRMatrix"):

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import pickle
 import re
+import threading
 import warnings
 import weakref
 from collections import namedtuple
@@ -155,6 +156,43 @@ def test_the_last_call_says_which_kernel_ran():
         assert pycomp.info(last=True)["kernel"] == kernel
 
 
+@pytest.mark.parametrize("activation", [None, "gelu"])
+def test_the_product_and_not_what_ends_it_is_said_to_have_run_last(activation):
+    if pycomp.info()["backends"]["native"]:
+        pytest.skip("other backends have other names")
+    x, a = np.ones((2, 64), np.float32), CSRMatrix.from_dense(pruned(0, 32, 64, "any"))
+    linear(x, a, activation=activation, residual=np.ones((2, 32), np.float32), format="dense")
+    assert pycomp.info(last=True)["kernel"] == "gemm_f32"
+
+
+def orders(a):
+    """An array in other orders in memory, each also as one that nobody can write."""
+    for other in (np.asfortranarray(a), a.swapaxes(-1, -2).copy().swapaxes(-1, -2), np.repeat(a, 2, -1)[..., ::2]):
+        fixed = other.copy(order="K")
+        fixed.flags.writeable = False
+        yield from (other, fixed)
+
+
+@pytest.mark.parametrize("m", [1, 5])
+def test_arrays_in_any_order_make_the_same_matrix(m):
+    x, codes = np.random.default_rng(m).standard_normal((m, 48)).astype(np.float32), np.arange(m * 48, dtype=np.uint8)
+    blocks = [BSRMatrix.from_dense(pruned(1, 32, 48, "4x4"), block) for block in ((4, 4), (16, 16), (1, 3))]
+    whole = BSRMatrix.from_dense((9 * pruned(1, 32, 48, "4x4")).astype(np.int8), (4, 4))
+    others = NMMatrix.from_dense(pruned(1, 32, 48, "nm"), 2, 4), BitmapMatrix.from_dense(pruned(1, 32, 48, "any"))
+    for a in (*blocks, whole, *others):
+        names = [field for field in a.__dataclass_fields__ if hasattr(a, field)]
+        arrays = {name: getattr(a, name) for name in names}
+        for changed in (name for name in a._arrays if arrays[name].ndim > 1):
+            for other in orders(arrays[changed]):
+                b = type(a)(**{**arrays, changed: other})
+                assert getattr(b, changed).flags.c_contiguous
+                for format in (None, "csr", "tiles", "slices", "bitmap", "dense"):
+                    assert linear(x, b, format=format).tobytes() == linear(x, a, format=format).tobytes()
+                if a is whole:
+                    rows = codes.reshape(m, 48)
+                    assert matmul_int8(rows, b).tobytes() == matmul_int8(rows, a).tobytes()
+
+
 # -- types of values
 @pytest.mark.parametrize("m", [1, 4])
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "int8"])
@@ -257,6 +295,63 @@ def test_conversions_keep_every_entry():
         assert same(a @ np.eye(48, dtype=np.float32), expected)
 
 
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([(2, 4), (1, 4), (3, 5), (4, 4)]))
+def test_n_of_m_keeps_its_places_through_csr(seed, pattern):
+    n, m = pattern
+    rng = np.random.default_rng(seed)
+    places = np.sort(np.argsort(rng.random((7, 3, m)), axis=2)[:, :, :n], axis=2).astype(np.uint8).reshape(7, 3 * n)
+    data = rng.choice(np.array([0, -0.0, 1, np.nan], np.float32), (7, 3 * n))
+    a = NMMatrix(data, places, n, m)
+    again = [NMMatrix.from_csr(a.to_csr(), n, m)]
+    with contextlib.suppress(ImportError):
+        again.append(NMMatrix.from_scipy(a.to_scipy(), n, m))
+    for b in again:
+        assert (b.data.tobytes(), b.places.tobytes()) == (a.data.tobytes(), a.places.tobytes())
+
+
+def test_n_of_m_takes_stored_zeros_and_then_the_first_free_places():
+    csr = CSRMatrix(np.array([0, 5, 6], np.float32), np.array([3, 6, 7], np.int32), np.array([0, 1, 3]), (2, 8))
+    a = NMMatrix.from_csr(csr, 2, 4)
+    assert a.places.tolist() == [[0, 3, 0, 1], [0, 1, 2, 3]]
+    assert a.data.tolist() == [[0, 0, 0, 0], [0, 0, 5, 6]]
+    full = CSRMatrix(np.zeros(4, np.float32), np.array([0, 4, 5, 7], np.int32), np.array([0, 0, 4]), (2, 8))
+    with pytest.raises(ValueError, match="group 1 of row 1 has 3 entries in columns 4 to 7, expected at most 2"):
+        NMMatrix.from_csr(full, 2, 4)
+
+
+def test_scipy_blocks_that_nobody_can_write_are_shared():
+    sparse = pytest.importorskip("scipy.sparse")
+    w = pruned(6, 32, 48, "4x4")
+    theirs = sparse.bsr_array(w, blocksize=(4, 4))
+    theirs.data, theirs.indices = theirs.data.copy(), theirs.indices.copy()
+    assert not np.may_share_memory(BSRMatrix.from_scipy(theirs).data, theirs.data)
+    for array in (theirs.data, theirs.indices):
+        array.flags.writeable = False
+    for a in (BSRMatrix.from_scipy(theirs), BSRMatrix.from_scipy(theirs, (4, 4))):
+        assert np.shares_memory(a.data, theirs.data)
+        assert np.shares_memory(a.indices, theirs.indices)
+    assert (BSRMatrix.from_scipy(theirs, (2, 4)).to_dense() == w).all()
+    shared = a.to_scipy(copy=False)
+    assert np.shares_memory(shared.data, a.data)
+    assert np.shares_memory(shared.indices, a.indices)
+    assert not shared.data.flags.writeable
+    assert (shared.toarray() == w).all()
+    assert np.shares_memory(BSRMatrix.from_scipy(shared).data, a.data)
+    assert not np.may_share_memory(a.to_scipy().data, a.data)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
+def test_scipy_blocks_out_of_order_are_sorted_and_added(dtype):
+    sparse = pytest.importorskip("scipy.sparse")
+    data = np.arange(1, 13).reshape(3, 2, 2).astype(dtype)
+    theirs = sparse.bsr_array((data, np.array([1, 0, 1]), np.array([0, 3])), shape=(2, 4))
+    a = BSRMatrix.from_scipy(theirs)
+    assert a.dtype == dtype
+    assert a.indices.tolist() == [0, 1]
+    assert a.to_dense().tolist() == [[5, 6, 10, 12], [7, 8, 14, 16]]
+
+
 def test_scipy_blocks_keep_their_size():
     sparse = pytest.importorskip("scipy.sparse")
     w = pruned(6, 32, 48, "4x4")
@@ -324,6 +419,25 @@ def test_transposing_again_and_again_takes_no_memory():
     assert kept() is None  # nothing goes round in a circle
     np.testing.assert_array_equal(b.T.to_dense(), w)
     assert b.T.T._pattern is b._pattern
+
+
+def test_transposes_made_by_threads_at_once_are_whole():
+    rng = np.random.default_rng(0)
+    indices = np.concatenate([np.sort(rng.choice(4000, 1000, replace=False)) for _ in range(600)])
+    for _ in range(8):  # whether one thread sees what another has begun is chance
+        a = CSRMatrix(np.arange(600_000, dtype=np.float32), indices, np.arange(0, 600_001, 1000), (600, 4000))
+        turned, equal, start = a.T, [], threading.Barrier(4)
+
+        def turn(a=a, turned=turned, equal=equal, start=start):
+            start.wait()
+            equal.append(np.array_equal(turned.T.data, a.data))
+
+        threads = [threading.Thread(target=turn) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert equal == [True] * 4
 
 
 def test_files_that_scipy_reads_are_read(tmp_path):
@@ -524,21 +638,42 @@ def test_other_types_of_scipy_are_named_as_given(make):
         make(sparse.csr_array(np.eye(4)))
 
 
+@pytest.mark.parametrize("a", [
+    BSRMatrix.from_dense(np.eye(4, dtype=np.float32), (2, 2)), NMMatrix.from_dense(np.eye(4, dtype=np.float32), 1, 4),
+    BitmapMatrix.from_dense(np.eye(4, dtype=np.float32)), quantize(CSRMatrix.from_dense(np.eye(4, dtype=np.float32))),
+], ids=lambda a: type(a).__name__)
+def test_what_only_a_csr_matrix_can_do_is_said_to_take_one(a):
+    for ask in (lambda: a[1:3], lambda: a.T):
+        with pytest.raises(TypeError, match=rf"^a {type(a).__name__} .*to_csr\(\) makes a CSRMatrix"):
+            ask()
+    with pytest.raises(TypeError, match=r"codes\.to_csr\(\) makes a CSRMatrix"):
+        CodedMatrix(a, np.ones(4, np.float32))
+
+
+def test_indptr_of_blocks_may_have_32_bits():
+    a = BSRMatrix(**{**BLOCKS, "indptr": BLOCKS["indptr"].astype(np.int32)})
+    assert a.indptr.dtype == np.int64
+    assert (a.to_dense() == BSRMatrix(**BLOCKS).to_dense()).all()
+
+
 BLOCKS = {"data": np.ones((2, 2, 2), np.float32), "indices": np.array([0, 1], np.int32),
           "indptr": np.array([0, 1, 2]), "shape": (4, 4)}
 
 
 @pytest.mark.parametrize(("change", "error", "message"), [
-    ({"data": np.ones((2, 2, 2))}, TypeError, "data has dtype float64"),
+    ({"data": np.ones((2, 2, 2))}, TypeError, "data has dtype float64, expected float32 or int8; convert it"),
     ({"data": np.ones((2, 4), np.float32)}, ValueError, "data has 2 dimensions"),
     ({"data": np.ones((3, 2, 2), np.float32)}, ValueError, "indices has 2 elements, data has 3"),
     ({"shape": (5, 4)}, ValueError, r"\(5, 4\) does not divide into blocks \(2, 2\)"),
     ({"shape": [4, 4]}, TypeError, "shape is"),
-    ({"indices": np.array([0, 2], np.int32)}, ValueError, r"indices\[1\] in row 1 is 2, expected 0 to 1"),
-    ({"indices": np.array([0, -1])}, ValueError, r"indices\[1\] in row 1 is -1"),
+    ({"indices": np.array([0, 2], np.int32)}, ValueError, r"indices\[1\] in row of blocks 1 is 2, expected 0 to 1"),
+    ({"indices": np.array([0, -1])}, ValueError, r"indices\[1\] in row of blocks 1 is -1"),
+    ({"indptr": np.array([0, 2])}, ValueError, "indptr has 2 elements, expected 3 for 2 rows of blocks"),
     ({"indptr": np.array([0, 2, 1])}, ValueError, "indptr decreases"),
-    ({"indptr": np.array([0, 2, 2]), "indices": np.array([1, 0], np.int32)}, ValueError, "row 0 is not sorted"),
-    ({"indptr": np.array([0, 2, 2]), "indices": np.array([1, 1], np.int32)}, ValueError, "row 0 has column 1 twice"),
+    ({"indptr": np.array([0, 2, 2]), "indices": np.array([1, 0], np.int32)}, ValueError,
+     "row of blocks 0 is not sorted"),
+    ({"indptr": np.array([0, 2, 2]), "indices": np.array([1, 1], np.int32)}, ValueError,
+     "row of blocks 0 has column 1 twice"),
     ({"data": np.ones((2, 0, 2), np.float32)}, ValueError, "does not divide"),
 ])
 def test_blocks_that_make_no_matrix_are_refused(change, error, message):
@@ -663,3 +798,31 @@ def test_malformed_lists_of_scipy_are_refused():
     a.rows[0], a.data[0] = [10**8], [1.0]
     with pytest.raises(ValueError, match=r"in row 0 is 100000000, expected 0 to 7"):
         CSRMatrix.from_scipy(a)
+
+
+@pytest.mark.parametrize(("rows", "data", "dtype", "error", "message"), [
+    (3, [1.0], np.float32, ValueError, r"rows\[1\] has 0 dimensions \(\), expected 1"),
+    ([0], 1.0, np.float32, ValueError, r"data\[1\] has 0 dimensions \(\), expected 1"),
+    (None, [1.0], np.float32, TypeError, r"rows\[1\] has dtype object, expected numbers of type int64"),
+    (["0"], [1.0], np.float32, TypeError, r"rows\[1\] has dtype str\d*, expected numbers of type int64"),
+    ([0], ["1"], np.float32, TypeError, r"data\[1\] has dtype str\d*, expected numbers of type float32"),
+    ([0], [[1.0, 2.0]], np.float64, ValueError, r"data\[1\] has 2 dimensions \(1, 2\), expected 1"),
+    ([0, 1], [1, 300], np.int8, ValueError, r"data\[1\] holds 300, expected numbers of type int8"),
+    ([0], [1.5], np.int8, TypeError, r"data\[1\] has dtype float64, expected numbers of type int8"),
+])
+def test_lists_of_scipy_that_hold_something_else_are_refused_by_their_row(rows, data, dtype, error, message):
+    sparse = pytest.importorskip("scipy.sparse")
+    a = sparse.lil_array(np.eye(3, dtype=dtype))
+    a.rows[1], a.data[1] = rows, data
+    with pytest.raises(error, match=message):
+        CSRMatrix.from_scipy(a)
+
+
+@pytest.mark.parametrize("block", [(2, 3), (4, 2), (0, 2)])
+def test_blocks_of_scipy_that_do_not_divide_the_shape_are_refused(block):
+    sparse = pytest.importorskip("scipy.sparse")
+    a = sparse.bsr_array(np.ones((6, 8), np.float32), blocksize=(2, 2))
+    a.data, a.indices, a.indptr = np.ones((1, *block), np.float32), np.zeros(1, np.int32), np.array([0, 1])
+    for take in (CSRMatrix.from_scipy, BSRMatrix.from_scipy, lambda a: BSRMatrix.from_scipy(a, (1, 1))):
+        with pytest.raises(ValueError, match=re.escape(f"a matrix (6, 8) does not divide into blocks {block}")):
+            take(a)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pycomp import dense
-from pycomp.sparse import CSRMatrix, linear, linear_backward, sddmm
+from pycomp.sparse import BitmapMatrix, BSRMatrix, CSRMatrix, NMMatrix, linear, linear_backward, sddmm
 
 
 @settings(deadline=None)
@@ -90,6 +90,11 @@ def test_new_values_share_what_follows_from_the_pattern():
     (lambda p, a, b: sddmm(p, a.astype(float), b), TypeError, "a has dtype float64"),
     (lambda p, a, b: linear_backward(a, b, p), ValueError, "grad has shape"),
     (lambda p, a, b: linear_backward(a, b, p.to_dense()), TypeError, "expected a CSRMatrix of float32"),
+    (lambda p, a, b: linear_backward(a, b, BitmapMatrix.from_csr(p)), TypeError,
+     r"a is a BitmapMatrix of float32, expected a CSRMatrix of float32; a\.to_csr\(\) makes a CSRMatrix$"),
+    (lambda p, a, b: sddmm(NMMatrix.from_csr(p, 4, 4), a, b), TypeError,
+     r"pattern is a NMMatrix, expected a CSRMatrix; pattern\.to_csr\(\) makes a CSRMatrix$"),
+    (lambda p, a, b: sddmm(BSRMatrix.from_csr(p, (3, 4)), a, b), TypeError, r"pattern\.to_csr\(\) makes a CSRMatrix$"),
 ])
 def test_what_does_not_fit_is_refused(call, error, message):
     with pytest.raises(error, match=message):
