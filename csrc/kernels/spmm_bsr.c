@@ -46,9 +46,11 @@ PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, stri
   for (int a = 0; a < rows; a++)
 #pragma GCC unroll 8
     for (int t = 0; t < vectors; t++) acc[a][t] = first ? vf_zero() : vf_load(chains + (a * vectors + t) * LANES);
-  int64_t p = s->at;
-  for (; p < end && j->indices[p] < stop; p++) {
-    const float *from = x + LANES * w * j->indices[p], *block = j->data + size * p + s->row * w;
+  int64_t p = s->at, column = p < end ? j->indices[p] : stop;
+  while (column < stop) {
+    const float *from = x + LANES * w * column, *block = j->data + size * p + s->row * w;
+    p++;
+    column = p < end ? j->indices[p] : stop; /* a block ahead: x at an address that a load has yet to bring comes late */
     if (size < LARGE)
       for (int64_t q = 0; q < rows * w; q += LANES) __builtin_prefetch(block + ahead + q);
     else if (s->row == 0) /* into L2 only, for the other strips too: of L1 it would take too much */
