@@ -32,7 +32,7 @@ from bench_losses import LOSSES  # noqa: E402
 from timing import Contender, foreign_load, interleave  # noqa: E402
 
 import pycomp  # noqa: E402
-from pycomp._validate import integer, positive  # noqa: E402
+from pycomp._validate import integer  # noqa: E402
 from pycomp.kernels import dispatch, native  # noqa: E402
 from pycomp.kernels.contract import KERNELS, Kernel  # noqa: E402
 from pycomp.testing import Case, make_case, nudged  # noqa: E402
@@ -43,13 +43,24 @@ SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_
 CACHE_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they would slow NumPy down
 
 
+def backend() -> str:
+    """What runs pycomp's kernels here."""
+    return dispatch.chosen("gemm_f32")[0]
+
+
+def own(run: Callable[[], object], level: str | None) -> Contender:
+    """pycomp, with what a reader would not expect: the level asked for, a backend other than native."""
+    special = level or backend().replace("native", "")
+    return Contender(f"pycomp {special}".strip(), run, level)
+
+
 def ours(case: Case, level: str | None) -> Contender:
     function, outputs = getattr(dispatch, case.kernel.name), [nudged(a, 0) for a in case.outputs()]
 
     def run() -> None:
         function(*case.inputs, *outputs)
 
-    return Contender("pycomp" + (f" {level}" if level else ""), run, level)
+    return own(run, level)
 
 
 def plain(case: Case) -> Case:
@@ -75,8 +86,7 @@ def contenders(
     if isinstance(kernel, Layer):
         operands = kernel.operands(**sizes)
         run = kernel.ours(*operands)
-        found = [Contender("pycomp" + (f" {level}" if level else ""), run, level) for level in levels]
-        return found + others(kernel.peers if peers else {}, *operands)
+        return [own(run, level) for level in levels] + others(kernel.peers if peers else {}, *operands)
     case = plain(make_case(kernel, {s: v for s, v in sizes.items() if s in kernel.edges or s == "nnz"}))
     found = [ours(case, level) for level in levels]
     if peers:
@@ -119,11 +129,12 @@ def at_least(
 
 def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]]:
     pycomp.set_num_threads(threads)
-    best = pycomp.info()["isa"]
+    used = backend()
     levels: list[str | None] = options.levels or [None]
     machine = limits.measure(threads)
     known = ", ".join(f"{k} {v:.0f} {limits.UNITS[k]}" for k, v in machine.items())
-    print(f"\n{threads} thread(s), {best}; limits: {known or 'not measured, no C compiler'}")
+    running = f"native, {pycomp.info()['isa']}" if used == "native" else used
+    print(f"\n{threads} thread(s), {running}; limits: {known or 'not measured, no C compiler'}")
     rows = []
     for name in options.kernels or SUBJECTS:
         kernel = SUBJECTS[name]
@@ -145,9 +156,10 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
                 print(f"    {contender.name:28} {time.median * 1e6:12.1f} us  ±{time.spread * 100:4.1f} %"
                       f" {flops / time.median / 1e9:9.1f} Gop/s {moved / time.median / 1e9:7.1f} GB/s"
                       f"  pycomp is {time.median / reference:5.2f}x")
-                rows.append({"kernel": name, "sizes": sizes, "threads": threads, "contender": contender.name,
-                             "seconds": time.median, "spread": time.spread, "ratio": time.median / reference,
-                             "limits": machine, "at_least": least, "foreign": foreign.cores})
+                rows.append({"kernel": name, "sizes": sizes, "threads": threads, "backend": used,
+                             "contender": contender.name, "seconds": time.median, "spread": time.spread,
+                             "ratio": time.median / reference, "limits": machine, "at_least": least,
+                             "foreign": foreign.cores})
             if foreign.cores > 0.1:
                 print(f"    (others used {foreign.cores:.1f} cores meanwhile: repeat this on a quiet machine)")
     return rows
@@ -170,7 +182,7 @@ def expecting(what: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def usable_levels() -> list[str]:
-    return [] if native.missing() else [level for level, usable in native.levels().items() if usable]
+    return [level for level, usable in native.levels().items() if usable] if backend() == "native" else []
 
 
 def levels_of(text: str) -> list[str]:
@@ -179,13 +191,19 @@ def levels_of(text: str) -> list[str]:
     return text.split(",")
 
 
+def seconds_of(text: str) -> float:
+    if not 0 < float(text) <= 3600:
+        raise ValueError
+    return float(text)
+
+
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What is asked for, all of it possible: measuring takes long."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("kernels", nargs="*", help=f"of {', '.join(SUBJECTS)}")
     parser.add_argument("--threads", default="1", help="numbers of threads, such as 1,2", type=expecting(
         "numbers from 1 to 4096, such as 1,2", lambda text: [integer(int(n), "n", 1, 4096) for n in text.split(",")]))
-    levels = ", ".join(usable_levels()) or "none without the C core"
+    levels = ", ".join(usable_levels()) or f"none, as the backend is {backend()}, which has no levels"
     parser.add_argument("--levels", help="instruction-set levels to time pycomp at, such as avx2,avx512vnni",
                         type=expecting(f"levels of this machine: {levels}", levels_of))
     parser.add_argument("--shapes", nargs="+", help="only these, as sizes joined by commas: 1,768,3072")
@@ -193,7 +211,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", default=7,
                         type=expecting("a whole number of at least 1", lambda text: integer(int(text), "n", 1)))
     parser.add_argument("--seconds", default=0.02, help="for one contender in one round",
-                        type=expecting("a finite number above 0", lambda text: positive(float(text), "n")))
+                        type=expecting("a number above 0, up to 3600", seconds_of))
     parser.add_argument("--json", type=Path, help="append one line a figure")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -216,8 +234,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.child is not None:
         rows = measure(options, options.child)
         if options.json:
-            with options.json.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+            try:
+                with options.json.open("a") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in rows)
+            except OSError as error:
+                print(f"cannot write {options.json}: {error.strerror}", file=sys.stderr)
+                return 1
         return 0
     for threads in map(str, options.threads):
         environment = {k: v for k, v in os.environ.items() if k not in CACHE_SETTINGS}

@@ -81,23 +81,41 @@ double dot_limit(double seconds) {
 #endif
 }
 
-/* GB/s of reading `bytes` at p over and over. */
-double read_limit(const char *p, int64_t bytes, double seconds) {
 #if defined(__AVX2__)
-  ints s[4] = {LOAD(p), LOAD(p), LOAD(p), LOAD(p)};
+enum { LINE = 64, MOST = 8 };
+
+/* The sum of each of some streams, `part` bytes apart: inlined with their number, so that sums stay in registers. */
+static inline __attribute__((always_inline)) void pass(const char *p, int64_t part, int streams, ints sums[MOST]) {
+  for (int64_t i = 0; i < part; i += LINE)
+#pragma GCC unroll 8
+    for (int k = 0; k < streams; k++)
+#pragma GCC unroll 2
+      for (int j = 0; j < LINE; j += (int)sizeof(ints)) sums[k] = XOR(sums[k], LOAD(p + k * part + i + j));
+}
+#endif
+
+/* GB/s of reading `bytes` at p over and over, as 1, 2, 4, 6 or 8 streams beside each other. */
+double read_limit(const char *p, int64_t bytes, int streams, double seconds) {
+#if defined(__AVX2__)
+  ints sums[MOST];
+#pragma GCC unroll 8
+  for (int k = 0; k < MOST; k++) sums[k] = LOAD(p);
+  const int64_t part = bytes / streams / LINE * LINE;
   const double start = now();
   double total = 0, took;
   do {
-    for (int64_t i = 0; i + 256 <= bytes; i += 4 * (int64_t)sizeof(ints))
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; j++) s[j] = XOR(s[j], LOAD(p + i + j * (int64_t)sizeof(ints)));
-    total += (double)bytes;
+    switch (streams) {
+#define STREAMS(n) case n: pass(p, part, n, sums); break;
+      STREAMS(1) STREAMS(2) STREAMS(4) STREAMS(6) STREAMS(8)
+      default: return 0;
+    }
+    total += (double)(part * streams);
   } while ((took = now() - start) < seconds);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) __asm__ volatile("" : : "x"(s[j]));
+#pragma GCC unroll 8
+  for (int k = 0; k < MOST; k++) __asm__ volatile("" : : "x"(sums[k]));
   return total / took * 1e-9;
 #else
-  (void)p, (void)bytes, (void)seconds;
+  (void)p, (void)bytes, (void)streams, (void)seconds;
   return 0;
 #endif
 }

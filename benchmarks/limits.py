@@ -10,11 +10,17 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 
 UNITS = {"fma": "Gop/s", "dot": "Gop/s", "memory": "GB/s"}
-SECONDS = 0.25
+SECONDS = 0.003
+TIMES = 15
+"""Measurements that a limit is the best of, shorter than the turns of processes that share a core: slowed by another
+one, a limit would be below what a kernel reaches."""
+STREAMS = (1, 2, 4, 6, 8)
+"""Parts of memory read beside each other: hardware that fetches ahead serves some kernels' streams better than one."""
 
 
 @functools.cache
@@ -34,18 +40,27 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _together(threads: int, run: Callable[[int], float]) -> float:
+    """The best of some measurements in which all threads begin at once: one after the other they would not share what
+    the machine has."""
+    begin = Barrier(threads)
+
+    def begun(thread: int) -> float:
+        begin.wait()
+        return run(thread)
+
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(run, range(threads)))
+        return max(sum(pool.map(begun, range(threads))) for _ in range(TIMES))
 
 
-def reading(size: int, threads: int, seconds: float = 0.05) -> float:
-    """GB/s of reading so many bytes over and over, each thread its share, from whichever cache or memory keeps them; 0
-    without a C compiler."""
+def reading(size: int, threads: int) -> float:
+    """GB/s of reading so many bytes over and over, each thread its share, from whichever cache or memory keeps them, in
+    as many streams as are read fastest; 0 without a C compiler."""
     library, share = _library(), max(size // threads, 4096)
     memory = np.ones(share * threads + 64, np.uint8)
     start = memory.ctypes.data + -memory.ctypes.data % 64
-    return 0.0 if library is None else _together(threads, lambda i: library.read_limit(
-        ctypes.c_void_p(start + i * share // 64 * 64), ctypes.c_int64(share), ctypes.c_double(seconds)))
+    return 0.0 if library is None else max(_together(threads, lambda i, streams=streams: library.read_limit(
+        ctypes.c_void_p(start + i * share // 64 * 64), ctypes.c_int64(share), ctypes.c_int(streams),
+        ctypes.c_double(SECONDS))) for streams in STREAMS)
 
 
 def measure(threads: int) -> dict[str, float]:
@@ -55,4 +70,4 @@ def measure(threads: int) -> dict[str, float]:
     seconds = ctypes.c_double(SECONDS)
     return {"fma": _together(threads, lambda _: library.fma_limit(seconds)),
             "dot": _together(threads, lambda _: library.dot_limit(seconds)),
-            "memory": reading(512 << 20, threads, SECONDS)}
+            "memory": reading(512 << 20, threads)}

@@ -1,14 +1,21 @@
-"""``python -m benchmarks``: wrong arguments are refused before anything is measured."""
+"""``python -m benchmarks``: wrong arguments are refused before anything is measured; figures say what they are of."""
 
+import ctypes
 import importlib.util
+import itertools
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from pycomp.kernels import native
+import pycomp
+from pycomp.kernels import dispatch
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -33,8 +40,10 @@ def benchmarks():
     (["--levels", "avx1024"], "--levels: 'avx1024', expected levels of this machine: "),
     (["--levels", ""], "--levels: '', expected levels of this machine: "),
     (["--rounds", "0"], "--rounds: '0', expected a whole number of at least 1"),
-    (["--seconds", "-1"], "--seconds: '-1', expected a finite number above 0"),
-    (["--seconds", "inf"], "--seconds: 'inf', expected a finite number above 0"),
+    (["--seconds", "-1"], "--seconds: '-1', expected a number above 0, up to 3600"),
+    (["--seconds", "inf"], "--seconds: 'inf', expected a number above 0, up to 3600"),
+    (["--seconds", "1e308"], "--seconds: '1e308', expected a number above 0, up to 3600"),
+    (["--seconds", "nan"], "--seconds: 'nan', expected a number above 0, up to 3600"),
     (["--shapes", "1,2"], "--shapes: no such sizes: 1,2"),
     (["gemm_f32", "--shapes", "1,768,768", "a,b,c"], "--shapes: no such sizes: a,b,c; choose of 1,768,768 "),
     (["--shapes"], "--shapes"),
@@ -60,8 +69,60 @@ def test_a_peer_that_is_missing_is_left_out_with_a_line(benchmarks, capsys, erro
     assert capsys.readouterr().out == f"    (MKL: {type(error).__name__}: {error})\n"
 
 
-def test_a_figure_of_each_number_of_threads_is_written_where_the_user_is(tmp_path):
-    level = "generic" if native.missing() is None else None
+@pytest.fixture
+def reference():
+    dispatch.set_backend("reference")
+    yield "reference"
+    dispatch.set_backend(None)
+
+
+def test_levels_are_refused_where_the_backend_has_none(benchmarks, capsys, reference):
+    with pytest.raises(SystemExit) as left:
+        benchmarks.main(["pack_f32", "--levels", "generic"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(
+        "--levels: 'generic', expected levels of this machine: none, as the backend is reference, which has no levels")
+
+
+def test_another_backend_than_native_is_named(benchmarks, capsys, monkeypatch, reference):
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {})
+    monkeypatch.setattr(benchmarks.limits, "reading", lambda size, threads: 0.0)
+    given = ["gemm_f32", "linear_int8_dynamic", "--shapes", "1,768,768", "--no-peers", "--rounds", "1"]
+    rows = benchmarks.measure(benchmarks.options_of(given), pycomp.get_num_threads())
+    assert {(row["backend"], row["contender"]) for row in rows} == {(reference, f"pycomp {reference}")}
+    assert capsys.readouterr().out.splitlines()[1].split("; ")[0].endswith(f"thread(s), {reference}")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_one_line(benchmarks, capsys, monkeypatch):
+    monkeypatch.setattr(benchmarks, "measure", lambda *_: [{}])
+    assert benchmarks.main(["--child", "1", "--json", "/dev/full"]) == 1
+    assert capsys.readouterr().err == "cannot write /dev/full: No space left on device\n"
+
+
+def test_a_limit_is_the_best_of_some_measurements(benchmarks):
+    found = itertools.chain([3.0, 5.0], itertools.repeat(4.0))
+    assert benchmarks.limits._together(1, lambda thread: next(found)) == 5
+
+
+def test_memory_is_read_in_as_many_streams_as_are_fastest(benchmarks, monkeypatch):
+    rates = {1: 3.0, 2: 4.0, 4: 8.0, 6: 7.0, 8: 2.0}
+    library = SimpleNamespace(read_limit=lambda start, size, streams, seconds: rates[streams.value])
+    monkeypatch.setattr(benchmarks.limits, "_library", lambda: library)
+    assert benchmarks.limits.reading(1 << 20, threads=2) == 2 * 8
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_every_number_of_streams_is_known_to_the_program_in_c(benchmarks):
+    array = np.zeros(8192, np.uint8)
+    start = ctypes.c_void_p(array.ctypes.data + -array.ctypes.data % 64)
+    read = benchmarks.limits._library().read_limit
+    known = [n for n in range(1, 10) if read(start, ctypes.c_int64(4096), ctypes.c_int(n), ctypes.c_double(1e-4))]
+    assert known in ([], [*benchmarks.limits.STREAMS])  # none without AVX2
+
+
+def test_a_figure_of_each_number_of_threads_is_written_where_the_user_is(benchmarks, tmp_path):
+    level = next(iter(benchmarks.usable_levels()), None)
     done = subprocess.run(
         [sys.executable, FOLDER, "pack_f32", "--no-peers", "--threads", "1,2", "--rounds", "1", "--seconds", "1e-3",
          "--json", "figures", *(["--levels", level] if level else [])],
@@ -69,4 +130,5 @@ def test_a_figure_of_each_number_of_threads_is_written_where_the_user_is(tmp_pat
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "figures").read_text().splitlines()]
     assert [(row["threads"], row["kernel"]) for row in rows] == [(1, "pack_f32"), (2, "pack_f32")]
-    assert all(row["contender"] == f"pycomp {level or ''}".strip() for row in rows)
+    used = benchmarks.backend()
+    assert all((row["backend"], row["contender"]) == (used, f"pycomp {level or used}") for row in rows)

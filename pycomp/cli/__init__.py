@@ -18,13 +18,16 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``pycomp ARGUMENTS``; the exit status: 0, 1 failed, 2 wrong arguments, 130 interrupted."""
-    output = sys.stdout if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict" else None
-    if output:
-        # A character that its encoding lacks must not end a run of a minute before the result is read.
+    output = sys.stdout if isinstance(sys.stdout, io.TextIOWrapper) else None
+    errors = output.errors if output else None
+    if output and errors in ("strict", "surrogateescape"):  # the second is the C locale's
+        # A character that its encoding lacks must not end a run of half a minute before the result is read.
         codecs.register_error("pycomp", _instead)
         output.reconfigure(errors="pycomp")
     try:
         chosen = parser().parse_args(arguments)
+        if sys.stdout is None:  # so Python starts with `>&-`
+            raise OSError("standard output is closed")
         status: int = chosen.run(chosen)
         sys.stdout.flush()
         return status
@@ -40,13 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         if output:
-            output.reconfigure(errors="strict")
+            output.reconfigure(errors=errors)
 
 
-def _instead(error: UnicodeError) -> tuple[str, int]:
-    """What is printed for characters that the encoding lacks, and where to go on."""
+def _instead(error: UnicodeError) -> tuple[bytes, int]:
+    """What is printed for characters that the encoding lacks, and where to go on. Bytes of a file's name that Python
+    could not decode are printed as they are."""
     assert isinstance(error, UnicodeEncodeError)
-    return "".join("u" if c == "µ" else "?" for c in error.object[error.start : error.end]), error.end
+    text = "".join("u" if c == "µ" else c if "\udc80" <= c <= "\udcff" else "?"
+                   for c in error.object[error.start : error.end])
+    return text.encode("ascii", "surrogateescape"), error.end
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import shlex
 import sys
@@ -59,20 +60,27 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bar() as progress:
         comparison = compare.run(settings, data, progress)
     report = compare.Report(comparison, arguments.goal, command(arguments))
-    files = report.write(arguments.output)
-    show(report)
+    try:
+        show(report)
+    finally:  # a full disk does not cost what is shown, nor a reader that has gone the files
+        files = report.write(arguments.output)
     print(f"\nWritten: {', '.join(map(str, files))}")
     return 0
 
 
 def writable(folder: Path) -> None:
     """Make the folder and try it now: after the training it would be late."""
+    from pycomp.compare.report import FILES
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OSError(f"cannot write into {folder}: {error.strerror}") from None
+    for path in (folder / name for name in FILES):
+        if path.is_dir():
+            raise OSError(f"cannot write {path}: is a folder, expected a file or nothing")
 
 
 def command(arguments: argparse.Namespace) -> str:
@@ -115,13 +123,15 @@ def show(report: Report) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 150)
+    # A file or a program that reads it has no width to break sentences at.
+    say = functools.partial(console.print, soft_wrap=not console.is_terminal)
     table(report.comparison, console.width)
     first = report.recommendations()[0]
     console.print(f"\n[bold]For {first.goal}: {first.choice}[/bold]")
     for sentence in first.reasons:
-        console.print(f"  - {sentence}")
+        say(f"  - {sentence}")
     for sentence in slower(report.comparison) + unsteady(report.comparison):
-        console.print(sentence)
+        say(sentence)
 
 
 def table(comparison: Comparison, width: int) -> None:

@@ -24,30 +24,44 @@ def recommend(comparison: Comparison, goal: str) -> Recommendation:
     """The variant for a goal.
 
     ``size`` and ``latency`` choose among those whose accuracy is not below the lower end of the teacher's 95 %
-    interval: fewest stored bytes, or the shortest median at the first batch size. ``accuracy`` chooses the highest
-    accuracy among compressed variants, then the fewest stored bytes.
+    interval: fewest stored bytes, or the shortest median at the first batch size and whatever has a speed that is not
+    told apart from it, as quartiles overlap. Of these, as of equal sizes, and of all compressed variants for
+    ``accuracy``, the highest accuracy is chosen, then the fewest stored bytes, then the first.
     """
     _validate.choice(goal, "goal", GOALS)
     baseline, compressed = comparison.baseline, comparison.rows[1:]
     floor = baseline.accuracy.interval[0]
     good = [row for row in compressed if row.accuracy.value >= floor]
     batch = comparison.settings.batches[0]
+    kept = (f"of the {len(good)} variants (of {len(compressed)}) that keep at least {share(floor)}, "
+            f"the lower end of the teacher's 95 % interval.")
     if goal == "accuracy":
-        choice = min(compressed, key=lambda row: (-row.accuracy.hits, row.stored_bytes))
+        choice = min(compressed, key=_merit)
         why = (f"Highest accuracy of the {len(compressed)} compressed variants, the fewest stored bytes where several "
                f"share it.")
     elif not good:
         choice = baseline
         why = f"No compressed variant keeps {share(floor)}, the lower end of the teacher's 95 % interval."
+    elif goal == "size":
+        choice = min(good, key=lambda row: (row.stored_bytes, _merit(row)))
+        why = f"Fewest stored bytes {kept}"
     else:
-        best = "Fewest stored bytes" if goal == "size" else f"Shortest median time at batch {batch}"
-        choice = min(good, key=lambda row: row.stored_bytes if goal == "size" else row.latency[batch].seconds.median)
-        why = (f"{best} of the {len(good)} variants (of {len(compressed)}) that keep at least {share(floor)}, "
-               f"the lower end of the teacher's 95 % interval.")
-    if goal == "latency" and choice is not baseline and choice.latency[batch].speedup.median < 1:
+        fastest = min(good, key=lambda row: row.latency[batch].seconds.median)
+        as_fast = [row for row in good if row.latency[batch].speedup.high >= fastest.latency[batch].speedup.low]
+        choice = min(as_fast, key=_merit)
+        why = f"Shortest median time at batch {batch} {kept}"
+        if len(as_fast) > 1:
+            why = (f"Among the fastest at batch {batch} {kept} Of the {len(as_fast)} not told apart in this run (their "
+                   f"quartiles overlap the fastest's), it has the highest accuracy, then the fewest stored bytes.")
+    if goal == "latency" and choice is not baseline and choice.latency[batch].speedup.high < 1:
         why += " It is slower than the float teacher all the same: for speed alone, keep the teacher."
     return Recommendation(goal, choice.name, (why, accuracy_sentence(choice, baseline), size_sentence(choice, baseline),
                                               *(time_sentence(choice, b) for b in comparison.settings.batches)))
+
+
+def _merit(row: Row) -> tuple[int, int]:
+    """Less is better: the highest accuracy, then the fewest stored bytes."""
+    return -row.accuracy.hits, row.stored_bytes
 
 
 def slower(comparison: Comparison) -> tuple[str, ...]:
@@ -101,7 +115,7 @@ def time_sentence(row: Row, batch: int) -> str:
     elif latency.speedup.low > 1:
         verdict = f"{times(latency.speedup.median)} as fast as the float baseline"
     else:
-        verdict = "about as fast as the float baseline"
+        verdict = f"not told apart from the float baseline in this run ({times(latency.speedup.median)})"
     return f"Batch {batch}: {duration(latency.seconds.median)} a call, {verdict}."
 
 

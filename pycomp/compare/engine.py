@@ -36,7 +36,8 @@ class Silent:
 
 @dataclass(frozen=True)
 class Row:
-    """What was found about one variant. All but ``latency`` is the same on every run and machine."""
+    """What was found about one variant. All but ``latency`` is the same on every run and machine, ``zlib_bytes`` where
+    zlib is of the same build."""
 
     name: str
     family: str
@@ -83,10 +84,18 @@ def run(settings: Settings, data: Dataset, progress: Progress | None = None) -> 
     ------
     TypeError
         If ``settings`` or ``data`` is something else, such as a name.
+    ValueError
+        If the settings are for other data, or the first layer cannot be pruned 2:4 as images have another number of
+        pixels than a multiple of 4.
     """
     for name, given, kind in (("settings", settings, Settings), ("data", data, Dataset)):
         if not isinstance(given, kind):
             raise TypeError(f"{name} is a {type(given).__name__}, expected a {kind.__name__}")
+    if settings.data != data.name:
+        raise ValueError(f"settings.data is {settings.data!r}, expected {data.name!r}, the name of the data")
+    if settings.hidden and data.features % 4:
+        raise ValueError(f"data {data.name!r} has images of {data.features} pixels, expected a multiple of 4: the "
+                         f"first layer is pruned 2:4")
     began = time.perf_counter()
     progress = progress or Silent()
     data = data.head(settings.train, settings.test)

@@ -97,13 +97,15 @@ class Int8Layer:
     codes: quantization.QuantizedTensor
     bias: Floats
     linear: quantization.Linear
+    input_grid: tuple[NDArray[Any], ...] = ()
+    """Scale and zero point of static inputs."""
 
     def __call__(self, x: Floats) -> Floats:
         return self.linear(x)
 
     @property
     def stored(self) -> tuple[NDArray[Any], ...]:
-        return self.codes.data, self.codes.scale, self.bias
+        return self.codes.data, self.codes.scale, self.bias, *self.input_grid
 
     @property
     def parameters(self) -> int:
@@ -175,9 +177,11 @@ def int8_network(model: Model, ranges: Sequence[quantization.MinMax] | None = No
 
     def layer(affine: Affine, index: int, activation: str | None) -> Layer:
         codes = quantization.quantize(affine.weight, axis=0)
-        scale, zero_point = (None, None) if ranges is None else ranges[index].scale_and_zero_point(symmetric=False)
+        if ranges is None:
+            return Int8Layer(codes, affine.bias, quantization.Linear(codes, affine.bias, activation=activation))
+        scale, zero_point = ranges[index].scale_and_zero_point(symmetric=False)
         linear = quantization.Linear(codes, affine.bias, activation=activation, input_scale=scale,
                                      input_zero_point=zero_point)
-        return Int8Layer(codes, affine.bias, linear)
+        return Int8Layer(codes, affine.bias, linear, (np.array(scale, np.float32), np.array(zero_point, np.int32)))
 
     return _network(model, layer)

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import platform
+import zlib
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,9 @@ from . import advice
 from .engine import Comparison, Row
 from .measure import Proportion
 from .plots import FAMILIES, draw
+
+FILES = ("report.html", "report.json", "accuracy-size.png", "accuracy-latency.png", "accuracy-temperature.png")
+"""What a report consists of; the last where students were distilled at several temperatures."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Report:
         return [advice.recommend(self.comparison, goal) for goal in goals]
 
     def results(self) -> dict[str, Any]:
-        """What does not depend on the machine or the moment."""
+        """What does not depend on the machine or the moment; sizes after zlib depend on its build, see ``machine``."""
         return {"settings": asdict(self.comparison.settings), "data": self.comparison.data,
                 "variants": [_result(row) for row in self.comparison.rows],
                 "temperatures": [{"temperature": t, "accuracy": _proportion(p)} for t, p in self.comparison.sweep]}
@@ -51,7 +55,7 @@ class Report:
         return {"variants": rows, "total_seconds": self.comparison.seconds}
 
     def json(self) -> str:
-        """The whole report; ``results`` is the same on every run, the rest is about this one."""
+        """The whole report; ``results`` is the same on every run (with the same zlib), the rest is about this one."""
         whole = {"results": self.results(), "timings": self.timings(),
                  "recommendations": [asdict(r) for r in self.recommendations()],
                  "slower": advice.slower(self.comparison), "unsteady": advice.unsteady(self.comparison),
@@ -93,7 +97,7 @@ def _proportion(p: Proportion) -> dict[str, Any]:
 
 
 def machine() -> dict[str, str]:
-    """What timings depend on."""
+    """What timings depend on, and sizes after zlib."""
     info = pycomp.info()
     backend = pycomp.info(last=True)["backend"] or "none"
     return {
@@ -104,6 +108,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
         "pycomp": pycomp.__version__,
     }
 

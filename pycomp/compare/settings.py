@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from pycomp._validate import choice, fraction, integer, not_negative, positive
 
+from .data import NAMES
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -25,10 +27,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Settings:
-    """One comparison. The same settings give the same report, timings apart.
+    """One comparison. The same settings give the same report, but for times and the build of zlib.
 
     Attributes
     ----------
+    data : "digits" or "fashion-mnist"
+        The name of the data that they are for.
     hidden, student : tuple of int
         Units of the hidden layers of the teacher and of the student.
     teacher_plan, tune_plan, student_plan : Plan
@@ -77,6 +81,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """What a training of minutes would end on is refused before it."""
+        choice(self.data, "data", NAMES)
         integer(self.seed, "seed", 0)
         for name in ("hidden", "student", "batches"):
             for i, count in enumerate(getattr(self, name)):
@@ -118,7 +123,7 @@ DEFAULTS = {
 
 
 def settings_for(data: str, *, quick: bool = False, seed: int = 0) -> Settings:
-    """The settings of ``pycomp compare``: about a minute on two cores, a few seconds if ``quick``.
+    """The settings of ``pycomp compare``: about half a minute on two cores, a few seconds if ``quick``.
 
     Parameters
     ----------

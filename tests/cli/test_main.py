@@ -1,5 +1,6 @@
 """The command line, as a user runs it."""
 
+import dataclasses
 import importlib.util
 import io
 import json
@@ -18,6 +19,7 @@ from pycomp.cli import main
 from pycomp.cli.compare import show
 from pycomp.compare import Comparison, Report, Row, Settings
 from pycomp.compare.measure import Latency, Proportion, Spread
+from pycomp.compare.report import FILES
 
 ELSEWHERE = Path(__file__).parent  # not the root, whose pycomp/ is not the whole package
 COMMAND = [sys.executable, "-c", "import sys; from pycomp.cli import main; sys.exit(main())"]
@@ -78,10 +80,33 @@ def test_output_that_cannot_be_written_is_refused_before_training(capsys, tmp_pa
     fails_with_one_line(capsys, ["compare", "--output", str(tmp_path / "file")], "cannot write into")
 
 
-def test_output_with_a_folder_in_the_place_of_a_file(capsys, tmp_path, monkeypatch):
-    (tmp_path / "report.html").mkdir()
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_in_the_place_of_a_file_is_refused_before_training(capsys, tmp_path, monkeypatch, name):
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("pycomp.compare.run", lambda *arguments: pytest.fail("was trained"))
+    fails_with_one_line(capsys, ["compare", "--output", str(tmp_path)], f"cannot write {tmp_path / name}: is a folder")
+
+
+def test_a_report_that_cannot_be_written_is_shown(capsys, tmp_path, monkeypatch):
+    def write(report, folder):
+        raise OSError("no space left")
+
     monkeypatch.setattr("pycomp.compare.run", lambda *arguments: COMPARISON)
-    fails_with_one_line(capsys, ["compare", "--output", str(tmp_path)], f"{tmp_path / 'report.html'}'\n")
+    monkeypatch.setattr(Report, "write", write)
+    assert main(["compare", "--output", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert "For size: " in captured.out
+    assert captured.err == "pycomp: no space left\n"
+
+
+def test_a_report_that_cannot_be_shown_is_written(capsys, tmp_path, monkeypatch):
+    def show(report):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pycomp.compare.run", lambda *arguments: COMPARISON)
+    monkeypatch.setattr("pycomp.cli.compare.show", show)
+    fails_with_one_line(capsys, ["compare", "--output", str(tmp_path)], "no space left")
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_missing_data_is_one_line(capsys, tmp_path):
@@ -116,21 +141,34 @@ def test_no_width_of_the_terminal_cuts_a_number(width, monkeypatch, capsys):
     assert ("parameters" in heading, "95 % interval" in heading) == (width == 150, width >= 100)
 
 
-def test_an_encoding_without_mu_and_without_the_folders_letters(tmp_path):
+def test_sentences_are_whole_lines_where_the_output_is_no_terminal(capsys):
+    behind = tuple(dataclasses.replace(COMPARISON.rows[1], name=f"int{i} static") for i in range(20))
+    show(Report(dataclasses.replace(COMPARISON, rows=(COMPARISON.rows[0], *behind)), "size", ""))
+    names = ", ".join(f"{row.name} (0.838x)" for row in behind)
+    assert f" at batch 1 in this run (its speed is 1x): {names}.\n" in capsys.readouterr().out
+
+
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(("environment", "folder"), [({"PYTHONIOENCODING": "ascii"}, b"gr??e"),
+                                                     (C_LOCALE, "größe".encode())])
+def test_an_encoding_without_mu_and_without_the_folders_letters(tmp_path, environment, folder):
     script = ("import sys, pycomp.compare; from pycomp.cli import main; from test_main import COMPARISON\n"
               "pycomp.compare.run = lambda *given: COMPARISON; sys.exit(main(['compare', '--output', sys.argv[1]]))")
-    done = subprocess.run([sys.executable, "-c", script, tmp_path / "größe"], capture_output=True, text=True,
-                          timeout=60, cwd=ELSEWHERE, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "119 us (0.838x)" in done.stdout
-    assert "gr??e" in done.stdout
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "größe"], capture_output=True,
+                          timeout=60, cwd=ELSEWHERE, env={**os.environ, **environment})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"119 us (0.838x)" in done.stdout
+    assert folder in done.stdout
 
 
-def test_a_caller_of_main_finds_its_output_as_it_was(monkeypatch):
-    output = io.TextIOWrapper(io.BytesIO(), "ascii")
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape", "replace"])
+def test_a_caller_of_main_finds_its_output_as_it_was(monkeypatch, errors):
+    output = io.TextIOWrapper(io.BytesIO(), "ascii", errors)
     monkeypatch.setattr(sys, "stdout", output)
     assert main(["info"]) == 0
-    assert output.errors == "strict"
+    assert output.errors == errors
 
 
 def test_python_runs_the_package():
@@ -145,6 +183,13 @@ def test_closed_pipe_is_silent():
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes it by a shell")
+def test_closed_output_is_one_line():
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "info"], stderr=subprocess.PIPE, text=True,
+                          timeout=60, cwd=ELSEWHERE)
+    assert (done.returncode, done.stderr) == (1, "pycomp: standard output is closed\n")
 
 
 def test_quick_comparison_end_to_end(tmp_path):

@@ -110,6 +110,9 @@ def test_int8_network_stores_a_byte_a_weight():
     int8 = network.int8_network(layers)
     assert int8.stored_bytes == 16 * 24 + 24 * 10 + 8 * (24 + 10)
     assert int8.dense_bytes == 4 * (16 * 24 + 24 * 10 + 24 + 10)
+    seen = [observed(v) for v in training.activations(layers, np.ones((1, 16), np.float32))[:-1]]
+    static = network.int8_network(layers, seen)
+    assert static.stored_bytes == int8.stored_bytes + 2 * (4 + 4)  # scale and zero point of each layer's input
 
 
 @given(st.integers(0, 2000), st.integers(1, 2000))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pycomp.compare import GOALS, Comparison, Report, Row, Settings, recommend
 from pycomp.compare.advice import slower, unsteady
 from pycomp.compare.measure import Latency, Proportion, Spread
+from pycomp.compare.report import FILES
 
 
 def row(name, family, stored, hits, speedup, agreement=100):
@@ -50,6 +52,31 @@ def test_other_goals_are_refused():
         Report(ALL, "speed", "")
 
 
+def test_of_what_is_as_fast_the_most_accurate_is_recommended():
+    """Where quartiles of the speed-up overlap, the shortest median is chance. Next decides the size, then the order."""
+    fastest = row("fastest", "distillation", 100, 962, (2.05, 1))
+    alike = [row("large", "distillation", 300, 969, (2, 1)), row("small", "distillation", 200, 969, (1.95, 1)),
+             row("second", "distillation", 200, 969, (2, 1))]
+    apart = row("apart", "distillation", 100, 970, (1.5, 1))
+    advice = recommend(comparison(TEACHER, fastest, *alike, apart), "latency")
+    assert advice.choice == "small"
+    assert "Of the 4 not told apart in this run" in advice.reasons[0]
+    alone = recommend(comparison(TEACHER, fastest, apart), "latency")
+    assert alone.choice == "fastest"
+    assert alone.reasons[0].startswith("Shortest median time at batch 1 of the 2 variants")
+
+
+def test_of_equal_sizes_the_most_accurate_is_recommended():
+    assert recommend(comparison(TEACHER, row("a", "pruning", 10, 965, (1, 1)), row("b", "pruning", 10, 966, (1, 1))),
+                     "size").choice == "b"
+
+
+def test_a_speed_that_is_not_told_apart_is_not_called_equal():
+    advice = recommend(comparison(TEACHER, row("b", "pruning", 10, 970, (0.98, 2))), "latency")
+    assert any("not told apart from the float baseline in this run (0.98x)" in reason for reason in advice.reasons)
+    assert "slower" not in " ".join(advice.reasons)
+
+
 def test_latency_advice_says_that_the_teacher_is_faster():
     advice = recommend(comparison(TEACHER, row("slow", "pruning", 10, 970, (0.5, 0.7))), "latency")
     assert "keep the teacher" in advice.reasons[0]
@@ -73,7 +100,7 @@ def test_a_busy_machine_is_said():
 
 def test_files_are_whole_and_stand_alone(tmp_path):
     files = Report(ALL, "latency", "pycomp compare --goal latency").write(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted(f.name for f in files)
+    assert sorted(os.listdir(tmp_path)) == sorted(f.name for f in files) == sorted(FILES)
     html = (tmp_path / "report.html").read_text("utf-8")
     assert re.findall(r'(?:src|href)="(?!data:)', html) == []
     assert html.index("For latency: int8") < html.index("For size: int8")
@@ -87,6 +114,7 @@ def test_files_are_whole_and_stand_alone(tmp_path):
     assert whole["recommendations"][0]["goal"] == "latency"
     assert [(t["temperature"], t["accuracy"]["hits"]) for t in whole["results"]["temperatures"]] == [(1, 900), (4, 950)]
     assert "seconds" not in json.dumps(whole["results"])
+    assert whole["machine"]["zlib"] == zlib.ZLIB_RUNTIME_VERSION
 
 
 def test_settings_in_numpys_numbers_are_reported(tmp_path):

@@ -1,8 +1,9 @@
 """What cannot be run is refused before anything is trained."""
 
+import numpy as np
 import pytest
 
-from pycomp.compare import Plan, Settings, load, run, settings_for
+from pycomp.compare import Dataset, Plan, Settings, load, run, settings_for
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ from pycomp.compare import Plan, Settings, load, run, settings_for
         ({"temperature": 0.0}, "temperature is 0.0, expected a finite number above 0"),
         ({"temperatures": (1.0, -2.0)}, r"temperatures\[1\] is -2.0"),
         ({"alpha": 1.5}, "alpha is 1.5, expected a number from 0 to 1"),
+        ({"data": "nonsense"}, "data is 'nonsense', expected one of 'digits', 'fashion-mnist'"),
         ({"seed": -1}, "seed is -1, expected at least 0"),
         ({"seed": 1.5}, "seed is 1.5, expected an integer"),
     ],
@@ -57,3 +59,16 @@ def test_names_in_place_of_what_they_name_are_refused():
         run("digits", load("digits"))
     with pytest.raises(TypeError, match="data is a str, expected a Dataset"):
         run(Settings(), "digits")
+
+
+def images(name, pixels):
+    x, y = np.zeros((20, pixels), np.float32), np.arange(20) % 10
+    return Dataset(name, "", x, y, x, y)
+
+
+def test_data_that_the_settings_do_not_fit_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr("pycomp.compare.methods.train_teacher", lambda study: pytest.fail("was trained"))
+    with pytest.raises(ValueError, match=r"settings\.data is 'digits', expected 'fashion-mnist'"):
+        run(Settings(), images("fashion-mnist", 784))
+    with pytest.raises(ValueError, match="data 'fashion-mnist' has images of 729 pixels, expected a multiple of 4"):
+        run(settings_for("fashion-mnist"), images("fashion-mnist", 27 * 27))
