@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 from .contract_sparse import ENTRIES as SPARSE
-from .entry import DTYPES, In, Kernel, Operand, Opt, Out, Scalar
+from .entry import DTYPES, In, Kernel, Operand, Opt, Out, Scalar, chained, found
 from .reference import convert, dense, distillation, features, pruning, quantization
 
 __all__ = ["DTYPES", "KERNELS", "Kernel", "Operand"]
@@ -109,30 +108,13 @@ DISTILLATION_OPERANDS = (
 )
 
 
-def _found(references: ModuleType, name: str, **entry: Any) -> Kernel:
-    """A kernel whose reference, bound and sample are found by its name; its family is named as their module."""
-    found: dict[str, Any] = {
-        "name": name,
-        "family": references.__name__.rpartition(".")[2],
-        "reference": getattr(references, name),
-        "bound": getattr(references, f"{name}_bound"),
-        "sample": getattr(references, f"{name}_sample"),
-    }
-    return Kernel(**found | entry)
-
-
-def _chained(references: ModuleType, name: str, **entry: Any) -> Kernel:
-    """The same, with the chain; it is the reference where there is no other."""
-    return _found(references, name, chain=getattr(references, f"{name}_chain", getattr(references, name)), **entry)
-
-
 def _quantization(name: str, **entry: Any) -> Kernel:
-    return _chained(quantization, name, **entry)
+    return chained(quantization, name, **entry)
 
 
 def _distillation(name: str, **entry: Any) -> Kernel:
     """A kernel on rows of logits."""
-    return _found(distillation, name, **{"sizes": ("m", "n"), "edges": LOGITS_EDGES, "shapes": LOGITS_SHAPES} | entry)
+    return found(distillation, name, **{"sizes": ("m", "n"), "edges": LOGITS_EDGES, "shapes": LOGITS_SHAPES} | entry)
 
 
 def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **entry: Any) -> list[Kernel]:
@@ -158,7 +140,7 @@ def _row_loss(stem: str, *given: Operand, flops: float, teacher: bool = True, **
 
 
 def _feature(name: str, *operands: Operand, **entry: Any) -> Kernel:
-    return _found(features, name, family="distillation", operands=operands, **entry)
+    return found(features, name, family="distillation", operands=operands, **entry)
 
 
 def _dist_loss(grad: bool, width: str) -> Kernel:
@@ -180,7 +162,7 @@ def _dist_loss(grad: bool, width: str) -> Kernel:
 
 
 _ALL = (
-    _chained(
+    chained(
         dense,
         "gemm_f32",
         sizes=("m", "k", "n"),
@@ -196,7 +178,7 @@ _ALL = (
         edges=LINEAR_EDGES,
         shapes=LINEAR_SHAPES,
     ),
-    _chained(
+    chained(
         dense,
         "gemm_add_f32",
         sizes=("m", "k", "n"),
@@ -211,7 +193,7 @@ _ALL = (
         edges=LINEAR_EDGES,
         shapes=LINEAR_SHAPES,
     ),
-    _chained(
+    chained(
         dense,
         "activate_f32",
         sizes=("n",),
@@ -222,7 +204,7 @@ _ALL = (
         shapes=(("a feed-forward layer's activations", {"n": 128 * 3072}),),
         batch="n",
     ),
-    _chained(
+    chained(
         dense,
         "pack_f32",
         sizes=("k", "n", "padded"),
@@ -234,7 +216,7 @@ _ALL = (
         batch=None,
     ),
     *(
-        _chained(
+        chained(
             convert,
             f"{x}_to_{y}",
             sizes=("n",),

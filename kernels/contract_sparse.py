@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .entry import In, Kernel, Opt, Out, Scalar
+from .entry import In, Kernel, Opt, Out, Scalar, chained
 from .reference import sparse
 
 SHAPES = tuple(
@@ -40,17 +40,7 @@ _STORED = {"f32": ("f32", 1, 4), "bf16": ("bf16", 1, 2), "f16": ("f16", 1, 2), "
 
 
 def _sparse(name: str, **entry: Any) -> Kernel:
-    """A kernel whose reference, bound, sample and chain are found by its name."""
-    return Kernel(
-        name=name,
-        family="sparse",
-        reference=getattr(sparse, name),
-        bound=getattr(sparse, f"{name}_bound", sparse.exact),
-        chain=getattr(sparse, f"{name}_chain", getattr(sparse, name)),
-        sample=getattr(sparse, f"{name}_sample"),
-        batch=None,
-        **entry,
-    )
+    return chained(sparse, name, bound=getattr(sparse, f"{name}_bound", sparse.exact), batch=None, **entry)
 
 
 def _many(m: int, nnz: int, **_: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,11 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "i64": np.dtype(np.int64),
     "bool": np.dtype(np.bool_),
 }
+
+
+class NanError(ValueError):
+    """An operand holds NaN where the kernel has no meaning for it: a class of its own, so that callers who put it in
+    their own words do not do so with other failures."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ def Scalar(name: str, dtype: str) -> Operand:  # noqa: N802
 class Kernel:
     name: str
     family: str
-    """Where it lives: kernels/reference/<family>.py, kernels/jit/<family>.py, tests/<family>/."""
+    """What it serves. Its reference, its Numba twin and its own tests are in kernels/reference/<family>.py,
+    kernels/jit/<family>.py and tests/<family>/, but that ``distillation`` has several files (reference/features.py, and
+    jit.PARTS) and ``convert``, which serves all, only the tests of the contract."""
     sizes: tuple[str, ...]
     operands: tuple[Operand, ...]
     reference: Callable[..., None]
@@ -86,3 +94,15 @@ class Kernel:
     @property
     def outputs(self) -> tuple[Operand, ...]:
         return tuple(o for o in self.operands if o.kind == "out")
+
+
+def found(references: ModuleType, name: str, **entry: Any) -> Kernel:
+    """A kernel whose reference, bound and sample are found by its name; its family is named as their module."""
+    names = {"reference": name, "bound": f"{name}_bound", "sample": f"{name}_sample"}
+    parts: dict[str, Any] = {part: getattr(references, where) for part, where in names.items() if part not in entry}
+    return Kernel(**{"name": name, "family": references.__name__.rpartition(".")[2]} | parts | entry)
+
+
+def chained(references: ModuleType, name: str, **entry: Any) -> Kernel:
+    """The same, with the chain; it is the reference where there is no other."""
+    return found(references, name, chain=getattr(references, f"{name}_chain", getattr(references, name)), **entry)

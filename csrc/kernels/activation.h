@@ -9,8 +9,8 @@
 #ifndef PC_ACTIVATION_H
 #define PC_ACTIVATION_H
 
-#include "pycomp/pycomp.h"
-#include "vocabulary.h"
+#include "elementary.h"
+#include "table.h"
 
 /* Where each tail is 0 in float; a is below 160 there. */
 #define PC_GELU_END 14.6f
@@ -22,18 +22,15 @@ PC_INLINE vd16 pc_reciprocal(vd16 x) {
   return vd_fma(w, vd_sub(vd_set1(1.0), vd_mul(x, w)), w);
 }
 
-/* 2^-a = m 2^-n, 0 <= a <= 160, m in [sqrt 1/2, sqrt 2]: the polynomial of vf_exp2. */
+/* 2^-a = m 2^-n, 0 <= a <= 160, m in [sqrt 1/2, sqrt 2]: the polynomial of vf_exp. */
 typedef struct { vd16 m; vf16 n; } pc_power;
 
 PC_INLINE pc_power pc_exp2_minus(vd16 a) {
   const vf16 whole = vf_rint(vf_from_vd(a));
   const vd16 f = vd_sub(vd_from_vf(whole), a);
-  vd16 q = vd_set1(0x1.417810p-13);
-  q = vd_fma(q, f, vd_set1(0x1.5f0950p-10));
-  q = vd_fma(q, f, vd_set1(0x1.3b2dd4p-7));
-  q = vd_fma(q, f, vd_set1(0x1.c6af7ap-5));
-  q = vd_fma(q, f, vd_set1(0x1.ebfbdcp-3));
-  q = vd_fma(q, f, vd_set1(0x1.62e430p-1));
+  vd16 q = vd_set1(pc_exp2_coefficients[0]);
+#pragma GCC unroll 5
+  for (int k = 1; k < 6; k++) q = vd_fma(q, f, vd_set1(pc_exp2_coefficients[k]));
   return (pc_power){vd_fma(q, f, vd_set1(1.0)), vf_sub(vf_zero(), whole)};
 }
 
@@ -52,7 +49,7 @@ PC_INLINE vf16 pc_less_tail(vf16 x, float end, vd16 t, pc_power p, vd16 r) {
 /* R(t) = Phi(-t) e^(t^2/2) = w S(w), w = 1 / (1 + t/4): S is smooth to the end, which R is not in t. Minimax, 2^-26.7. */
 PC_INLINE vf16 vf_gelu(vf16 x) {
   const vd16 t = vd_from_vf(vf_min(vf_abs(x), vf_set1(PC_GELU_END)));
-  const pc_power p = pc_exp2_minus(vd_mul(vd_mul(t, t), vd_set1(0x1.71547652b82fep-1)));
+  const pc_power p = pc_exp2_minus(vd_mul(vd_mul(t, t), vd_set1(PC_LOG2E_DOUBLE / 2)));
   const vd16 w = pc_reciprocal(vd_fma(t, vd_set1(0.25), vd_set1(1.0)));
   vd16 s = vd_set1(0x1.16aebc7bbd895p-6);
   s = vd_fma(s, w, vd_set1(-0x1.0b02ae9bfa6bap-4));
@@ -75,7 +72,7 @@ PC_INLINE vf16 pc_gated(vf16 x, float end, vd16 t, vd16 a) {
 
 PC_INLINE vf16 vf_silu(vf16 x) {
   const vd16 t = vd_from_vf(vf_min(vf_abs(x), vf_set1(PC_SILU_END)));
-  return pc_gated(x, PC_SILU_END, t, vd_mul(t, vd_set1(0x1.71547652b82fep+0)));
+  return pc_gated(x, PC_SILU_END, t, vd_mul(t, vd_set1(PC_LOG2E_DOUBLE)));
 }
 
 /* k1 = 2 sqrt(2/pi) / log 2, k3 = 0.044715 k1 */
@@ -99,7 +96,7 @@ PC_INLINE vf16 vf_activate(vf16 x, int32_t activation) {
 /* y[0..n) = activation(x[0..n)); x may be y. */
 static inline void pc_activate_each(int64_t n, const float *x, int32_t activation, float *y) {
   for (int64_t i = 0; i < n; i += LANES) {
-    const int64_t lanes = n - i < LANES ? n - i : LANES;
+    const int64_t lanes = smaller(n - i, LANES);
     vf_store_n(y + i, lanes, vf_activate(vf_load_n(x + i, lanes), activation));
   }
 }

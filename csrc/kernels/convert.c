@@ -3,7 +3,6 @@
  * type then rounds as the double (Boldo and Melquiond, 2008). Threads share elements. Limit: memory. */
 #include <string.h>
 
-#include "codes.h"
 #include "double_rows.h"
 
 enum { GRAIN = 1 << 15 }; /* elements that pay for waking a thread */

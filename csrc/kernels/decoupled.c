@@ -131,30 +131,19 @@ static int losses(int64_t m, const job *j) {
   return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 2, loss_of_row, j, j->loss});
 }
 
-int PC_FN(decoupled_kl_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
-                            int64_t ldteacher, const int64_t *labels, double alpha, double beta, const double *temperature,
-                            const double *scale, double *loss) {
-  const job j = {n, 0, student, ldstudent, teacher, ldteacher, labels, alpha, beta, temperature, scale, loss, NULL, n};
-  return losses(m, &j);
-}
-
-int PC_FN(decoupled_kl_f64)(int64_t m, int64_t n, const double *student, int64_t ldstudent, const double *teacher,
-                            int64_t ldteacher, const int64_t *labels, double alpha, double beta, const double *temperature,
-                            const double *scale, double *loss) {
-  const job j = {n, 1, student, ldstudent, teacher, ldteacher, labels, alpha, beta, temperature, scale, loss, NULL, n};
-  return losses(m, &j);
-}
-
-int PC_FN(decoupled_kl_grad_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
-                                 int64_t ldteacher, const int64_t *labels, double alpha, double beta,
-                                 const double *temperature, const double *scale, double *loss, float *grad, int64_t ldgrad) {
-  const job j = {n, 0, student, ldstudent, teacher, ldteacher, labels, alpha, beta, temperature, scale, loss, grad, ldgrad};
-  return losses(m, &j);
-}
-
-int PC_FN(decoupled_kl_grad_f64)(int64_t m, int64_t n, const double *student, int64_t ldstudent, const double *teacher,
-                                 int64_t ldteacher, const int64_t *labels, double alpha, double beta,
-                                 const double *temperature, const double *scale, double *loss, double *grad, int64_t ldgrad) {
-  const job j = {n, 1, student, ldstudent, teacher, ldteacher, labels, alpha, beta, temperature, scale, loss, grad, ldgrad};
-  return losses(m, &j);
-}
+#define ENTRIES(name, with_grad, type, wide)                                                                                      \
+  int PC_FN(name)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,                              \
+                  int64_t ldteacher, const int64_t *labels, double alpha, double beta,                                            \
+                  const double *temperature, const double *scale, double *loss) {                                                 \
+    const job j = {n, wide, student, ldstudent, teacher, ldteacher, labels, alpha, beta, temperature, scale, loss, NULL, n};      \
+    return losses(m, &j);                                                                                                         \
+  }                                                                                                                               \
+  int PC_FN(with_grad)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,                         \
+                       int64_t ldteacher, const int64_t *labels, double alpha, double beta,                                       \
+                       const double *temperature, const double *scale, double *loss, type *grad,                                  \
+                       int64_t ldgrad) {                                                                                          \
+    const job j = {n, wide, student, ldstudent, teacher, ldteacher, labels, alpha, beta, temperature, scale, loss, grad, ldgrad}; \
+    return losses(m, &j);                                                                                                         \
+  }
+ENTRIES(decoupled_kl_f32, decoupled_kl_grad_f32, float, 0)
+ENTRIES(decoupled_kl_f64, decoupled_kl_grad_f64, double, 1)

@@ -216,23 +216,26 @@ static void gradient_of_row(const job *j, int64_t i, double *kept) {
 }
 
 /* Room for a row's p and q, or NULL: then they are made anew in every pass. */
-static double *room_for_row(const job *j) {
-  return j->n <= PC_KEPT ? malloc((size_t)(2 * PC_ROOM(j->n)) * sizeof(double)) : NULL;
+static double *room_for_row(const job *j, void **found) {
+  *found = NULL;
+  return j->n <= PC_KEPT ? pc_heap((size_t)(2 * PC_ROOM(j->n)) * sizeof(double), found) : NULL;
 }
 
 static void relate_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  double *kept = room_for_row(j);
+  void *found;
+  double *kept = room_for_row(j, &found);
   for (int64_t i = begin; i < end; i++) relate_row(j, i, kept);
-  free(kept);
+  free(found);
 }
 
 static void relate_blocks(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t apart = j->m * j->block;
-  double *kept = apart <= PC_KEPT ? malloc((size_t)(2 * apart) * sizeof *kept) : NULL;
+  void *found = NULL;
+  double *kept = apart <= PC_KEPT ? pc_heap((size_t)(2 * apart) * sizeof *kept, &found) : NULL;
   for (int64_t first = begin * j->block; first < end * j->block && first < j->n; first += j->block) {
-    const int64_t left = j->n - first, last = first + (left < j->block ? left : j->block);
+    const int64_t last = smaller(first + j->block, j->n);
     for (int64_t i = 0; kept && i < j->m; i++)
       for (int64_t at = first; at < last; at += STEP) {
         vd16 p[TOGETHER], q[TOGETHER];
@@ -245,14 +248,15 @@ static void relate_blocks(int64_t begin, int64_t end, const void *context) {
     for (int64_t at = first; at < last; at += LANES)
       relate_classes(j, at, kept ? kept + (at - first) : NULL, j->block, apart);
   }
-  free(kept);
+  free(found);
 }
 
 static void gradient_of_rows(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  double *kept = room_for_row(j);
+  void *found;
+  double *kept = room_for_row(j, &found);
   for (int64_t i = begin; i < end; i++) gradient_of_row(j, i, kept);
-  free(kept);
+  free(found);
 }
 
 static int losses(double temperature, job j) {
@@ -263,52 +267,36 @@ static int losses(double temperature, job j) {
   for (int64_t i = 0; i < j.n && j.m == 0; i++) j.class_loss[i] = 0.0;
   if (j.m == 0 || j.n == 0) return PC_OK;
   const int64_t room = PC_ROOM(j.n), most = ROOM / 2 / j.m / STEP * STEP;
-  j.block = most < STEP ? STEP : most < room ? most : room;
-  j.rows = malloc((size_t)j.m * sizeof *j.rows);
-  j.of_q = j.grad ? calloc((size_t)(3 * room), sizeof *j.of_q) : NULL; /* 0 past the last class */
-  if (!j.rows || (j.grad && !j.of_q)) {
-    free(j.rows);
-    free(j.of_q);
-    return PC_ENOMEM;
-  }
-  j.of_p = j.of_q + (j.grad ? room : 0);
-  j.constant = j.of_p + (j.grad ? room : 0);
+  j.block = most < STEP ? STEP : smaller(most, room);
+  const int64_t classes = j.grad ? room : 0;
+  void *found;
+  j.of_q = pc_heap((size_t)(3 * classes) * sizeof *j.of_q + (size_t)j.m * sizeof *j.rows, &found);
+  if (!j.of_q) return PC_ENOMEM;
+  j.of_p = j.of_q + classes;
+  j.constant = j.of_p + classes;
+  j.rows = (row *)(j.constant + classes);
+  for (int64_t c = j.n; c < classes; c++) j.of_q[c] = j.of_p[c] = j.constant[c] = 0.0; /* past the last class */
   pc_for(j.m, 1 + GRAIN / (j.n + 1), relate_rows, &j);
   pc_for((j.n - 1) / j.block + 1, 1 + GRAIN / (j.m * j.block), relate_blocks, &j);
   if (j.grad) pc_for(j.m, 1 + GRAIN / (j.n + 1), gradient_of_rows, &j);
-  free(j.rows);
-  free(j.of_q);
+  free(found);
   return PC_OK;
 }
 
-int PC_FN(dist_loss_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher, int64_t ldteacher,
-                         double temperature, double *row_loss, double *class_loss) {
-  const job j = {.m = m, .n = n, .wide = 0, .student = student, .ldstudent = ldstudent, .teacher = teacher,
-                 .ldteacher = ldteacher, .row_loss = row_loss, .class_loss = class_loss, .ldgrad = n};
-  return losses(temperature, j);
-}
-
-int PC_FN(dist_loss_f64)(int64_t m, int64_t n, const double *student, int64_t ldstudent, const double *teacher, int64_t ldteacher,
-                         double temperature, double *row_loss, double *class_loss) {
-  const job j = {.m = m, .n = n, .wide = 1, .student = student, .ldstudent = ldstudent, .teacher = teacher,
-                 .ldteacher = ldteacher, .row_loss = row_loss, .class_loss = class_loss, .ldgrad = n};
-  return losses(temperature, j);
-}
-
-int PC_FN(dist_loss_grad_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
-                              int64_t ldteacher, double temperature, double row_scale, double class_scale, double *row_loss,
-                              double *class_loss, float *grad, int64_t ldgrad) {
-  const job j = {.m = m, .n = n, .wide = 0, .student = student, .ldstudent = ldstudent, .teacher = teacher,
-                 .ldteacher = ldteacher, .row_scale = row_scale, .class_scale = class_scale, .row_loss = row_loss,
-                 .class_loss = class_loss, .grad = grad, .ldgrad = ldgrad};
-  return losses(temperature, j);
-}
-
-int PC_FN(dist_loss_grad_f64)(int64_t m, int64_t n, const double *student, int64_t ldstudent, const double *teacher,
-                              int64_t ldteacher, double temperature, double row_scale, double class_scale, double *row_loss,
-                              double *class_loss, double *grad, int64_t ldgrad) {
-  const job j = {.m = m, .n = n, .wide = 1, .student = student, .ldstudent = ldstudent, .teacher = teacher,
-                 .ldteacher = ldteacher, .row_scale = row_scale, .class_scale = class_scale, .row_loss = row_loss,
-                 .class_loss = class_loss, .grad = grad, .ldgrad = ldgrad};
-  return losses(temperature, j);
-}
+#define ENTRIES(name, with_grad, type, is_wide)                                                                      \
+  int PC_FN(name)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,                 \
+                  int64_t ldteacher, double temperature, double *row_loss, double *class_loss) {                     \
+    const job j = {.m = m, .n = n, .wide = is_wide, .student = student, .ldstudent = ldstudent, .teacher = teacher,  \
+                   .ldteacher = ldteacher, .row_loss = row_loss, .class_loss = class_loss, .ldgrad = n};             \
+    return losses(temperature, j);                                                                                   \
+  }                                                                                                                  \
+  int PC_FN(with_grad)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,            \
+                       int64_t ldteacher, double temperature, double row_scale, double class_scale,                  \
+                       double *row_loss, double *class_loss, type *grad, int64_t ldgrad) {                           \
+    const job j = {.m = m, .n = n, .wide = is_wide, .student = student, .ldstudent = ldstudent, .teacher = teacher,  \
+                   .ldteacher = ldteacher, .row_scale = row_scale, .class_scale = class_scale, .row_loss = row_loss, \
+                   .class_loss = class_loss, .grad = grad, .ldgrad = ldgrad};                                        \
+    return losses(temperature, j);                                                                                   \
+  }
+ENTRIES(dist_loss_f32, dist_loss_grad_f32, float, 0)
+ENTRIES(dist_loss_f64, dist_loss_grad_f64, double, 1)

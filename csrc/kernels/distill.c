@@ -37,7 +37,7 @@ PC_INLINE double divergence(int kept, int far, int64_t n, const rows *of, const 
   const int64_t length = pc_block_length(n);
   vd16 kl = vd_zero(), pd = vd_zero();
   for (int64_t block = 0; block < n; block += BLOCK) {
-    const int64_t end = n - block < BLOCK ? n : block + BLOCK, k = block / length;
+    const int64_t end = smaller(block + BLOCK, n), k = block / length;
     if (block == 0 || r.student.places != student->places[k] || r.teacher.places != teacher->places[k]) {
       r.student.places = student->places[k];
       r.teacher.places = teacher->places[k];
@@ -202,7 +202,7 @@ static void short_rows(int64_t begin, int64_t end, const void *context) {
     return;
   }
   for (int64_t i = begin; i < end;) {
-    const int64_t left = end - i, most = left > (PC_WIDE - 1) * LANES ? PC_WIDE * LANES : LANES, count = left < most ? left : most;
+    const int64_t left = end - i, most = left > (PC_WIDE - 1) * LANES ? PC_WIDE * LANES : LANES, count = smaller(left, most);
     uint64_t odd = 0;
     if (!share_temperature(j, i, i + count)) rows_as_they_lie(j, i, i + count, room);
     else if (most > LANES) odd = rows_turned(PC_WIDE, j, i, count, room);

@@ -10,8 +10,6 @@
 /* Vectors of doubles that are worked on together, so that their long chains overlap, where the registers hold them. */
 #define PC_DOUBLES_TOGETHER (PC_TILE_VECTORS(1) >= 8 ? 2 : 1)
 
-#define PC_LOG2E_DOUBLE 0x1.71547652b82fep+0
-
 /* 2^(x scale) for x scale <= 900, within 1 ulp + |x scale| 2^-53; 0 from 2^PC_LEAST_EXPONENT down, and for NaN. Minimax,
  * 2^-55. */
 PC_INLINE void vd_exp2_each(int count, const vd16 *x, vd16 scale, vd16 *y) {
@@ -52,7 +50,7 @@ PC_INLINE void vd_log_each(int count, const vd16 *w, vd16 *log) {
     PC_OF_EACH(count) p[c] = vd_fma(p[c], s[c], vd_set1(coefficients[i]));
   PC_OF_EACH(count) {
     const vd16 half = vd_fma(vd_mul(f[c], s[c]), p[c], f[c]);
-    log[c] = vd_fma(k[c], vd_set1(0x1.62e42fefa39efp-1), vd_add(half, half));
+    log[c] = vd_fma(k[c], vd_set1(PC_LOG2_DOUBLE), vd_add(half, half));
   }
 }
 #endif

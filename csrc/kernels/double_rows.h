@@ -3,10 +3,10 @@
 #define PC_DOUBLE_ROWS_H
 
 #include <float.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "double.h"
+#include "heap.h"
 #include "softmax.h"
 #include "table.h"
 
@@ -149,9 +149,10 @@ typedef struct {
 
 static inline void pc_run_losses(int64_t begin, int64_t end, const void *context) {
   const pc_losses *l = context;
-  double *kept = l->n <= PC_KEPT ? malloc((size_t)(l->rooms * PC_ROOM(l->n)) * sizeof *kept) : NULL;
+  void *found = NULL;
+  double *kept = l->n <= PC_KEPT ? pc_heap((size_t)(l->rooms * PC_ROOM(l->n)) * sizeof *kept, &found) : NULL;
   for (int64_t i = begin; i < end; i++) l->loss[i] = l->row(l->job, i, kept);
-  free(kept);
+  free(found);
 }
 
 /* The losses of m rows; threads share them. The job's other operands have been checked. */

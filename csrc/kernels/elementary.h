@@ -13,9 +13,14 @@
 #define PC_TOGETHER (PC_TILE_VECTORS(1) >= 8 ? 4 : 2)
 #define PC_OF_EACH(count) _Pragma("GCC unroll 4") for (int c = 0; c < (count); c++)
 
-/* log2(e) in two floats: the rounding of a single product would show in the result. */
+/* log2(e) in two floats, since the rounding of a single product would show in the result; and in one double. */
 #define PC_LOG2E 0x1.715476p+0f
 #define PC_LOG2E_LOW 0x1.4ae0cp-26f
+#define PC_LOG2E_DOUBLE 0x1.71547652b82fep+0
+
+/* Of 2^f, |f| <= 1/2 and a little: the coefficient of f^6 first, down to that of f; then comes 1. */
+static const float pc_exp2_coefficients[] = {0x1.417810p-13f, 0x1.5f0950p-10f, 0x1.3b2dd4p-7f,
+                                             0x1.c6af7ap-5f,  0x1.ebfbdcp-3f,  0x1.62e430p-1f};
 
 /* e^x = 2^f 2^whole, |f| <= 1/2 and a little. Clamped where the result is 0 or infinite; the operand order keeps NaN. h - d is
  * x log2(e), h rounded and d what that takes away. */
@@ -24,19 +29,16 @@ PC_INLINE vf16 vf_exp(vf16 x) {
   const vf16 h = vf_mul(x, vf_set1(PC_LOG2E)), whole = vf_rint(h);
   const vf16 d = vf_fnma(x, vf_set1(PC_LOG2E_LOW), vf_fnma(x, vf_set1(PC_LOG2E), h));
   const vf16 f = vf_sub(vf_sub(h, whole), d);
-  vf16 q = vf_set1(0x1.417810p-13f);
-  q = vf_fma(q, f, vf_set1(0x1.5f0950p-10f));
-  q = vf_fma(q, f, vf_set1(0x1.3b2dd4p-7f));
-  q = vf_fma(q, f, vf_set1(0x1.c6af7ap-5f));
-  q = vf_fma(q, f, vf_set1(0x1.ebfbdcp-3f));
-  q = vf_fma(q, f, vf_set1(0x1.62e430p-1f));
-  q = vf_fma(q, f, vf_set1(1.0f));
-  return vf_scale2(q, whole);
+  vf16 q = vf_set1(pc_exp2_coefficients[0]);
+#pragma GCC unroll 5
+  for (int k = 1; k < 6; k++) q = vf_fma(q, f, vf_set1(pc_exp2_coefficients[k]));
+  return vf_scale2(vf_fma(q, f, vf_set1(1.0f)), whole);
 }
 
-/* log(2): 16 bits, and the rest */
+/* log(2): 16 bits, and the rest; and in one double */
 #define PC_LOG2_HIGH 0x1.62e4p-1f
 #define PC_LOG2_LOW 0x1.7f7d1cp-20f
+#define PC_LOG2_DOUBLE 0x1.62e42fefa39efp-1
 
 /* k, x = 2^k m with m in [sqrt 1/2, sqrt 2), of the bits of a normal float x > 0. The shift brings no sign down. */
 PC_INLINE vi16 vi_exponent(vi16 bits) {

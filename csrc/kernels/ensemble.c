@@ -74,7 +74,7 @@ static double begin_teachers(const job *j, int64_t row, double inverse_t, teache
   for (int64_t k = 0; k < j->e; k++) {
     const void *x = pc_element(j->teachers, j->wide, (row * j->e + k) * j->n);
     const double max = pc_max_of_doubles(x, j->wide, j->n);
-    if (isnan(max) || max == INFINITY) return NAN;
+    if (isnan(max)) return NAN;
     if (max == -INFINITY) known = 0.0;
     if (known == 0.0) continue; /* none of the rest may hold NaN */
     to[k] = (teacher){x, max, j->shares[k] / pc_sum_doubles(x, j->wide, j->n, PC_NO_HOLE, max, inverse_t, terms)};
@@ -94,7 +94,7 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
   if (scale != 0.0) {
     const double max = pc_max_of_doubles(s, j->wide, j->n);
     teacher teachers[TEACHERS];
-    if (isnan(max) || max == INFINITY) {
+    if (isnan(max)) {
       nothing = NAN;
     } else if (max > -INFINITY) {
       const double known = begin_teachers(j, i, inverse_t, teachers, kept ? kept + PC_ROOM(j->n) : NULL);
@@ -115,28 +115,18 @@ static int losses(int64_t m, const job *j) {
   return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 3, loss_of_row, j, j->loss});
 }
 
-int PC_FN(ensemble_kl_f32)(int64_t m, int64_t n, int64_t e, const float *student, int64_t ldstudent, const float *teachers,
-                           const double *shares, const double *temperature, const double *scale, double *loss) {
-  const job j = {n, e, 0, student, ldstudent, teachers, shares, temperature, scale, loss, NULL, n};
-  return losses(m, &j);
-}
-
-int PC_FN(ensemble_kl_f64)(int64_t m, int64_t n, int64_t e, const double *student, int64_t ldstudent, const double *teachers,
-                           const double *shares, const double *temperature, const double *scale, double *loss) {
-  const job j = {n, e, 1, student, ldstudent, teachers, shares, temperature, scale, loss, NULL, n};
-  return losses(m, &j);
-}
-
-int PC_FN(ensemble_kl_grad_f32)(int64_t m, int64_t n, int64_t e, const float *student, int64_t ldstudent,
-                                const float *teachers, const double *shares, const double *temperature, const double *scale,
-                                double *loss, float *grad, int64_t ldgrad) {
-  const job j = {n, e, 0, student, ldstudent, teachers, shares, temperature, scale, loss, grad, ldgrad};
-  return losses(m, &j);
-}
-
-int PC_FN(ensemble_kl_grad_f64)(int64_t m, int64_t n, int64_t e, const double *student, int64_t ldstudent,
-                                const double *teachers, const double *shares, const double *temperature, const double *scale,
-                                double *loss, double *grad, int64_t ldgrad) {
-  const job j = {n, e, 1, student, ldstudent, teachers, shares, temperature, scale, loss, grad, ldgrad};
-  return losses(m, &j);
-}
+#define ENTRIES(name, with_grad, type, wide)                                                                  \
+  int PC_FN(name)(int64_t m, int64_t n, int64_t e, const type *student, int64_t ldstudent,                    \
+                  const type *teachers, const double *shares, const double *temperature,                      \
+                  const double *scale, double *loss) {                                                        \
+    const job j = {n, e, wide, student, ldstudent, teachers, shares, temperature, scale, loss, NULL, n};      \
+    return losses(m, &j);                                                                                     \
+  }                                                                                                           \
+  int PC_FN(with_grad)(int64_t m, int64_t n, int64_t e, const type *student, int64_t ldstudent,               \
+                       const type *teachers, const double *shares, const double *temperature,                 \
+                       const double *scale, double *loss, type *grad, int64_t ldgrad) {                       \
+    const job j = {n, e, wide, student, ldstudent, teachers, shares, temperature, scale, loss, grad, ldgrad}; \
+    return losses(m, &j);                                                                                     \
+  }
+ENTRIES(ensemble_kl_f32, ensemble_kl_grad_f32, float, 0)
+ENTRIES(ensemble_kl_f64, ensemble_kl_grad_f64, double, 1)

@@ -117,7 +117,7 @@ static void block(work t, int vectors, int64_t rows, float *chains, float *sums)
 static void finish(const job *j, int vectors, int64_t top, int64_t bottom, int64_t column, const float *sums) {
   for (int64_t i = top; i < bottom; i++)
     for (int v = 0; v < vectors; v++, sums += LANES) {
-      const int64_t c = column + v * LANES, lanes = j->n - c < LANES ? j->n - c : LANES;
+      const int64_t c = column + v * LANES, lanes = smaller(j->n - c, LANES);
       vf16 f = vf_load(sums);
       if (j->bias) f = vf_add(f, vf_load_n(j->bias + c, lanes));
       if (j->residual) f = vf_add(f, vf_load_n(j->residual + i * j->n + c, lanes));
@@ -129,15 +129,15 @@ static void finish(const job *j, int vectors, int64_t top, int64_t bottom, int64
 static void unit(const job *j, int64_t top, int64_t bottom, int64_t column) {
   _Alignas(64) float chains[CHAINS], sums[CHAINS];
   const int64_t slice = column / LANES, slices = (j->n - column + LANES - 1) / LANES, table = j->groups * LANES;
-  const int vectors = (int)(slices < j->width / LANES ? slices : j->width / LANES);
+  const int vectors = (int)smaller(slices, j->width / LANES);
   memset(sums, 0, (size_t)((bottom - top) * vectors * LANES) * sizeof(float));
   const int64_t whole = j->size > 0 && j->size < BLOCK ? BLOCK / j->size : 1; /* groups in a block */
   for (int64_t g = 0; j->size > 0 && g < j->groups; g += whole) {
     const int64_t end = (g + 1) * j->size;
-    work t = {.count = whole < j->groups - g ? whole : j->groups - g, .slice = j->k * LANES, .table = table,
+    work t = {.count = smaller(whole, j->groups - g), .slice = j->k * LANES, .table = table,
               .ldx = j->ldx, .scale = j->scale + slice * table + g * LANES, .zero = j->zero ? j->zero + slice * table + g * LANES : NULL};
     for (int64_t l = g * j->size; l < end; l += t.length) {
-      t.length = end - l < BLOCK ? end - l : BLOCK;
+      t.length = smaller(end - l, BLOCK);
       t.begins = l == g * j->size;
       t.ends = l + t.length == end;
       t.x = j->x + top * j->ldx + l;
@@ -165,7 +165,7 @@ int PC_FN(gemm_f32s8)(int64_t m, int64_t k, int64_t n, int64_t groups, const flo
   job j = {.m = m, .k = k, .n = n, .groups = groups, .size = groups ? k / groups : 0, .x = x, .ldx = ldx, .w = w,
            .scale = scale, .zero = zero, .bias = bias, .residual = residual, .activation = activation, .y = y, .ldy = ldy};
   j.bands = (m + BAND - 1) / BAND;
-  int64_t vectors = PC_TILE_VECTORS(m < PC_TILE_ROWS ? m : PC_TILE_ROWS);
+  int64_t vectors = PC_TILE_VECTORS(smaller(m, PC_TILE_ROWS));
   while (vectors > NARROW && j.bands * n < UNITS * pc_get_num_threads() * vectors * LANES) vectors--;
   j.width = vectors * LANES;
   j.tiles = (n + j.width - 1) / j.width;

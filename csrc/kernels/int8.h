@@ -35,7 +35,11 @@ typedef struct {
 
 static inline int64_t slice_bytes(const int8_job *j) { return (j->k + GROUP - 1) / GROUP * LINE; }
 
-PC_INLINE void fail(const int8_job *j, int status) { __atomic_store_n(j->status, status, __ATOMIC_RELAXED); }
+/* Of what several threads find, the largest is kept: the same whichever is last. */
+PC_INLINE void fail(const int8_job *j, int status) {
+  int found = __atomic_load_n(j->status, __ATOMIC_RELAXED);
+  while (found < status && !__atomic_compare_exchange_n(j->status, &found, status, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+}
 
 /* Stores one vector of float results at y[at..], as `to`. */
 PC_INLINE void store_as(output to, const int8_job *j, int64_t at, int64_t lanes, vf16 f) {

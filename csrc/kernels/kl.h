@@ -35,12 +35,12 @@ typedef struct {
 PC_INLINE void pc_ratios_to(int count, vd16 share_p, vd16 share_q, const vd16 *d, pc_ratios *to) {
   const vd16 zero = vd_zero(), one = vd_set1(1.0);
   /* the smaller of p and q over the larger, and m over the larger */
-  vd16 down[PC_DOUBLES_TOGETHER], smaller[PC_DOUBLES_TOGETHER], w[PC_DOUBLES_TOGETHER];
+  vd16 down[PC_DOUBLES_TOGETHER], ratio[PC_DOUBLES_TOGETHER], w[PC_DOUBLES_TOGETHER];
   vd16 log[PC_DOUBLES_TOGETHER];
   PC_OF_EACH(count) down[c] = vd_sub(zero, vd_max(d[c], vd_sub(zero, d[c])));
-  vd_exp_each(count, down, smaller);
+  vd_exp_each(count, down, ratio);
   PC_OF_EACH(count) {
-    w[c] = vd_fma(vd_select_lt(zero, d[c], share_q, share_p), smaller[c], vd_select_lt(zero, d[c], share_p, share_q));
+    w[c] = vd_fma(vd_select_lt(zero, d[c], share_q, share_p), ratio[c], vd_select_lt(zero, d[c], share_p, share_q));
     w[c] = vd_max(w[c], vd_set1(PC_LEAST_LOGARITHM));
   }
   vd_log_each(count, w, log);
@@ -48,8 +48,8 @@ PC_INLINE void pc_ratios_to(int count, vd16 share_p, vd16 share_q, const vd16 *d
     to->log_p[c] = vd_sub(vd_select_lt(d[c], zero, down[c], zero), log[c]);
     to->log_q[c] = vd_sub(vd_select_lt(zero, d[c], down[c], zero), log[c]);
     const vd16 inverse = vd_div(one, w[c]);
-    to->p[c] = vd_mul(vd_select_lt(d[c], zero, smaller[c], one), inverse);
-    to->q[c] = vd_mul(vd_select_lt(zero, d[c], smaller[c], one), inverse);
+    to->p[c] = vd_mul(vd_select_lt(d[c], zero, ratio[c], one), inverse);
+    to->q[c] = vd_mul(vd_select_lt(zero, d[c], ratio[c], one), inverse);
   }
 }
 

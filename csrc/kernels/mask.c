@@ -8,7 +8,6 @@
  * or copied. Large arrays start from an interval guessed from a sample, so that few keys fall inside and passes run at
  * the speed of memory; a wrong guess is noticed by the counts and costs a pass, never the result.
  * Limit: memory, usually three passes over the scores (two to narrow, one to write). */
-#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -91,7 +90,7 @@ PC_INLINE int count_vector(const job *j, int64_t i, int64_t lanes, int sampled, 
 
 PC_INLINE void count_chunks(const job *j, int64_t begin, int64_t end, int sampled, int magnitude, int64_t *bins, int64_t *over) {
   for (int64_t c = begin; c < end; c++) {
-    const int64_t last = (c + 1) * j->chunk < j->n ? (c + 1) * j->chunk : j->n;
+    const int64_t last = smaller((c + 1) * j->chunk, j->n);
     int64_t i = c * j->chunk, inside = 0;
     for (; i + LANES <= last; i += LANES) inside += count_vector(j, i, LANES, sampled, magnitude, bins, over);
     if (i < last) inside += count_vector(j, i, last - i, sampled, magnitude, bins, over);
@@ -152,9 +151,9 @@ static void narrow(job *j, int64_t k) {
     } else {
       int64_t part = width(j) >> j->shift, most = t->over;
       while ((most += t->bins[part]) < k) part--;
-      const int64_t first = j->lo + (part << j->shift), last = first + (1 << j->shift) - 1;
+      const int64_t first = j->lo + (part << j->shift);
       j->lo = (int32_t)first;
-      if (last < j->hi) j->hi = (int32_t)last;
+      j->hi = (int32_t)smaller(first + (1 << j->shift) - 1, j->hi);
       if (most == k) {
         j->room = 0;
         return;
@@ -208,7 +207,7 @@ PC_INLINE vm16 write_vector(const job *j, int64_t i, int64_t lanes, int magnitud
 PC_INLINE void write_chunks(const job *j, int64_t begin, int64_t end, int magnitude, int ties) {
   vm16 nan = vf_isnan(vf_zero());
   for (int64_t c = begin; c < end; c++) {
-    const int64_t last = (c + 1) * j->chunk < j->n ? (c + 1) * j->chunk : j->n;
+    const int64_t last = smaller((c + 1) * j->chunk, j->n);
     int64_t i = c * j->chunk, before = ties ? j->shared->inside[c] : 0, *seen = ties ? &before : NULL;
     for (; i + LANES <= last; i += LANES) nan = vm_or(nan, write_vector(j, i, LANES, magnitude, seen));
     if (i < last) nan = vm_or(nan, write_vector(j, i, last - i, magnitude, seen));
@@ -252,7 +251,7 @@ int PC_FN(topk_mask_f32)(int64_t n, const float *scores, int32_t magnitude, int6
 
 /* -- nm */
 typedef struct {
-  int64_t m;
+  int64_t g, m;
   const float *scores;
   int magnitude;
   int32_t keep;
@@ -266,7 +265,8 @@ PC_INLINE vi16 arrange(vi16 a, int q) {
   return q & 2 ? vi_swap8(a) : a;
 }
 
-/* m divides 16. A lane's rank is the number of others in its group that come before it: larger, or equal and lower. */
+/* Vectors begin to end; m divides 16. A lane's rank is the number of others in its group that come before it: larger, or
+ * equal and lower. */
 PC_INLINE void rank_vectors(const groups *j, int64_t begin, int64_t end, int m, int magnitude) {
   static const int32_t INDEX[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const vi16 index = vi_load(INDEX), one = vi_set1(1), zero = vi_zero(), keep = vi_set1(j->keep);
@@ -278,8 +278,8 @@ PC_INLINE void rank_vectors(const groups *j, int64_t begin, int64_t end, int m, 
     for (int r = 0; r < 4; r++, other = vi_turn4(other)) lower[4 * q + r] = vi_select(vi_gt(index, other), one, zero);
   }
   vm16 nan = vf_isnan(vf_zero());
-  for (int64_t i = begin; i < end; i += LANES) {
-    const int64_t lanes = end - i < LANES ? end - i : LANES;
+  for (int64_t i = begin * LANES; i < end * LANES; i += LANES) {
+    const int64_t lanes = smaller(j->g * m - i, LANES);
     const vf16 x = vf_load_left(j->scores + i, lanes);
     const vi16 k = keys(x, magnitude);
     vi16 rank = zero;
@@ -333,8 +333,8 @@ static void any_groups(int64_t begin, int64_t end, const void *context) {
 int PC_FN(nm_mask_f32)(int64_t g, int64_t m, const float *scores, int32_t magnitude, int32_t keep, uint8_t *mask) {
   if (g < 0 || m < 0 || keep < 0 || keep > m) return PC_EINVAL;
   int nan = 0;
-  const groups j = {m, scores, magnitude != 0, keep, mask, &nan};
-  if (m == 4 || m == 8 || m == 16) pc_for(g * m, GRAIN, short_groups, &j);
+  const groups j = {g, m, scores, magnitude != 0, keep, mask, &nan};
+  if (m == 4 || m == 8 || m == 16) pc_for((g * m + LANES - 1) / LANES, GRAIN / LANES, short_groups, &j);
   else pc_for(g, 1 + GRAIN / (m + 1), any_groups, &j);
   return nan ? PC_ENAN : PC_OK;
 }

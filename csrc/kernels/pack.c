@@ -16,7 +16,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
   for (int64_t s = begin; s < end; s++) {
     const float *w = j->w + s * LANES * j->w_column;
     float *to = j->packed + s * j->padded * LANES;
-    const int64_t columns = j->n - s * LANES < LANES ? j->n - s * LANES : LANES;
+    const int64_t columns = smaller(j->n - s * LANES, LANES);
     int64_t l = 0;
     if (j->w_row == 1 && columns == LANES)
       for (; l + LANES <= j->k; l += LANES, to += LANES * LANES) { /* columns lie in a row */

@@ -41,7 +41,7 @@ PC_INLINE void pc_deliver(float *y, int64_t y_row, const float *chains, int64_t 
 
 /* Rows row0 .. row0 + rows of the matrix are finished, against x's rows from i0 on: chains [rows][width] to y. */
 static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t rows, int64_t width, float *chains) {
-  const int64_t lanes = e->m - i0 < width ? e->m - i0 : width;
+  const int64_t lanes = smaller(e->m - i0, width);
   float *y = e->y + i0 * e->y_row + row0 * e->y_column;
   if (!pc_end_is_plain(e))
     for (int64_t r = 0; r < rows; r++)
@@ -67,7 +67,7 @@ static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t 
 static inline void pc_finish_row(const pc_end *e, int64_t row0, int64_t count) {
   if (pc_end_is_plain(e)) return;
   for (int64_t j = row0; j < row0 + count; j += LANES) {
-    const int64_t lanes = row0 + count - j < LANES ? row0 + count - j : LANES;
+    const int64_t lanes = smaller(row0 + count - j, LANES);
     vf16 v = vf_load_n(e->y + j, lanes);
     if (e->scale) v = vf_mul(v, vf_load_n(e->scale + j, lanes));
     if (e->bias) v = vf_add(v, vf_load_n(e->bias + j, lanes));

@@ -13,7 +13,6 @@
 
 enum {
   GROUP = 4,
-  LINE = 64,             /* bytes */
   CHUNK = 1 << 14,       /* elements of a row that make a unit of work */
   GRAIN = 1 << 15,       /* elements that pay for waking a thread */
   AHEAD = 1 << 12,       /* elements to fetch ahead of use: hardware stops at the end of a page */
@@ -23,9 +22,6 @@ enum {
   NEAR = 1 << 12,        /* elements that the first cache holds */
   INFINITE = 0x7f800000  /* bits of infinity: a float of larger magnitude bits is NaN */
 };
-
-/* Floats to the next line. */
-static int64_t to_line(const float *p) { return (int64_t)(-(uintptr_t)p % LINE / sizeof *p); }
 
 /* -- one scale for many elements */
 typedef struct {
@@ -83,7 +79,7 @@ PC_INLINE float dequantized(uint8_t code, int is_signed, float scale, int32_t ze
 
 /* y[0..n) of codes; stream: past the caches. */
 static void dequantize_span(const uint8_t *codes, int64_t n, int is_signed, float scale, int32_t zero, int stream, float *y) {
-  const int64_t head = stream ? smaller(to_line(y), n) : 0;
+  const int64_t head = stream ? smaller(pc_to_line(y), n) : 0;
   int64_t l = 0;
   for (; l < head; l++) y[l] = dequantized(codes[l], is_signed, scale, zero);
   for (; l + LANES <= n; l += LANES) {
@@ -249,7 +245,7 @@ static void dequantize_column_chunks(int64_t begin, int64_t end, const void *con
     const float *scale = j->scale + i / (j->m / j->g) * j->k;
     const int32_t *zero = j->zero ? j->zero + i / (j->m / j->g) * j->k : NULL;
     float *y = j->y + i * j->k;
-    const int64_t head = j->stream ? smaller(first + to_line(y + first), last) : first;
+    const int64_t head = j->stream ? smaller(first + pc_to_line(y + first), last) : first;
     int64_t l = first;
     for (; l < head; l++) y[l] = dequantized(codes[l], j->is_signed, scale[l], zero ? zero[l] : 0);
     for (; l + LANES <= last; l += LANES) {
@@ -278,7 +274,7 @@ PC_INLINE int64_t lanes_at(int64_t l, int64_t head, int64_t n) { return l < head
 
 /* y[0..n) of x, to codes and back; returns whether x holds NaN. */
 PC_INLINE int fake_span(const float *x, int64_t n, grid g, int divide, int stream, float *y) {
-  const int64_t head = stream ? smaller(to_line(y), n) : 0;
+  const int64_t head = stream ? smaller(pc_to_line(y), n) : 0;
   vm16 nan = vm_first(0);
   for (int64_t l = 0, lanes; l < n; l += lanes) {
     lanes = lanes_at(l, head, n);
@@ -312,7 +308,7 @@ static void fake_column_chunks(int64_t begin, int64_t end, const void *context) 
     const int64_t scales = i / (j->m / j->g) * j->k + first;
     const float *x = j->x + i * j->ldx + first;
     float *y = j->y + i * j->k + first;
-    const int64_t head = j->stream ? smaller(to_line(y), n) : 0;
+    const int64_t head = j->stream ? smaller(pc_to_line(y), n) : 0;
     for (int64_t l = 0, lanes; l < n; l += lanes) {
       lanes = lanes_at(l, head, n);
       const vf16 v = vf_load_left(x + l, lanes), scale = vf_load_left(j->scale + scales + l, lanes);

@@ -32,7 +32,7 @@ static void chunks(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK;
-    const int64_t n = j->k - first < CHUNK ? j->k - first : CHUNK;
+    const int64_t n = smaller(j->k - first, CHUNK);
     const float *x = j->x + i * j->ldx + first;
     vf16 low = vf_set1(INFINITY), high = vf_set1(-INFINITY);
     vm16 nan = vm_first(0);
@@ -66,7 +66,7 @@ int PC_FN(range_f32)(int64_t m, int64_t k, const float *x, int64_t ldx, float *l
   begin_empty(m, low, high);
   if (k == 0) return PC_OK;
   const job j = {.k = k, .ldx = ldx, .chunks = (k + CHUNK - 1) / CHUNK, .x = x, .low = low, .high = high};
-  pc_for(m * j.chunks, 1 + GRAIN / (k < CHUNK ? k : CHUNK), chunks, &j);
+  pc_for(m * j.chunks, 1 + GRAIN / smaller(k, CHUNK), chunks, &j);
   return PC_OK;
 }
 
@@ -75,7 +75,7 @@ static void column_chunks(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   for (int64_t u = begin; u < end; u++) {
     const int64_t g = u / j->chunks, down = u % j->chunks / j->wide * TALL, first = u % j->chunks % j->wide * WIDE;
-    const int64_t rows = j->rows - down < TALL ? j->rows - down : TALL, n = j->k - first < WIDE ? j->k - first : WIDE;
+    const int64_t rows = smaller(j->rows - down, TALL), n = smaller(j->k - first, WIDE);
     const float *x = j->x + (g * j->rows + down) * j->ldx + first;
     float low[WIDE], high[WIDE];
     for (int64_t l = 0; l < WIDE; l++) low[l] = INFINITY, high[l] = -INFINITY;
@@ -100,7 +100,6 @@ int PC_FN(range_columns_f32)(int64_t m, int64_t k, int64_t g, const float *x, in
   if (m == 0 || k == 0) return PC_OK;
   job j = {.k = k, .ldx = ldx, .rows = m / g, .wide = (k + WIDE - 1) / WIDE, .x = x, .low = low, .high = high};
   j.chunks = (j.rows + TALL - 1) / TALL * j.wide;
-  const int64_t unit = (j.rows < TALL ? j.rows : TALL) * (k < WIDE ? k : WIDE);
-  pc_for(g * j.chunks, 1 + GRAIN / unit, column_chunks, &j);
+  pc_for(g * j.chunks, 1 + GRAIN / (smaller(j.rows, TALL) * smaller(k, WIDE)), column_chunks, &j);
   return PC_OK;
 }

@@ -43,7 +43,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   for (int64_t i = pc_run_at(j->indptr, j->n, begin), last = pc_run_at(j->indptr, j->n, end); i < last; i++)
     for (int64_t p = j->indptr[i], stop = j->indptr[i + 1]; p < stop; p += LANES)
-      entries(j, j->a + i * j->lda, p, stop - p < LANES ? stop - p : LANES);
+      entries(j, j->a + i * j->lda, p, smaller(stop - p, LANES));
 }
 
 int PC_FN(sddmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *a, int64_t lda, const float *b,

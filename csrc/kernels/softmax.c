@@ -51,7 +51,7 @@ PC_INLINE void subtract_log_sum(int64_t n, const float *x, int first, double tem
  * they were written just before. */
 PC_INLINE void scale_row(int64_t n, const float *terms, float *y, double factor) {
   const vf16 high = vf_set1((float)factor), low = vf_set1((float)(factor - (double)(float)factor));
-  const int64_t first = terms != y ? 0 : pc_to_line(y) < n ? pc_to_line(y) : n;
+  const int64_t first = terms != y ? 0 : smaller(pc_to_line(y), n);
   if (first) {
     const vf16 e = vf_load_n(terms, first);
     vf_store_n(y, first, vf_fma(e, high, vf_mul(e, low)));
@@ -130,8 +130,8 @@ static void all_rows(int64_t begin, int64_t end, const void *context) {
   float max[GROUP];
   for (int64_t i = begin; i < end && i < begin + most; i++) max[i - begin] = pc_row_max(j->x + i * j->ldx, j->n);
   for (int64_t i = begin; i < end; i += most) {
-    const int64_t rows = end - i < most ? end - i : most, after = end - i - rows;
-    rows_together(j, rows, after < most ? after : most, j->x + i * j->ldx, j->y + i * j->ldy, max);
+    const int64_t rows = smaller(end - i, most), after = end - i - rows;
+    rows_together(j, rows, smaller(after, most), j->x + i * j->ldx, j->y + i * j->ldy, max);
   }
 }
 
@@ -142,7 +142,7 @@ static void short_rows(int64_t begin, int64_t end, const void *context) {
   for (int64_t i = begin; i < end;) {
     const float *x = j->x + i * j->ldx;
     float *y = j->y + i * j->ldy;
-    const int64_t left = end - i, most = left > (PC_WIDE - 1) * LANES ? PC_WIDE * LANES : LANES, rows = left < most ? left : most;
+    const int64_t left = end - i, most = left > (PC_WIDE - 1) * LANES ? PC_WIDE * LANES : LANES, rows = smaller(left, most);
     if (most > LANES) {
       rows_turned(PC_WIDE, j, rows, x, y);
     } else if (rows > 3 + j->n / 7) {

@@ -28,9 +28,6 @@ PC_INLINE void pc_fill_row(float *y, int64_t n, float value) {
   for (int64_t i = 0; i < n; i += LANES) pc_store_row(y + i, n - i, vf_set1(value));
 }
 
-/* Elements up to the next cache line: a vector that straddles two costs twice. */
-PC_INLINE int64_t pc_to_line(const float *p) { return (int64_t)(-((uintptr_t)p / sizeof *p) % LANES); }
-
 /* What a pass will need, asked for as it goes. Hardware fetches ahead within a page, but not over its end, and not far enough for
  * memory. So every line is asked for of what is read next. Of what is written only the first lines of the page that follows, once
  * a page: in a cache more would stand in the hardware's way. */
@@ -87,7 +84,6 @@ typedef struct {
 } pc_terms;
 
 #define PC_PLACES 0x1.8p19
-#define PC_LOG_2 0x1.62e42fefa39efp-1
 
 /* k 2^(j/16), less j in the four bits where n's come. A factor k of all terms does not matter; this one lets sixteen powers be
  * floats within 0.26 u. */
@@ -97,7 +93,7 @@ static const int32_t pc_powers[LANES] = {0x3fe8137e, 0x3fea59dd, 0x3fed14b1, 0x3
 
 /* log2(e)/T, within the range of floats */
 PC_INLINE double pc_slope(double temperature) {
-  const double exact = 0x1.71547652b82fep+0 / temperature;
+  const double exact = PC_LOG2E_DOUBLE / temperature;
   return exact < FLT_MIN ? FLT_MIN : exact > FLT_MAX ? FLT_MAX : exact;
 }
 
@@ -108,7 +104,7 @@ PC_INLINE pc_terms pc_terms_of(float max, double temperature) {
   const float base = fabs(max * kept) > 1 << PC_MOST_BITS ? max : 0.0f;
   const double top = ((double)max - base) * kept, down = rint(top) - 24.0;
   return (pc_terms){base, (float)kept, (float)(kept - (double)(float)kept), (float)(PC_PLACES - down),
-                    (top - down) * PC_LOG_2 + PC_TERM_K_LOG};
+                    (top - down) * PC_LOG2_DOUBLE + PC_TERM_K_LOG};
 }
 
 /* 2^f - 1 = f (c1 + f (c2 + f c3)), |f| <= 1/32 and a little, minimax: within 0.03 u of 2^f. moved: 0 where base is. */
@@ -220,7 +216,7 @@ PC_INLINE double pc_log(double x) {
   const double f = (m - 1.0) / (m + 1.0), s = f * f;
   double p = 1.0 / 23.0;
   for (int i = 21; i > 1; i -= 2) p = fma(p, s, 1.0 / i);
-  return fma(k, PC_LOG_2, 2.0 * fma(f * s, p, f));
+  return fma(k, PC_LOG2_DOUBLE, 2.0 * fma(f * s, p, f));
 }
 
 /* The same of sixteen that floats can be near, step by step. */
@@ -235,7 +231,7 @@ PC_INLINE vd16 pc_log_lanes(vd16 x) {
   vd16 p = vd_set1(1.0 / 23.0);
   for (int i = 21; i > 1; i -= 2) p = vd_fma(p, s, vd_set1(1.0 / i));
   const vd16 half = vd_fma(vd_mul(f, s), p, f);
-  return vd_fma(k, vd_set1(PC_LOG_2), vd_add(half, half));
+  return vd_fma(k, vd_set1(PC_LOG2_DOUBLE), vd_add(half, half));
 }
 
 /* log of the sum of exp((x - max)/T), from the sum of the terms. */

@@ -27,13 +27,13 @@ static void run(int64_t begin, int64_t end, const void *context) {
   const int64_t size = j->of.c * j->n;
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->blocks, first = u % j->blocks * j->width;
-    const int64_t columns = j->n - first < j->width ? j->n - first : j->width;
+    const int64_t columns = smaller(j->n - first, j->width);
     const float *x = j->x + i * size + first;
     float *y = j->y + (j->of.result == PC_LOGSUMEXP ? i * j->n : i * size) + first;
     if (columns > (PC_WIDE - 1) * LANES) block(PC_WIDE, j, &(pc_part){x, j->n, columns}, y);
     else
       for (int64_t c = 0; c < columns; c += LANES)
-        block(1, j, &(pc_part){x + c, j->n, columns - c < LANES ? columns - c : LANES}, y + c);
+        block(1, j, &(pc_part){x + c, j->n, smaller(columns - c, LANES)}, y + c);
   }
 }
 

@@ -4,6 +4,7 @@
 #define PC_SOFTMAX_COLUMNS_H
 
 #include "softmax.h"
+#include "table.h"
 
 enum { PC_WIDE = PC_TOGETHER }; /* vectors of columns that are worked on together, at most */
 
@@ -86,7 +87,7 @@ PC_INLINE void pc_find_heads(int vectors, const pc_columns *j, const pc_part *x,
     const vd16 down = vd_sub(vd_sub(vd_add(above, magic), magic), vd_set1(24.0));
     h->base[v] = vf_from_vd(base);
     h->places[v] = vf_from_vd(vd_sub(vd_set1(PC_PLACES), down));
-    h->rest[v] = vd_add(vd_mul(vd_sub(above, down), vd_set1(PC_LOG_2)), vd_set1(PC_TERM_K_LOG));
+    h->rest[v] = vd_add(vd_mul(vd_sub(above, down), vd_set1(PC_LOG2_DOUBLE)), vd_set1(PC_TERM_K_LOG));
     h->odd |= vm_bits(h->finite[v]) != 0xffff;
     h->moved |= vm_bits(vf_eq(h->base[v], vf_zero())) != 0xffff;
   }
@@ -104,7 +105,7 @@ PC_INLINE void pc_fold_columns(int vectors, int used, vd16 lanes[][PC_WIDE], vd1
 PC_INLINE void pc_sum_columns(int vectors, int moved, const pc_columns *j, const pc_part *x, const pc_heads *h, float *kept, vd16 *sums) {
   const pc_terms shared = pc_terms_of(0.0f, j->temperature);
   const vf16 high = vf_set1(shared.c), low = vf_set1(shared.c_low);
-  const int used = j->c < LANES ? (int)j->c : LANES;
+  const int used = (int)smaller(j->c, LANES);
   vd16 lanes[LANES][PC_WIDE]; /* those past `used` are 0 */
   for (int v = 0; v < vectors; v++) lanes[0][v] = vd_zero();
   for (int64_t i = 0; i < j->c; i += 2 * LANES)

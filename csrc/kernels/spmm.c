@@ -39,7 +39,7 @@ PC_INLINE int64_t find(const job *j, int64_t p, int64_t end, int64_t stop) {
   if (stop >= j->k) return end;
   const vi16 limit = vi_set1((int32_t)stop);
   for (; p < end; p += LANES) {
-    const int64_t lanes = end - p < LANES ? end - p : LANES;
+    const int64_t lanes = smaller(end - p, LANES);
     const uint32_t below = vm_bits(vi_gt(limit, vi_load_n(j->indices + p, lanes))) & ((1u << lanes) - 1);
     if (below != 0xffff) return p + __builtin_popcount(below);
   }
@@ -64,7 +64,7 @@ PC_INLINE void tile(int rows, int vectors, const job *j, const float *x, const i
 #pragma GCC unroll 4
     for (int t = 0; t < vectors; t++) acc[r][t] = first ? vf_zero() : vf_load(chains + (r * vectors + t) * LANES);
     left[r] = find(j, at[r], indptr[r + 1], stop) - at[r];
-    if (left[r] < common) common = left[r];
+    common = smaller(left[r], common);
   }
   for (int64_t q = 0; q < common; q++)
 #pragma GCC unroll 4
@@ -103,7 +103,7 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
   memcpy(at, indptr, (size_t)rows * sizeof *at);
   do {
     const int first = stop == 0;
-    stop = j->k - stop < block ? j->k : stop + block;
+    stop = smaller(stop + block, j->k);
     run_down(vectors, j, j->x + slice * LANES * j->k, indptr, rows, stop, at, chains, first);
   } while (stop < j->k);
   pc_finish(&j->end, slice * LANES, row, rows, LANES * vectors, chains);
@@ -124,7 +124,7 @@ PC_INLINE int64_t most_rows(const job *j) { return WAITING / (slices_of(j) > 1 ?
 /* A group against panel p; panels are of equal width, give or take one slice. */
 static void one_panel(const job *j, int64_t p, int64_t row, int64_t last) {
   const int64_t slices = slices_of(j), panels = panels_of(j), slice = slices * p / panels, most = most_rows(j);
-  group(j, (int)(slices * (p + 1) / panels - slice), slice, row, last - row < most ? last - row : most);
+  group(j, (int)(slices * (p + 1) / panels - slice), slice, row, smaller(last - row, most));
 }
 
 /* All the panels pass each group: for matrices that are large beside x. */
@@ -140,7 +140,7 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t work = work_of(j);
   for (int64_t p = begin / work; p * work < end; p++) {
-    const int64_t last = row_at(j, end - p * work < work ? end - p * work : work);
+    const int64_t last = row_at(j, smaller(end - p * work, work));
     for (int64_t row = row_at(j, begin > p * work ? begin - p * work : 0); row < last; row += most_rows(j))
       one_panel(j, p, row, last);
   }
@@ -199,13 +199,13 @@ PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
   const int32_t *indices[FLIGHT];
   float chain[FLIGHT];
   for (int r = 0; r < slots; r++) {
-    if (s[r].left < steps) steps = s[r].left;
+    steps = smaller(s[r].left, steps);
     data[r] = j->data + s[r].at;
     indices[r] = j->indices + s[r].at;
     chain[r] = s[r].chain;
   }
   for (int64_t q = 0; q < steps;) {
-    const int64_t stop = steps - q < stretch ? steps : q + stretch;
+    const int64_t stop = q + smaller(steps - q, stretch);
 #pragma GCC unroll 4
     for (int r = 0; r < slots; r++) {
       __builtin_prefetch(data[r] + q + AHEAD, 0, 2); /* into L2: L1 has too little room for so many streams */

@@ -26,7 +26,7 @@ typedef struct {
 static __attribute__((noinline)) void end_slices(int rows, int count, const job *j, int64_t i, int64_t slice,
                                                  float (*chains)[ROWS][LANES]) {
   for (int g = 0; g < count; g++) {
-    const int64_t row = (slice + g) * LANES, lanes = j->end.n - row < LANES ? j->end.n - row : LANES;
+    const int64_t row = (slice + g) * LANES, lanes = smaller(j->end.n - row, LANES);
     for (int r = 0; r < rows; r++) {
       pc_end e = j->end;
       e.y += (i + r) * e.y_row;
@@ -84,7 +84,7 @@ PC_INLINE void run_rows(int amd, const job *j, int64_t begin, int64_t end) {
 }
 
 static void run(int64_t begin, int64_t end, const void *context) {
-  if (pc_cpu_is_amd()) run_rows(1, context, begin, end);
+  if (PC_SPREADS && pc_cpu_is_amd()) run_rows(1, context, begin, end);
   else run_rows(0, context, begin, end);
 }
 

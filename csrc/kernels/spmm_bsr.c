@@ -105,7 +105,7 @@ static void run_group(const job *j, int rows, int vectors, int64_t slice, strip 
   for (int s = 0; s < count; s++) strips[s].at = j->indptr[strips[s].block_row];
   do {
     const int first = stop == 0;
-    stop = columns - stop < block ? columns : stop + block;
+    stop = smaller(stop + block, columns);
     for (int s = 0; s < count; s++)
       advance_any(rows, vectors, j, j->x + slice * LANES * j->k, strips + s, stop, chains + s * rows * width, first);
   } while (stop < columns);

@@ -42,7 +42,7 @@ static void run_one(int64_t begin, int64_t end, const void *context) {
     const int64_t *start = j->indptr + row;
     double chain[FLIGHT] = {0};
     int64_t common = INT64_MAX;
-    for (int r = 0; r < FLIGHT; r++) common = start[r + 1] - start[r] < common ? start[r + 1] - start[r] : common;
+    for (int r = 0; r < FLIGHT; r++) common = smaller(start[r + 1] - start[r], common);
     for (int64_t q = 0; q < common; q++)
 #pragma GCC unroll 4
       for (int r = 0; r < FLIGHT; r++) chain[r] = fma(j->x[j->indices[start[r] + q]], j->data[start[r] + q], chain[r]);

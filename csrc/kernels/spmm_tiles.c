@@ -47,7 +47,7 @@ static void widen(int kind, const void *values, int64_t s, int64_t n, float *to)
     const uint8_t *p = (const uint8_t *)values + first / 2;
     for (int64_t i = 0; i < count; i += LANES) {
       uint64_t pairs = 0, codes[2];
-      memcpy(&pairs, p + i / 2, (size_t)(count - i < LANES ? count - i : LANES) / 2);
+      memcpy(&pairs, p + i / 2, (size_t)smaller(count - i, LANES) / 2);
       codes[0] = unpaired(pairs), codes[1] = unpaired(pairs >> 32);
       vf_store(to + i, vf_from_vi(vi_load_s8((const int8_t *)codes)));
     }
@@ -74,13 +74,9 @@ PC_INLINE const char *place(const void *x, uint64_t columns, int r) {
 }
 
 PC_INLINE uint64_t read_columns(const uint16_t *p) {
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-  return p[0] | (uint64_t)p[1] << 16 | (uint64_t)p[2] << 32 | (uint64_t)p[3] << 48;
-#else
   uint64_t columns;
   memcpy(&columns, p, sizeof columns);
   return columns;
-#endif
 }
 
 /* The chains of four rows, one step on. */
@@ -137,7 +133,7 @@ PC_INLINE void add(int vectors, const job *j, int64_t slice, int64_t g, float *c
       continue;
     }
     for (int64_t n; s < end; s += n) {
-      n = end - s < CHUNK ? end - s : CHUNK;
+      n = smaller(end - s, CHUNK);
       widen(j->kind, j->values, s, n, wide);
       advance(vectors, j, x, wide, j->columns + HIGH * s, n, at);
     }

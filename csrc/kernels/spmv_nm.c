@@ -40,7 +40,7 @@ PC_INLINE void slices(int keep, int count, const job *j, int64_t s) {
   }
 #pragma GCC unroll 2
   for (int f = 0; f < count; f++) {
-    const int64_t row = (s + f) * LANES, rows = j->end.n - row < LANES ? j->end.n - row : LANES;
+    const int64_t row = (s + f) * LANES, rows = smaller(j->end.n - row, LANES);
     vf_store_n(j->end.y + row, rows, acc[f]);
     pc_finish_row(&j->end, row, rows);
   }

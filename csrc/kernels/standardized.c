@@ -134,28 +134,17 @@ static int losses(int64_t m, const job *j) {
   return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 2, loss_of_row, j, j->loss});
 }
 
-int PC_FN(standardized_kl_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
-                               int64_t ldteacher, const double *temperature, const double *scale, double *loss) {
-  const job j = {n, 0, student, ldstudent, teacher, ldteacher, temperature, scale, loss, NULL, n};
-  return losses(m, &j);
-}
-
-int PC_FN(standardized_kl_f64)(int64_t m, int64_t n, const double *student, int64_t ldstudent, const double *teacher,
-                               int64_t ldteacher, const double *temperature, const double *scale, double *loss) {
-  const job j = {n, 1, student, ldstudent, teacher, ldteacher, temperature, scale, loss, NULL, n};
-  return losses(m, &j);
-}
-
-int PC_FN(standardized_kl_grad_f32)(int64_t m, int64_t n, const float *student, int64_t ldstudent, const float *teacher,
-                                    int64_t ldteacher, const double *temperature, const double *scale, double *loss,
-                                    float *grad, int64_t ldgrad) {
-  const job j = {n, 0, student, ldstudent, teacher, ldteacher, temperature, scale, loss, grad, ldgrad};
-  return losses(m, &j);
-}
-
-int PC_FN(standardized_kl_grad_f64)(int64_t m, int64_t n, const double *student, int64_t ldstudent, const double *teacher,
-                                    int64_t ldteacher, const double *temperature, const double *scale, double *loss,
-                                    double *grad, int64_t ldgrad) {
-  const job j = {n, 1, student, ldstudent, teacher, ldteacher, temperature, scale, loss, grad, ldgrad};
-  return losses(m, &j);
-}
+#define ENTRIES(name, with_grad, type, wide)                                                                 \
+  int PC_FN(name)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,         \
+                  int64_t ldteacher, const double *temperature, const double *scale, double *loss) {         \
+    const job j = {n, wide, student, ldstudent, teacher, ldteacher, temperature, scale, loss, NULL, n};      \
+    return losses(m, &j);                                                                                    \
+  }                                                                                                          \
+  int PC_FN(with_grad)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,    \
+                       int64_t ldteacher, const double *temperature, const double *scale, double *loss,      \
+                       type *grad, int64_t ldgrad) {                                                         \
+    const job j = {n, wide, student, ldstudent, teacher, ldteacher, temperature, scale, loss, grad, ldgrad}; \
+    return losses(m, &j);                                                                                    \
+  }
+ENTRIES(standardized_kl_f32, standardized_kl_grad_f32, float, 0)
+ENTRIES(standardized_kl_f64, standardized_kl_grad_f64, double, 1)

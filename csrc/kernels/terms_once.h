@@ -6,6 +6,7 @@
 #define PC_TERMS_ONCE_H
 
 #include "softmax.h"
+#include "table.h"
 
 enum {
   PC_BLOCK = 1024,      /* elements of a block; */

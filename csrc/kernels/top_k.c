@@ -53,7 +53,7 @@ static double mass_of_others(const row *r) {
   double buffer[BLOCK];
   vd16 sum = vd_zero();
   for (int64_t begin = 0; begin < r->n; begin += BLOCK) {
-    const int64_t count = r->n - begin < BLOCK ? r->n - begin : BLOCK;
+    const int64_t count = smaller(r->n - begin, BLOCK);
     const double *e = others(r, begin, buffer);
     for (int64_t i = 0; i < count; i += LANES) sum = vd_add(sum, vd_load(e + i));
   }
@@ -63,7 +63,7 @@ static double mass_of_others(const row *r) {
 static void gradient_of_others(const row *r, double step, void *grad) {
   double buffer[BLOCK];
   for (int64_t begin = 0; begin < r->n; begin += BLOCK) {
-    const int64_t count = r->n - begin < BLOCK ? r->n - begin : BLOCK;
+    const int64_t count = smaller(r->n - begin, BLOCK);
     const double *e = others(r, begin, buffer);
     for (int64_t i = 0; i < count; i += LANES) {
       const vd16 q = vd_mul(vd_load(e + i), vd_set1(r->inverse_sum));
@@ -154,28 +154,18 @@ static int losses(int64_t m, const job *j) {
   return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 1, loss_of_row, j, j->loss});
 }
 
-int PC_FN(top_k_kl_f32)(int64_t m, int64_t n, int64_t k, const float *student, int64_t ldstudent, const double *probabilities,
-                        const int64_t *classes, const double *temperature, const double *scale, double *loss) {
-  const job j = {n, k, 0, student, ldstudent, probabilities, classes, temperature, scale, loss, NULL, n};
-  return losses(m, &j);
-}
-
-int PC_FN(top_k_kl_f64)(int64_t m, int64_t n, int64_t k, const double *student, int64_t ldstudent, const double *probabilities,
-                        const int64_t *classes, const double *temperature, const double *scale, double *loss) {
-  const job j = {n, k, 1, student, ldstudent, probabilities, classes, temperature, scale, loss, NULL, n};
-  return losses(m, &j);
-}
-
-int PC_FN(top_k_kl_grad_f32)(int64_t m, int64_t n, int64_t k, const float *student, int64_t ldstudent,
-                             const double *probabilities, const int64_t *classes, const double *temperature,
-                             const double *scale, double *loss, float *grad, int64_t ldgrad) {
-  const job j = {n, k, 0, student, ldstudent, probabilities, classes, temperature, scale, loss, grad, ldgrad};
-  return losses(m, &j);
-}
-
-int PC_FN(top_k_kl_grad_f64)(int64_t m, int64_t n, int64_t k, const double *student, int64_t ldstudent,
-                             const double *probabilities, const int64_t *classes, const double *temperature,
-                             const double *scale, double *loss, double *grad, int64_t ldgrad) {
-  const job j = {n, k, 1, student, ldstudent, probabilities, classes, temperature, scale, loss, grad, ldgrad};
-  return losses(m, &j);
-}
+#define ENTRIES(name, with_grad, type, wide)                                                                        \
+  int PC_FN(name)(int64_t m, int64_t n, int64_t k, const type *student, int64_t ldstudent,                          \
+                  const double *probabilities, const int64_t *classes, const double *temperature,                   \
+                  const double *scale, double *loss) {                                                              \
+    const job j = {n, k, wide, student, ldstudent, probabilities, classes, temperature, scale, loss, NULL, n};      \
+    return losses(m, &j);                                                                                           \
+  }                                                                                                                 \
+  int PC_FN(with_grad)(int64_t m, int64_t n, int64_t k, const type *student, int64_t ldstudent,                     \
+                       const double *probabilities, const int64_t *classes, const double *temperature,              \
+                       const double *scale, double *loss, type *grad, int64_t ldgrad) {                             \
+    const job j = {n, k, wide, student, ldstudent, probabilities, classes, temperature, scale, loss, grad, ldgrad}; \
+    return losses(m, &j);                                                                                           \
+  }
+ENTRIES(top_k_kl_f32, top_k_kl_grad_f32, float, 0)
+ENTRIES(top_k_kl_f64, top_k_kl_grad_f64, double, 1)

@@ -21,7 +21,7 @@ enum {
   SHARES = 4,            /* pieces of work for each thread: what a late or slow one leaves, the others take */
   SPIN = 4000,           /* looks at what a thread waits for before it offers its processor to others, about 50 us */
   PATIENCE = 500000,     /* ns in which it goes on looking between such offers, before it sleeps */
-  LINE = 64,             /* bytes: what pieces of a multiple of it are still cut at */
+  STEP = 64,             /* items: pieces begin at multiples of it where the grain is one */
   STACK = 1 << 20        /* bytes; kernels keep panels of up to 0.15 MB on it */
 };
 
@@ -110,12 +110,10 @@ static int this_cpu(void) { return -1; }
 static void move_from(int cpu) { (void)cpu; }
 #endif
 
-static int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Where share s begins: shares are even, down to a unit. */
 static int64_t cut(int64_t s) {
   const int64_t first = work.units * s / work.shares * work.unit;
-  return lesser(first, work.n);
+  return smaller(first, work.n);
 }
 
 /* Takes shares until none is left: those of thread `me`, then what the others have not begun. */
@@ -249,10 +247,10 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
   work.run = run;
   work.context = context;
   work.n = n;
-  work.unit = grain % LINE ? 1 : LINE;
+  work.unit = grain % STEP ? 1 : STEP;
   work.units = (n - 1) / work.unit + 1;
-  work.shares = threads * lesser((pieces - 1) / threads + 1, SHARES);
-  work.shares = lesser(work.shares, work.units);
+  work.shares = threads * smaller((pieces - 1) / threads + 1, SHARES);
+  work.shares = smaller(work.shares, work.units);
   work.threads = threads;
   work.cpu = this_cpu();
   for (int t = 0; t < threads; t++) next[t].value = work.shares * t / threads;

@@ -61,6 +61,7 @@ PC_INLINE __m256i pc_ranks(uint32_t bits) {
       PC_BIT6(UINT64_C(0)), PC_BIT6(UINT64_C(0))}; /* nothing lies above the last bit */
   return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)ranks[bits]));
 }
+#define PC_SPREADS 1
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) {
   __asm__("" : "+r"(bits)); /* GCC 12 would take the low byte back from the mask register */
   const uint32_t low = bits & 0xff, high = bits >> 8;

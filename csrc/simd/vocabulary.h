@@ -21,9 +21,15 @@ enum { LANES = 16 };
 
 #define PC_INLINE static inline __attribute__((always_inline))
 
-PC_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "pycomp packs codes for little-endian machines"
+#endif
 
 #include PC_QUOTE(PC_SIMD.h)
+
+#ifndef PC_SPREADS
+#define PC_SPREADS 0 /* whether vf_spread is another way than vf_expand, for CPUs on which that is slow */
+#endif
 
 /* -- sums of products of codes: the step that the 8-bit products are made of. x comes as pc_code, signed codes PC_DOT_MOVE
  * above their value; w as 16 groups of 4 bytes. An accumulator has PC_DOT_PARTS registers; where those of a tile are too
@@ -58,6 +64,9 @@ PC_INLINE vf16 vf_load_bf16(const uint16_t *p) { return vf_from_bits(vi_shl(vi_l
 
 /* What is left of a row, at most a vector; 0 past it: a plain load where the vector is whole */
 PC_INLINE vf16 vf_load_left(const float *p, int64_t left) { return left >= LANES ? vf_load(p) : vf_load_n(p, left); }
+
+/* Floats from p to the next cache line, which holds LANES of them: a vector that straddles two costs twice. */
+PC_INLINE int64_t pc_to_line(const float *p) { return (int64_t)(-((uintptr_t)p / sizeof *p) % LANES); }
 
 /* max(a, 0); NaN stays NaN, -0 becomes +0 */
 PC_INLINE vf16 vf_relu(vf16 a) { return vf_select(vf_isnan(a), a, vf_max(a, vf_zero())); }

@@ -23,11 +23,17 @@ def missing() -> str | None:
     return None
 
 
+PARTS = {"distillation": ("decoupled", "dist_loss", "divergence", "double", "elementary", "ensemble", "features",
+                          "standardized", "top_k", "unit_rows")}
+"""Modules that hold some kernels of a family, beside the one of its name."""
+
+
 def implementation(name: str) -> Callable[..., None] | None:
     family = KERNELS[name].family
     if importlib.util.find_spec(f"{__name__}.{family}") is None:
         return None
-    function = getattr(importlib.import_module(f"{__name__}.{family}"), name, None)
+    modules = (importlib.import_module(f"{__name__}.{part}") for part in (family, *PARTS.get(family, ())))
+    function = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
     if function is None:
         return None
     from .arithmetic import fp_enter, fp_leave

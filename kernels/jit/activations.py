@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 from .arithmetic import FAST, fma
+from .double import LOG2E
 from .elementary import EXP, scale2
 
 f32, f64 = np.float32, np.float64
@@ -12,7 +13,7 @@ MILLS = tuple(float.fromhex(c) for c in (
     "0x1.16aebc7bbd895p-6", "-0x1.0b02ae9bfa6bap-4", "0x1.d6a3167f8a39cp-5", "0x1.4f1ede8575003p-6",
     "0x1.40e68225d319fp-6", "0x1.533d6f73721dcp-4", "0x1.2c92f15332ce8p-4", "0x1.85f601e250680p-4",
     "0x1.97aeb5cd694c6p-4", "0x1.988f04ca90826p-4"))
-LOG2E, HALF_LOG2E = float.fromhex("0x1.71547652b82fep+0"), float.fromhex("0x1.71547652b82fep-1")
+HALF_LOG2E = LOG2E / 2
 TANH1, TANH3 = float.fromhex("0x1.26aec21bce759p+1"), float.fromhex("0x1.a5a7cf7572a98p-4")
 GELU_END, GELU_TANH_END, SILU_END = f32(14.6), f32(10.8), f32(109)
 

@@ -6,54 +6,14 @@ import numpy as np
 from numba import njit
 
 from .arithmetic import FAST, LANES, bits_float, float_bits, fma, fold
-from .decoupled import decoupled_kl_f32, decoupled_kl_f64, decoupled_kl_grad_f32, decoupled_kl_grad_f64
-from .dist_loss import dist_loss_f32, dist_loss_f64, dist_loss_grad_f32, dist_loss_grad_f64
-from .divergence import divergence_f32, divergence_f64, divergence_grad_f32, divergence_grad_f64
-from .double import log_softmax_f64, logsumexp_f64, softmax_f64
-from .elementary import exp_f32, larger, log64, log_f32
-from .ensemble import ensemble_kl_f32, ensemble_kl_f64, ensemble_kl_grad_f32, ensemble_kl_grad_f64
-from .features import (
-    attention_map_f32,
-    attention_map_grad_f32,
-    row_distances_f32,
-    row_pulls_f32,
-    triple_angles_f64,
-)
-from .standardized import (
-    standardized_kl_f32,
-    standardized_kl_f64,
-    standardized_kl_grad_f32,
-    standardized_kl_grad_f64,
-)
-from .top_k import top_k_kl_f32, top_k_kl_f64, top_k_kl_grad_f32, top_k_kl_grad_f64
-from .unit_rows import (
-    unit_rows_f32,
-    unit_rows_grad_f32,
-    units_apart_f32,
-    units_apart_f64,
-    units_apart_grad_f32,
-    units_apart_grad_f64,
-)
-
-__all__ = ["attention_map_f32", "attention_map_grad_f32", "decoupled_kl_f32", "decoupled_kl_f64",
-           "decoupled_kl_grad_f32", "decoupled_kl_grad_f64", "dist_loss_f32", "dist_loss_f64",
-           "dist_loss_grad_f32", "dist_loss_grad_f64", "divergence_f32", "divergence_f64", "divergence_grad_f32",
-           "divergence_grad_f64", "ensemble_kl_f32", "ensemble_kl_f64", "ensemble_kl_grad_f32",
-           "ensemble_kl_grad_f64", "exp_f32", "kd_loss_f32", "kd_loss_grad_f32", "log_f32", "log_softmax_columns_f32",
-           "log_softmax_f32", "log_softmax_f64", "logsumexp_columns_f32", "logsumexp_f32", "logsumexp_f64",
-           "row_distances_f32", "row_pulls_f32", "softmax_columns_f32", "softmax_f32", "softmax_f64",
-           "standardized_kl_f32", "standardized_kl_f64", "standardized_kl_grad_f32", "standardized_kl_grad_f64",
-           "top_k_kl_f32", "top_k_kl_f64", "top_k_kl_grad_f32", "top_k_kl_grad_f64", "triple_angles_f64",
-           "unit_rows_f32", "unit_rows_grad_f32", "units_apart_f32", "units_apart_f64",
-           "units_apart_grad_f32", "units_apart_grad_f64"]
+from .double import LOG2E
+from .elementary import LOG2, larger, log64
 
 f32, f64 = np.float32, np.float64
 BLOCK, MOST_BLOCKS, MOST_RISE, NO_ELEMENT = 1024, 512, 64, 1 << 18
 INFINITY, NAN, ZERO = f32(np.inf), f32(np.nan), f32(0)
 SMALLEST, LARGEST = float(np.finfo(f32).tiny), float(np.finfo(f32).max)
 MOST = f32(LARGEST)
-LOG2E = float.fromhex("0x1.71547652b82fep+0")
-LOG2 = float.fromhex("0x1.62e42fefa39efp-1")
 BEND = tuple(f32(float.fromhex(c)) for c in (
     "0x1.fffffep-2", "-0x1.555354p-3", "0x1.5556d6p-5", "-0x1.13182ep-7", "0x1.6cd0d0p-10"))
 PLACES, LEAST = 1.5 * 2.0**19, f32(1.5 * 2.0**19 - 126)

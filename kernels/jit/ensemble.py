@@ -18,14 +18,14 @@ def loss_of_row(s, teachers, shares, temperature, scale, grad):  # type: ignore[
     nothing = 0.0
     if scale != 0.0:
         top = row_max(s)
-        if top != top or top == np.inf:
+        if top != top:
             nothing = np.nan
         elif top > -np.inf:
             inverse_t, known = inverse_of(temperature), 1.0
             tops, weights = np.empty(len(shares)), np.empty(len(shares))
             for k in range(len(shares)):
                 tops[k] = row_max(teachers[k])
-                if tops[k] != tops[k] or tops[k] == np.inf:
+                if tops[k] != tops[k]:
                     known = np.nan
                     break
                 if tops[k] == -np.inf:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="compiled as it is on Linux")
-LINE = 64
+STEP = 64
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_each_thing_once_and_shares_even(threads, share):
         pieces = -(-n // grain)
         assert len(cuts) <= max(1, 4 * threads), (n, grain)
         if threads > 1 and pieces > 1:
-            unit = 1 if grain % LINE else LINE
+            unit = 1 if grain % STEP else STEP
             sizes = np.diff([*cuts, n])
             assert not (cuts % unit).any(), (n, grain, cuts)
             assert sizes.max() - sizes.min() < 2 * unit, (n, grain, cuts)
