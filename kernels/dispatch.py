@@ -65,8 +65,10 @@ def set_level(name: str | None) -> None:
 
 def _forget() -> None:
     """Resolve every kernel again at its next use."""
-    while _looked_up:
-        globals().pop(_looked_up.pop(), None)
+    global _looked_up
+    known, _looked_up = _looked_up, set()
+    for name in list(known):
+        globals().pop(name, None)
 
 
 def implementations(kernel: str) -> dict[str, Callable[..., None]]:
@@ -119,9 +121,12 @@ def __getattr__(name: str) -> Callable[..., None]:
 
     if name not in KERNELS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    function = globals()[name] = _noting(name)
-    _looked_up.add(name)
-    return function
+    while True:
+        known = _looked_up
+        known.add(name)
+        function = globals()[name] = _noting(name)
+        if known is _looked_up:  # else another thread chose anew meanwhile, and this may be the old backend's
+            return function
 
 
 if os.environ.get("PYCOMP_BACKEND"):

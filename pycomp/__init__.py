@@ -4,11 +4,10 @@ Submodules load when they are used: ``dense``, ``sparse``, ``quantization``, ``p
 ``testing``, ``compare``.
 """
 
-import importlib
 import importlib.util
-from typing import Any
 
 from ._errors import FormatError
+from ._lazy import attributes
 from ._version import __version__
 
 __all__ = [
@@ -31,23 +30,17 @@ __all__ = [
     "threads",
 ]
 
-_SUBMODULES = frozenset({"compare", "dense", "distillation", "kernels", "pruning", "quantization", "sparse", "testing"})
-_RUNTIME = frozenset(
-    {"get_include", "get_library", "get_num_threads", "info", "set_backend", "set_isa", "set_num_threads", "threads"}
-)
-
 if importlib.util.find_spec("pycomp.kernels") is None:
     raise ImportError(
         "pycomp was found in a source tree, not installed: run `pip install .` there, and start Python elsewhere"
     )
 
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _RUNTIME:
-        return getattr(importlib.import_module(f"{__name__}._runtime"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = attributes(__name__, {
+    "compare": "compare", "dense": "dense", "distillation": "distillation", "get_include": "_runtime",
+    "get_library": "_runtime", "get_num_threads": "_runtime", "info": "_runtime", "kernels": "kernels",
+    "pruning": "pruning", "quantization": "quantization", "set_backend": "_runtime", "set_isa": "_runtime",
+    "set_num_threads": "_runtime", "sparse": "sparse", "testing": "testing", "threads": "_runtime",
+})
 
 
 def __dir__() -> list[str]:

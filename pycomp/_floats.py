@@ -16,6 +16,15 @@ KERNELS = {("float32", "float16"): "f32_to_f16", ("float32", "bfloat16"): "f32_t
            ("float64", "float16"): "f64_to_f16", ("float64", "bfloat16"): "f64_to_bf16"}
 
 
+def bfloat16() -> np.dtype[Any]:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError("bfloat16 needs ml_dtypes: pip install 'pycomp[formats]'") from None
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
+
+
 def widened(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """``a`` as float32 or float64, itself if it is that."""
     if a.dtype != HALF:

@@ -9,12 +9,13 @@ from typing import Any
 
 
 def attributes(package: str, modules: dict[str, str]) -> Callable[[str], Any]:
-    """A package's ``__getattr__`` (PEP 562): ``modules`` says of each name in which module it is."""
+    """A package's ``__getattr__`` (PEP 562): ``modules`` says of each name in which module it is; of one, in itself."""
 
     def find(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f".{modules[name]}", package), name)
+        module = import_module(f".{modules[name]}", package)
+        value = module if modules[name] == name else getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value
 

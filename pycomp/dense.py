@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pycomp.kernels import dispatch
 
@@ -96,19 +96,23 @@ def pack(w: Any) -> PackedMatrix:
     >>> packed.data.shape, packed.shape
     ((1, 3, 16), (3, 3))
     """
-    return _pack_columns(as_array(w, "w", FLOAT32, 2).T)
+    w = as_array(w, "w", FLOAT32, 2)
+    return PackedMatrix(panels(w.T), w.shape[0])
 
 
-def _pack_columns(w: NDArray[np.float32]) -> PackedMatrix:
+def panels(w: NDArray[np.float32], beyond: int = 0) -> NDArray[np.float32]:
+    """Columns of ``w`` [K, N] as kernels read them: [ceil(N / 16), K, 16], and so many further rows of zeros."""
     k, n = w.shape
     if not w.flags.aligned:
         w = w.copy()
-    data = aligned((-(-n // LANES), k, LANES), FLOAT32)
-    dispatch.pack_f32(w, data)
-    return PackedMatrix(data, n)
+    packed = aligned((-(-n // LANES), k + beyond, LANES), FLOAT32)
+    dispatch.pack_f32(w, packed)
+    return packed
 
 
-def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, out: Any = None) -> NDArray[np.float32]:
+def linear(
+    x: Any, w: PackedMatrix | ArrayLike, bias: Any = None, *, activation: str | None = None, out: Any = None
+) -> NDArray[np.float32]:
     """Product of rows with a weight matrix: ``y = activation(x @ w.T + bias)``.
 
     Parameters
@@ -197,7 +201,7 @@ def matmul(a: Any, b: Any, *, out: Any = None) -> NDArray[np.float32]:
     if a.shape[1] != b.shape[0]:
         raise ValueError(f"a has {a.shape[1]} columns, b has {b.shape[0]} rows")
     y = result(out, (a.shape[0], b.shape[1]), FLOAT32, (a, b))
-    dispatch.gemm_f32(rows(a), _pack_columns(b).data, None, 0, y)
+    dispatch.gemm_f32(rows(a), panels(b), None, 0, y)
     return delivered(y, out)
 
 

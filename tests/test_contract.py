@@ -9,8 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pycomp
+from pycomp import pruning, quantization
+from pycomp._validate import ACTIVATIONS
+from pycomp.distillation._rows import Distance
 from pycomp.kernels import dispatch, jit, native
 from pycomp.kernels.contract import KERNELS
+from pycomp.kernels.entry import NanError
+from pycomp.kernels.reference import distillation as reference
 from pycomp.testing import assert_within_bound, cases, conformance, edge_sizes, make_case, nudged
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -217,6 +222,80 @@ def test_forced_backend_is_the_one_that_runs(kernel):
                 "kernel": kernel, "backend": backend, "isa": native.level() if backend == "native" else None}
         finally:
             pycomp.set_backend(None)
+
+
+def test_a_backend_chosen_while_a_kernel_is_looked_up_is_the_one_that_runs(monkeypatch):
+    noting = dispatch._noting
+
+    def interrupted(kernel):
+        found = noting(kernel)
+        monkeypatch.undo()
+        pycomp.set_backend("reference")  # as another thread may
+        return found
+
+    try:
+        pycomp.set_backend("native")
+        monkeypatch.setattr(dispatch, "_noting", interrupted)
+        next(iter(cases("gemm_f32", 0))).run(dispatch.gemm_f32)
+        assert pycomp.info(last=True)["backend"] == "reference"
+        pycomp.set_backend("native")
+        next(iter(cases("gemm_f32", 0))).run(dispatch.gemm_f32)
+        assert pycomp.info(last=True)["backend"] == "native"
+    finally:
+        pycomp.set_backend(None)
+
+
+@pytest.mark.parametrize("backend", dispatch.BACKENDS)
+@pytest.mark.parametrize(("kernel", "operand"), [
+    ("topk_mask_f32", "scores"), ("nm_mask_f32", "scores"), ("quantize_s8", "x"), ("quantize_columns_u8", "x"),
+    ("fake_quantize_f32", "x"), ("fake_quantize_columns_f32", "x"), ("fake_quantize_backward_f32", "x"),
+    ("gemm_u8s8_s8", "bias"),
+])
+def test_nan_that_has_no_meaning_is_an_error_of_its_own(kernel, operand, backend):
+    if reason := dispatch.missing(backend):
+        pytest.skip(reason)
+    entry = KERNELS[kernel]
+    case = make_case(entry, {s: 2 if s == "g" else 4 for s in entry.sizes})
+    inputs = [np.full([4] * len(o.shape), np.nan, np.float32) if o.name == operand else a
+              for o, a in zip(entry.inputs, case.inputs, strict=True)]
+    with pytest.raises(NanError, match="holds NaN"):
+        dispatch.implementations(kernel)[backend](*inputs, *case.outputs())
+
+
+SQUARE = np.eye(4, dtype=np.float32)
+
+
+@pytest.mark.parametrize(("kernel", "call"), [
+    ("gemm_u8s8_s8", lambda: quantization.Linear(SQUARE, output_dtype="int8", output_scale=1.0)(SQUARE)),
+    ("quantize_s8", lambda: quantization.Linear(SQUARE, input_scale=1.0)(SQUARE)),
+    ("quantize_s8", lambda: quantization.quantize(SQUARE, scale=1.0)),
+    ("fake_quantize_backward_f32", lambda: quantization.fake_quantize_backward(SQUARE, SQUARE, 1.0)),
+    ("topk_mask_f32", lambda: pruning.unstructured_mask(SQUARE, 0.5)),
+])
+def test_sizes_that_the_core_refuses_are_not_told_as_nan(monkeypatch, kernel, call):
+    monkeypatch.setattr(dispatch, kernel, lambda *operands: native.fail(kernel, native.lib.PC_EINVAL))
+    with pytest.raises(ValueError, match="the C core refused the sizes"):
+        call()
+
+
+def numbers(enum):
+    """Name -> number of an enum of pycomp.h."""
+    return {name.removeprefix("PC_"): number for name, number in native.ffi.typeof(enum).relements.items()}
+
+
+def test_distances_have_the_numbers_of_the_header():
+    declared = numbers("pc_divergence")
+    assert {d.name: d.value for d in Distance} == declared
+    assert {name: getattr(reference, name) for name in declared} == declared
+    if not jit.missing():
+        from pycomp.kernels.jit import divergence
+
+        assert {name: getattr(divergence, name) for name in declared} == declared
+
+
+def test_activations_have_the_numbers_of_the_header():
+    declared = {name.lower(): number for name, number in numbers("pc_activation").items()}
+    assert declared | {None: declared["identity"]} == ACTIVATIONS
 
 
 def test_a_mask_that_is_not_written_is_noticed():

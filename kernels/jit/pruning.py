@@ -3,14 +3,15 @@
 import numpy as np
 from numba import njit
 
-from .arithmetic import FAST, float_bits, fma
+from ..entry import NanError
+from .arithmetic import FAST, float_bits, fma, fold
 
 
 @njit(**FAST)
 def key(x, magnitude):  # type: ignore[no-untyped-def]
     """An integer from 0 to 2**32 - 1 in the order of the floats; -0 equals +0."""
     if np.isnan(x):
-        raise ValueError("an operand holds NaN")
+        raise NanError("an operand holds NaN")
     bits = np.int64(float_bits(x))
     size = bits & 0x7FFFFFFF
     return 0x80000000 + (-size if bits < 0 and magnitude == 0 else size)
@@ -77,12 +78,4 @@ def block_sum_f32(scores, of, sums):  # type: ignore[no-untyped-def]
             else:
                 acc[e % 16] += abs(x) if of == 1 else x
         wide += acc
-        half = 8
-        while half:
-            for l in range(half):
-                if h * w > 1024:
-                    wide[l] += wide[l + half]
-                else:
-                    acc[l] += acc[l + half]
-            half //= 2
-        sums[i, j] = wide[0] if h * w > 1024 else acc[0]
+        sums[i, j] = fold(wide) if h * w > 1024 else fold(acc)

@@ -3,8 +3,9 @@
 import numpy as np
 from numba import njit
 
+from ..entry import NanError
 from .activations import activate
-from .arithmetic import FAST, float_bits, fma
+from .arithmetic import FAST, float_bits, fma, fold
 
 SMALLEST = np.float32(2.0**-126)
 BLOCK = 4096
@@ -205,7 +206,7 @@ def range_columns_f32(x, low, high):  # type: ignore[no-untyped-def]
 def _code(v, scale, zero, low, high):  # type: ignore[no-untyped-def]
     q = v / scale
     if q != q:
-        raise ValueError("an operand holds NaN")
+        raise NanError("an operand holds NaN")
     return min(max(np.int32(np.rint(min(max(q, np.float32(-512)), np.float32(512)))) + zero, low), high)
 
 
@@ -374,7 +375,7 @@ def fake_quantize_backward_f32(grad, x, scale, zero, low, high, dx, dscale, dzer
             for l in range(part * PART, min(k, (part + 1) * PART)):
                 v, g = x[i, l], grad[i, l]
                 if v != v:
-                    raise ValueError("an operand holds NaN")
+                    raise NanError("an operand holds NaN")
                 q = v / scale[i]
                 code = np.int32(np.rint(min(max(q, np.float32(-512)), np.float32(512)))) + z
                 kept = min(max(code, low), high)
@@ -387,9 +388,5 @@ def fake_quantize_backward_f32(grad, x, scale, zero, low, high, dx, dscale, dzer
                     slope = np.float64(np.float32(kept - z))
                     outside[lane] += np.float64(g)
                 by_scale[lane] = fma(np.float64(g), slope, by_scale[lane])
-            for half in (8, 4, 2, 1):
-                for j in range(half):
-                    by_scale[j] += by_scale[j + half]
-                    outside[j] += outside[j + half]
-            dscale[i, part] = by_scale[0]
-            dzero[i, part] = outside[0] * -np.float64(scale[i])
+            dscale[i, part] = fold(by_scale)
+            dzero[i, part] = fold(outside) * -np.float64(scale[i])

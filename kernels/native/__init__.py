@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import DTYPES, KERNELS, Kernel, Operand
+from ..entry import NanError
 
 ffi: Any
 lib: Any
@@ -89,7 +90,7 @@ def _text(pointer: Any) -> str:
 
 def fail(kernel: str, status: int) -> None:
     if status == lib.PC_ENAN:
-        raise ValueError(f"{kernel}: an operand holds NaN")
+        raise NanError(f"{kernel}: an operand holds NaN")
     if status == lib.PC_EOVERFLOW:
         raise OverflowError(f"{kernel}: a result is outside int32")
     if status == lib.PC_ENOMEM:

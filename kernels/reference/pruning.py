@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..entry import NanError
 from .arithmetic import TINY, U, fma, gamma
 
 
@@ -9,7 +10,7 @@ def topk_mask_f32(scores, magnitude, k, mask):
     """mask = True for the k largest (in magnitude) scores; among equals the lower index first. NaN is an error."""
     scores = np.abs(scores) if magnitude else scores
     if np.isnan(scores).any():
-        raise ValueError("scores holds NaN")
+        raise NanError("scores holds NaN")
     mask[...] = False
     mask[np.argsort(-scores, kind="stable")[:k]] = True
 

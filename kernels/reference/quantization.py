@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..entry import NanError
 from . import activations
 from .arithmetic import LANES, TINY, U, fma, fma64, gamma
 from .arithmetic import unpack as unpack_slices
@@ -161,21 +162,24 @@ def gemm_to_bf16_chain(*operands):
 
 
 def gemm_to_s8(*operands):
+    """The float32 result, then quantize_s8."""
     *inputs, y_scale, y_zero, y = operands
     values = _product_to_float(inputs, y.shape[1])[0]
-    _quantize(values, np.full(len(y), y_scale, np.float64), np.full(len(y), y_zero), y)
+    with np.errstate(over="ignore"):
+        quantize_s8(values.astype(np.float32), np.full(len(y), y_scale, np.float32), np.full(len(y), y_zero), y)
 
 
 def gemm_to_s8_bound(*operands):
-    """The float32 result in steps of a code, and one for a tie that it crosses."""
+    """The float32 result, which the reference rounds too, in steps of a code, and one for a tie that it crosses."""
     *inputs, y_scale, _, y = operands
-    return 1 + np.floor(_product_to_float(inputs, y.shape[1])[1] / y_scale)
+    values, error = _product_to_float(inputs, y.shape[1])
+    return 1 + np.floor((error + U * np.abs(values)) / y_scale)
 
 
 def gemm_to_s8_chain(*operands):
     *inputs, y_scale, y_zero, y = operands
     values = _product_chain(inputs, y.shape[1])
-    _quantize(values, np.full(len(y), y_scale, np.float32), np.full(len(y), y_zero), y)
+    quantize_s8(values, np.full(len(y), y_scale, np.float32), np.full(len(y), y_zero), y)
 
 
 gemm_to_f16 = gemm_to_f32
@@ -270,13 +274,12 @@ def gemm_f32s8_sample(rng, m, k, n, groups):
     return x, w, scale, zero, bias, residual, int(rng.integers(activations.KINDS))
 
 
-# -- dynamic quantization of rows
+# -- dynamic quantization of rows, defined in float32: the quotients are rounded to it before they are rounded to codes
 def _groups(x, scale):
     """x by groups [m, groups, size], zeros in place of those that hold NaN or infinity, and which groups these are."""
     x = x.reshape(*scale.shape, -1) if x.size else np.zeros((*scale.shape, 0), x.dtype)
-    x = x if scale.dtype == np.float32 else x.astype(np.float64)
     bad = ~np.isfinite(x).all(axis=2)
-    return np.where(bad[:, :, None], x.dtype.type(0), x), bad
+    return np.where(bad[:, :, None], np.float32(0), x), bad
 
 
 def _fill(given, codes, sums, bad):
@@ -289,32 +292,29 @@ def quantize_rows_s8(x, codes, scale, sums):
     """scale = max(max|x|/127, 2^-126), codes = rint(x/scale); zeros: scale 1; not finite: scale NaN, codes 0."""
     x, bad = _groups(x, scale)
     largest = np.abs(x).max(axis=2, initial=0)
-    scale[...] = np.where(largest > 0, np.maximum(largest / x.dtype.type(127), SMALLEST), 1)
-    _fill(np.rint(x / scale[:, :, None]), codes, sums, bad)
-    scale[bad] = np.nan
+    step = np.where(largest > 0, np.maximum(largest / np.float32(127), SMALLEST), np.float32(1))
+    _fill(np.rint(x / step[:, :, None]), codes, sums, bad)
+    scale[...] = np.where(bad, np.float32(np.nan), step)
 
 
 def quantize_rows_s8_bound(x, codes, scale, sums):
-    """A code may differ by one where the rounded scale moves a quotient over a tie."""
-    return np.ones(codes.shape), U * scale + TINY, np.full(sums.shape, float(codes.size))
+    return np.zeros(codes.shape), np.zeros(scale.shape), np.zeros(sums.shape)
 
 
 def quantize_rows_u8(x, codes, scale, zero, sums):
     """lo, hi: range of the group and 0; scale = max((hi/2 - lo/2)/127.5, 2^-126); zero = rint(-lo/scale)."""
     x, bad = _groups(x, scale)
-    kind = x.dtype.type
     lo, hi = x.min(axis=2, initial=0), x.max(axis=2, initial=0)
-    spread = np.maximum((kind(0.5) * hi - kind(0.5) * lo) / kind(127.5), SMALLEST)
-    scale[...] = np.where(hi > lo, spread, 1)
-    zero[...] = np.rint(-lo / scale)
-    _fill(np.minimum(np.rint(x / scale[:, :, None]) + zero[:, :, None], 255), codes, sums, bad)
-    scale[bad] = np.nan
+    half = np.float32(0.5)
+    step = np.maximum((half * hi - half * lo) / np.float32(127.5), SMALLEST)
+    step = np.where(hi > lo, step, np.float32(1))
+    zero[...] = np.rint(-lo / step)
+    _fill(np.minimum(np.rint(x / step[:, :, None]) + zero[:, :, None], 255), codes, sums, bad)
+    scale[...] = np.where(bad, np.float32(np.nan), step)
 
 
 def quantize_rows_u8_bound(x, codes, scale, zero, sums):
-    """As for signed codes; the zero point may move by one as well."""
-    sum_bound = np.full(sums.shape, 2.0 * codes.size)
-    return np.full(codes.shape, 2.0), 3 * U * scale + TINY, np.ones(zero.shape), sum_bound
+    return np.zeros(codes.shape), np.zeros(scale.shape), np.zeros(zero.shape), np.zeros(sums.shape)
 
 
 def quantize_rows_sample(rng, m, k, groups):
@@ -364,28 +364,18 @@ def _spread(v, m):
     return v[:, None] if v.ndim == 1 else np.repeat(v, m // max(len(v), 1), axis=0)
 
 
-def _quantize(x, scale, zero, codes):
-    """NaN is an error."""
+def quantize_s8(x, scale, zero, codes):
+    """saturate(rint(x/scale) + zero), the quotient rounded to float32 first; NaN is an error."""
     if np.isnan(x).any():
-        raise ValueError("an operand holds NaN")
+        raise NanError("an operand holds NaN")
     limits = np.iinfo(codes.dtype)
     with np.errstate(over="ignore"):
         q = np.rint(x / _spread(scale, len(x))) + (0 if zero is None else _spread(zero, len(x)))
     codes[...] = np.clip(q, limits.min, limits.max)
 
 
-def quantize_s8(x, scale, zero, codes):
-    """saturate(rint(x/scale) + zero); NaN is an error."""
-    _quantize(x.astype(np.float64), scale, zero, codes)
-
-
 def quantize_s8_bound(x, scale, zero, codes):
-    """The quotient is rounded to float32 first, which may cross a tie."""
-    return np.ones(codes.shape)
-
-
-def quantize_s8_chain(x, scale, zero, codes):
-    _quantize(x, scale, zero, codes)
+    return np.zeros(codes.shape)
 
 
 def _scales(rng, dtype, smallest, shape):
@@ -410,10 +400,9 @@ def _quantize_sample(dtype):
 
 
 quantize_s8_sample, quantize_u8_sample = _quantize_sample(np.int8), _quantize_sample(np.uint8)
-quantize_u8, quantize_u8_bound, quantize_u8_chain = quantize_s8, quantize_s8_bound, quantize_s8_chain
+quantize_u8, quantize_u8_bound = quantize_s8, quantize_s8_bound
 quantize_columns_s8 = quantize_columns_u8 = quantize_s8
 quantize_columns_s8_bound = quantize_columns_u8_bound = quantize_s8_bound
-quantize_columns_s8_chain = quantize_columns_u8_chain = quantize_s8_chain
 quantize_columns_s8_sample, quantize_columns_u8_sample = quantize_s8_sample, quantize_u8_sample
 
 
@@ -452,23 +441,16 @@ dequantize_columns_s8_sample, dequantize_columns_u8_sample = dequantize_s8_sampl
 
 
 # -- int32 sums to codes
-def _requantize(t, scale, zero, codes):
-    limits = np.iinfo(codes.dtype)
-    codes[...] = np.clip(np.rint(t * scale) + (0 if zero is None else zero), limits.min, limits.max)
-
-
 def requantize_s8(acc, scale, zero, codes):
-    """saturate(rint(acc·scale) + zero)."""
-    _requantize(acc.astype(np.float64), scale.astype(np.float64), zero, codes)
+    """saturate(rint(acc·scale) + zero), the sum and the product rounded to float32 first."""
+    limits = np.iinfo(codes.dtype)
+    with np.errstate(over="ignore"):
+        r = np.rint(acc.astype(np.float32) * scale)
+    codes[...] = np.clip(r + (0 if zero is None else zero), limits.min, limits.max)
 
 
 def requantize_s8_bound(acc, scale, zero, codes):
-    """The sum and the product are rounded to float32 first, which may cross a tie."""
-    return np.ones(codes.shape)
-
-
-def requantize_s8_chain(acc, scale, zero, codes):
-    _requantize(acc.astype(np.float32), scale, zero, codes)
+    return np.zeros(codes.shape)
 
 
 def _sums_sample(rng, m, n):
@@ -486,7 +468,7 @@ def _requantize_sample(dtype):
 
 
 requantize_s8_sample, requantize_u8_sample = _requantize_sample(np.int8), _requantize_sample(np.uint8)
-requantize_u8, requantize_u8_bound, requantize_u8_chain = requantize_s8, requantize_s8_bound, requantize_s8_chain
+requantize_u8, requantize_u8_bound = requantize_s8, requantize_s8_bound
 
 
 def requantize_fixed_s8(acc, multiplier, shift, zero, codes):
@@ -526,17 +508,17 @@ def _steps(q, zero, low, high):
 
 
 def fake_quantize_f32(x, scale, zero, low, high, y):
-    """(clip(rint(x/scale) + zero, low, high) - zero)·scale; NaN is an error."""
+    """(clip(rint(x/scale) + zero, low, high) - zero)·scale, the quotient rounded to float32; NaN is an error."""
     if np.isnan(x).any():
-        raise ValueError("an operand holds NaN")
-    scale = _spread(scale, len(x)).astype(np.float64)
-    y[...] = _steps(x / scale, zero, low, high) * scale
+        raise NanError("an operand holds NaN")
+    scale = _spread(scale, len(x))
+    with np.errstate(over="ignore"):
+        q = x / scale
+    y[...] = _steps(q, zero, low, high) * scale.astype(np.float64)
 
 
 def fake_quantize_f32_bound(x, scale, zero, low, high, y):
-    """A code apart where the quotient, rounded to float32 first, crosses a tie; and that code's product is rounded."""
-    scale = _spread(scale, len(x)).astype(np.float64)
-    return scale + U * (np.abs(y) + scale) + TINY
+    return U * np.abs(y) + TINY
 
 
 def fake_quantize_f32_chain(x, scale, zero, low, high, y):
@@ -563,7 +545,7 @@ PART = 16384
 def _straight_through(grad, x, scale, zero, low, high):
     """dx; by what grad is multiplied for dscale; and where a code is outside."""
     if np.isnan(x).any():
-        raise ValueError("an operand holds NaN")
+        raise NanError("an operand holds NaN")
     zero = 0 if zero is None else zero[:, None]
     with np.errstate(over="ignore", under="ignore"):
         q = x / scale[:, None]

@@ -11,7 +11,6 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,8 +121,8 @@ def alike(teacher_hidden: Floats, weight: float) -> Gradient:
     """By the last hidden values instead of the logits: the gradient of ``similarity_loss`` times ``weight``."""
 
     def gradient(hidden: Floats, rows: Rows) -> Floats:
-        found: Any = distillation.similarity_loss(hidden, teacher_hidden[rows], return_grad=True)
-        weighted: Floats = np.float32(weight) * found[1]
+        _, grad = distillation.similarity_loss(hidden, teacher_hidden[rows], return_grad=True)
+        weighted: Floats = np.float32(weight) * grad
         return weighted
 
     return gradient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,14 @@ from ._divergences import documented
 from ._double import Doubles, log
 from ._rows import (
     WITHIN,
+    Alone,
     Distance,
+    Graded,
     Labels,
+    Loss,
     Result,
+    Weighing,
+    WithGrad,
     alike,
     apart,
     as_floats,
@@ -36,6 +41,9 @@ from ._rows import (
     weighed,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 MOST_TEACHERS = 64
 """Of the kernel."""
 
@@ -46,6 +54,16 @@ def _log_softmax_at(classes: Labels, x: Doubles, q: Doubles, temperature: Double
     return gaps / temperature + log(q.max(axis=1, keepdims=True))
 
 
+@overload
+def dkd_loss(
+    student: Any, teacher: Any, labels: Any, *, alpha: float = ..., beta: float = ..., ignore_index: int | None = ...,
+    **options: Unpack[Alone]
+) -> Loss: ...
+@overload
+def dkd_loss(
+    student: Any, teacher: Any, labels: Any, *, alpha: float = ..., beta: float = ..., ignore_index: int | None = ...,
+    **options: Unpack[WithGrad]
+) -> Graded: ...
 @documented
 def dkd_loss(
     student: Any, teacher: Any, labels: Any, *, alpha: float = 1.0, beta: float = 8.0, temperature: Any = 4.0,
@@ -98,6 +116,16 @@ def dkd_loss(
                    return_grad=return_grad)
 
 
+@overload
+def nkd_loss(
+    student: Any, teacher: Any, labels: Any, *, gamma: float = ..., temperature: Any = ...,
+    ignore_index: int | None = ..., return_grad: Literal[False] = ..., **options: Unpack[Weighing]
+) -> Loss: ...
+@overload
+def nkd_loss(
+    student: Any, teacher: Any, labels: Any, *, gamma: float = ..., temperature: Any = ...,
+    ignore_index: int | None = ..., return_grad: Literal[True], **options: Unpack[Weighing]
+) -> Graded: ...
 @documented
 def nkd_loss(
     student: Any, teacher: Any, labels: Any, *, gamma: float = 1.5, temperature: Any = 1.0, mask: Any = None,
@@ -164,6 +192,10 @@ def nkd_loss(
                    return_grad=return_grad)
 
 
+@overload
+def standardized_kd_loss(student: Any, teacher: Any, **options: Unpack[Alone]) -> Loss: ...
+@overload
+def standardized_kd_loss(student: Any, teacher: Any, **options: Unpack[WithGrad]) -> Graded: ...
 @documented
 def standardized_kd_loss(
     student: Any, teacher: Any, *, temperature: Any = 2.0, mask: Any = None, weights: Any = None,
@@ -207,6 +239,12 @@ def standardized_kd_loss(
                    scale_by_t2=scale_by_t2, reduction=reduction, check_finite=check_finite, return_grad=return_grad)
 
 
+@overload
+def ensemble_kd_loss(student: Any, teachers: Any, *, teacher_weights: Any = ..., **options: Unpack[Alone]) -> Loss: ...
+@overload
+def ensemble_kd_loss(
+    student: Any, teachers: Any, *, teacher_weights: Any = ..., **options: Unpack[WithGrad]
+) -> Graded: ...
 @documented
 def ensemble_kd_loss(
     student: Any, teachers: Any, *, teacher_weights: Any = None, temperature: Any = 1.0, mask: Any = None,
@@ -296,6 +334,10 @@ def _of_sum_one(known: NDArray[Any], kept: NDArray[np.bool_], first: int) -> Dou
     return p
 
 
+@overload
+def top_k_kd_loss(student: Any, probabilities: Any, indices: Any, **options: Unpack[Alone]) -> Loss: ...
+@overload
+def top_k_kd_loss(student: Any, probabilities: Any, indices: Any, **options: Unpack[WithGrad]) -> Graded: ...
 @documented
 def top_k_kd_loss(
     student: Any, probabilities: Any, indices: Any, *, temperature: Any = 1.0, mask: Any = None, weights: Any = None,
@@ -366,10 +408,20 @@ def top_k_loss(
                    scale_by_t2=scale_by_t2, reduction=reduction, check_finite=check_finite, return_grad=return_grad)
 
 
+@overload
+def dist_loss(
+    student: Any, teacher: Any, *, beta: float = ..., gamma: float = ..., temperature: float = ..., mask: Any = ...,
+    scale_by_t2: bool = ..., return_grad: Literal[False] = ...
+) -> float: ...
+@overload
+def dist_loss(
+    student: Any, teacher: Any, *, beta: float = ..., gamma: float = ..., temperature: float = ..., mask: Any = ...,
+    scale_by_t2: bool = ..., return_grad: Literal[True]
+) -> tuple[float, NDArray[Any]]: ...
 def dist_loss(
     student: Any, teacher: Any, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0, mask: Any = None,
     scale_by_t2: bool = True, return_grad: bool = False,
-) -> Result:
+) -> float | tuple[float, NDArray[Any]]:
     """Distillation of relations (Huang et al., DIST, 2022): correlation of classes in a row, and of rows in a class.
 
     With p, q the softmax at T and ρ Pearson's correlation:

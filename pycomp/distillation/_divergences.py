@@ -14,15 +14,32 @@ absolute, and rounded once to the student's type. Probabilities below e⁻⁶⁹
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 
 from .._sums import total
 from .._validate import fraction
 from ._double import Doubles, log
-from ._rows import Distance, Result, as_floats, measured, reduced, softmax
+from ._rows import (
+    Alone,
+    Distance,
+    Graded,
+    Loss,
+    Result,
+    Weighing,
+    WithGrad,
+    as_floats,
+    measured,
+    reduced,
+    softmax,
+)
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Documented = TypeVar("Documented", bound=Callable[..., Any])
 LEAST_SHARE = 1e-30
 """Of either side in a mixture: the kernel takes no less."""
 LEAST_SCALED_SHARE = 2.0**-20
@@ -81,7 +98,7 @@ _BOUNDS = {
 }
 
 
-def documented(function: Any) -> Any:
+def documented(function: Documented) -> Documented:
     """Fills the parts of a docstring that all row losses share."""
     text = function.__doc__
     if text is None:  # python -OO
@@ -102,6 +119,10 @@ def _share(value: Any, name: str) -> float:
     return share
 
 
+@overload
+def forward_kl_loss(student: Any, teacher: Any, **options: Unpack[Alone]) -> Loss: ...
+@overload
+def forward_kl_loss(student: Any, teacher: Any, **options: Unpack[WithGrad]) -> Graded: ...
 @documented
 def forward_kl_loss(
     student: Any, teacher: Any, *, temperature: Any = 1.0, mask: Any = None, weights: Any = None,
@@ -138,6 +159,10 @@ def forward_kl_loss(
                     reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
+@overload
+def reverse_kl_loss(student: Any, teacher: Any, **options: Unpack[Alone]) -> Loss: ...
+@overload
+def reverse_kl_loss(student: Any, teacher: Any, **options: Unpack[WithGrad]) -> Graded: ...
 @documented
 def reverse_kl_loss(
     student: Any, teacher: Any, *, temperature: Any = 1.0, mask: Any = None, weights: Any = None,
@@ -174,6 +199,14 @@ def reverse_kl_loss(
                     reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
+@overload
+def jsd_loss(
+    student: Any, teacher: Any, *, beta: float = ..., scaled: bool = ..., **options: Unpack[Alone]
+) -> Loss: ...
+@overload
+def jsd_loss(
+    student: Any, teacher: Any, *, beta: float = ..., scaled: bool = ..., **options: Unpack[WithGrad]
+) -> Graded: ...
 @documented
 def jsd_loss(
     student: Any, teacher: Any, *, beta: float = 0.5, scaled: bool = False, temperature: Any = 1.0, mask: Any = None,
@@ -249,6 +282,14 @@ def _slope_of_small_share(q: Doubles, p: Doubles, beta: float, temperature: Doub
     return slope
 
 
+@overload
+def skew_kl_loss(
+    student: Any, teacher: Any, *, skew: float = ..., reverse: bool = ..., **options: Unpack[Alone]
+) -> Loss: ...
+@overload
+def skew_kl_loss(
+    student: Any, teacher: Any, *, skew: float = ..., reverse: bool = ..., **options: Unpack[WithGrad]
+) -> Graded: ...
 @documented
 def skew_kl_loss(
     student: Any, teacher: Any, *, skew: float = 0.1, reverse: bool = False, temperature: Any = 1.0, mask: Any = None,
@@ -292,6 +333,10 @@ def skew_kl_loss(
                     return_grad=return_grad)
 
 
+@overload
+def total_variation_loss(student: Any, teacher: Any, **options: Unpack[Alone]) -> Loss: ...
+@overload
+def total_variation_loss(student: Any, teacher: Any, **options: Unpack[WithGrad]) -> Graded: ...
 @documented
 def total_variation_loss(
     student: Any, teacher: Any, *, temperature: Any = 1.0, mask: Any = None, weights: Any = None,
@@ -329,6 +374,10 @@ def total_variation_loss(
                     reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
+@overload
+def soft_cross_entropy(student: Any, targets: Any, **options: Unpack[Alone]) -> Loss: ...
+@overload
+def soft_cross_entropy(student: Any, targets: Any, **options: Unpack[WithGrad]) -> Graded: ...
 @documented
 def soft_cross_entropy(
     student: Any, targets: Any, *, temperature: Any = 1.0, mask: Any = None, weights: Any = None,
@@ -369,6 +418,14 @@ def soft_cross_entropy(
                     reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite, return_grad=return_grad)
 
 
+@overload
+def logit_mse_loss(
+    student: Any, teacher: Any, *, return_grad: Literal[False] = ..., **options: Unpack[Weighing]
+) -> Loss: ...
+@overload
+def logit_mse_loss(
+    student: Any, teacher: Any, *, return_grad: Literal[True], **options: Unpack[Weighing]
+) -> Graded: ...
 @documented
 def logit_mse_loss(
     student: Any, teacher: Any, *, mask: Any = None, weights: Any = None, reduction: str = "batchmean",
@@ -408,6 +465,10 @@ def logit_mse_loss(
                     return_grad=return_grad)
 
 
+@overload
+def binary_kd_loss(student: Any, teacher: Any, **options: Unpack[Alone]) -> Loss: ...
+@overload
+def binary_kd_loss(student: Any, teacher: Any, **options: Unpack[WithGrad]) -> Graded: ...
 @documented
 def binary_kd_loss(
     student: Any, teacher: Any, *, temperature: Any = 1.0, mask: Any = None, weights: Any = None,

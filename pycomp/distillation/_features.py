@@ -7,12 +7,13 @@ equals its teacher has loss 0.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pycomp import dense
+from pycomp.dense import LANES
 from pycomp.kernels import dispatch
 
 from .._floats import widened
@@ -22,9 +23,9 @@ from ._double import Doubles
 from ._rows import Distance, as_floats
 
 Floats = NDArray[np.float32]
-FeatureLoss = float | tuple[float, Floats]
-LANES = 16
-"""Of a panel."""
+Graded = tuple[float, Floats]
+FeatureLoss = float | Graded
+Projected = tuple[float, Floats, Floats]
 TILE = 64
 """Rows and columns of a square that is transposed at a time."""
 
@@ -125,14 +126,20 @@ def _inverses(lengths: Doubles) -> Doubles:
     return np.where(lengths > 0, 1.0 / np.where(lengths > 0, lengths, 1.0), 0.0)
 
 
-def _with_gradient(loss: Any, grad: NDArray[Any], like: Any) -> tuple[float, Floats]:
+def _with_gradient(loss: Any, grad: NDArray[Any], like: Any) -> Graded:
     with np.errstate(over="ignore", under="ignore"):
         return float(loss), grad.astype(FLOAT32, copy=False).reshape(np.shape(like))
 
 
+@overload
+def hint_loss(student: Any, teacher: Any, projection: Any = ..., *, return_grad: Literal[False] = ...) -> float: ...
+@overload
+def hint_loss(student: Any, teacher: Any, projection: None = ..., *, return_grad: Literal[True]) -> Graded: ...
+@overload
+def hint_loss(student: Any, teacher: Any, projection: Any, *, return_grad: Literal[True]) -> Projected: ...
 def hint_loss(
     student: Any, teacher: Any, projection: Any = None, *, return_grad: bool = False
-) -> float | tuple[float, Floats] | tuple[float, Floats, Floats]:
+) -> FeatureLoss | Projected:
     """Half the squared distance of the projected student from the teacher (Romero et al., FitNets, 2015).
 
     ``Σ_i |student_i·Wᵀ - teacher_i|² / (2B)``.
@@ -190,6 +197,10 @@ def hint_loss(
     return result if w is None else (*result, dense.matmul(by_output.T, s))
 
 
+@overload
+def attention_loss(student: Any, teacher: Any, *, power: int = ..., return_grad: Literal[False] = ...) -> float: ...
+@overload
+def attention_loss(student: Any, teacher: Any, *, power: int = ..., return_grad: Literal[True]) -> Graded: ...
 def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: bool = False) -> FeatureLoss:
     """Distance of where the two look (Zagoruyko and Komodakis, Attention Transfer, 2017).
 
@@ -255,6 +266,10 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
     return float(total(loss) / count), grad.reshape(s.shape)
 
 
+@overload
+def similarity_loss(student: Any, teacher: Any, *, return_grad: Literal[False] = ...) -> float: ...
+@overload
+def similarity_loss(student: Any, teacher: Any, *, return_grad: Literal[True]) -> Graded: ...
 def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
     """Distance of which examples look alike (Tung and Mori, Similarity-Preserving, 2019).
 
@@ -311,10 +326,8 @@ def _huber(x: Doubles) -> tuple[Doubles, Doubles]:
 
 def _distances(x: Floats) -> Doubles:
     """[B, B]; from differences, so that neighbours keep their distance."""
-    panels = np.empty((-(-len(x) // LANES), x.shape[1], LANES), np.float32)
-    dispatch.pack_f32(x.T, panels)
     d = np.empty((len(x), len(x)))
-    dispatch.row_distances_f32(x, panels, d)
+    dispatch.row_distances_f32(x, dense.panels(x.T), d)
     return d
 
 
@@ -325,6 +338,10 @@ def _pulled(x: Floats, pull: Doubles) -> Floats:
     return grad
 
 
+@overload
+def relational_distance_loss(student: Any, teacher: Any, *, return_grad: Literal[False] = ...) -> float: ...
+@overload
+def relational_distance_loss(student: Any, teacher: Any, *, return_grad: Literal[True]) -> Graded: ...
 def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
     """Distance of the distances between examples (Park et al., Relational Knowledge Distillation, 2019, RKD-D).
 
@@ -382,6 +399,10 @@ def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = 
     return float(loss), _pulled(s, pull).reshape(np.shape(student))
 
 
+@overload
+def relational_angle_loss(student: Any, teacher: Any, *, return_grad: Literal[False] = ...) -> float: ...
+@overload
+def relational_angle_loss(student: Any, teacher: Any, *, return_grad: Literal[True]) -> Graded: ...
 def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
     """Distance of the angles between examples (Park et al., Relational Knowledge Distillation, 2019, RKD-A).
 
@@ -448,6 +469,10 @@ def _at_least(s: Floats, count: int) -> None:
         raise ValueError(f"student and teacher have {len(s)} examples, expected at least {count}")
 
 
+@overload
+def cka_loss(student: Any, teacher: Any, *, return_grad: Literal[False] = ...) -> float: ...
+@overload
+def cka_loss(student: Any, teacher: Any, *, return_grad: Literal[True]) -> Graded: ...
 def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> FeatureLoss:
     """1 - linear centred kernel alignment (Kornblith et al., 2019).
 
@@ -507,6 +532,12 @@ def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> Featur
     return _with_gradient(0.5 * loss[0], grad, student)
 
 
+@overload
+def contrastive_loss(
+    student: Any, teacher: Any, *, temperature: float = ..., return_grad: Literal[False] = ...
+) -> float: ...
+@overload
+def contrastive_loss(student: Any, teacher: Any, *, temperature: float = ..., return_grad: Literal[True]) -> Graded: ...
 def contrastive_loss(
     student: Any, teacher: Any, *, temperature: float = 0.07, return_grad: bool = False
 ) -> FeatureLoss:

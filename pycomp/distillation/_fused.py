@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ from .._sums import total
 from .._validate import FLOAT32, as_array, choice, fraction, fresh, from_lists, integer
 from ._decoupled import top_k_loss
 from ._loss import kd_loss
-from ._rows import REDUCTIONS, as_labels, counted, divisor, row_weights, temperatures
+from ._rows import REDUCTIONS, Alone, WithGrad, as_labels, counted, divisor, row_weights, temperatures
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 PARTS, FEWEST = 128, 64
 """Chunks that the tokens are cut into, so that all arrays of a chunk are a twentieth of one of all tokens; but the
@@ -23,9 +26,21 @@ COLUMNS = 2048
 """Outputs whose part of the gradient by the weights is made at once: their slopes, turned, stay in cache."""
 
 Floats = NDArray[np.float32]
-FusedLoss = float | tuple[float, Floats, Floats]
+Graded = tuple[float, Floats, Floats]
 
 
+@overload
+def fused_linear_kd_loss(
+    hidden: Any, weight: Any, *, teacher_logits: Any = ..., teacher_hidden: Any = ..., teacher_weight: Any = ...,
+    teacher_top_k: Any = ..., labels: Any = ..., alpha: float = ..., label_smoothing: float = ...,
+    ignore_index: int | None = ..., chunk_size: int | None = ..., **options: Unpack[Alone]
+) -> float: ...
+@overload
+def fused_linear_kd_loss(
+    hidden: Any, weight: Any, *, teacher_logits: Any = ..., teacher_hidden: Any = ..., teacher_weight: Any = ...,
+    teacher_top_k: Any = ..., labels: Any = ..., alpha: float = ..., label_smoothing: float = ...,
+    ignore_index: int | None = ..., chunk_size: int | None = ..., **options: Unpack[WithGrad]
+) -> Graded: ...
 def fused_linear_kd_loss(
     hidden: Any,
     weight: Any,
@@ -46,7 +61,7 @@ def fused_linear_kd_loss(
     chunk_size: int | None = None,
     check_finite: bool = False,
     return_grad: bool = False,
-) -> FusedLoss:
+) -> float | Graded:
     """:func:`kd_loss` of ``hidden @ weight.T``, in chunks of tokens.
 
     The logits of a chunk are made and compared with the teacher's; from their gradient comes its share of the gradients

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,14 @@ from .._floats import widened
 from .._validate import FLOAT32, choice, fraction, rows
 from ._double import Doubles
 from ._rows import (
+    Alone,
     Distance,
+    Graded,
     Labels,
+    Loss,
     Result,
     Rows,
+    WithGrad,
     alike,
     apart,
     as_floats,
@@ -28,51 +32,22 @@ from ._rows import (
     temperatures,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 LARGEST = float(np.finfo(np.float32).max)
 
-Loss = float | NDArray[np.float64]
-
 
 @overload
 def kd_loss(
-    student: Any,
-    teacher: Any,
-    *,
-    labels: Any = ...,
-    temperature: Any = ...,
-    alpha: float = ...,
-    label_smoothing: float = ...,
-    mask: Any = ...,
-    weights: Any = ...,
-    ignore_index: int | None = ...,
-    reduction: str = ...,
-    scale_by_t2: bool = ...,
-    on_empty: str = ...,
-    check_finite: bool = ...,
-    return_grad: Literal[False] = ...,
+    student: Any, teacher: Any, *, labels: Any = ..., alpha: float = ..., label_smoothing: float = ...,
+    ignore_index: int | None = ..., on_empty: str = ..., **options: Unpack[Alone]
 ) -> Loss: ...
-
-
 @overload
 def kd_loss(
-    student: Any,
-    teacher: Any,
-    *,
-    labels: Any = ...,
-    temperature: Any = ...,
-    alpha: float = ...,
-    label_smoothing: float = ...,
-    mask: Any = ...,
-    weights: Any = ...,
-    ignore_index: int | None = ...,
-    reduction: str = ...,
-    scale_by_t2: bool = ...,
-    on_empty: str = ...,
-    check_finite: bool = ...,
-    return_grad: Literal[True],
-) -> tuple[Loss, NDArray[Any]]: ...
-
-
+    student: Any, teacher: Any, *, labels: Any = ..., alpha: float = ..., label_smoothing: float = ...,
+    ignore_index: int | None = ..., on_empty: str = ..., **options: Unpack[WithGrad]
+) -> Graded: ...
 def kd_loss(
     student: Any,
     teacher: Any,
@@ -89,7 +64,7 @@ def kd_loss(
     on_empty: str = "zeros",
     check_finite: bool = False,
     return_grad: bool = False,
-) -> Loss | tuple[Loss, NDArray[Any]]:
+) -> Result:
     """Distance of a student from its teacher, and from hard labels, with the gradient by the student's logits.
 
     The loss of row i of B, with p = softmax(teacher[i]/T), q = softmax(student[i]/T), T the temperature::

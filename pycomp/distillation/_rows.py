@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
 from .._sums import total
-from .._validate import FLOAT32, choice, contiguous, fresh, from_lists, integer, positive, rows
+from .._validate import FLOAT32, called, choice, contiguous, fresh, from_lists, integer, positive, rows
 from ._double import Doubles
 
 CHUNK = 1 << 18
@@ -38,7 +38,31 @@ RowLoss = Callable[[Doubles, Any, Doubles, Any], tuple[Doubles, Doubles]]
 """(student [b, V], teacher's part, temperature [b, 1], labels [b] or None) -> loss [b], gradient by the student.
 
 It may write to its operands, and what it returns is written to."""
-Result = float | NDArray[np.float64] | tuple[float | NDArray[np.float64], NDArray[Any]]
+Loss = float | NDArray[np.float64]
+Graded = tuple[Loss, NDArray[Any]]
+Result = Loss | Graded
+
+
+class Weighing(TypedDict, total=False):
+    """Options that all row losses share, for their overloads."""
+
+    mask: Any
+    weights: Any
+    reduction: str
+    check_finite: bool
+
+
+class Options(Weighing, total=False):
+    temperature: Any
+    scale_by_t2: bool
+
+
+class Alone(Options, total=False):
+    return_grad: Literal[False]
+
+
+class WithGrad(Options):
+    return_grad: Literal[True]
 
 
 class Distance(IntEnum):
@@ -65,17 +89,8 @@ def as_floats(a: Any, name: str) -> NDArray[Any]:
     array = np.asarray(a)
     known = (array.dtype.kind == "f" and array.dtype.itemsize <= 8) or array.dtype.name == "bfloat16"
     if not known or not array.dtype.isnative:
-        order = "" if array.dtype.isnative else " (byte-swapped)"
-        raise TypeError(f"{name} has dtype {array.dtype.name}{order}, "
-                        "expected float32, float64, float16 or bfloat16")
+        raise TypeError(f"{name} has dtype {called(array.dtype)}, expected float32, float64, float16 or bfloat16")
     return array
-
-
-def log_softmax(x: Doubles, temperature: Doubles) -> tuple[Doubles, Doubles]:
-    """Logarithms of the probabilities of rows, -inf where a logit is; and these, 0 in rows of -inf alone."""
-    log_p = np.empty(x.shape)
-    dispatch.log_softmax_f64(x, temperature.reshape(-1), log_p)
-    return log_p, softmax(x, temperature)
 
 
 def softmax(x: Doubles, temperature: Doubles) -> Doubles:

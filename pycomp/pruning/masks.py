@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
+from pycomp.kernels.entry import NanError
 
 from .._validate import FLOAT32, as_array, contiguous, fraction, integer
 
@@ -258,7 +259,7 @@ def _largest(
 def _call(kernel: str, scores: NDArray[np.float32], what: str, *operands: Any) -> None:
     try:
         getattr(dispatch, kernel)(*operands)
-    except ValueError:
+    except NanError:
         where = np.argwhere(np.isnan(scores))
         parts = " (infinities of both signs, or parts beyond float32)"
         place = f"; scores is NaN at {tuple(map(int, where[0]))}" if len(where) else parts

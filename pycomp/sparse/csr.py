@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._floats import narrowed
-from pycomp._validate import FLOAT32, as_array, flag, from_lists, integer
+from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, integer
 from pycomp.kernels import layouts
 
 from .matrix import SparseMatrix, assign, frozen, given
@@ -395,8 +395,7 @@ def as_values(a: Any, name: str, ndim: int, values: tuple[str, ...] = VALUES) ->
     known = isinstance(kind, np.dtype) and kind.name in values and kind.isnative
     if known or not isinstance(kind, np.dtype):
         return as_array(a, name, kind if known else FLOAT32, ndim)  # type: ignore[arg-type]
-    order = "" if kind.isnative else " (byte-swapped)"
-    raise TypeError(f"{name} has dtype {kind.name}{order}, expected {', '.join(values[:-1])} or {values[-1]}; "
+    raise TypeError(f"{name} has dtype {called(kind)}, expected {', '.join(values[:-1])} or {values[-1]}; "
                     f"convert it with {name}.astype(np.float32)")
 
 
@@ -411,7 +410,7 @@ def _value_type(dtype: Any) -> np.dtype[Any]:
             kind: np.dtype[Any] = np.dtype(dtype)
             if kind.name in VALUES[:-1] and kind.isnative:
                 return kind
-            found = kind.name + ("" if kind.isnative else " (byte-swapped)")
+            found = called(kind)
     raise TypeError(f"dtype is {found}, expected one of {', '.join(VALUES[:-1])}, in native byte order")
 
 

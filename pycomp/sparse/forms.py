@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._validate import FLOAT32, aligned, contiguous, has_rows, rows
+from pycomp.dense import LANES, panels
 from pycomp.kernels import dispatch, layouts
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from .csr import CSRMatrix
     from .nm import NMMatrix
 
-LANES = 16
 BATCH = 256
 """Rows of x that are packed at once: enough that reading the matrix again costs nothing beside the product."""
 KINDS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8"}
@@ -77,17 +77,8 @@ def _add(residual: Array, sums: Array) -> None:
 
     It is not the start of the product's chain, to which it is added last.
     """
-    packed = aligned((-(-sums.size // LANES), 1, LANES), FLOAT32)
-    dispatch.pack_f32(residual.reshape(1, -1), packed)
     flat = sums.reshape(1, -1)
-    dispatch.gemm_add_f32(np.ones((1, 1), np.float32), packed, flat, flat)
-
-
-def _panels(x: Array, beyond: int) -> Array:
-    """Rows of x as the kernels of many rows read them: [slices, K, 16], and so many further columns of zeros."""
-    packed = aligned((-(-x.shape[0] // LANES), x.shape[1] + beyond, LANES), FLOAT32)
-    dispatch.pack_f32(x.T, packed)
-    return packed
+    dispatch.gemm_add_f32(np.ones((1, 1), np.float32), panels(residual.reshape(1, -1)), flat, flat)
 
 
 class _ByRows(Form):
@@ -113,7 +104,8 @@ class _ByRows(Form):
             return
         for i in range(0, x.shape[0], BATCH):
             part = slice(i, i + BATCH)
-            self.many(_panels(x[part], self.beyond), bias, None if residual is None else residual[part], code, y[part])
+            term = None if residual is None else residual[part]
+            self.many(panels(x[part].T, self.beyond), bias, term, code, y[part])
 
 
 class Csr(_ByRows):
@@ -253,10 +245,8 @@ class Dense(Form):
     name = "dense"
 
     def __init__(self, a: CSRMatrix) -> None:
-        n, k = a.shape
         self.sparse = Csr(a)
-        self.packed = aligned((-(-n // LANES), k, LANES), FLOAT32)
-        dispatch.pack_f32(a.to_dense().T, self.packed)
+        self.packed = panels(a.to_dense().T)
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         if not np.isfinite(x).all():
@@ -278,7 +268,7 @@ class Dense(Form):
 
 
 class Double(Form):
-    """CSR in float64."""
+    """CSR in float64, whose kernels give the product alone."""
 
     name = "csr"
 
@@ -286,6 +276,17 @@ class Double(Form):
         self.arrays = a.data, a.indices, a.indptr
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        if code > 1:
+            raise ValueError("activation is smooth, expected None, 'identity' or 'relu' for float64")
+        self._multiply(x, y)
+        with np.errstate(all="ignore"):
+            for term in (bias, residual):
+                if term is not None:
+                    y += term
+        if code == 1:
+            np.copyto(y, 0, where=y <= 0)
+
+    def _multiply(self, x: Array, y: Array) -> None:
         if x.shape[0] == 1:
             row = contiguous(x[0])
             _into(y[0], lambda line: dispatch.spmv_csr_f64(row, *self.arrays, line))

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, activation_code, as_array, contiguous, delivered, optional_vector, result
+from pycomp._validate import (
+    FLOAT32,
+    activation_code,
+    as_array,
+    contiguous,
+    delivered,
+    of_shape,
+    optional_vector,
+    result,
+)
 
 from .matrix import SparseMatrix, check_matrix
 
@@ -80,19 +89,14 @@ def linear(
     n, k = a.shape
     if x.shape[1] != k:
         raise ValueError(f"x has {x.shape[1]} columns, a has {k}")
-    bias = optional_vector(bias, "bias", n, dtype)
+    vector = optional_vector(bias, "bias", n, dtype)
     code = activation_code(activation)
     shape = x.shape[0], n
     if residual is not None:
-        residual = as_array(residual, "residual", dtype, 2)
-        if residual.shape != shape:
-            raise ValueError(f"residual has shape {residual.shape}, expected {shape}")
+        residual = of_shape(residual, "residual", dtype, shape)
     form = a._form(_chosen(a, shape[0], format))
     y = result(out, shape, dtype, (x, bias, residual, *(getattr(a, name) for name in a._arrays)))
-    if dtype == FLOAT32:
-        form.run(x, bias, None if residual is None else contiguous(residual), code, y)
-    else:
-        _run_double(form, x, bias, residual, code, y)
+    form.run(x, vector, None if residual is None else contiguous(residual), code, y)
     return delivered(y, out)
 
 
@@ -157,15 +161,3 @@ def _chosen(a: SparseMatrix, batch: int, format: str | None) -> str:
     from .advice import advise
 
     return advise(a, batch=max(batch, 1)).recommendation
-
-
-def _run_double(form: Any, x: Any, bias: Any, residual: Any, code: int, y: Any) -> None:
-    if code > 1:
-        raise ValueError("activation is smooth, expected None, 'identity' or 'relu' for float64")
-    form.run(x, None, None, 0, y)
-    with np.errstate(all="ignore"):
-        for term in (bias, residual):
-            if term is not None:
-                y += term
-    if code == 1:
-        np.copyto(y, 0, where=y <= 0)

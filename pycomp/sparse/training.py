@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import FLOAT32, aligned, as_array, contiguous, rows
+from pycomp._validate import FLOAT32, as_array, contiguous, rows
+from pycomp.dense import panels
 from pycomp.kernels import dispatch
 
 from .csr import CSRMatrix
@@ -74,8 +75,7 @@ def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
 def _cut_out(pattern: CSRMatrix, a: NDArray[Any], b: NDArray[Any], values: NDArray[Any]) -> None:
     """Fills values from the dense product, some rows at a time."""
     n, k = pattern.shape
-    packed = aligned((-(-k // 16), b.shape[0], 16), FLOAT32)
-    dispatch.pack_f32(contiguous(b), packed)
+    packed = panels(b)
     high = max(1, CELLS // k)
     product = np.empty((min(high, n), k), FLOAT32)
     for i in range(0, n, high):
