@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import FormatError
+from ._floats import bfloat16
 
 Arrays = dict[str, NDArray[Any]]
 DEFLATED = 1032
@@ -34,14 +36,20 @@ def write_arrays(target: Path, arrays: Arrays) -> None:
 
 
 def write_whole(target: Path, content: bytes | memoryview) -> None:
-    """A file beside the target that then takes its name, so an interruption leaves what was there before."""
-    temporary = target.with_name(f".pycomp-{os.urandom(8).hex()}")  # the target's name may be the longest there is
+    """A file beside the target that then takes its name, so an interruption leaves what was there before.
+
+    A link stays one, to the new file; a file that was there hands on who may read and write it.
+    """
+    real = Path(os.path.realpath(target))
+    temporary = real.with_name(f".pycomp-{os.urandom(8).hex()}")  # the target's name may be the longest there is
     try:
         with temporary.open("xb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(real.stat().st_mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        os.replace(temporary, real)
     except OSError as error:  # it names the temporary file
         raise OSError(error.errno, error.strerror, str(target)) from None
     finally:
@@ -129,11 +137,6 @@ def _read_safetensors(path: Path) -> Arrays:
 
 
 def _dtype(name: str) -> np.dtype[Any] | None:
-    if name != "BF16":
-        return np.dtype(TYPES[name]) if name in TYPES else None
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise ImportError("ml_dtypes, for bfloat16, is not installed: pip install 'pycomp[formats]'") from None
-    kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return kind
+    if name == "BF16":
+        return bfloat16()
+    return np.dtype(TYPES[name]) if name in TYPES else None

@@ -23,12 +23,24 @@ def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...
     if type(a) is not ndarray:
         a = plain(a, name, dtype.name)
     if a.dtype is not dtype and a.dtype != dtype:  # a byte-swapped dtype differs too
-        order = "" if a.dtype.isnative else " (byte-swapped)"
-        raise TypeError(f"{name} has dtype {a.dtype.name}{order}, expected {dtype.name}; "
-                        f"convert it with {name}.astype(np.{dtype.name})")
+        raise TypeError(f"{name} has dtype {called(a.dtype)}, expected {dtype.name}; "
+                        f"convert it with {name if name.isidentifier() else ''}.astype(np.{dtype.name})")
     if a.ndim != ndim and (isinstance(ndim, int) or a.ndim not in ndim):
         raise ValueError(f"{name} has {a.ndim} dimensions {a.shape}, expected {ndim}")
     return a  # type: ignore[no-any-return]
+
+
+def called(dtype: np.dtype[Any]) -> str:
+    """A dtype in an error, where its name alone would hide the order of its bytes."""
+    return dtype.name if dtype.isnative else f"{dtype.name} (byte-swapped)"
+
+
+def of_shape(a: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """``a`` as an ndarray of this dtype and shape; never a copy."""
+    array = as_array(a, name, dtype, len(shape))
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    return array
 
 
 def plain(a: Any, name: str, expected: str) -> NDArray[Any]:
@@ -37,14 +49,27 @@ def plain(a: Any, name: str, expected: str) -> NDArray[Any]:
         raise TypeError(f"{name} is a {type(a).__name__}, expected a plain array of {expected}")
     if isinstance(a, ndarray):
         return a.view(ndarray)
-    if hasattr(a, "__array__") or hasattr(a, "__dlpack__"):
-        return np.asarray(a)
-    raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {expected}")
+    if not of_another_library(a):
+        raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {expected}")
+    try:
+        return as_ndarray(a)
+    except (BufferError, RuntimeError) as error:  # of DLPack: of another device, or a type that NumPy lacks
+        raise TypeError(f"{name} is a {type(a).__name__} that NumPy cannot read ({' '.join(str(error).split())}), "
+                        f"expected an array of {expected}") from None
+
+
+def of_another_library(a: Any) -> bool:
+    return hasattr(a, "__array__") or hasattr(a, "__dlpack__")
+
+
+def as_ndarray(a: Any) -> NDArray[Any]:
+    """What NumPy makes of an object, also where DLPack is all that it has."""
+    return np.from_dlpack(a) if hasattr(a, "__dlpack__") and not hasattr(a, "__array__") else np.asarray(a)
 
 
 def from_lists(a: Any, name: str, expected: str) -> NDArray[Any]:
     """An array, or numbers in lists, as an ndarray."""
-    if isinstance(a, ndarray):
+    if of_another_library(a):
         return plain(a, name, expected)
     try:
         return np.asarray(a)
@@ -84,7 +109,9 @@ def result(
     if out is None:
         return fresh(shape, dtype)
     if type(out) is not ndarray:
-        raise TypeError(f"out is a {type(out).__name__}, expected a numpy array")
+        subclass = isinstance(out, ndarray) and not isinstance(out, np.ma.MaskedArray)  # a view would ignore its mask
+        raise TypeError(f"out is a {type(out).__name__}, expected a plain numpy.ndarray"
+                        f"{'; out.view(np.ndarray) is one' if subclass else ''}")
     if out.dtype is not dtype and out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype.str}, expected {dtype.str}")
     if out.shape != shape:
@@ -98,7 +125,7 @@ def result(
         if type(a) is not ndarray:
             if a is None or isinstance(a, (int, float)):
                 continue
-            a = np.asarray(a)
+            a = as_ndarray(a)
         other = a if a.base is None else a.base
         # Two arrays that own their memory are apart, and so are their views: asking that is cheap.
         known_apart = owned and other is not owner and type(other) is ndarray and other.flags.owndata

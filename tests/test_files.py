@@ -1,6 +1,7 @@
 """Writing files: whole or not at all, under any name, with errors about the path that was given."""
 
 import os
+import stat
 
 import numpy as np
 import pytest
@@ -28,6 +29,32 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+def test_a_file_that_was_there_hands_on_its_permissions(tmp_path):
+    path = tmp_path / "a"
+    for mode in (0o600, 0o640, 0o666):
+        path.touch()
+        path.chmod(mode)
+        write_whole(path, b"new")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        assert path.read_bytes() == b"new"
+
+
+def test_a_link_stays_a_link_to_the_new_file(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    file, link, chain = tmp_path / "elsewhere" / "file", tmp_path / "link", tmp_path / "chain"
+    link.symlink_to("elsewhere/file")
+    chain.symlink_to(link)
+    for path in (link, chain):
+        for content in (b"new", b"newer"):  # a link to nothing makes the file
+            write_whole(path, content)
+            assert path.is_symlink()
+            assert not file.is_symlink()
+            assert file.read_bytes() == content
+        file.unlink()
+    assert sorted(os.listdir(tmp_path)) == ["chain", "elsewhere", "link"]
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
 Q = quantization.quantize(np.ones(3, np.float32))
 
 
@@ -45,12 +72,14 @@ def test_a_name_as_long_as_names_can_be(tmp_path):
         ("file/q.npz", NotADirectoryError),
         ("folder.npz", IsADirectoryError),
         ("x" * 300 + ".npz", OSError),
+        ("loop.npz", OSError),
     ],
 )
 def test_an_error_names_the_path_that_was_given(tmp_path, name, kind):
     (tmp_path / "folder.npz").mkdir()
     (tmp_path / "file").touch()
+    (tmp_path / "loop.npz").symlink_to("loop.npz")
     with pytest.raises(kind) as caught:
         quantization.save(tmp_path / name, Q)
     assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / name), None)
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.npz", "loop.npz"]

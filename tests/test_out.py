@@ -12,6 +12,7 @@ rng = np.random.default_rng(0)
 X, W = rng.standard_normal((5, 12), np.float32), rng.standard_normal((7, 12), np.float32)
 A = sparse.CSRMatrix.from_dense(np.where(rng.random(W.shape) < 0.5, W, np.float32(0)))
 CODES = rng.integers(-128, 128, (5, 12), np.int8)
+STACK = rng.integers(-128, 128, (2, 5, 12), np.int8)
 Q = quantization.quantize(X, axis=0)
 ACC = rng.integers(-9999, 9999, (5, 7), np.int32)
 CALLS = {
@@ -24,6 +25,7 @@ CALLS = {
     "distillation.softmax": lambda out: distillation.softmax(X, out=out),
     "distillation.log_softmax, axis 0": lambda out: distillation.log_softmax(X, axis=0, out=out),
     "quantization.matmul_int8": lambda out: quantization.matmul_int8(CODES, CODES.T, out=out),
+    "quantization.matmul_int8, stack": lambda out: quantization.matmul_int8(STACK, CODES[0], out=out),
     "quantization.quantize": lambda out: quantization.quantize(X, out=out).data,
     "quantization.dequantize": lambda out: quantization.dequantize(Q, out=out),
     "quantization.requantize": lambda out: quantization.requantize(ACC, 0.01, out=out),
@@ -79,7 +81,10 @@ def test_out_that_cannot_take_the_result_is_refused_and_not_changed(call):
         (np.full(shape, 99, np.float64), TypeError, "out has dtype"),
         (np.full(shape, 99, dtype.newbyteorder() if dtype.itemsize > 1 else np.float64), TypeError, "out has dtype"),
         (read_only, ValueError, "out is read-only"),
-        (expected.tolist(), TypeError, "out is a list"),
+        (expected.tolist(), TypeError, "out is a list, expected a plain numpy.ndarray$"),
+        (np.ma.masked_array(np.full(shape, 99, dtype)), TypeError, "a MaskedArray, expected a plain numpy.ndarray$"),
+        (np.full(shape, 99, dtype).view(np.memmap), TypeError,
+         r"out is a memmap, expected a plain numpy.ndarray; out.view\(np.ndarray\) is one$"),
     ):
         before = np.array(out, copy=True)
         with pytest.raises(error, match=message):
@@ -102,7 +107,14 @@ SQUARE = rng.standard_normal((8, 8), np.float32)
     lambda x, out: dense.activate(x[::-1, ::2], "relu", out=out[:, ::2]),
     lambda x, out: sparse.linear(x.T, sparse.CSRMatrix.from_dense(SQUARE), out=out),
     lambda x, out: quantization.Linear(SQUARE)(x.T, out=out),
-], ids=["linear", "weights of linear", "matmul", "activate", "sparse", "int8"])
+    lambda x, out: dense.linear(SQUARE, SQUARE, x[:, 1], out=out),
+    lambda x, out: sparse.linear(SQUARE, sparse.CSRMatrix.from_dense(SQUARE), x[:, 1], out=out),
+    lambda x, out: sparse.linear(SQUARE, sparse.CSRMatrix.from_dense(SQUARE), residual=x.T, out=out),
+    lambda x, out: quantization.Linear(SQUARE)(SQUARE, residual=x.T, out=out),
+    lambda x, out: quantization.fake_quantize(x.T, 1.0, out=out),
+    lambda x, out: quantization.requantize(x.view(np.int32).T, 1.0, out=out.view(np.int8)[:, :8]),
+], ids=["linear", "weights of linear", "matmul", "activate", "sparse", "int8", "bias", "bias of sparse",
+        "residual of sparse", "residual of int8", "fake", "requantize"])
 def test_an_input_that_must_be_copied_is_not_overwritten(call):
     x = SQUARE.copy()
     with pytest.raises(ValueError, match="out overlaps an input"):

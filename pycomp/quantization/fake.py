@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pycomp._sums import total
 from pycomp._validate import FLOAT32, as_array, contiguous, delivered, flag, result
 from pycomp.kernels import dispatch
+from pycomp.kernels.entry import NanError
 
 from .schemes import Layout, check_axis, layout
 from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, code_range, run
@@ -20,7 +21,7 @@ PART = 16384
 
 
 def _operands(
-    x: Any, scale: Any, zero_point: Any, axis: int | None, dtype: str, narrow_range: bool
+    x: Any, scale: Any, zero_point: Any, axis: int | None, dtype: DTypeLike, narrow_range: bool
 ) -> tuple[Floats, Layout, Floats, NDArray[np.int32], tuple[int, int]]:
     """x, its layout, scale and zero point in the shape of the scales, smallest and largest code."""
     x = as_array(x, "x", FLOAT32, ANY_NDIM)
@@ -33,7 +34,7 @@ def _operands(
 
 
 def fake_quantize(
-    x: Any, scale: Any, zero_point: Any = 0, *, axis: int | None = None, dtype: str = "int8",
+    x: Any, scale: Any, zero_point: Any = 0, *, axis: int | None = None, dtype: DTypeLike = "int8",
     narrow_range: bool = False, out: Any = None,
 ) -> Floats:
     """``(clip(rint(x / scale) + zero_point, qmin, qmax) - zero_point)·scale``.
@@ -80,7 +81,7 @@ def fake_quantize(
 
 
 def fake_quantize_backward(
-    grad: Any, x: Any, scale: Any, zero_point: Any = 0, *, axis: int | None = None, dtype: str = "int8",
+    grad: Any, x: Any, scale: Any, zero_point: Any = 0, *, axis: int | None = None, dtype: DTypeLike = "int8",
     narrow_range: bool = False, lsq_scale: bool = False,
 ) -> tuple[Floats, Floats, Floats]:
     """Gradients of :func:`fake_quantize` by x, scale and zero point, straight through the rounding.
@@ -138,7 +139,7 @@ def fake_quantize_backward(
     try:
         dispatch.fake_quantize_backward_f32(by_rows(grad), by_rows(x), np.tile(scale.reshape(-1), parts.outer), zeros,
                                             low, high, dx, *sums)
-    except ValueError:
+    except NanError:
         raise ValueError("x holds NaN") from None
     each = max(x.size // max(scale.size, 1), 1)
     factor = 1 / np.sqrt(np.float64(each * high)) if flag(lsq_scale, "lsq_scale") else np.float64(1)

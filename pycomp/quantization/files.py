@@ -15,7 +15,8 @@ def save(path: str | os.PathLike[str], q: QuantizedTensor) -> None:
     """Write a tensor as ``.npz`` or ``.safetensors``, as the name says.
 
     The arrays are those of :meth:`QuantizedTensor.to_dict`. They go into a file beside the target that then takes its
-    name, so an interruption leaves what was there before.
+    name, so an interruption leaves what was there before. A link stays one, to the new file, which takes on the
+    permissions of what was there.
 
     Parameters
     ----------

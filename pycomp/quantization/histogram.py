@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pycomp._validate import integer, real
 
-from .observer import finite, from_range
+from .observer import Grid, finite, from_range
 
 HALF = 2048
 """Bins on each side of 0."""
@@ -101,6 +102,8 @@ class _HistogramObserver:
             If it holds NaN or infinity, or its number of channels changes; what was seen before is kept.
         """
         x, _, _ = finite(x, self.axis)
+        if x.size == 0:
+            return
         moved = x[None] if self.axis is None else np.moveaxis(x, self.axis, 0)
         values = moved.reshape(len(moved), x.size // max(len(moved), 1))
         if self.channels and len(values) != len(self.channels):
@@ -124,9 +127,9 @@ class _HistogramObserver:
             mine.merge(theirs)
 
     def scale_and_zero_point(
-        self, *, symmetric: bool = False, dtype: str = "int8", narrow_range: bool | None = None,
+        self, *, symmetric: bool = False, dtype: DTypeLike = "int8", narrow_range: bool | None = None,
         power_of_two: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> Grid:
         """Scale and zero point of the clipping range: numbers, or with ``axis`` arrays of float32 and int32.
 
         As :func:`pycomp.quantization.quantize` chooses them for the range, but by default asymmetric.
@@ -179,12 +182,13 @@ class Percentile(_HistogramObserver):
 
     def _range(self, seen: Histogram, symmetric: bool) -> tuple[float, float]:
         total = int(seen.counts.sum())
+        inside = Fraction(repr(self.percentile)) / 100  # the decimal that was typed: 99.9 / 100 * 1000 is above 999
         if symmetric:
-            needed = math.ceil(self.percentile / 100 * total)
+            needed = math.ceil(inside * total)
             last = int(np.searchsorted(np.cumsum(seen.magnitudes()), needed))
             edge = min((last + 1) * seen.width, max(-seen.min, seen.max))
             return -edge, edge
-        lost = min(math.floor((1 - self.percentile / 100) / 2 * total), (total - 1) // 2)  # one lies inside
+        lost = min(math.floor((1 - inside) / 2 * total), (total - 1) // 2)  # one lies inside
         first = int(np.searchsorted(np.cumsum(seen.counts), lost, side="right"))
         last = 2 * HALF - 1 - int(np.searchsorted(np.cumsum(seen.counts[::-1]), lost, side="right"))
         edges = seen.edges

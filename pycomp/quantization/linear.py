@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from pycomp._floats import bfloat16, narrowed
 from pycomp._validate import (
     FLOAT32,
     activation_code,
@@ -14,14 +15,17 @@ from pycomp._validate import (
     contiguous,
     delivered,
     flag,
+    of_shape,
     optional_vector,
+    plain,
     result,
     rows,
 )
 from pycomp.kernels import dispatch
+from pycomp.kernels.entry import NanError
 
 from .observer import finite
-from .product import PackedInt8Matrix, outside, pack
+from .product import PackedInt8Matrix, fill_long_sums, pack_named
 from .schemes import check_axis
 from .tensor import (
     DTYPES,
@@ -29,13 +33,12 @@ from .tensor import (
     QuantizedTensor,
     as_scale,
     as_zero_point,
-    bfloat16,
     code_dtype,
+    dtype_name,
     middle,
-    one_of,
     quantize,
 )
-from .weight_only import PackedGroupedMatrix, pack_groups
+from .weight_only import PackedGroupedMatrix, pack_groups_named
 
 OUTPUTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8"}
 """What a product may end in, as kernels are named."""
@@ -57,10 +60,10 @@ class Linear:
         Static quantization of x by this scale, as :class:`MinMax` finds it; None: dynamic, each row over its own range.
     input_zero_point : integer, optional
         Zero point of static codes; None is the middle of the range.
-    input_dtype : "int8" or "uint8"
-        Dtype of static codes. Dynamic ones are uint8.
+    input_dtype : "int8" or "uint8", optional
+        Dtype of static codes, by name, as a type or as an np.dtype; None is int8. Dynamic ones are uint8.
     output_dtype : "float32", "float16", "bfloat16", "int8" or "uint8"
-        Of y. Codes need ``output_scale``; bfloat16 needs the package ml_dtypes.
+        Of y, given likewise. Codes need ``output_scale``; bfloat16 needs the package ml_dtypes.
     output_scale : number, optional
     output_zero_point : integer, optional
         None is the middle of the range.
@@ -79,7 +82,7 @@ class Linear:
     Raises
     ------
     TypeError
-        If an array has the wrong dtype, or a dtype is no name.
+        If an array has the wrong dtype, or what should be a dtype is none.
     ValueError
         If weights hold NaN or infinity, a scale is not finite or below 2⁻¹²⁶, a zero point is out of range, or shapes
         do not fit.
@@ -131,16 +134,18 @@ class Linear:
         activation: str | None = None,
         input_scale: Any = None,
         input_zero_point: Any = None,
-        input_dtype: str = "int8",
-        output_dtype: str = "float32",
+        input_dtype: DTypeLike | None = None,
+        output_dtype: DTypeLike = "float32",
         output_scale: Any = None,
         output_zero_point: Any = None,
         weight_only: bool = False,
         group_size: int | None = None,
     ) -> None:
+        output = dtype_name(output_dtype, "output_dtype", OUTPUTS)
         if flag(weight_only, "weight_only") or isinstance(weight, PackedGroupedMatrix):
-            if input_scale is not None or output_dtype != "float32":
-                raise ValueError("weight_only takes no input_scale, and its output_dtype is 'float32'")
+            if not (input_scale is input_zero_point is input_dtype is None and output == "float32"):
+                raise ValueError("weight_only takes no input_scale, input_zero_point or input_dtype, "
+                                 "and its output_dtype is 'float32'")
             self.weight: PackedInt8Matrix | PackedGroupedMatrix = _pack_weight_only(weight, group_size)
         else:
             self.weight = _pack(weight, group_size)
@@ -148,25 +153,26 @@ class Linear:
         bias = optional_vector(bias, "bias", weight.out_features)
         self.bias: NDArray[np.float32] | None = None if bias is None else bias.copy()
         self._activation = activation_code(activation)
-        self._dtype = code_dtype(input_dtype, "input_dtype")
+        self._dtype = INT8 if input_dtype is None else code_dtype(input_dtype, "input_dtype")
         self._scale: NDArray[np.float32] | None = None
         if input_scale is not None:
             zero = middle(self._dtype) if input_zero_point is None else input_zero_point
             self._scale = as_scale(input_scale, "input_scale", None).copy()
             self._zero = as_zero_point(zero, "input_zero_point", None, self._dtype)
-        elif input_zero_point is not None:
-            raise ValueError("input_zero_point is given without input_scale")
-        self._output = OUTPUTS[one_of(output_dtype, "output_dtype", OUTPUTS)]
-        self._output_dtype = bfloat16() if output_dtype == "bfloat16" else np.dtype(output_dtype)
+        elif input_zero_point is not None or input_dtype is not None:
+            given = "input_dtype" if input_zero_point is None else "input_zero_point"
+            raise ValueError(f"{given} is given without input_scale")
+        self._output = OUTPUTS[output]
+        self._output_dtype = bfloat16() if output == "bfloat16" else np.dtype(output)
         self._output_grid: tuple[Any, ...] = ()
         if self._output in ("s8", "u8"):
             if output_scale is None:
-                raise ValueError(f"output_dtype is {output_dtype!r}, which needs output_scale")
+                raise ValueError(f"output_dtype is {output!r}, which needs output_scale")
             zero = middle(self._output_dtype) if output_zero_point is None else output_zero_point
             self._output_grid = (as_scale(output_scale, "output_scale", None)[()],
                                  int(as_zero_point(zero, "output_zero_point", None, self._output_dtype)))
         elif output_scale is not None or output_zero_point is not None:
-            raise ValueError(f"output_scale or output_zero_point is given, but output_dtype is {output_dtype!r}")
+            raise ValueError(f"output_scale or output_zero_point is given, but output_dtype is {output!r}")
 
     def __call__(self, x: Any, *, residual: Any = None, out: Any = None) -> NDArray[Any]:
         """Run the layer.
@@ -180,8 +186,8 @@ class Linear:
         residual : array of float32, shape (M, N), optional
             Added before the activation.
         out : array of the output dtype, shape (M, N), optional
-            Any strides, though other than contiguous rows cost a copy. Undefined after an error that the values
-            cause: an OverflowError, or NaN where codes would have to express it.
+            Any strides, though other than contiguous rows cost a copy. Undefined after NaN where codes would
+            have to express it.
 
         Returns
         -------
@@ -194,14 +200,13 @@ class Linear:
         ValueError
             If shapes do not fit, codes have scales of another kind, ``out`` cannot take the result, or where codes
             would have to express NaN.
-        OverflowError
-            If an exact sum of products is outside int32, which takes K above 33025.
 
         Notes
         -----
         Dynamic: a row that holds NaN or infinity has NaN outputs, other rows are not affected. Static: infinity and
         what else is out of range saturates. Workspace: codes of x, a byte an element, 8 bytes a row, and
-        at most 0.6 MB a thread.
+        at most 0.8 MB a thread. Where a sum of a batch is outside int32, which takes K above 33025, all are made again
+        in int64, with 20 bytes an output; rows whose sums fit have the bits that they have without such a row.
         """
         w: Any = self.weight
         grouped = isinstance(w, PackedGroupedMatrix)
@@ -209,14 +214,12 @@ class Linear:
         if coded:
             _check_codes(x, grouped)
         else:
-            x = _floats(x)
+            x = _floats(x, "x", grouped)
         if x.shape[1] != w.in_features:
             raise ValueError(f"x has {x.shape[1]} columns, weight has {w.in_features}")
         shape = (x.shape[0], w.out_features)
         if residual is not None:
-            residual = as_array(residual, "residual", FLOAT32, 2)
-            if residual.shape != shape:
-                raise ValueError(f"residual has shape {residual.shape}, expected {shape}")
+            residual = of_shape(residual, "residual", FLOAT32, shape)
         given = (x.data, x.scale, x.zero_point) if coded else (x,)
         y = result(out, shape, self._output_dtype,
                    (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self.bias))
@@ -227,13 +230,45 @@ class Linear:
         codes, scale, zero = _codes_of(x) if coded else self._quantize(rows(x))
         kernel = getattr(dispatch, f"gemm_{'s8s8' if codes.dtype == INT8 else 'u8s8'}_{self._output}")
         try:
-            kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, residual,
-                   self._activation, *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
-        except ValueError:
+            try:
+                kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, residual,
+                       self._activation, *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
+            except OverflowError:  # a sum is outside int32
+                self._fill_from_long_sums(codes, scale, zero, residual, y)
+        except NanError:
             raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual?") from None
-        except OverflowError:
-            raise outside(w.in_features, "cut the layer along K") from None
         return delivered(y, out)
+
+    def _fill_from_long_sums(
+        self, codes: NDArray[Any], scale: NDArray[np.float32], zero: NDArray[np.int32],
+        residual: NDArray[np.float32] | None, y: NDArray[Any],
+    ) -> None:
+        """What the kernel makes of its int32 sums, from sums in int64: the same operations, so the same bits."""
+        w: Any = self.weight
+        m, n = y.shape
+        sums, values = np.empty((m, n), np.int64), np.empty((m, n), np.float32)
+        fill_long_sums(codes, w, zero, w.zero_point, sums)
+        # fma(float(sum), scale, bias), which NumPy lacks, is the chain of bias·1 + scale·sum: two columns, of which a
+        # sampled product takes the diagonal.
+        one, other = np.zeros((n, 2), np.float32), np.ones((n, 2), np.float32)
+        one[:, 0] = 0 if self.bias is None else self.bias
+        diagonal = np.arange(n, dtype=np.int32), np.arange(n + 1, dtype=np.int64)
+        with np.errstate(all="ignore"):
+            for i in range(m):
+                one[:, 1], other[:, 1] = scale[i] * w.scale, sums[i]
+                dispatch.sddmm_csr_f32(one, other, *diagonal, values[i])
+            if residual is not None:
+                values += residual
+        activated = np.empty_like(values)
+        dispatch.activate_f32(values.reshape(-1), self._activation, activated.reshape(-1))
+        if self._output_grid:
+            y_scale, y_zero = self._output_grid
+            given = np.empty((m, n), y.dtype)
+            (dispatch.quantize_s8 if y.dtype == INT8 else dispatch.quantize_u8)(
+                activated, np.full(m, y_scale), np.full(m, y_zero, np.int32), given)
+            y[...] = given
+        else:
+            y[...] = narrowed(activated, y.dtype)
 
     def _quantize(self, x: NDArray[np.float32]) -> Codes:
         """Codes of activations, and scale and zero point of each row."""
@@ -246,7 +281,7 @@ class Linear:
         codes, scale, zero = np.empty(x.shape, self._dtype), np.full(m, self._scale), np.full(m, self._zero)
         try:
             (dispatch.quantize_s8 if self._dtype == INT8 else dispatch.quantize_u8)(x, scale, zero, codes)
-        except ValueError:
+        except NanError:
             raise ValueError("x holds NaN, which static codes cannot express") from None
         return codes, scale, zero
 
@@ -258,14 +293,16 @@ class Linear:
                 f"output_dtype={self._output_dtype.name!r})")
 
 
-def _floats(x: Any) -> NDArray[np.float32]:
+def _floats(a: Any, name: str, floats_alone: bool = False) -> NDArray[np.float32]:
+    if type(a) is not np.ndarray:
+        a = plain(a, name, "float32")
     try:
-        return as_array(x, "x", FLOAT32, 2)
+        return as_array(a, name, FLOAT32, 2)
     except TypeError:
-        dtype = np.asarray(x).dtype if hasattr(x, "dtype") else None
-        if dtype in DTYPES.values():  # astype, which as_array advises, would lose their scale
-            raise TypeError(f"x has dtype {dtype}, expected float32, or codes with their scale: "
-                            "QuantizedTensor(x, scale, zero_point)") from None
+        if a.dtype in DTYPES.values():  # astype, which as_array advises, would lose their scale
+            axis, end = ", axis=0" if name == "weight" else "", ".dequantize()" if floats_alone else ""
+            raise TypeError(f"{name} has dtype {a.dtype}, expected float32, or codes with their scale: "
+                            f"QuantizedTensor({name}, scale, zero_point{axis}){end}") from None
         raise
 
 
@@ -289,7 +326,7 @@ def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:
         if group_size is not None:
             raise ValueError(f"group_size is {group_size}, but weight is quantized already")
         return weight
-    weight = as_array(weight, "weight", FLOAT32, 2)
+    weight = _floats(weight, "weight")
     if group_size is not None:
         check_axis(1, group_size, weight.shape, "weight")
     finite(weight, None, "weight")
@@ -299,7 +336,7 @@ def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:
 def _pack(weight: Any, group_size: int | None) -> PackedInt8Matrix:
     if group_size is not None or getattr(weight, "group_size", None) is not None:
         raise ValueError("weight has scales for groups of inputs, which only weight_only=True can multiply")
-    return weight if isinstance(weight, PackedInt8Matrix) else pack(_quantized(weight, None))
+    return weight if isinstance(weight, PackedInt8Matrix) else pack_named(_quantized(weight, None), "weight")
 
 
 def _pack_weight_only(weight: Any, group_size: int | None) -> PackedGroupedMatrix:
@@ -310,4 +347,4 @@ def _pack_weight_only(weight: Any, group_size: int | None) -> PackedGroupedMatri
         if group_size is not None:
             raise ValueError(f"group_size is {group_size}, but weight is quantized already")
         return weight
-    return pack_groups(_quantized(weight, group_size))
+    return pack_groups_named(_quantized(weight, group_size), "weight")

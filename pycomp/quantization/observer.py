@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pycomp._validate import FLOAT32, as_array, contiguous, flag, integer, real
 
 from .schemes import choose, layout
 from .tensor import ANY_NDIM, code_dtype
 
+Seen = float | Any
+Grid = tuple[float | Any, int | Any]
+"""Numbers, or with an axis arrays of its channels, for which Any stands: else who has numbers would have to cast."""
+
 
 def from_range(
-    low: Any, high: Any, *, symmetric: bool, dtype: str, narrow_range: bool | None, power_of_two: bool = False
-) -> tuple[Any, Any]:
+    low: Seen, high: Seen, *, symmetric: bool, dtype: DTypeLike, narrow_range: bool | None, power_of_two: bool = False
+) -> Grid:
     """Scale and zero point for values from low to high, as quantize chooses them: numbers, or arrays of channels."""
     symmetric = flag(symmetric, "symmetric")
     narrow = symmetric if narrow_range is None else flag(narrow_range, "narrow_range")
@@ -64,8 +68,8 @@ class MinMax:
 
     __slots__ = ("axis", "max", "min")
 
-    min: Any
-    max: Any
+    min: Seen
+    max: Seen
 
     def __init__(self, *, axis: int | None = None) -> None:
         self.axis = None if axis is None else integer(axis, "axis", 0)
@@ -98,8 +102,9 @@ class MinMax:
             self.min, self.max = np.minimum(self.min, low), np.maximum(self.max, high)
 
     def _check_channels(self, values: Any) -> None:
-        if np.ndim(self.min) and np.ndim(values) and len(self.min) != len(values):
-            raise ValueError(f"{len(values)} channels along axis {self.axis}, expected {len(self.min)}")
+        given, expected = np.shape(values), np.shape(self.min)
+        if given and expected and given != expected:
+            raise ValueError(f"{given[0]} channels along axis {self.axis}, expected {expected[0]}")
 
     def merge(self, other: MinMax) -> None:
         """Take in what another observer of the same axis has seen."""
@@ -111,9 +116,9 @@ class MinMax:
         self._extend(other.min, other.max)
 
     def scale_and_zero_point(
-        self, *, symmetric: bool = False, dtype: str = "int8", narrow_range: bool | None = None,
+        self, *, symmetric: bool = False, dtype: DTypeLike = "int8", narrow_range: bool | None = None,
         power_of_two: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> Grid:
         """Scale (exact in float32) and zero point for what was seen, as :func:`pycomp.quantization.quantize` chooses.
 
         Numbers, or with ``axis`` arrays of float32 and int32, one for each channel. By default asymmetric, unlike

@@ -14,14 +14,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from pycomp._validate import FLOAT32, contiguous, integer
+from pycomp._floats import bfloat16
+from pycomp._validate import FLOAT32, called, contiguous, integer
 from pycomp.kernels import dispatch
 
-from .product import matmul_int8
+from .product import fill_stacks, matrices
 from .schemes import Layout, layout
-from .tensor import INT8, INT32, bfloat16, one_of, run
+from .tensor import INT8, INT32, dtype_name, run
 
 __all__ = ["dequantize_linear", "dynamic_quantize_linear", "matmul_integer", "qlinear_matmul", "quantize_linear"]
 
@@ -42,8 +43,8 @@ def quantize_linear(
     *,
     axis: int = 1,
     block_size: int = 0,
-    output_dtype: str | None = None,
-    precision: str | None = None,
+    output_dtype: DTypeLike | None = None,
+    precision: DTypeLike | None = None,
 ) -> NDArray[Any]:
     """QuantizeLinear: ``y = saturate(rint(x / y_scale) + y_zero_point)``.
 
@@ -58,10 +59,10 @@ def quantize_linear(
     axis : int
     block_size : int
         0: no blocks. The last block may be shorter, also where it is the only one.
-    output_dtype : str, optional
-        Name of the type of y; by default that of the zero point, else uint8. ``"int4"`` and the like with a zero point
+    output_dtype : dtype or its name, optional
+        The type of y; by default that of the zero point, else uint8. ``"int4"`` and the like with a zero point
         of int8 or uint8, or none, give unpacked values.
-    precision : str, optional
+    precision : dtype or its name, optional
         ``"float32"``, ``"float16"`` or ``"bfloat16"``: the type of the division; by default that of ``y_scale``.
 
     Returns
@@ -102,7 +103,7 @@ def quantize_linear(
     if np.isnan(quotient).any():
         raise ValueError("x holds NaN")
     code = np.clip(quotient, -FAR, FAR).astype(np.int32) + (0 if zero is None else spread(zero))
-    return np.clip(code, *LIMITS[kind]).astype(dtype)  # type: ignore[no-any-return]
+    return np.asarray(np.clip(code, *LIMITS[kind]), dtype)
 
 
 def dequantize_linear(
@@ -112,7 +113,7 @@ def dequantize_linear(
     *,
     axis: int = 1,
     block_size: int = 0,
-    output_dtype: str | None = None,
+    output_dtype: DTypeLike | None = None,
 ) -> NDArray[Any]:
     """DequantizeLinear: ``y = (x - x_zero_point)·x_scale``.
 
@@ -123,7 +124,7 @@ def dequantize_linear(
         As in :func:`quantize_linear`; any values, which follow IEEE.
     x_zero_point : array of the type of x, the shape of ``x_scale``, optional
         For int32 there is none but 0.
-    output_dtype : str, optional
+    output_dtype : dtype or its name, optional
         ``"float32"``, ``"float16"`` or ``"bfloat16"``; by default the type of ``x_scale``.
 
     Returns
@@ -168,7 +169,7 @@ def dequantize_linear(
         return y
     difference = x.astype(np.int32) - (0 if zero is None else spread(zero))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return (difference.astype(np.float32) * spread(scale)).astype(target)  # type: ignore[no-any-return]
+        return np.asarray(difference.astype(np.float32) * spread(scale), target)
 
 
 def dynamic_quantize_linear(x: Any) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
@@ -253,7 +254,7 @@ def matmul_integer(a: Any, b: Any, a_zero_point: Any = None, b_zero_point: Any =
     array([[4]], dtype=int32)
     """
     a, b = _array(a, "a", EIGHT_BITS), _array(b, "b", EIGHT_BITS)
-    left, right, shape = _matrices(a, b)
+    left, right, shape = matrices(a, b)
     a_zero = None if a_zero_point is None else _array(a_zero_point, "a_zero_point", (a.dtype.name,))
     b_zero = None if b_zero_point is None else _array(b_zero_point, "b_zero_point", (b.dtype.name,))
     return _product(left, right, _of_rows(a_zero, "a_zero_point", left), _of_columns(b_zero, "b_zero_point", right)
@@ -310,7 +311,7 @@ def qlinear_matmul(
     array([[106]], dtype=uint8)
     """
     a, b = _array(a, "a", EIGHT_BITS), _array(b, "b", EIGHT_BITS)
-    left, right, shape = _matrices(a, b)
+    left, right, shape = matrices(a, b)
     scales = []
     for name, scale in (("a_scale", a_scale), ("b_scale", b_scale), ("y_scale", y_scale)):
         given = _array(scale, name, FLOATS)
@@ -351,15 +352,13 @@ def _array(a: Any, name: str, allowed: tuple[str, ...]) -> NDArray[Any]:
         raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {' or '.join(allowed)}")
     array = np.asarray(a)
     if array.dtype.name not in allowed or not array.dtype.isnative:
-        order = "" if array.dtype.isnative else " (byte-swapped)"
-        raise TypeError(f"{name} has dtype {array.dtype.name}{order}, expected {' or '.join(allowed)}")
+        raise TypeError(f"{name} has dtype {called(array.dtype)}, expected {' or '.join(allowed)}")
     return array
 
 
-def _float(name: Any, what: str) -> np.dtype[Any]:
-    if one_of(name, what, FLOATS) == "bfloat16":
-        return bfloat16()
-    return np.dtype(name)  # type: ignore[no-any-return]
+def _float(dtype: Any, what: str) -> np.dtype[Any]:
+    name = dtype_name(dtype, what, FLOATS)
+    return bfloat16() if name == "bfloat16" else np.dtype(name)
 
 
 def _output(
@@ -367,7 +366,7 @@ def _output(
 ) -> tuple[str, np.dtype[Any], NDArray[np.int32] | None]:
     """Integer type of the result, the dtype that holds it, and its zero points; None where all are 0."""
     if output_dtype is not None:
-        one_of(output_dtype, "output_dtype", LIMITS)
+        output_dtype = dtype_name(output_dtype, "output_dtype", LIMITS)
     if zero_point is None:
         kind = output_dtype or "uint8"
         held = kind if kind[-1] not in "24" else kind[:-1] + "8"
@@ -401,6 +400,7 @@ class _Spread:
 
     def __init__(self, scales: tuple[int, ...], name: str, shape: tuple[int, ...], axis: Any, block_size: Any) -> None:
         self.block = integer(block_size, "block_size", 0, LARGEST)
+        axis = integer(axis, "axis", -LARGEST - 1, LARGEST)  # unused with one scale, where the default may lie beyond x
         self.shape = shape
         self.parts: Layout | None = None
         """For the kernels; None where the last block is shorter."""
@@ -432,22 +432,6 @@ class _Spread:
 
 
 # -- products
-def _matrices(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], tuple[int, ...]]:
-    """Both with two dimensions at least, and the shape of their product by the rules of numpy.matmul."""
-    if not a.ndim or not b.ndim:
-        raise ValueError(f"a has shape {a.shape} and b has {b.shape}, expected one dimension at least")
-    left, right = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
-    if left.shape[-1] != right.shape[-2]:
-        raise ValueError(f"a has {left.shape[-1]} columns, b has {right.shape[-2]} rows")
-    try:
-        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    except ValueError:
-        raise ValueError(f"a has shape {a.shape} and b has {b.shape}, which do not broadcast") from None
-    rows = () if a.ndim == 1 else (left.shape[-2],)
-    columns = () if b.ndim == 1 else (right.shape[-1],)
-    return left, right, (*batch, *rows, *columns)
-
-
 def _of_rows(values: NDArray[Any] | None, name: str, a: NDArray[Any]) -> NDArray[Any] | None:
     """Values (..., M, 1), (M,) or one of them as an array that broadcasts to (..., M)."""
     if values is None:
@@ -484,20 +468,7 @@ def _product(
     a: NDArray[Any], b: NDArray[Any], a_zero: NDArray[Any] | None, b_zero: NDArray[Any] | None
 ) -> NDArray[np.int32]:
     """Exact products of stacks of matrices."""
-    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    zero_of_a = np.zeros(1, np.int32) if a_zero is None else a_zero
-    zero_of_b = np.zeros(1, np.int32) if b_zero is None else b_zero
-    if b.size == k * n and all(d == 1 for d in b.shape[:-2]):  # one b for all: the rows of a are one matrix
-        rows = np.broadcast_to(zero_of_a, a.shape[:-1]).reshape(-1)
-        columns = np.broadcast_to(zero_of_b, (*b.shape[:-2], n)).reshape(-1)
-        y = matmul_int8(a.reshape(-1, k) if a.size else np.empty((rows.size, k), a.dtype), b.reshape(k, n),
-                        a_zero_point=rows, b_zero_point=columns)
-        return y.reshape(*batch, m, n)
-    y = np.empty((*batch, m, n), np.int32)
-    left, right = np.broadcast_to(a, (*batch, m, k)), np.broadcast_to(b, (*batch, k, n))
-    rows = np.broadcast_to(np.broadcast_to(zero_of_a, a.shape[:-1]), (*batch, m))
-    columns = np.broadcast_to(np.broadcast_to(zero_of_b, (*b.shape[:-2], n)), (*batch, n))
-    for i in np.ndindex(*batch):
-        matmul_int8(left[i], right[i], a_zero_point=rows[i], b_zero_point=columns[i], out=y[i])
+    none = np.zeros(1, np.int32)
+    y = np.empty((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), np.int32)
+    fill_stacks(a, b, none if a_zero is None else a_zero, none if b_zero is None else b_zero, y)
     return y

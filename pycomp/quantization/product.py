@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, aligned, delivered, integer, result, rows
+from pycomp._validate import FLOAT32, aligned, contiguous, delivered, integer, result, rows
 from pycomp.dense import LANES
 from pycomp.kernels import dispatch
 
@@ -22,11 +23,13 @@ from .tensor import (
     check_scale,
     check_zero_point,
     codes,
+    dtype_name,
     held,
 )
 
 GROUP = 4
 INT64 = np.dtype(np.int64)
+Zeros = NDArray[np.int32] | None
 SAFE = 33024
 """Products whose sum int32 always holds, 255²·33025 < 2³¹, in whole groups."""
 
@@ -119,13 +122,19 @@ def pack(q: Any) -> PackedInt8Matrix:
     >>> packed.data.shape, packed.shape
     ((1, 1, 16, 4), (3, 3))
     """
+    return pack_named(q, "q")
+
+
+def pack_named(q: Any, name: str) -> PackedInt8Matrix:
+    """:func:`pack` of what the caller knows by another name."""
     if not isinstance(q, QuantizedTensor):
-        data = codes(q, "q", 2)
+        data = codes(q, name, 2)
         q = QuantizedTensor(data, np.ones((), np.float32), np.zeros((), np.int32))
     if q.group_size is not None:
-        raise ValueError(f"q has group_size {q.group_size}, expected one scale for the tensor or one an output")
+        raise ValueError(f"{name} has group_size {q.group_size}, expected one scale for the tensor or one an output")
     if q.data.ndim != 2 or q.axis not in (None, 0):
-        raise ValueError(f"q has shape {q.data.shape} and axis {q.axis}, expected two dimensions and axis None or 0")
+        raise ValueError(f"{name} has shape {q.data.shape} and axis {q.axis}, "
+                         "expected two dimensions and axis None or 0")
     n, k = q.data.shape
     scale = np.broadcast_to(q.scale, (n,)).copy()  # not q's own
     zero = np.ascontiguousarray(np.broadcast_to(q.zero_point, (n,)))
@@ -152,27 +161,28 @@ def matmul_int8(
 
     Parameters
     ----------
-    a : array of int8 or uint8, shape (M, K)
-    b : array of int8 or uint8, shape (K, N), or PackedInt8Matrix of shape (N, K)
-        An array is packed on every call. A packed matrix stands for its transpose and brings its own zero points;
-        its scales are not applied.
-    a_zero_point : integer or array of integers, shape (M,)
+    a : array of int8 or uint8, shape (..., M, K) or (K,)
+    b : array of int8 or uint8, shape (..., K, N) or (K,), or PackedInt8Matrix of shape (N, K)
+        Vectors and stacks of matrices are taken as NumPy's ``@`` takes them. An array is packed on every call. A packed
+        matrix stands for its transpose and brings its own zero points; its scales are not applied.
+    a_zero_point : integer or, where ``a`` is a matrix, array of integers, shape (M,)
         In the range of ``a``'s dtype.
-    b_zero_point : integer or array of integers, shape (N,)
+    b_zero_point : integer or, where ``b`` is a matrix, array of integers, shape (N,)
         In the range of ``b``'s dtype.
     dtype : np.int32 or np.int64, optional
-        Of the result; by default that of ``out``, or int32. int64 holds the sums of any K.
-    out : array of int32 or int64, shape (M, N), optional
-        Any strides, though other than contiguous rows cost a copy.
+        Of the result, also by name; by default that of ``out``, or int32. int64 holds the sums of any K.
+    out : array of int32 or int64, the shape of the result, optional
+        Any strides, though other than contiguous rows cost a copy, and of stacks other than C order.
 
     Returns
     -------
-    array of int32 or int64, shape (M, N)
+    array of int32 or int64, shape (..., M, N)
+        Without M where ``a`` is a vector, without N where ``b`` is.
 
     Raises
     ------
     TypeError
-        If an array's dtype is not as above.
+        If an array's dtype is not as above, or ``dtype`` is no dtype.
     ValueError
         If shapes do not fit, a zero point is out of range, ``dtype`` is another, or ``out`` cannot take the result.
     OverflowError
@@ -192,51 +202,117 @@ def matmul_int8(
     array([[-32637]], dtype=int32)
     >>> matmul_int8(np.full((1, 50000), 255, np.uint8), np.full((50000, 1), 255, np.uint8), dtype=np.int64)
     array([[3251250000]])
+    >>> matmul_int8(np.ones((5, 2, 3), np.int8), np.ones(3, np.int8)).shape
+    (5, 2)
     """
-    a = codes(a, "a", 2)
+    a = codes(a, "a")
     packed = b if isinstance(b, PackedInt8Matrix) else None
     if not packed:
-        b = codes(b, "b", 2)
+        b = codes(b, "b")
+    if a.ndim != 2 or not (packed or b.ndim == 2):
+        return _matmul_stacks(a, b, a_zero_point, b_zero_point, _sum_dtype(dtype, out), out)
     k, n = (packed.in_features, packed.out_features) if packed else b.shape
     if a.shape[1] != k:
         raise ValueError(f"a has {a.shape[1]} columns, b has {k} rows")
     a_zero = _zero_points(a_zero_point, "a_zero_point", a.shape[0], a.dtype, 0)
     if not packed:
-        b_zero = _zero_points(b_zero_point, "b_zero_point", n, b.dtype, 128 if b.dtype == UINT8 else 0)
+        b_zero = _zero_points(b_zero_point, "b_zero_point", n, b.dtype, _shift(b))
     elif np.any(as_numbers(b_zero_point, "b_zero_point", "iu", "integers")):
         raise ValueError("b_zero_point is given, but b is packed and has its own")
     else:
         b_zero = packed.zero_point
     read = (packed.data, packed.column_sums, b_zero) if packed else (b, b_zero_point)
     y = result(out, (a.shape[0], n), _sum_dtype(dtype, out), (a, a_zero_point, *read))
-    kernel = dispatch.gemm_s8s8 if a.dtype == INT8 else dispatch.gemm_u8s8
-    if y.dtype == INT32:
-        try:
-            kernel(rows(a), *_part(b, 0, k), a_zero, b_zero, y)
-        except OverflowError:
-            raise outside(k, "ask matmul_int8 for dtype=np.int64") from None
-        return delivered(y, out)
-    y[...] = 0
-    sums = np.empty(y.shape, INT32)
-    for first in range(0, k, SAFE):
-        last = min(first + SAFE, k)
-        kernel(rows(a[:, first:last]), *_part(b, first, last), a_zero, b_zero, sums)
-        y += sums
+    _fill_sums(a, b, a_zero, b_zero, y)
     return delivered(y, out)
 
 
-def outside(k: int, remedy: str) -> OverflowError:
-    return OverflowError(f"a sum of K = {k} products is outside int32, which K of at most 33025 never is; {remedy}")
+def _fill_sums(a: NDArray[Any], b: Any, a_zero: Zeros, b_zero: Zeros, y: NDArray[Any]) -> None:
+    """The product of two matrices; zero points as kernels take them."""
+    if y.itemsize == 8:
+        fill_long_sums(a, b, a_zero, b_zero, y)
+        return
+    kernel, k = dispatch.gemm_s8s8 if a.dtype == INT8 else dispatch.gemm_u8s8, a.shape[1]
+    try:
+        kernel(rows(a), *_part(b, 0, k), a_zero, b_zero, y)
+    except OverflowError:
+        raise OverflowError(f"a sum of K = {k} products is outside int32, which K of at most 33025 never is; "
+                            "ask matmul_int8 for dtype=np.int64") from None
+
+
+def fill_long_sums(a: NDArray[Any], b: Any, a_zero: Zeros, b_zero: Zeros, y: NDArray[np.int64]) -> None:
+    """The sums of any K in int64: over so many inputs at a time that int32 holds them."""
+    kernel = dispatch.gemm_s8s8 if a.dtype == INT8 else dispatch.gemm_u8s8
+    y[...] = 0
+    sums = np.empty(y.shape, INT32)
+    for first in range(0, a.shape[1], SAFE):
+        last = min(first + SAFE, a.shape[1])
+        kernel(rows(a[:, first:last]), *_part(b, first, last), a_zero, b_zero, sums)
+        y += sums
+
+
+# -- vectors and stacks
+def _matmul_stacks(
+    a: NDArray[Any], b: Any, a_zero_point: Any, b_zero_point: Any, dtype: np.dtype[Any], out: Any
+) -> NDArray[Any]:
+    """:func:`matmul_int8` of other than two matrices."""
+    if isinstance(b, PackedInt8Matrix):
+        if not a.ndim:
+            raise ValueError("a has shape (), expected one dimension at least")
+        matrix, shape = a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), (*a.shape[:-1], b.out_features)
+        y = result(out, shape, dtype, (a, a_zero_point, b.data, b.column_sums, b.zero_point), whole=True)
+        a_zero = as_zero_point(a_zero_point, "a_zero_point", None, a.dtype)
+        matmul_int8(matrix, b, a_zero_point=a_zero, b_zero_point=b_zero_point,
+                    out=y.reshape(len(matrix), b.out_features))
+        return delivered(y, out)
+    left, right, shape = matrices(a, b)
+    a_zero = as_zero_point(a_zero_point, "a_zero_point", a.shape[0] if a.ndim == 2 else None, a.dtype)
+    b_zero = as_zero_point(b_zero_point, "b_zero_point", b.shape[1] if b.ndim == 2 else None, b.dtype)
+    y = result(out, shape, dtype, (a, b, a_zero_point, b_zero_point), whole=True)
+    fill_stacks(left, right, a_zero, b_zero, y)
+    return delivered(y, out)
+
+
+def matrices(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], tuple[int, ...]]:
+    """Both with two dimensions at least, and the shape of their product by the rules of numpy.matmul."""
+    if not a.ndim or not b.ndim:
+        raise ValueError(f"a has shape {a.shape} and b has {b.shape}, expected one dimension at least")
+    left, right = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
+    if left.shape[-1] != right.shape[-2]:
+        raise ValueError(f"a has {left.shape[-1]} columns, b has {right.shape[-2]} rows")
+    try:
+        batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        raise ValueError(f"a has shape {a.shape} and b has {b.shape}, which do not broadcast") from None
+    height = () if a.ndim == 1 else (left.shape[-2],)
+    width = () if b.ndim == 1 else (right.shape[-1],)
+    return left, right, (*batch, *height, *width)
+
+
+def fill_stacks(
+    a: NDArray[Any], b: NDArray[Any], a_zero: NDArray[Any], b_zero: NDArray[Any], y: NDArray[Any]
+) -> None:
+    """Exact products of stacks of matrices in y, in C order; zero points broadcast to (..., M) and (..., N)."""
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    a_zero = np.broadcast_to(a_zero.astype(np.int32), a.shape[:-1])
+    b_zero = np.broadcast_to(b_zero.astype(np.int32) - np.int32(_shift(b)), (*b.shape[:-2], n))
+    if b.size == k * n and all(d == 1 for d in b.shape[:-2]):  # one b for all: the rows of a are one matrix
+        height = math.prod(a.shape[:-1])
+        _fill_sums(a.reshape(height, k), b.reshape(k, n), _zeros(a_zero), _zeros(b_zero), y.reshape(height, n))
+        return
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    y = y.reshape(*batch, m, n)
+    left, right = np.broadcast_to(a, (*batch, m, k)), np.broadcast_to(b, (*batch, k, n))
+    of_rows, of_columns = np.broadcast_to(a_zero, (*batch, m)), np.broadcast_to(b_zero, (*batch, n))
+    for i in np.ndindex(*batch):
+        _fill_sums(left[i], right[i], _zeros(of_rows[i]), _zeros(of_columns[i]), y[i])
 
 
 def _sum_dtype(dtype: Any, out: Any) -> np.dtype[Any]:
     """int32 or int64: as asked for, else that of ``out``, else int32."""
     if dtype is None:
         return INT64 if out is not None and getattr(out, "dtype", None) == INT64 else INT32
-    for known in (INT32, INT64):
-        if dtype in (known, known.type, known.name):
-            return known
-    raise ValueError(f"dtype is {dtype!r}, expected np.int32 or np.int64")
+    return np.dtype(dtype_name(dtype, "dtype", ("int32", "int64")))
 
 
 def _part(b: Any, first: int, last: int) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
@@ -250,9 +326,18 @@ def _part(b: Any, first: int, last: int) -> tuple[NDArray[np.int8], NDArray[np.i
     return data, np.ascontiguousarray(sums[: b.out_features])
 
 
-def _zero_points(value: Any, name: str, length: int, dtype: np.dtype[Any], shift: int) -> NDArray[np.int32] | None:
+def _shift(b: NDArray[Any]) -> int:
+    """By how much the codes of b move down to be signed."""
+    return 128 if b.dtype == UINT8 else 0
+
+
+def _zero_points(value: Any, name: str, length: int, dtype: np.dtype[Any], shift: int) -> Zeros:
     """Zero points less a shift; None where all are 0."""
     if type(value) is int and value == shift:
         return None
-    zero = as_zero_point(value, name, length, dtype) - np.int32(shift)
-    return zero if zero.any() else None
+    return _zeros(as_zero_point(value, name, length, dtype) - np.int32(shift))
+
+
+def _zeros(zero: NDArray[np.int32]) -> Zeros:
+    """Zero points as a vector, None where all are 0."""
+    return contiguous(zero.reshape(-1)) if zero.any() else None

@@ -168,7 +168,8 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
 
 def _checked(name: str, entry: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     if not isinstance(entry, (tuple, list)) or len(entry) != 2:
-        raise TypeError(f"layer {name!r} is a {type(entry).__name__}, expected a pair (weight, inputs)")
+        length = f" of length {len(entry)}" if isinstance(entry, (tuple, list)) else ""
+        raise TypeError(f"layer {name!r} is a {type(entry).__name__}{length}, expected a pair (weight, inputs)")
     weight = as_array(entry[0], f"weight of {name!r}", FLOAT32, 2)
     inputs = as_array(entry[1], f"inputs of {name!r}", FLOAT32, 2)
     if inputs.shape[1] != weight.shape[1]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pycomp._validate import as_array, contiguous, delivered, result
 from pycomp.kernels import dispatch
@@ -19,7 +19,7 @@ WIDTH = 4096
 
 
 def requantize(
-    acc: Any, scale: Any, zero_point: Any = 0, *, axis: int = -1, dtype: str = "int8", out: Any = None
+    acc: Any, scale: Any, zero_point: Any = 0, *, axis: int = -1, dtype: DTypeLike = "int8", out: Any = None
 ) -> NDArray[Any]:
     """Sums of products as codes of the next layer: ``saturate(rint(float(acc)·scale) + zero_point)``.
 
@@ -78,7 +78,7 @@ def requantize_fixed_point(
     zero_point: Any = 0,
     *,
     axis: int = -1,
-    dtype: str = "int8",
+    dtype: DTypeLike = "int8",
     out: Any = None,
 ) -> NDArray[Any]:
     """:func:`requantize` by integers alone, as TFLite and gemmlowp define it: by ``multiplier·2^(shift - 31)``.
@@ -136,7 +136,11 @@ def requantize_fixed_point(
     return delivered(codes, out)
 
 
-def quantize_multiplier(real: Any) -> tuple[Any, Any]:
+@overload
+def quantize_multiplier(real: float | np.number[Any]) -> tuple[int, int]: ...
+@overload
+def quantize_multiplier(real: NDArray[Any] | Sequence[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]: ...
+def quantize_multiplier(real: Any) -> tuple[int, int] | tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The multiplier and shift of :func:`requantize_fixed_point` nearest to real numbers, as TFLite chooses them.
 
     Parameters
@@ -174,10 +178,10 @@ def quantize_multiplier(real: Any) -> tuple[Any, Any]:
     carried = multiplier == 2**31
     multiplier, shift = np.where(carried, 2**30, multiplier), shift + carried
     tiny = (shift < -31) | (multiplier == 0)
-    multiplier, shift = np.where(tiny, 0, multiplier).astype(np.int32), np.where(tiny, 0, shift).astype(np.int32)
-    if np.any(shift > 30):
-        raise ValueError(f"real holds {numbers[shift > 30].flat[0]}, which rounds to 2³⁰, expected less")
-    return (multiplier, shift) if np.ndim(real) else (int(multiplier), int(shift))
+    multipliers, shifts = np.where(tiny, 0, multiplier).astype(np.int32), np.where(tiny, 0, shift).astype(np.int32)
+    if np.any(shifts > 30):
+        raise ValueError(f"real holds {numbers[shifts > 30].flat[0]}, which rounds to 2³⁰, expected less")
+    return (multipliers, shifts) if np.ndim(real) else (int(multipliers), int(shifts))
 
 
 def _channels(acc: NDArray[np.int32], axis: Any) -> tuple[int, int]:

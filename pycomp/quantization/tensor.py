@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pycomp._validate import (
     FLOAT32,
@@ -24,6 +24,7 @@ from pycomp._validate import (
     rows,
 )
 from pycomp.kernels import dispatch
+from pycomp.kernels.entry import NanError
 
 from .schemes import SMALLEST, Layout, check_axis, choose, layout
 
@@ -32,6 +33,8 @@ UINT8 = np.dtype(np.uint8)
 INT32 = np.dtype(np.int32)
 DTYPES = {"int8": INT8, "uint8": UINT8}
 ANY_NDIM = tuple(range(65))
+Rows = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]
+RowsAndSums = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
 CACHED = 1 << 16
 """Elements of a row that a core's cache holds, to be read a second time; longer rows are shared among threads."""
 
@@ -47,9 +50,9 @@ class QuantizedTensor:
     scale : array of float32
         Finite and at least 2⁻¹²⁶. Of shape () for the whole tensor, (C,) for each index along ``axis``, or, with
         groups, of the shape of ``data`` with ``shape[axis] / group_size`` along ``axis``. A number becomes an array, an
-        array is copied.
+        array is copied; read-only.
     zero_point : array of int32, the shape of ``scale``
-        The code of 0, in the range of ``data``. Copied too.
+        The code of 0, in the range of ``data``. Copied and read-only too.
     axis : int or None
         The axis that has scales of its own; not negative.
     group_size : int or None
@@ -82,11 +85,11 @@ class QuantizedTensor:
         if self.axis is None and self.group_size is not None:
             raise ValueError(f"group_size is {self.group_size}, but axis is None")
         if self.axis is not None:
-            integer(self.axis, "axis", 0, data.ndim - 1)
-            check_axis(self.axis, self.group_size, shape, "data")
-        if self.bits != 8:
-            raise ValueError(f"bits is {self.bits!r}, expected 8")
-        expected = layout(shape, self.axis, self.group_size).shape
+            integer(self.axis, "axis", 0)
+        axis, group_size = check_axis(self.axis, self.group_size, shape, "data")
+        if (bits := integer(self.bits, "bits", 1)) != 8:
+            raise ValueError(f"bits is {bits}, expected 8")
+        expected = layout(shape, axis, group_size).shape
         scale, zero = self.scale, self.zero_point
         if _is_number(scale):
             scale = as_scale(scale, "scale", None)
@@ -99,8 +102,20 @@ class QuantizedTensor:
                 raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
         check_scale(scale, "scale")
         check_zero_point(zero, "zero_point", data.dtype)
-        for name, a in (("data", data), ("scale", scale.copy()), ("zero_point", zero.copy())):
-            object.__setattr__(self, name, a)  # an ndarray, where another library's array or a number was given
+        # Arrays of NumPy and plain integers, where those of another library or numbers were given.
+        self._hold(data, scale.copy(), zero.copy(), axis, group_size)
+
+    def _hold(
+        self, data: NDArray[Any], scale: NDArray[np.float32], zero_point: NDArray[np.int32], axis: int | None,
+        group_size: int | None,
+    ) -> None:
+        """The fields, once they are good; so that they stay so, nobody writes to scales and zero points."""
+        scale.flags.writeable = zero_point.flags.writeable = False
+        self.__dict__.update(data=data, scale=scale, zero_point=zero_point, axis=axis, group_size=group_size, bits=8)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the constructor: what a pickle holds is checked too, and not writable either."""
+        return type(self), (self.data, self.scale, self.zero_point, self.axis, self.group_size)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -137,6 +152,8 @@ class QuantizedTensor:
         TypeError, ValueError
             If an array is missing, unknown, of another dtype, or does not fit the others.
         """
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"arrays is a {type(arrays).__name__}, expected a mapping from names to arrays")
         required, optional = {"data", "scale", "zero_point", "bits"}, {"axis", "group_size"}
         names = set(arrays)
         if missing := sorted(required - names):
@@ -156,9 +173,10 @@ def codes(a: Any, name: str, ndim: int | tuple[int, ...] = ANY_NDIM) -> NDArray[
     """``a`` as an array of int8 or uint8."""
     if type(a) is not np.ndarray:
         a = plain(a, name, "int8 or uint8")
-    if a.dtype != INT8 and a.dtype != UINT8:
-        raise TypeError(f"{name} has dtype {a.dtype.name}, expected int8 or uint8")
-    return as_array(a, name, a.dtype, ndim)
+    dtype = a.dtype
+    if dtype is not INT8 and dtype is not UINT8 and dtype not in (INT8, UINT8):  # to ask for identity is cheap
+        raise TypeError(f"{name} has dtype {dtype.name}, expected int8 or uint8")
+    return a if ndim is ANY_NDIM else as_array(a, name, dtype, ndim)
 
 
 def held(of: Any, name: str, dtype: np.dtype[Any], ndim: int) -> NDArray[Any]:
@@ -169,29 +187,26 @@ def held(of: Any, name: str, dtype: np.dtype[Any], ndim: int) -> NDArray[Any]:
 
 
 def code_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
-    """int8 or uint8, given by name."""
-    return DTYPES[one_of(dtype, name, DTYPES)]
+    """int8 or uint8, given by name, as a type or as an np.dtype."""
+    return DTYPES[dtype_name(dtype, name, DTYPES)]
 
 
-def one_of(value: Any, name: str, names: Iterable[str]) -> str:
-    """One of some names; what is no str is a TypeError, whether or not it can be looked up."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is {value!r}, expected one of {', '.join(map(repr, names))}")
-    return choice(value, name, tuple(names))
+def dtype_name(value: Any, name: str, names: Iterable[str]) -> str:
+    """One of some names of dtypes, given as that, as a type or as an np.dtype; what is none of these is a TypeError."""
+    known = tuple(names)
+    if isinstance(value, str):
+        return choice(value, name, known)
+    if not isinstance(value, (type, np.dtype)):
+        raise TypeError(f"{name} is {' '.join(repr(value).split())}, expected one of {', '.join(map(repr, known))}")
+    dtype = np.dtype(value)
+    if dtype.name not in known or not dtype.isnative:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, known))}")
+    return str(dtype.name)
 
 
 def middle(dtype: np.dtype[Any]) -> int:
     """The code of 0 where nothing else is said."""
     return 0 if dtype == INT8 else 128
-
-
-def bfloat16() -> np.dtype[Any]:
-    try:
-        import ml_dtypes
-    except ImportError:
-        raise ImportError("bfloat16 needs ml_dtypes: pip install 'pycomp[formats]'") from None
-    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return dtype
 
 
 def check_scale(scale: NDArray[np.float32], name: str) -> None:
@@ -278,7 +293,7 @@ def quantize(
     symmetric: bool = True,
     narrow_range: bool | None = None,
     power_of_two: bool = False,
-    dtype: str = "int8",
+    dtype: DTypeLike = "int8",
     out: Any = None,
 ) -> QuantizedTensor:
     """Replace floats by 8-bit codes: ``saturate(rint(x / scale) + zero_point)``.
@@ -306,6 +321,7 @@ def quantize(
     power_of_two : bool
         Round the chosen scale up to a power of two, so that nothing saturates that did not before.
     dtype : "int8" or "uint8"
+        By name, as a type or as an np.dtype.
     out : array of int8 or uint8, the shape of x, optional
         Receives the codes; undefined where x turns out to hold NaN.
 
@@ -396,7 +412,7 @@ def _made(
 ) -> QuantizedTensor:
     """The tensor of new arrays, which are good: neither checked nor copied, as those that a caller gives are."""
     q = object.__new__(QuantizedTensor)
-    q.__dict__.update(data=data, scale=scale, zero_point=zero_point, axis=axis, group_size=group_size, bits=8)
+    q._hold(data, scale, zero_point, axis, group_size)
     return q
 
 
@@ -445,7 +461,7 @@ def run(
     try:
         kernel(contiguous(x).reshape(parts.matrix), contiguous(parts.spread(scale)), zeros, *limits,
                y.reshape(parts.matrix))
-    except ValueError:
+    except NanError:
         raise ValueError("x holds NaN") from None
 
 
@@ -486,9 +502,17 @@ def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
     return delivered(y, out)
 
 
+@overload
+def quantize_rows(
+    x: Any, *, symmetric: bool = ..., group_size: int | None = ..., return_sums: Literal[False] = ...
+) -> Rows: ...
+@overload
+def quantize_rows(
+    x: Any, *, symmetric: bool = ..., group_size: int | None = ..., return_sums: Literal[True]
+) -> RowsAndSums: ...
 def quantize_rows(
     x: Any, *, symmetric: bool = True, group_size: int | None = None, return_sums: bool = False
-) -> tuple[NDArray[Any], ...]:
+) -> Rows | RowsAndSums:
     """Quantize activations, each row, or each group of a row, with a scale of its own.
 
     Parameters

@@ -128,9 +128,14 @@ def pack_groups(q: Any) -> PackedGroupedMatrix:
     """
     if not isinstance(q, QuantizedTensor):
         raise TypeError(f"q is a {type(q).__name__}, expected a QuantizedTensor")
+    return pack_groups_named(q, "q")
+
+
+def pack_groups_named(q: QuantizedTensor, name: str) -> PackedGroupedMatrix:
+    """:func:`pack_groups` of what the caller knows by another name."""
     if q.data.ndim != 2 or q.axis == (1 if q.group_size is None else 0):
-        raise ValueError(f"q has shape {q.shape}, axis {q.axis} and group_size {q.group_size}, expected two dimensions "
-                         "and one scale, one an output (axis 0), or groups along axis 1")
+        raise ValueError(f"{name} has shape {q.shape}, axis {q.axis} and group_size {q.group_size}, expected two "
+                         "dimensions and one scale, one an output (axis 0), or groups along axis 1")
     n = q.shape[0]
     data, zero = q.data, q.zero_point
     if data.dtype == UINT8:

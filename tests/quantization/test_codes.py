@@ -1,11 +1,15 @@
 """Quantize and dequantize: definition, special values, bad input."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import pycomp
 from pycomp.quantization import (
     Linear,
     MinMax,
@@ -14,6 +18,7 @@ from pycomp.quantization import (
     fake_quantize,
     fake_quantize_backward,
     matmul_int8,
+    onnx_ops,
     pack,
     quantize,
     quantize_multiplier,
@@ -64,6 +69,45 @@ def test_halves_go_to_even_after_a_true_division():
     x = np.arange(-300, 300, dtype=np.float32) * np.float32(1.5)
     expected = np.clip(np.rint(x / np.float32(3)), -128, 127)
     assert (quantize(x, scale=3).data == expected).all()
+
+
+@pytest.mark.parametrize("backend", ["native", "jit", "reference"])
+def test_codes_of_ties_are_those_of_the_definition_on_every_backend(backend):
+    """Quotients and products in float32, which are ties that those in float64 are not."""
+    rng = np.random.default_rng(0)
+    pycomp.set_backend(backend)
+    try:
+        for s in rng.uniform(0.005, 0.05, 20).astype(np.float32):
+            x = (np.arange(-127, 127, dtype=np.float32) + np.float32(0.5)) * s
+            codes = np.clip(np.rint(x / s), -128, 127)
+            assert (quantize(x, scale=s).data == codes).all()
+            assert (onnx_ops.quantize_linear(x, s, np.int8(0)) == codes).all()
+            assert (fake_quantize(x, s) == codes.astype(np.float32) * s).all()
+            acc, r = rng.integers(-(2**31), 2**31, 5000).astype(np.int32), np.float32(s * np.float32(2e-6))
+            assert (requantize(acc, r) == np.clip(np.rint(acc.astype(np.float32) * r), -128, 127)).all()
+            x = rng.standard_normal((9, 300), np.float32)
+            own = np.abs(x).max(axis=1) / np.float32(127)
+            codes, scale, _ = quantize_rows(x)
+            assert (scale == own).all()
+            assert (codes == np.rint(x / own[:, None])).all()
+            w, y = rng.standard_normal((40, 9), np.float32), np.ascontiguousarray(x.T)
+            fused = Linear(w, output_dtype="int8", output_scale=s)(y)
+            assert (fused == quantize(Linear(w)(y), scale=s).data).all()
+    finally:
+        pycomp.set_backend(None)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("backend", ["native", "jit", "reference"])
+def test_results_beyond_a_type_become_infinite_without_a_word(backend, kind):
+    pytest.importorskip("ml_dtypes")
+    layer = Linear(np.full((1, 1), 1e30, np.float32), output_dtype=kind)
+    pycomp.set_backend(backend)
+    try:
+        with np.errstate(all="raise"):
+            assert layer(np.full((1, 1), 1e9, np.float32)).astype(np.float32) == np.inf
+    finally:
+        pycomp.set_backend(None)
 
 
 @pytest.mark.parametrize(("dtype", "low", "high"), [("int8", -128, 127), ("uint8", 0, 255)])
@@ -166,7 +210,11 @@ X = np.ones((2, 3), np.float32)
         (lambda: QuantizedTensor(np.zeros((2, 3), np.int8), 0.5, 0.5), TypeError, "zero_point is 0.5"),
         (lambda: QuantizedTensor(np.zeros((2, 3), np.int8), 1e-40, 0), ValueError, "expected finite numbers of at"),
         (lambda: QuantizedTensor(np.zeros((2, 3), np.int8), 0.5, 0, axis=0), ValueError, "scale has 0 dimensions"),
-        (lambda: _tensor(bits=4), ValueError, "bits is 4"),
+        (lambda: _tensor(bits=4), ValueError, "bits is 4, expected 8"),
+        (lambda: _tensor(bits=np.array([8, 8])), TypeError, "bits is array([8, 8]), expected an integer"),
+        (lambda: _tensor(axis=-1), ValueError, "axis is -1, expected at least 0"),
+        (lambda: QuantizedTensor(np.zeros((), np.int8), 1.0, 0, axis=0), ValueError, "data has no dimensions"),
+        (lambda: QuantizedTensor.from_dict(None), TypeError, "arrays is a NoneType, expected a mapping from names to"),
         (lambda: _tensor(axis=5), ValueError, "axis is 5"),
     ],
 )
@@ -178,7 +226,7 @@ def test_bad_input_is_refused_in_one_line(call, error, message):
 
 
 ACC = np.ones((2, 3), np.int32)
-CODES = ACC.astype(np.int8)
+CODES, ZEROS = ACC.astype(np.int8), np.zeros(2, np.int32)
 WITH_SCALE = [
     lambda s: quantize(X, scale=s, axis=1),
     lambda s: fake_quantize(X, s, axis=1),
@@ -232,9 +280,93 @@ def test_small_arrays_are_copied_and_codes_are_not():
     for made in layers:
         assert (made.scale == 1).all()
         assert not made.zero_point.any()
-    packed = pack(q)
-    q.scale[:] = 7
-    assert (packed.scale == 1).all()
+
+
+@pytest.mark.parametrize("remade", [lambda q: q, pickle.dumps, copy.copy, copy.deepcopy], ids=range(4))
+@pytest.mark.parametrize("make", [
+    lambda: quantize(X), lambda: quantize(X, axis=0), lambda: quantize(X, group_size=3, symmetric=False),
+    lambda: quantize(X, axis=1, scale=np.ones(3, np.float32), zero_point=3),
+    lambda: QuantizedTensor(CODES, 0.5, 1), lambda: QuantizedTensor(CODES, np.ones(2, np.float32), ZEROS, 0),
+])
+def test_what_was_checked_of_a_tensor_cannot_be_written_to(make, remade):
+    made = make()
+    q = remade(made)
+    q = pickle.loads(q) if isinstance(q, bytes) else q
+    for a, b in ((q.scale, made.scale), (q.zero_point, made.zero_point)):
+        assert (a == b).all()
+        with pytest.raises(ValueError, match="read-only"):
+            a[...] = 3
+    assert (q.dequantize() == made.dequantize()).all()
+    assert (q.axis, q.group_size, q.bits) == (made.axis, made.group_size, made.bits)
+
+
+def test_the_numbers_of_a_tensor_are_plain_integers():
+    scale, zero = np.ones((2, 1), np.float32), np.zeros((2, 1), np.int32)
+    q = QuantizedTensor(CODES, scale, zero, np.int64(1), np.int8(3), np.uint8(8))
+    assert [(type(n), n) for n in (q.axis, q.group_size, q.bits)] == [(int, 1), (int, 3), (int, 8)]
+
+
+def test_a_dtype_is_given_by_name_type_or_dtype():
+    for make in (np.dtype, lambda name: np.dtype(name).type, str):
+        for name in ("int8", "uint8"):
+            kind, seen = make(name), MinMax()
+            seen.update(X)
+            assert quantize(X, dtype=kind).data.dtype == name
+            assert requantize(ACC, 1.0, dtype=kind).dtype == name
+            assert requantize_fixed_point(ACC, 2**30, 0, dtype=kind).dtype == name
+            assert (fake_quantize(-X, 1.0, dtype=kind) == (-1 if name == "int8" else 0)).all()
+            assert seen.scale_and_zero_point(dtype=kind) == seen.scale_and_zero_point(dtype=name)
+            assert onnx_ops.quantize_linear(X, X[0, 0], output_dtype=kind).dtype == name
+            layer = Linear(X, input_scale=1.0, input_dtype=kind, output_dtype=kind, output_scale=1.0)
+            assert layer(X).dtype == name
+        for name in ("float32", "float16"):
+            assert Linear(X, output_dtype=make(name))(X).dtype == name
+            assert onnx_ops.dequantize_linear(CODES, X[0, 0], output_dtype=make(name)).dtype == name
+        for name in ("int32", "int64"):
+            assert matmul_int8(CODES, CODES.T, dtype=make(name)).dtype == name
+    half = pytest.importorskip("ml_dtypes").bfloat16
+    for kind in (half, np.dtype(half), "bfloat16"):
+        assert Linear(X, output_dtype=kind)(X).dtype == half
+        assert onnx_ops.dequantize_linear(CODES, X[0, 0], output_dtype=kind).dtype == half
+
+
+class Capsule:
+    """An array of another library that offers DLPack alone."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_arrays_that_offer_dlpack_alone_are_taken():
+    zeros = np.array([1, 2], np.int32)
+    assert (quantize(Capsule(X)).data == 127).all()
+    assert (Linear(Capsule(X), Capsule(X[0, :2]))(Capsule(X)) == Linear(X, X[0, :2])(X)).all()
+    assert (matmul_int8(Capsule(CODES), Capsule(CODES.T), a_zero_point=Capsule(zeros)) == [[0, 0], [-3, -3]]).all()
+    assert (quantize(X, axis=0, scale=Capsule(X[:, 0].copy()), zero_point=Capsule(zeros)).data.T == [2, 3]).all()
+    with pytest.raises(TypeError, match=r"^x has dtype float64, expected float32; convert it with x\.astype"):
+        quantize(Capsule(X.astype(np.float64)))
+    with pytest.raises(TypeError, match="x has dtype int8, expected float32, or codes with their scale"):
+        Linear(X)(Capsule(CODES))
+    x = X.copy()
+    with pytest.raises(ValueError, match="out overlaps an input"):
+        fake_quantize(Capsule(x), 1.0, out=x)
+    assert (x == 1).all()
+
+
+def test_an_array_that_dlpack_cannot_hand_over_is_refused_in_one_line():
+    class Elsewhere(Capsule):
+        def __dlpack__(self, **options):
+            raise BufferError("on another\ndevice")
+
+    for call in (quantize, Linear(X)):
+        with pytest.raises(TypeError, match=r"^x is a Elsewhere that NumPy cannot read \(on another device\), exp"):
+            call(Elsewhere(X))
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_only": True}, {"input_scale": np.array(0.5, np.float32)}])

@@ -1,5 +1,7 @@
 """Observers: what they have seen does not depend on split and order, and their ranges are what they say."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +94,21 @@ def test_a_percentile_leaves_out_no_more_than_it_says():
         inside = np.count_nonzero(np.abs(x) <= edge * (1 + 1e-6)) / x.size
         assert inside >= percentile / 100
         assert edge <= np.quantile(np.abs(x), percentile / 100) + 2 * seen.channels[0].width
+
+
+@pytest.mark.parametrize(("percentile", "total"), [(99.9, 1000), (99.9, 10_000), (99.99, 10_000), (99.7, 1000),
+                                                   (99.95, 2000), (58.0, 100), (0.7, 1000)])
+def test_a_percentile_is_the_decimal_that_was_typed(percentile, total):
+    """The outliers that may lie outside, and not one more: binary fractions of a total miss it on both sides."""
+    outliers = int((100 - Decimal(str(percentile))) * total / 100)
+    for more in (0, 1):
+        x = np.ones(2 * total, np.float32)
+        x[: outliers + more] = 100
+        scale, _ = observed(Percentile, x[:total], percentile=percentile).scale_and_zero_point(symmetric=True)
+        assert scale * 127 == pytest.approx(100 if more else 1, rel=0.1)
+        x[-outliers:] = -100  # a tail of each sign, of half of what may be lost of twice as many
+        scale, _ = observed(Percentile, x, percentile=percentile).scale_and_zero_point()
+        assert scale * 255 == pytest.approx(100 if more else 1, rel=0.1)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -213,6 +230,14 @@ def test_the_callers_errstate_reaches_no_scale(options):
 def test_what_is_no_bool_is_no_flag(call, flag):
     with pytest.raises(TypeError, match=f"^{flag} is 'no', expected True or False$"):
         call("no")
+
+
+@pytest.mark.parametrize("kind", [MinMax, MovingAverage, *HISTOGRAMS])
+def test_no_values_leave_an_observer_as_it_was(kind):
+    seen = observed(kind, np.zeros((0, 3), np.float32), axis=1)
+    seen.update(ONE.T)
+    seen.update(np.zeros((0, 5), np.float32))
+    assert seen.scale_and_zero_point()[0].shape == (2,)
 
 
 @pytest.mark.parametrize("kind", [MinMax, *HISTOGRAMS])

@@ -190,6 +190,23 @@ def test_infinity_saturates(kind):
         assert y[:2].tolist() == [low, high]
 
 
+def test_results_without_dimensions_are_arrays():
+    x = np.array(1.5, F32)
+    for kind in ("int8", "int16", "int4"):
+        y = onnx_ops.quantize_linear(x, F32(0.5), output_dtype=kind)
+        assert (type(y), y.shape, y.dtype, y.tolist()) == (np.ndarray, (), held(kind), 3)
+        for to in ("float32", "float16"):
+            back = onnx_ops.dequantize_linear(y, F32(0.5), output_dtype=to)
+            assert (type(back), back.shape, back.dtype, back.tolist()) == (np.ndarray, (), to, 1.5)
+    line = np.arange(3, dtype=np.uint8)
+    for y in (onnx_ops.matmul_integer(line, line), qlinear(a=line, b=line.astype(np.int8))):
+        assert (type(y), y.shape, y.tolist()) == (np.ndarray, (), 5)
+
+
+def test_the_default_axis_of_a_vector_with_one_scale_is_not_looked_at():
+    assert onnx_ops.quantize_linear(np.ones(3, F32), F32(1), axis=1).tolist() == [1, 1, 1]
+
+
 def test_a_block_longer_than_its_axis_is_one_block_and_takes_no_memory():
     x, scale = np.arange(6, dtype=F32).reshape(2, 3), np.array([[0.5], [2]], F32)
     for block in (3, 4, 2**63 - 1):
@@ -263,6 +280,9 @@ def qlinear(**changes):
         (lambda: onnx_ops.quantize_linear(X, ONE, precision="float64"), ValueError, "precision is 'float64'"),
         (lambda: onnx_ops.quantize_linear(X, np.ones(2, F32)), ValueError, "y_scale has shape (2,)"),
         (lambda: onnx_ops.quantize_linear(X, np.ones(3, F32), axis=2), ValueError, "axis is 2"),
+        *((lambda axis=axis: onnx_ops.quantize_linear(X, ONE, axis=axis), TypeError,
+           f"axis is {axis!r}, expected an integer") for axis in ("a", [0], 1.0, None, True)),
+        (lambda: onnx_ops.dequantize_linear(A, ONE, axis=1.0), TypeError, "axis is 1.0, expected an integer"),
         (lambda: onnx_ops.quantize_linear(X, X[:, :2], block_size=1), ValueError, "y_scale has shape (2, 2)"),
         (lambda: onnx_ops.quantize_linear(X, X[:, :2]), ValueError, "y_scale has shape (2, 2)"),
         (lambda: onnx_ops.quantize_linear(X, ONE, block_size=-1), ValueError, "block_size is -1"),

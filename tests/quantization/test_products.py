@@ -1,5 +1,6 @@
 """Exact integer products and the quantized layer."""
 
+import importlib.util
 from dataclasses import fields, replace
 
 import numpy as np
@@ -92,9 +93,68 @@ def test_a_sum_outside_int32_says_how_long_it_is_and_what_helps():
     message = "a sum of K = 40000 products is outside int32, which K of at most 33025 never is"
     with pytest.raises(OverflowError, match=f"{message}; ask matmul_int8 for dtype=np.int64"):
         matmul_int8(a, b, **zero)
-    layer = Linear(QuantizedTensor(b.T, 1.0, -128), input_scale=1.0, input_dtype="uint8", input_zero_point=0)
-    with pytest.raises(OverflowError, match=f"{message}; cut the layer along K"):
-        layer(a.astype(np.float32))
+
+
+OUTPUT_DTYPES = ["float32", "float16", "int8", "uint8",
+                 *(["bfloat16"] if importlib.util.find_spec("ml_dtypes") else [])]
+
+
+@given(st.integers(0, 9), st.integers(0, 70), st.integers(0, 40), DTYPES, st.booleans(), st.booleans(), st.booleans(),
+       st.sampled_from(OUTPUT_DTYPES), st.sampled_from([None, "relu", "gelu", "gelu_tanh", "silu"]), SEEDS)
+@settings(deadline=None)
+def test_a_layer_has_the_same_bits_from_sums_in_int64(m, k, n, dtype, zeroed, biased, added, output, activation, seed):
+    rng = np.random.default_rng(seed)
+    w = QuantizedTensor(codes(rng, (n, k), np.int8, False), rng.uniform(1e-3, 1, n).astype(np.float32),
+                        (zeros(rng, np.int8, n) * zeroed).astype(np.int32), 0)
+    x, scale = codes(rng, (m, k), dtype, False), (10.0 ** rng.uniform(-45, 30, m)).astype(np.float32)
+    zero = zeros(rng, dtype, m).astype(np.int32) * zeroed
+    scale = np.where(rng.random(m) < 0.7, np.float32(0.01), np.maximum(scale, np.float32(2.0**-126)))
+    bias = rng.choice(np.array([-0.0, 0, 1, -1e-40, 3e38], np.float32), n) if biased else None
+    residual = rng.standard_normal((m, n), np.float32) if added else None
+    grid = {"output_scale": 0.3, "output_zero_point": 5} if "int" in output else {}
+    layer = Linear(w, bias, activation=activation, output_dtype=output, **grid)
+    expected = layer(QuantizedTensor(x, scale, zero, 0), residual=residual)
+    y = np.empty((m, n + 3), expected.dtype)[:, :n]
+    layer._fill_from_long_sums(x, scale, zero, residual, y)
+    assert y.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("backend", ["native", "jit", "reference"])
+@pytest.mark.parametrize("options", [{}, {"input_scale": 0.01}, {"output_dtype": "float16"},
+                                     {"output_dtype": "int8", "output_scale": 9e5}], ids=str)
+def test_a_row_whose_sums_leave_int32_is_right_and_spares_the_others(backend, options):
+    rng = np.random.default_rng(9)
+    k, w = 70_000, np.ones((3, 70_000), np.float32)
+    w[1], w[2, ::2] = -1, 0.5
+    x = rng.standard_normal((5, k), np.float32)
+    x[1], x[3] = 1, 1.27
+    quiet, loud = [0, 2, 4], [1, 3]
+    layer = Linear(w, np.array([-0.0, 1, 2], np.float32), **options)
+    pycomp.set_backend(backend)
+    try:
+        y = layer(x)
+        if backend != "reference":  # which rounds a float64 result
+            assert y[quiet].tobytes() == layer(x[quiet]).tobytes()
+        out = np.empty((3, 5), y.dtype).T
+        assert layer(x, out=out) is out
+        assert out.tobytes() == y.tobytes()
+    finally:
+        pycomp.set_backend(None)
+    if "output_dtype" in options:
+        plain = Linear(w, np.array([-0.0, 1, 2], np.float32))(x)
+        with np.errstate(over="ignore"):
+            expected = plain.astype(np.float16) if y.dtype == np.float16 else quantize(plain, scale=9e5).data
+        assert (y == expected).all()
+    else:
+        exact = x[loud].astype(np.float64) @ quantize(w, axis=0).dequantize().T.astype(np.float64) + np.array([0, 1, 2])
+        assert (np.abs(y[loud] - exact) <= 8 * 2.0**-24 * np.abs(exact)).all()  # 1 and 1.27 have codes of their own
+
+
+def test_no_row_of_a_layer_makes_the_others_fail_where_codes_cannot_express_nan():
+    w, x = np.ones((2, 70_000), np.float32), np.ones((2, 70_000), np.float32)
+    x[1, 0] = np.nan
+    with pytest.raises(ValueError, match="an output is NaN, which codes cannot express"):
+        Linear(w, output_dtype="int8", output_scale=1.0)(x)
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
@@ -135,6 +195,49 @@ def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n, level):
             assert (matmul_int8(a, b, a_zero_point=za, b_zero_point=zb) == exact).all()
     finally:
         pycomp.set_isa(None)
+
+
+@st.composite
+def stacks(draw):
+    """Shapes of two operands of NumPy's @."""
+    m, k, n = (draw(st.integers(0, 6)) for _ in range(3))
+    batch = draw(st.lists(st.integers(0, 3), max_size=2))
+    left = [draw(st.sampled_from([d, 1])) for d in batch][draw(st.integers(0, len(batch))):]
+    right = [draw(st.sampled_from([d, 1])) for d in batch][draw(st.integers(0, len(batch))):]
+    return draw(st.sampled_from([(*left, m, k), (k,)])), draw(st.sampled_from([(*right, k, n), (k,)]))
+
+
+@given(stacks(), DTYPES, DTYPES, st.sampled_from([np.int32, np.int64]), st.booleans(), SEEDS)
+@settings(deadline=None)
+def test_vectors_and_stacks_are_taken_as_numpy_takes_them(shapes, a_dtype, b_dtype, dtype, zeroed, seed):
+    rng = np.random.default_rng(seed)
+    a, b = (codes(rng, shape, kind, False) for shape, kind in zip(shapes, (a_dtype, b_dtype), strict=True))
+    if zeroed:  # one a row or column of a matrix, else one
+        za = zeros(rng, a_dtype, a.shape[0] if a.ndim == 2 else ())
+        zb = zeros(rng, b_dtype, b.shape[1] if b.ndim == 2 else ())
+    else:
+        za, zb = 0, 0
+    exact = (a.astype(np.int64) - (za[:, None] if np.ndim(za) else za)) @ (b.astype(np.int64) - zb)
+    y = matmul_int8(a, b, a_zero_point=za, b_zero_point=zb, dtype=dtype)
+    assert (type(y), y.dtype, y.shape) == (np.ndarray, dtype, exact.shape)
+    assert (y == exact).all()
+    out = np.full(exact.shape[::-1], -1, dtype).T
+    assert matmul_int8(a, b, a_zero_point=za, b_zero_point=zb, out=out) is out
+    assert (out == exact).all()
+    if b.ndim == 2:
+        za = za if a.ndim == 2 else int(za)
+        packed = matmul_int8(a, pack(b.T), a_zero_point=za, dtype=dtype)
+        exact = (a.astype(np.int64) - (za[:, None] if np.ndim(za) else za)) @ b.astype(np.int64)
+        assert packed.shape == exact.shape
+        assert (packed == exact).all()
+
+
+def test_sums_of_stacks_outside_int32_are_refused_or_in_int64():
+    a, b = np.full((2, 1, 40_000), 255, np.uint8), np.full(40_000, 255, np.uint8)
+    assert (matmul_int8(a, b, dtype="int64") == 255 * 255 * 40_000).all()
+    for right in (b, np.stack([b[:, None]] * 2)):
+        with pytest.raises(OverflowError, match="a sum of K = 40000 products is outside int32"):
+            matmul_int8(a, right)
 
 
 def test_out_takes_rows_apart_and_is_returned():
@@ -293,7 +396,15 @@ X = np.ones((2, 3), np.float32)
         (lambda: matmul_int8(A.astype(np.int16), B), TypeError, "a has dtype int16, expected int8 or uint8"),
         (lambda: matmul_int8(A, B.astype(np.float32)), TypeError, "b has dtype float32"),
         (lambda: matmul_int8(A.tolist(), B), TypeError, "a is a list"),
-        (lambda: matmul_int8(A[0], B), ValueError, "a has 1 dimensions"),
+        (lambda: matmul_int8(np.array(1, np.int8), B), ValueError, "a has shape () and b has (3, 4), expected one"),
+        (lambda: matmul_int8(np.array(1, np.int8), PACKED), ValueError, "a has shape (), expected one dimension"),
+        (lambda: matmul_int8(A[0], A), ValueError, "a has 3 columns, b has 2 rows"),
+        (lambda: matmul_int8(A[:, :2], PACKED), ValueError, "a has 2 columns, b has 3 rows"),
+        (lambda: matmul_int8(A[0, :2], PACKED), ValueError, "a has 2 columns, b has 3 rows"),
+        (lambda: matmul_int8(np.stack([A] * 3), np.stack([B] * 2)), ValueError, "which do not broadcast"),
+        (lambda: matmul_int8(A[None], B, a_zero_point=[1, 2]), ValueError, "a_zero_point has shape (2,), expected ()"),
+        (lambda: matmul_int8(A, B[None], b_zero_point=np.ones(4, int)), ValueError, "b_zero_point has shape (4,)"),
+        (lambda: matmul_int8(A[0], B, out=np.empty((1, 4), np.int32)), ValueError, "out has shape (1, 4), expected"),
         (lambda: matmul_int8(A, A), ValueError, "a has 3 columns, b has 2 rows"),
         (lambda: matmul_int8(A, B, a_zero_point=128), ValueError, "a_zero_point holds 128"),
         (lambda: matmul_int8(A, B, a_zero_point=[1, 2, 3]), ValueError, "a_zero_point has shape (3,)"),
@@ -301,10 +412,17 @@ X = np.ones((2, 3), np.float32)
         (lambda: matmul_int8(A, PACKED, b_zero_point=1), ValueError, "has its own"),
         (lambda: matmul_int8(A, B, out=np.empty((2, 4))), TypeError, "out has dtype"),
         (lambda: matmul_int8(A, B, out=np.empty((2, 3), np.int32)), ValueError, "out has shape"),
-        (lambda: matmul_int8(A, B, dtype=np.int16), ValueError, "dtype is <class 'numpy.int16'>, expected np.int32"),
+        (lambda: matmul_int8(A, B, dtype=np.int16), ValueError,
+         "dtype is <class 'numpy.int16'>, expected one of 'int32', 'int64'"),
+        (lambda: matmul_int8(A, B, dtype=np.array([[1], [2]])), TypeError, "dtype is array([[1], [2]]), expected one"),
         (lambda: matmul_int8(A, B, dtype=np.int64, out=np.empty((2, 4), np.int32)), TypeError, "out has dtype"),
         (lambda: pack(W), TypeError, "q has dtype float32"),
-        (lambda: pack(quantize(W, axis=1)), ValueError, "axis 1"),
+        (lambda: pack(quantize(W, axis=1)), ValueError, "q has shape (4, 3) and axis 1"),
+        (lambda: pack(quantize(W, group_size=3)), ValueError, "q has group_size 3"),
+        (lambda: Linear(quantize(W, axis=1)), ValueError, "weight has shape (4, 3) and axis 1"),
+        (lambda: Linear(quantize(W[0])), ValueError, "weight has shape (3,) and axis None"),
+        (lambda: Linear(quantize(W, axis=1), weight_only=True), ValueError, "weight has shape (4, 3), axis 1"),
+        (lambda: pack_groups(quantize(W, axis=1)), ValueError, "q has shape (4, 3), axis 1"),
         (lambda: replace(PACKED, data=PACKED.data[:, :, :8]), ValueError, "data has shape"),
         (lambda: replace(PACKED, in_features=5), ValueError, "data has shape"),
         (lambda: replace(PACKED, scale=PACKED.scale[:3]), ValueError, "scale has shape"),
@@ -313,7 +431,11 @@ X = np.ones((2, 3), np.float32)
         (lambda: Linear(W.astype(np.float64)), TypeError, "weight has dtype float64"),
         (lambda: Linear(W * np.float32(np.nan)), ValueError, "weight holds NaN or infinity"),
         (lambda: Linear(W)(A), TypeError, "x has dtype int8, expected float32, or codes with their scale"),
+        (lambda: Linear(W)(A), TypeError, ": QuantizedTensor(x, scale, zero_point)"),
+        (lambda: Linear(W, weight_only=True)(A), TypeError, ": QuantizedTensor(x, scale, zero_point).dequantize()"),
         (lambda: Linear(W, weight_only=True)(CODES), TypeError, "a weight_only layer multiplies float32"),
+        (lambda: Linear(A), TypeError, "weight has dtype int8, expected float32, or codes with their scale: "
+                                       "QuantizedTensor(weight, scale, zero_point, axis=0)"),
         (lambda: Linear(W)(QuantizedTensor(A[0], 1.0, 0)), ValueError, "x has 1 dimensions (3,), expected 2"),
         (lambda: Linear(W)(QuantizedTensor(A[:, :2], 1.0, 0)), ValueError, "x has 2 columns, weight has 3"),
         (lambda: Linear(W)(quantize(X, axis=1)), ValueError, "x has axis 1 and group_size None, expected one scale or"),
@@ -331,7 +453,12 @@ X = np.ones((2, 3), np.float32)
         (lambda: Linear(W, input_scale=0), ValueError, "input_scale holds 0.0"),
         (lambda: Linear(W, input_scale=np.nan), ValueError, "input_scale holds nan"),
         (lambda: Linear(W, input_scale=1.0, input_zero_point=200), ValueError, "input_zero_point holds 200"),
-        (lambda: Linear(W, input_zero_point=0), ValueError, "without input_scale"),
+        (lambda: Linear(W, input_zero_point=0), ValueError, "input_zero_point is given without input_scale"),
+        (lambda: Linear(W, input_dtype="uint8"), ValueError, "input_dtype is given without input_scale"),
+        (lambda: Linear(W, input_dtype="int8", weight_only=True), ValueError, "weight_only takes no input_scale,"),
+        (lambda: Linear(W, output_dtype=np.float64), ValueError, "output_dtype is <class 'numpy.float64'>, expected"),
+        (lambda: Linear(W, output_dtype=np.dtype(">f2")), ValueError, "output_dtype is dtype('>f2'), expected one of"),
+        (lambda: Linear(W, output_dtype=None), TypeError, "output_dtype is None, expected one of 'float32', 'float16'"),
         (lambda: Linear(W, input_scale=1.0, input_dtype="float"), ValueError, "input_dtype"),
         (lambda: Linear(W)(X.astype(np.float16)), TypeError, "x has dtype float16"),
         (lambda: Linear(W)(X[:, :2]), ValueError, "x has 2 columns, weight has 3"),
@@ -365,6 +492,7 @@ SQUARE, BYTES = np.ones((4, 4), np.float32), np.ones((4, 16), np.int8)
     lambda: Linear(SQUARE)(QuantizedTensor(BYTES.T[:4], 1.0, 0), out=BYTES.view(np.float32)),
     lambda: matmul_int8(BYTES.T[:4], BYTES[:, :4].copy(), out=BYTES.view(np.int32)),
     lambda: matmul_int8(BYTES[:, :4].copy(), BYTES.T[:4], out=BYTES.view(np.int32)),
+    lambda: matmul_int8(BYTES.reshape(4, 4, 4)[0].T, BYTES[:, :4].copy()[None], out=BYTES.view(np.int32)[None]),
     lambda: matmul_int8(A, B, a_zero_point=(o := np.zeros((2, 4), np.int32))[:, 0], out=o),
     lambda: quantize(X, scale=1.0, zero_point=(o := np.zeros((2, 3), np.int8))[0, 0:1][0:1].reshape(()), out=o),
 ])

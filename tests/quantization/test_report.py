@@ -62,6 +62,11 @@ def test_the_schemes_that_are_tried_by_default_are_public():
     assert sensitivity(LAYERS, schemes=chosen).ranking("dynamic") == ["spiked", "even"]
 
 
+def test_layers_with_sums_outside_int32_are_reported_too():
+    ones = np.ones((1, 70_000), np.float32)
+    assert all(e.relative < 1e-2 for e in sensitivity({"long": (ones, ones)}).errors)
+
+
 def test_inputs_are_not_changed():
     before = EVEN.copy(), X.copy()
     sensitivity({"even": (EVEN, X)})
@@ -75,11 +80,13 @@ def test_inputs_are_not_changed():
     (lambda: sensitivity(LAYERS, schemes=[]), TypeError, "schemes is a list, expected a mapping from names to"),
     (lambda: sensitivity(LAYERS, schemes={}), ValueError, "schemes is empty"),
     (lambda: sensitivity({"a": EVEN}), TypeError, r"layer 'a' is a ndarray, expected a pair \(weight, inputs\)"),
+    (lambda: sensitivity({"a": (EVEN,)}), TypeError, r"layer 'a' is a tuple of length 1, expected a pair \(weight,"),
     (lambda: sensitivity({"a": (EVEN, X[:, 1:])}), ValueError, "inputs of 'a' have 63 columns, its weight has 64"),
     (lambda: sensitivity({"a": (EVEN, X[:0])}), ValueError, r"inputs \(0, 64\), expected some of each"),
     (lambda: sensitivity({"a": (EVEN * np.float32(np.nan), X)}), ValueError, "weight of 'a' holds NaN"),
     (lambda: sensitivity({"a": (EVEN, X * np.float32(np.inf))}), ValueError, "inputs of 'a' holds NaN or infinity"),
-    (lambda: sensitivity({"a": (EVEN.astype(np.float64), X)}), TypeError, "weight of 'a' has dtype float64"),
+    (lambda: sensitivity({"a": (EVEN.astype(np.float64), X)}), TypeError,
+     r"^weight of 'a' has dtype float64, expected float32; convert it with \.astype\(np\.float32\)$"),
     (lambda: sensitivity(LAYERS, schemes={"bad": lambda w, x: lambda v: v}), ValueError, "scheme 'bad' gives shape"),
     (lambda: sensitivity({3: (EVEN, X)}), TypeError, "layers has the name 3, expected a str"),
     (lambda: sensitivity(LAYERS, schemes={3: Linear}), TypeError, "schemes has the name 3, expected a str"),
