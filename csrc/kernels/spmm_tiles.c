@@ -68,9 +68,22 @@ static void widen(int kind, const void *values, int64_t s, int64_t n, float *to)
   }
 }
 
-/* Where the column of row r of a step lies, in bytes of x: sixteen lanes of four bytes a column. */
-PC_INLINE const char *place(const void *x, uint64_t columns, int r) {
-  return (const char *)x + ((r ? columns >> (16 * r - 6) : columns << 6) & 0x3fffc0);
+/* Where the column of row r of a step lies in a slice of x: sixteen lanes of four bytes a column. */
+PC_INLINE uint64_t place(uint64_t columns, int r) { return (r ? columns >> (16 * r - 6) : columns << 6) & 0x3fffc0; }
+
+/* Where each slice of a panel of x begins, in a register each: added up anew for each row of a step, they cost more. */
+typedef struct {
+  const char *slices[4];
+} panel;
+
+PC_INLINE panel panel_of(const void *x, int vectors, int64_t k) {
+  panel p = {{0}};
+#pragma GCC unroll 4
+  for (int t = 0; t < vectors; t++) {
+    p.slices[t] = (const char *)x + 4 * LANES * k * t;
+    __asm__("" : "+r"(p.slices[t]));
+  }
+  return p;
 }
 
 PC_INLINE uint64_t read_columns(const uint16_t *p) {
@@ -80,23 +93,21 @@ PC_INLINE uint64_t read_columns(const uint16_t *p) {
 }
 
 /* The chains of four rows, one step on. */
-PC_INLINE void step(int vectors, int64_t apart, const float *x, const float *v, uint64_t columns, vf16 acc[][4]) {
+PC_INLINE void step(int vectors, const panel *x, const float *v, uint64_t columns, vf16 acc[][4]) {
   const vf4 each = vf_load4(v); /* broadcasts from memory would use the ports that x needs */
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++) {
-    const float *row = (const float *)(const void *)place(x, columns, r);
+    const uint64_t at = place(columns, r);
     const vf16 w = vf_one_of(each, r);
 #pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[r][t] = vf_fma(vf_load(row + t * apart), w, acc[r][t]);
+    for (int t = 0; t < vectors; t++) acc[r][t] = vf_fma(vf_load((const float *)(const void *)(x->slices[t] + at)), w, acc[r][t]);
   }
 }
 
 /* The same, n >= 1 steps on. A step's columns are read a step before: x at addresses that a load has yet to bring is read
  * later than the fma units could use it. (The last step stands apart since a choice in the loop would have them wait too.) */
-PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v, const uint16_t *c, int64_t n,
-                       float *const *at) {
+PC_INLINE void advance(int vectors, const panel *x, const float *v, const uint16_t *c, int64_t n, float *const *at) {
   vf16 acc[HIGH][4];
-  const int64_t apart = LANES * j->k;
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
@@ -110,9 +121,9 @@ PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v
       __builtin_prefetch(v + AHEAD);
       __builtin_prefetch(c + AHEAD);
     }
-    step(vectors, apart, x, v, present, acc);
+    step(vectors, x, v, present, acc);
   }
-  step(vectors, apart, x, v, columns, acc);
+  step(vectors, x, v, columns, acc);
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
@@ -121,7 +132,7 @@ PC_INLINE void advance(int vectors, const job *j, const float *x, const float *v
 
 PC_INLINE void add(int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
   float wide[HIGH * CHUNK + LANES];
-  const float *x = (const float *)j->x + slice * LANES * j->k;
+  const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
   for (int64_t tile = j->begins[g]; tile < j->begins[g + 1]; tile++) {
     const int32_t *rows = j->rows + HIGH * tile;
     float *at[HIGH];
@@ -129,13 +140,13 @@ PC_INLINE void add(int vectors, const job *j, int64_t slice, int64_t g, float *c
     int64_t s = j->starts[tile];
     const int64_t end = j->starts[tile + 1];
     if (j->kind == F32) {
-      advance(vectors, j, x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
+      advance(vectors, &x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
       continue;
     }
     for (int64_t n; s < end; s += n) {
       n = smaller(end - s, CHUNK);
       widen(j->kind, j->values, s, n, wide);
-      advance(vectors, j, x, wide, j->columns + HIGH * s, n, at);
+      advance(vectors, &x, wide, j->columns + HIGH * s, n, at);
     }
   }
 }
@@ -151,21 +162,19 @@ static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
 
 /* -- the same for products of codes: an entry is four of them, the step a dot product */
 
-PC_INLINE void step_codes(int vectors, int64_t apart, const char *x, const int8_t *v, uint64_t columns, vi16 acc[][4]) {
+PC_INLINE void step_codes(int vectors, const panel *x, const int8_t *v, uint64_t columns, vi16 acc[][4]) {
   const vf4 each = vf_load4((const float *)(const void *)v);
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++) {
-    const char *row = place(x, columns, r);
+    const uint64_t at = place(columns, r);
     const vi16 w = vi_from_bits(vf_one_of(each, r));
 #pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[r][t] = vi_dot_u8s8(acc[r][t], vi_load(row + t * apart), w);
+    for (int t = 0; t < vectors; t++) acc[r][t] = vi_dot_u8s8(acc[r][t], vi_load(x->slices[t] + at), w);
   }
 }
 
-PC_INLINE void advance_codes(int vectors, const job *j, const char *x, const int8_t *v, const uint16_t *c, int64_t n,
-                             float *const *at) {
+PC_INLINE void advance_codes(int vectors, const panel *x, const int8_t *v, const uint16_t *c, int64_t n, float *const *at) {
   vi16 acc[HIGH][4];
-  const int64_t apart = LANES * 4 * j->k;
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
@@ -179,9 +188,9 @@ PC_INLINE void advance_codes(int vectors, const job *j, const char *x, const int
       __builtin_prefetch(v + 4 * AHEAD);
       __builtin_prefetch(c + AHEAD);
     }
-    step_codes(vectors, apart, x, v, present, acc);
+    step_codes(vectors, x, v, present, acc);
   }
-  step_codes(vectors, apart, x, v, columns, acc);
+  step_codes(vectors, x, v, columns, acc);
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
@@ -189,13 +198,13 @@ PC_INLINE void advance_codes(int vectors, const job *j, const char *x, const int
 }
 
 PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, float *sums) {
-  const char *x = (const char *)j->x + slice * LANES * 4 * j->k;
+  const panel x = panel_of((const char *)j->x + slice * LANES * 4 * j->k, vectors, j->k);
   for (int64_t tile = j->begins[g]; tile < j->begins[g + 1]; tile++) {
     const int32_t *rows = j->rows + HIGH * tile;
     float *at[HIGH];
     for (int r = 0; r < HIGH; r++) at[r] = sums + rows[r] * vectors * LANES;
     const int64_t s = j->starts[tile], n = j->starts[tile + 1] - s;
-    advance_codes(vectors, j, x, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, at);
+    advance_codes(vectors, &x, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, at);
   }
 }
 
