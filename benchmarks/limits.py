@@ -17,8 +17,8 @@ import numpy as np
 UNITS = {"fma": "Gop/s", "dot": "Gop/s", "memory": "GB/s"}
 SECONDS = 0.003
 TIMES = 15
-"""Measurements that a limit is the best of, shorter than the turns of processes that share a core: slowed by another
-one, a limit would be below what a kernel reaches."""
+"""Measurements that a limit is the best of, shorter (but for memory, which is read once at least) than the turns of
+processes that share a core: slowed by another one, a limit would be below what a kernel reaches."""
 STREAMS = (1, 2, 4, 6, 8)
 """Parts of memory read beside each other: hardware that fetches ahead serves some kernels' streams better than one."""
 

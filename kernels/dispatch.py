@@ -8,9 +8,10 @@ where it is not the first.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 BACKENDS = ("native", "jit", "reference")
@@ -104,6 +105,17 @@ def _tell(message: str) -> None:
         _log.warning(message)
 
 
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """What runs within only ends another call, and is not told as the latest."""
+    global last
+    before = last
+    try:
+        yield
+    finally:
+        last = before
+
+
 def _noting(kernel: str) -> Callable[..., None]:
     backend, function = chosen(kernel)
     record = (kernel, backend, _module("native").level() if backend == "native" else None)
@@ -125,8 +137,9 @@ def __getattr__(name: str) -> Callable[..., None]:
         known = _looked_up
         known.add(name)
         function = globals()[name] = _noting(name)
-        if known is _looked_up:  # else another thread chose anew meanwhile, and this may be the old backend's
+        if known is _looked_up:
             return function
+        globals().pop(name, None)  # another thread chose anew meanwhile, and this may be the old backend's
 
 
 if os.environ.get("PYCOMP_BACKEND"):

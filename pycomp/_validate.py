@@ -166,7 +166,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An uninitialised array that starts on a cache line, as packed weights should."""
     size = math.prod(shape) * dtype.itemsize
     buffer = np.empty(size + 64, np.uint8)
-    address = addressof(c_char.from_buffer(buffer))  # type: ignore[arg-type]  # .ctypes.data takes three times as long
+    address = addressof(c_char.from_buffer(buffer))  # type: ignore[arg-type]  # .ctypes.data makes objects
     placed: NDArray[Any] = np.ndarray(shape, dtype, buffer, -address % 64)
     return placed
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
@@ -110,9 +110,7 @@ def panels(w: NDArray[np.float32], beyond: int = 0) -> NDArray[np.float32]:
     return packed
 
 
-def linear(
-    x: Any, w: PackedMatrix | ArrayLike, bias: Any = None, *, activation: str | None = None, out: Any = None
-) -> NDArray[np.float32]:
+def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, out: Any = None) -> NDArray[np.float32]:
     """Product of rows with a weight matrix: ``y = activation(x @ w.T + bias)``.
 
     Parameters

@@ -256,7 +256,7 @@ def test_nan_that_has_no_meaning_is_an_error_of_its_own(kernel, operand, backend
         pytest.skip(reason)
     entry = KERNELS[kernel]
     case = make_case(entry, {s: 2 if s == "g" else 4 for s in entry.sizes})
-    inputs = [np.full([4] * len(o.shape), np.nan, np.float32) if o.name == operand else a
+    inputs = [np.full(4 if a is None else a.shape, np.nan, np.float32) if o.name == operand else a
               for o, a in zip(entry.inputs, case.inputs, strict=True)]
     with pytest.raises(NanError, match="holds NaN"):
         dispatch.implementations(kernel)[backend](*inputs, *case.outputs())

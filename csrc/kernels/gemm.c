@@ -130,7 +130,7 @@ static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0,
   const int widest = PC_TILE_VECTORS((rows + panels - 1) / panels), last = l0 + length == j->k;
   const float *reached = l0 == 0 ? j->start : j->y;
   const int64_t ldreached = l0 == 0 ? j->ldstart : j->ldy;
-  float edge[PC_TILE_ROWS * WIDEST * LANES] = {0};
+  float edge[PC_TILE_ROWS * WIDEST * LANES];
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
     const int64_t left = (end - c + LANES - 1) / LANES;
@@ -153,6 +153,7 @@ static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0,
         t.y = edge;
         t.ldy = LANES * vectors;
         if (t.from) {
+          memset(edge, 0, sizeof edge); /* what lies past column n is computed with, and dropped */
           copy_rows(height, width, t.from, t.ldfrom, edge, t.ldy);
           t.from = edge;
           t.ldfrom = t.ldy;

@@ -79,10 +79,8 @@ typedef struct {
 PC_INLINE panel panel_of(const void *x, int vectors, int64_t k) {
   panel p = {{0}};
 #pragma GCC unroll 4
-  for (int t = 0; t < vectors; t++) {
-    p.slices[t] = (const char *)x + 4 * LANES * k * t;
-    __asm__("" : "+r"(p.slices[t]));
-  }
+  for (int t = 0; t < vectors; t++)
+    p.slices[t] = pc_held((const char *)x + 4 * LANES * k * t);
   return p;
 }
 
@@ -140,7 +138,7 @@ PC_INLINE void add(int vectors, const job *j, int64_t slice, int64_t g, float *c
     int64_t s = j->starts[tile];
     const int64_t end = j->starts[tile + 1];
     if (j->kind == F32) {
-      advance(vectors, &x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
+      if (s < end) advance(vectors, &x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
       continue;
     }
     for (int64_t n; s < end; s += n) {
@@ -204,7 +202,7 @@ PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, fl
     float *at[HIGH];
     for (int r = 0; r < HIGH; r++) at[r] = sums + rows[r] * vectors * LANES;
     const int64_t s = j->starts[tile], n = j->starts[tile + 1] - s;
-    advance_codes(vectors, &x, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, at);
+    if (n) advance_codes(vectors, &x, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, at);
   }
 }
 

@@ -41,7 +41,7 @@ void pc_fp_leave(unsigned saved);
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Runs run(begin, end, context) over [0, n) on at most n/grain threads, rounded up. Cut evenly; where grain is a multiple of 64,
- * every piece begins at one, so that of items of a byte or more a cache line is one thread's. */
+ * every piece begins at one, so that no cache line of an array that begins at a line is two threads'. */
 void pc_for(int64_t n, int64_t grain, void (*run)(int64_t begin, int64_t end, const void *context), const void *context);
 
 #endif

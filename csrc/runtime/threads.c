@@ -21,7 +21,7 @@ enum {
   SHARES = 4,            /* pieces of work for each thread: what a late or slow one leaves, the others take */
   SPIN = 4000,           /* looks at what a thread waits for before it offers its processor to others, about 50 us */
   PATIENCE = 500000,     /* ns in which it goes on looking between such offers, before it sleeps */
-  STEP = 64,             /* items: pieces begin at multiples of it where the grain is one */
+  STEP = 64,             /* items: pieces begin at multiples of it where the grain is a multiple too */
   STACK = 1 << 20        /* bytes; kernels keep panels of up to 0.15 MB on it */
 };
 

@@ -65,6 +65,12 @@ PC_INLINE vf16 vf_load_bf16(const uint16_t *p) { return vf_from_bits(vi_shl(vi_l
 /* What is left of a row, at most a vector; 0 past it: a plain load where the vector is whole */
 PC_INLINE vf16 vf_load_left(const float *p, int64_t left) { return left >= LANES ? vf_load(p) : vf_load_n(p, left); }
 
+/* p as it is, in a register: an address that the compiler is not to make again from what it was made of */
+PC_INLINE const char *pc_held(const char *p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+
 /* Floats from p to the next cache line, which holds LANES of them: a vector that straddles two costs twice. */
 PC_INLINE int64_t pc_to_line(const float *p) { return (int64_t)(-((uintptr_t)p / sizeof *p) % LANES); }
 

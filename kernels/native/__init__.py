@@ -103,7 +103,7 @@ def apart(ctype: Any, a: np.ndarray) -> tuple[Any, int, int]:
     if a.flags.c_contiguous:
         raise  # from_buffer had another reason to refuse it
     turned = a.T
-    at = ffi.from_buffer(turned) if turned.flags.c_contiguous else a.ctypes.data  # the first takes a third of the time
+    at = ffi.from_buffer(turned) if turned.flags.c_contiguous else a.ctypes.data  # .ctypes.data makes objects
     down, along = a.strides
     return ffi.cast(ctype, at), down // a.itemsize, along // a.itemsize
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 
 from pycomp._validate import choice, fraction, integer, not_negative, positive
 
-from .data import NAMES
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -31,7 +29,7 @@ class Settings:
 
     Attributes
     ----------
-    data : "digits" or "fashion-mnist"
+    data : str
         The name of the data that they are for.
     hidden, student : tuple of int
         Units of the hidden layers of the teacher and of the student.
@@ -81,7 +79,6 @@ class Settings:
 
     def __post_init__(self) -> None:
         """What a training of minutes would end on is refused before it."""
-        choice(self.data, "data", NAMES)
         integer(self.seed, "seed", 0)
         for name in ("hidden", "student", "batches"):
             for i, count in enumerate(getattr(self, name)):

@@ -18,7 +18,7 @@ from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
 from .._sums import total
-from .._validate import FLOAT32, called, choice, contiguous, fresh, from_lists, integer, positive, rows
+from .._validate import FLOAT32, called, choice, contiguous, fresh, from_lists, integer, plain, positive, rows
 from ._double import Doubles
 
 CHUNK = 1 << 18
@@ -84,9 +84,7 @@ def as_floats(a: Any, name: str) -> NDArray[Any]:
     """``a`` as an array of float16, bfloat16, float32 or float64 in native byte order; never a copy."""
     if type(a) is np.ndarray and a.dtype is FLOAT32:
         return a
-    if isinstance(a, (np.ma.MaskedArray, np.matrix)) or not (hasattr(a, "__array__") or hasattr(a, "__dlpack__")):
-        raise TypeError(f"{name} is a {type(a).__name__}, expected an array of floats")
-    array = np.asarray(a)
+    array = a if type(a) is np.ndarray else plain(a, name, "floats")  # itself: out may be x
     known = (array.dtype.kind == "f" and array.dtype.itemsize <= 8) or array.dtype.name == "bfloat16"
     if not known or not array.dtype.isnative:
         raise TypeError(f"{name} has dtype {called(array.dtype)}, expected float32, float64, float16 or bfloat16")

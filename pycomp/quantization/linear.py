@@ -206,7 +206,8 @@ class Linear:
         Dynamic: a row that holds NaN or infinity has NaN outputs, other rows are not affected. Static: infinity and
         what else is out of range saturates. Workspace: codes of x, a byte an element, 8 bytes a row, and
         at most 0.8 MB a thread. Where a sum of a batch is outside int32, which takes K above 33025, all are made again
-        in int64, with 20 bytes an output; rows whose sums fit have the bits that they have without such a row.
+        in int64, with 20 bytes an output and a copy of the weights of 33024 inputs at a time; rows whose sums fit have
+        the bits that they have without such a row.
         """
         w: Any = self.weight
         grouped = isinstance(w, PackedGroupedMatrix)
@@ -243,7 +244,8 @@ class Linear:
         self, codes: NDArray[Any], scale: NDArray[np.float32], zero: NDArray[np.int32],
         residual: NDArray[np.float32] | None, y: NDArray[Any],
     ) -> None:
-        """What the kernel makes of its int32 sums, from sums in int64: the same operations, so the same bits."""
+        """What the kernel makes of its int32 sums, from sums in int64: the same operations and bits, but that a bias of
+        -0 where scales underflow ends as +0."""
         w: Any = self.weight
         m, n = y.shape
         sums, values = np.empty((m, n), np.int64), np.empty((m, n), np.float32)
@@ -253,22 +255,22 @@ class Linear:
         one, other = np.zeros((n, 2), np.float32), np.ones((n, 2), np.float32)
         one[:, 0] = 0 if self.bias is None else self.bias
         diagonal = np.arange(n, dtype=np.int32), np.arange(n + 1, dtype=np.int64)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), dispatch.aside():
             for i in range(m):
                 one[:, 1], other[:, 1] = scale[i] * w.scale, sums[i]
                 dispatch.sddmm_csr_f32(one, other, *diagonal, values[i])
             if residual is not None:
                 values += residual
-        activated = np.empty_like(values)
-        dispatch.activate_f32(values.reshape(-1), self._activation, activated.reshape(-1))
-        if self._output_grid:
-            y_scale, y_zero = self._output_grid
-            given = np.empty((m, n), y.dtype)
-            (dispatch.quantize_s8 if y.dtype == INT8 else dispatch.quantize_u8)(
-                activated, np.full(m, y_scale), np.full(m, y_zero, np.int32), given)
-            y[...] = given
-        else:
-            y[...] = narrowed(activated, y.dtype)
+            activated = np.empty_like(values)
+            dispatch.activate_f32(values.reshape(-1), self._activation, activated.reshape(-1))
+            if self._output_grid:
+                y_scale, y_zero = self._output_grid
+                given = np.empty((m, n), y.dtype)
+                (dispatch.quantize_s8 if y.dtype == INT8 else dispatch.quantize_u8)(
+                    activated, np.full(m, y_scale), np.full(m, y_zero, np.int32), given)
+                y[...] = given
+            else:
+                y[...] = narrowed(activated, y.dtype)
 
     def _quantize(self, x: NDArray[np.float32]) -> Codes:
         """Codes of activations, and scale and zero point of each row."""

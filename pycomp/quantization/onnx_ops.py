@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pycomp._floats import bfloat16
-from pycomp._validate import FLOAT32, called, contiguous, integer
+from pycomp._validate import FLOAT32, called, contiguous, integer, plain
 from pycomp.kernels import dispatch
 
 from .product import fill_stacks, matrices
@@ -348,9 +348,7 @@ def qlinear_matmul(
 # -- types
 def _array(a: Any, name: str, allowed: tuple[str, ...]) -> NDArray[Any]:
     """An array, or a NumPy scalar as one, of one of these types."""
-    if not isinstance(a, (np.ndarray, np.generic)) or isinstance(a, (np.ma.MaskedArray, np.matrix)):
-        raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {' or '.join(allowed)}")
-    array = np.asarray(a)
+    array = a if type(a) is np.ndarray else plain(a, name, " or ".join(allowed))
     if array.dtype.name not in allowed or not array.dtype.isnative:
         raise TypeError(f"{name} has dtype {called(array.dtype)}, expected {' or '.join(allowed)}")
     return array

@@ -296,7 +296,7 @@ def fill_stacks(
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     a_zero = np.broadcast_to(a_zero.astype(np.int32), a.shape[:-1])
     b_zero = np.broadcast_to(b_zero.astype(np.int32) - np.int32(_shift(b)), (*b.shape[:-2], n))
-    if b.size == k * n and all(d == 1 for d in b.shape[:-2]):  # one b for all: the rows of a are one matrix
+    if all(d == 1 for d in b.shape[:-2]):  # one b for all: the rows of a are one matrix
         height = math.prod(a.shape[:-1])
         _fill_sums(a.reshape(height, k), b.reshape(k, n), _zeros(a_zero), _zeros(b_zero), y.reshape(height, n))
         return

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._floats import narrowed
-from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, integer
+from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, integer, plain
 from pycomp.kernels import layouts
 
 from .matrix import SparseMatrix, assign, frozen, given
@@ -391,10 +391,10 @@ def matrix_shape(shape: Any) -> tuple[int, int]:
 
 def as_values(a: Any, name: str, ndim: int, values: tuple[str, ...] = VALUES) -> NDArray[Any]:
     """``a`` as an array of one of these types, in native byte order."""
-    kind = getattr(a, "dtype", None)
-    known = isinstance(kind, np.dtype) and kind.name in values and kind.isnative
-    if known or not isinstance(kind, np.dtype):
-        return as_array(a, name, kind if known else FLOAT32, ndim)  # type: ignore[arg-type]
+    array = a if type(a) is np.ndarray else plain(a, name, "float32")
+    kind = array.dtype
+    if kind.name in values and kind.isnative:
+        return as_array(array, name, kind, ndim)
     raise TypeError(f"{name} has dtype {called(kind)}, expected {', '.join(values[:-1])} or {values[-1]}; "
                     f"convert it with {name}.astype(np.float32)")
 

@@ -259,11 +259,10 @@ class Dense(Form):
         sums = np.empty(y.shape, FLOAT32)
         dispatch.gemm_f32(x, self.packed, bias, 0 if residual is not None else code, sums)
         if residual is not None:
-            product = dispatch.last
-            _add(residual, sums)
-            if code:
-                dispatch.activate_f32(sums.reshape(-1), code, sums.reshape(-1))  # in place
-            dispatch.last = product  # what ran the product is asked for, not what ended it
+            with dispatch.aside():
+                _add(residual, sums)
+                if code:
+                    dispatch.activate_f32(sums.reshape(-1), code, sums.reshape(-1))  # in place
         y[...] = sums
 
 

@@ -44,14 +44,16 @@ class SparseMatrix:
         """Type of the values."""
         return self.data.dtype
 
+    __iter__ = None  # by __getitem__, which takes slices alone, Python would try numbers
+
     def __getitem__(self, rows: Any) -> CSRMatrix:
         """Rows of a :class:`CSRMatrix`; of others a TypeError."""
         raise TypeError(f"a {type(self).__name__} cannot be sliced; to_csr() makes a CSRMatrix, which can")
 
     @property
     def T(self) -> CSRMatrix:  # noqa: N802
-        """The transpose of a :class:`CSRMatrix`; of others a TypeError."""
-        raise TypeError(f"a {type(self).__name__} has no transpose; to_csr() makes a CSRMatrix, which has one")
+        """The transpose of a :class:`CSRMatrix`; others have none."""
+        raise AttributeError(f"a {type(self).__name__} has no transpose; to_csr() makes a CSRMatrix, which has one")
 
     def to_dense(self) -> NDArray[Any]:
         """The matrix with its zeros, shape (N, K)."""

@@ -18,9 +18,9 @@ from pycomp.compare.methods import Study, train_teacher, variants
 rng = np.random.default_rng(7)
 y = np.arange(260) % 10
 x = (rng.integers(0, 9, (260, 64)) + 8 * (np.arange(64) // 7 == y[:, None])).astype(np.float32) / np.float32(16)
-data = Dataset("digits", "made by integers", x[:200], y[:200], x[200:], y[200:])
+data = Dataset("blobs", "made by integers", x[:200], y[:200], x[200:], y[200:])
 plan = Plan(epochs=3, rate=0.1)
-settings = Settings(hidden=(48, 32), student=(12,), teacher_plan=plan, tune_plan=plan, student_plan=plan,
+settings = Settings("blobs", hidden=(48, 32), student=(12,), teacher_plan=plan, tune_plan=plan, student_plan=plan,
                     sparsities=(0.6, 0.9), temperatures=(3.0,), batches=(1,), rounds=1)
 print(json.dumps(Report(run(settings, data), "size", "").results()))
 study = Study(settings, data)

@@ -21,7 +21,6 @@ from pycomp.compare import Dataset, Plan, Settings, load, run, settings_for
         ({"temperature": 0.0}, "temperature is 0.0, expected a finite number above 0"),
         ({"temperatures": (1.0, -2.0)}, r"temperatures\[1\] is -2.0"),
         ({"alpha": 1.5}, "alpha is 1.5, expected a number from 0 to 1"),
-        ({"data": "nonsense"}, "data is 'nonsense', expected one of 'digits', 'fashion-mnist'"),
         ({"seed": -1}, "seed is -1, expected at least 0"),
         ({"seed": 1.5}, "seed is 1.5, expected an integer"),
     ],

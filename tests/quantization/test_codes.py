@@ -330,45 +330,6 @@ def test_a_dtype_is_given_by_name_type_or_dtype():
         assert onnx_ops.dequantize_linear(CODES, X[0, 0], output_dtype=kind).dtype == half
 
 
-class Capsule:
-    """An array of another library that offers DLPack alone."""
-
-    def __init__(self, array):
-        self.array = array
-
-    def __dlpack__(self, **options):
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
-
-
-def test_arrays_that_offer_dlpack_alone_are_taken():
-    zeros = np.array([1, 2], np.int32)
-    assert (quantize(Capsule(X)).data == 127).all()
-    assert (Linear(Capsule(X), Capsule(X[0, :2]))(Capsule(X)) == Linear(X, X[0, :2])(X)).all()
-    assert (matmul_int8(Capsule(CODES), Capsule(CODES.T), a_zero_point=Capsule(zeros)) == [[0, 0], [-3, -3]]).all()
-    assert (quantize(X, axis=0, scale=Capsule(X[:, 0].copy()), zero_point=Capsule(zeros)).data.T == [2, 3]).all()
-    with pytest.raises(TypeError, match=r"^x has dtype float64, expected float32; convert it with x\.astype"):
-        quantize(Capsule(X.astype(np.float64)))
-    with pytest.raises(TypeError, match="x has dtype int8, expected float32, or codes with their scale"):
-        Linear(X)(Capsule(CODES))
-    x = X.copy()
-    with pytest.raises(ValueError, match="out overlaps an input"):
-        fake_quantize(Capsule(x), 1.0, out=x)
-    assert (x == 1).all()
-
-
-def test_an_array_that_dlpack_cannot_hand_over_is_refused_in_one_line():
-    class Elsewhere(Capsule):
-        def __dlpack__(self, **options):
-            raise BufferError("on another\ndevice")
-
-    for call in (quantize, Linear(X)):
-        with pytest.raises(TypeError, match=r"^x is a Elsewhere that NumPy cannot read \(on another device\), exp"):
-            call(Elsewhere(X))
-
-
 @pytest.mark.parametrize("options", [{}, {"weight_only": True}, {"input_scale": np.array(0.5, np.float32)}])
 def test_a_layer_does_not_follow_arrays_that_change(options):
     bias = np.array([1, 2], np.float32)
