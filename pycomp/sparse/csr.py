@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._floats import narrowed
+from pycomp._floats import bfloat16, narrowed
 from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, integer, plain
 from pycomp.kernels import layouts
 
@@ -405,7 +405,7 @@ def _value_type(dtype: Any) -> np.dtype[Any]:
     if dtype is not None:  # NumPy's name for float64
         if isinstance(dtype, str) and dtype == "bfloat16":
             with contextlib.suppress(ImportError):
-                import ml_dtypes  # noqa: F401  # NumPy knows the name from now on
+                bfloat16()  # NumPy knows the name from now on
         with contextlib.suppress(TypeError, ValueError):
             kind: np.dtype[Any] = np.dtype(dtype)
             if kind.name in VALUES[:-1] and kind.isnative:

@@ -197,20 +197,10 @@ def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n, level):
         pycomp.set_isa(None)
 
 
-@st.composite
-def stacks(draw):
-    """Shapes of two operands of NumPy's @."""
-    m, k, n = (draw(st.integers(0, 6)) for _ in range(3))
-    batch = draw(st.lists(st.integers(0, 3), max_size=2))
-    left = [draw(st.sampled_from([d, 1])) for d in batch][draw(st.integers(0, len(batch))):]
-    right = [draw(st.sampled_from([d, 1])) for d in batch][draw(st.integers(0, len(batch))):]
-    return draw(st.sampled_from([(*left, m, k), (k,)])), draw(st.sampled_from([(*right, k, n), (k,)]))
-
-
-@given(stacks(), DTYPES, DTYPES, st.sampled_from([np.int32, np.int64]), st.booleans(), SEEDS)
+@given(st.data(), DTYPES, DTYPES, st.sampled_from([np.int32, np.int64]), st.booleans(), SEEDS)
 @settings(deadline=None)
-def test_vectors_and_stacks_are_taken_as_numpy_takes_them(shapes, a_dtype, b_dtype, dtype, zeroed, seed):
-    rng = np.random.default_rng(seed)
+def test_vectors_and_stacks_are_taken_as_numpy_takes_them(stacks, data, a_dtype, b_dtype, dtype, zeroed, seed):
+    rng, shapes = np.random.default_rng(seed), data.draw(stacks)
     a, b = (codes(rng, shape, kind, False) for shape, kind in zip(shapes, (a_dtype, b_dtype), strict=True))
     if zeroed:  # one a row or column of a matrix, else one
         za = zeros(rng, a_dtype, a.shape[0] if a.ndim == 2 else ())
