@@ -6,35 +6,34 @@
  * and every step is exact modulo 2^32, so a result that fits int32 is exact whatever the order. Where k is so large that
  * it might not fit, sums are made in 64 bits and checked.
  *
- * Threads share the columns. Some rows of x are copied (signed codes made unsigned or both widened, as the level multiplies)
- * to where L2 keeps them, and tiles of rows x vectors run down all of k. All panels of those rows pass a tile's weights, which
- * stay in L1 unless k is large, before the next tile's, which are asked for meanwhile: a panel is a sixth of what its tile of
- * weights is.
+ * Threads share the strips. Some rows of x are copied (signed codes made unsigned or both widened, as the level multiplies)
+ * to where L2 keeps them, and tiles of rows x vectors run down all of k: a whole strip wide, or one slice where registers hold
+ * no more. All panels of those rows pass a tile's weights, which stay in L1 unless k is large, before the next tile's, which
+ * are asked for meanwhile: a panel is a sixth of what its tile of weights is. Few rows ask for the weights' next lines.
  * Limit: the dot-product units for m >= 8, the bandwidth of the weights below. */
 #include "heap.h"
 #include "int8.h"
 
 enum {
+  MOST_CHAINS = 4,
   GAP = 64,              /* codes that keep rows out of each other's cache sets */
   ROOM = 9 << 16,        /* bytes of x that are copied at a time, which L2 keeps; */
   FEW_BYTES = 1 << 14,   /* so many wait on the stack, */
   TOGETHER = 256,        /* and no more rows than this */
-  FOLLOWED = 4,          /* rows whose weights, read faster than they can be asked for, the hardware follows better by itself */
-  ALONE = PC_DOT_PARTS == 1 ? 2 : 1, /* rows that take slice by slice, as they lie in memory: side by side was slower */
-  CHAINS = 4 / PC_DOT_PARTS,         /* accumulators of a row alone: the latency of a dot product; and of each of two, */
-  CHAINS_OF_TWO = PC_TILE_VECTORS(1) >= 8 ? 4 : 2, /* as registers hold */
-  BLOCK = 2048,                      /* l in a block of a product that may overflow */
-  SHORTEST = 64,                     /* rows of a part; */
-  PARTS = 4,                         /* at most so many for each thread */
-  GRAIN = 1 << 19,                   /* multiply-adds that pay for waking a thread */
-  FITS = 65793,                      /* k up to which |sum| <= k*255*128 < 2^31 */
-  FITS_SHIFTED = 33025               /* the same with a zero point of w: k*255*255 */
+  STREAMING = 4,         /* rows that read a strip as one stream, and ask for it so many bytes ahead: */
+  AHEAD = 4096,          /* a row alone, which waits for nothing else, is followed by the hardware as well */
+  BLOCK = 2048,          /* l in a block of a product that may overflow */
+  SHORTEST = 64,         /* rows of a part; */
+  PARTS = 4,             /* at most so many for each thread */
+  GRAIN = 1 << 19,       /* multiply-adds that pay for waking a thread */
+  FITS = 65793,          /* k up to which |sum| <= k*255*128 < 2^31 */
+  FITS_SHIFTED = 33025   /* the same with a zero point of w: k*255*255 */
 };
 
-/* A panel [rows][stride] against some slices of weights, `slice` apart; how far from them is what to ask for meanwhile, a slice,
- * or 0; and what it writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
+/* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, or 0; and what it
+ * writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
 typedef struct {
-  int64_t groups, stride, slice, soon, ld;
+  int64_t groups, stride, soon, ld;
   const pc_code *panel;
   const int8_t *w;
   int32_t *sums;
@@ -43,111 +42,106 @@ typedef struct {
   const int32_t *zero; /* of each row, or NULL */
 } tile_job;
 
-PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
-  const int64_t groups = of->groups, stride = of->stride, slice = of->slice, soon = of->soon;
+/* A line of each slice times its groups of codes, some of the accumulators' parts. What is less waits in registers for what
+ * is more. */
+PC_INLINE void add_lines(int rows, int vectors, int first, int parts, const pc_code *panel, int64_t stride, const int8_t *w,
+                         dot16 acc[][BESIDE]) {
+  if (rows <= vectors * parts) {
+    dot_x a[PC_DOT_ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) a[i] = dot_set1(panel + i * stride);
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++)
+#pragma GCC unroll 4
+      for (int p = 0; p < parts; p++) {
+        const dot_w b = dot_load(w + LINE * j, first + p);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) acc[i][j] = dot_add(acc[i][j], first + p, a[i], b);
+      }
+    return;
+  }
+  dot_w b[BESIDE][PC_DOT_PARTS];
+#pragma GCC unroll 4
+  for (int j = 0; j < vectors; j++)
+#pragma GCC unroll 4
+    for (int p = 0; p < parts; p++) b[j][p] = dot_load(w + LINE * j, first + p);
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++) {
+    const dot_x a = dot_set1(panel + i * stride);
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++)
+#pragma GCC unroll 4
+      for (int p = 0; p < parts; p++) acc[i][j] = dot_add(acc[i][j], first + p, a, b[j][p]);
+  }
+}
+
+/* Groups of k take `chains` accumulators in turn, where one would wait for itself. */
+PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job *of) {
+  const int64_t groups = of->groups, stride = of->stride, soon = of->soon;
   const pc_code *panel = of->panel;
   const int8_t *w = of->w;
-  dot16 acc[PC_DOT_ROWS][WIDEST];
+  dot16 acc[MOST_CHAINS][PC_DOT_ROWS][BESIDE];
+#pragma GCC unroll 4
+  for (int c = 0; c < chains; c++)
 #pragma GCC unroll 8
-  for (int i = 0; i < rows; i++)
-#pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) acc[i][j] = dot_zero();
-  const int passes = PC_DOT_PASSES(rows), parts = PC_DOT_PARTS / passes;
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; j++) acc[c][i][j] = dot_zero();
+  const int streams = rows <= STREAMING && vectors == BESIDE, passes = PC_DOT_PASSES(rows), parts = PC_DOT_PARTS / passes;
 #pragma GCC unroll 2
-  for (int pass = 0; pass < passes; pass++)
-    for (int64_t g = 0; g < groups; g++) {
-      dot_w b[WIDEST][PC_DOT_PARTS];
-      if (pass == 0 && rows > FOLLOWED) __builtin_prefetch(w + LINE * g + soon);
-#pragma GCC unroll 8
-      for (int j = 0; j < vectors; j++)
+  for (int pass = 0; pass < passes; pass++) {
+    int64_t g = 0;
+    for (; g + chains <= groups; g += chains) {
+      if (pass == 0 && !streams) __builtin_prefetch(w + STEP * g + soon);
 #pragma GCC unroll 4
-        for (int p = 0; p < parts; p++) b[j][p] = dot_load(w + j * slice + LINE * g, pass * parts + p);
-#pragma GCC unroll 8
-      for (int i = 0; i < rows; i++) {
-        const dot_x a = dot_set1(panel + i * stride + GROUP * g);
-#pragma GCC unroll 8
-        for (int j = 0; j < vectors; j++)
+      for (int c = 0; c < chains; c++) {
+        if (streams && rows > 1)
 #pragma GCC unroll 4
-          for (int p = 0; p < parts; p++) acc[i][j] = dot_add(acc[i][j], pass * parts + p, a, b[j][p]);
+          for (int j = 0; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + LINE * j + AHEAD);
+        add_lines(rows, vectors, pass * parts, parts, panel + GROUP * (g + c), stride, w + STEP * (g + c), acc[c]);
       }
     }
-  vi16 sums[PC_DOT_ROWS][WIDEST];
+    if (chains > 1)
+      for (; g < groups; g++) add_lines(rows, vectors, pass * parts, parts, panel + GROUP * g, stride, w + STEP * g, acc[0]);
+  }
+  /* What follows needs registers too: brought before the loop, it would take them from the accumulators, and so would its
+   * copies of them that are not held apart. */
+  __asm__ volatile("" ::: "memory");
+  vi16 sums[PC_DOT_ROWS][BESIDE];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
-#pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) sums[i][j] = vi_held(dot_sum(acc[i][j]));
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) {
+      sums[i][j] = vi_held(dot_sum(acc[0][i][j]));
+#pragma GCC unroll 4
+      for (int c = 1; c < chains; c++) sums[i][j] = vi_add(sums[i][j], dot_sum(acc[c][i][j]));
+    }
   if (ends) {
     finish_tile(of->ends, rows, vectors, sums, of->row, of->column, of->zero);
     return;
   }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int j = 0; j < vectors; j++) vi_store(of->sums + i * of->ld + LANES * j, sums[i][j]);
-}
-
-/* A group of codes of few rows times its line of weights, added to chain c. */
-PC_INLINE void add_group(int rows, const pc_code *panel, int64_t stride, const int8_t *w, dot16 acc[][4], int c) {
-  dot_x a[ALONE];
-#pragma GCC unroll 2
-  for (int i = 0; i < rows; i++) a[i] = dot_set1(panel + i * stride);
-#pragma GCC unroll 4
-  for (int p = 0; p < PC_DOT_PARTS; p++) {
-    const dot_w b = dot_load(w, p);
-#pragma GCC unroll 2
-    for (int i = 0; i < rows; i++) acc[i][c] = dot_add(acc[i][c], p, a[i], b);
-  }
-}
-
-/* At most ALONE rows. (Slices that end in registers were slower.) */
-PC_INLINE void by_slices(int rows, int chains, int vectors, const tile_job *of) {
-  const int8_t *w = of->w;
-  int32_t *sums = of->sums;
-  for (int j = 0; j < vectors; j++, w += of->slice, sums += LANES) {
-    dot16 acc[ALONE][4];
-    int64_t g = 0;
-#pragma GCC unroll 2
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-      for (int c = 0; c < chains; c++) acc[i][c] = dot_zero();
-    for (; g + chains <= of->groups; g += chains)
-#pragma GCC unroll 4
-      for (int c = 0; c < chains; c++) add_group(rows, of->panel + GROUP * (g + c), of->stride, w + LINE * (g + c), acc, c);
-    for (; g < of->groups; g++) add_group(rows, of->panel + GROUP * g, of->stride, w + LINE * g, acc, 0);
-#pragma GCC unroll 2
-    for (int i = 0; i < rows; i++) {
-      vi16 sum = dot_sum(acc[i][0]);
-#pragma GCC unroll 4
-      for (int c = 1; c < chains; c++) sum = vi_add(sum, dot_sum(acc[i][c]));
-      vi_store(sums + i * of->ld, sum);
-    }
-  }
 }
 
 /* Shapes that can end in registers: those that most of a product is made of. */
 PC_INLINE int may_end(int rows, int vectors) {
-  return rows > ALONE && (vectors == PC_DOT_VECTORS(rows) || vectors == PC_DOT_VECTORS(PC_DOT_ROWS));
+  return rows > 2 && (vectors == PC_DOT_VECTORS(rows) || vectors == PC_DOT_VECTORS(PC_DOT_ROWS));
 }
 
 /* Shapes that the level's registers cannot hold are compiled away. Not inlined: loops need the registers for addresses. */
 __attribute__((noinline)) static void run_tile(int rows, int vectors, const tile_job *of) {
-#define SHAPE(r, v)                                                          \
-  case (r) * 16 + (v):                                                       \
-    if ((r) <= ALONE || (r) > PC_DOT_ROWS || (v) > PC_DOT_VECTORS(r)) break; \
-    if (may_end(r, v) && of->ends) tile(r, v, 1, of);                        \
-    else tile(r, v, 0, of);                                                  \
+#define SHAPE(r, v)                                                     \
+  case (r) * 4 + (v):                                                   \
+    if ((r) > PC_DOT_ROWS || (v) > PC_DOT_VECTORS(r)) break;            \
+    if (may_end(r, v) && of->ends) tile(r, v, PC_DOT_CHAINS(r), 1, of); \
+    else tile(r, v, PC_DOT_CHAINS(r), 0, of);                           \
     break;
-#define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
-  if (rows == 1) {
-    by_slices(1, CHAINS, vectors, of);
-    return;
-  }
-  if (rows <= ALONE) {
-    by_slices(ALONE, CHAINS_OF_TWO, vectors, of);
-    return;
-  }
-  switch (rows * 16 + vectors) {
-    SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
+#define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3)
+  switch (rows * 4 + vectors) {
+    SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
   }
 }
 
@@ -170,23 +164,23 @@ static int64_t stride_of(int64_t length) { return (length + GAP - 1) / GAP * GAP
 
 /* Rows [row, row + rows), copied to x, against the columns [begin, end). */
 static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const pc_code *x, int64_t begin, int64_t end) {
-  int32_t zero[TOGETHER], shift[TOGETHER], sums[PC_DOT_ROWS * WIDEST * LANES];
-  const int64_t slice = slice_bytes(j), stride = stride_of(j->k), panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
+  int32_t zero[TOGETHER], shift[TOGETHER], sums[PC_DOT_ROWS * BESIDE * LANES];
+  const int64_t stride = stride_of(j->k), panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
   const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS((rows + panels - 1) / panels);
   const int plain = j->to == TO_I32 && !owed && !j->w_zero, light = j->to == TO_F32 && !j->w_zero && ends_plainly(j);
   row_debts(j, (int)rows, row, moved(j), zero, shift);
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
-    vectors = (int)smaller((end - c + LANES - 1) / LANES, widest);
+    const int64_t left = (end - c + LANES - 1) / LANES, slice = c / LANES;
+    vectors = (int)smaller(left, widest);
     const int whole = c + LANES * vectors <= end, direct = plain && whole;
-    const int64_t after = smaller((end - c + LANES - 1) / LANES - vectors, vectors); /* slices of the next tile */
-    const int8_t *w = j->w + c / LANES * slice;
+    const int64_t w = slice_at(j->k, slice);
     for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one; each asks for a slice of the next tile */
       const int64_t first = rows * p / panels;
       const int height = (int)(rows * (p + 1) / panels - first), ends = light && whole && may_end(height, vectors);
-      const tile_job of = {.groups = (j->k + GROUP - 1) / GROUP, .stride = stride, .slice = slice,
-                           .ld = direct ? j->ldy : LANES * vectors, .panel = x + first * stride,
-                           .w = w, .soon = panels > 1 && p < after ? (vectors + p) * slice : 0,
+      const int asks = (panels > 1 || widest < BESIDE) && p < smaller(left - vectors, vectors);
+      const tile_job of = {.groups = groups_of(j->k), .stride = stride, .soon = asks ? slice_at(j->k, slice + vectors + p) - w : 0,
+                           .ld = direct ? j->ldy : LANES * vectors, .panel = x + first * stride, .w = j->w + w,
                            .sums = direct ? (int32_t *)j->y + (row + first) * j->ldy + c : sums, .ends = ends ? j : NULL,
                            .row = row + first, .column = c, .zero = owed ? zero + first : NULL};
       run_tile(height, vectors, &of);
@@ -219,14 +213,14 @@ static void part_by_rows(const int8_job *j, int64_t row0, int64_t row1, int64_t 
 /* One tile where the sums may leave int32: each block is exact, and the total is checked. */
 static void wide_tile(const int8_job *j, int rows, int64_t row, int vectors, int64_t column) {
   _Alignas(64) pc_code panel[PC_DOT_ROWS * (BLOCK + GAP)];
-  const int64_t slice = slice_bytes(j), stride = BLOCK + GAP, span = LANES * vectors, width = smaller(j->n - column, span);
-  int64_t total[PC_DOT_ROWS * WIDEST * LANES] = {0};
-  int32_t part[PC_DOT_ROWS * WIDEST * LANES];
+  const int64_t stride = BLOCK + GAP, span = LANES * vectors, width = smaller(j->n - column, span);
+  int64_t total[PC_DOT_ROWS * BESIDE * LANES] = {0};
+  int32_t part[PC_DOT_ROWS * BESIDE * LANES];
   for (int64_t l0 = 0; l0 < j->k; l0 += BLOCK) {
-    const int64_t length = smaller(j->k - l0, BLOCK), groups = (length + GROUP - 1) / GROUP;
-    const int8_t *w = j->w + column / LANES * slice + l0 * LANES;
+    const int64_t length = smaller(j->k - l0, BLOCK), groups = groups_of(length);
+    const int8_t *w = j->w + slice_at(j->k, column / LANES) + l0 / GROUP * STEP;
     copy_rows(j, rows, row, l0, length, panel, stride);
-    const tile_job of = {.groups = groups, .stride = stride, .slice = slice, .ld = span, .panel = panel, .w = w, .sums = part};
+    const tile_job of = {.groups = groups, .stride = stride, .ld = span, .panel = panel, .w = w, .sums = part};
     run_tile(rows, vectors, &of);
     int64_t shift[PC_DOT_ROWS];
     for (int i = 0; i < rows; i++) {
@@ -236,7 +230,7 @@ static void wide_tile(const int8_job *j, int rows, int64_t row, int vectors, int
     }
     for (int64_t c = 0; c < width; c++) {
       int64_t sum = 0;
-      for (int64_t l = 0; l < GROUP * groups; l++) sum += w[c / LANES * slice + l / GROUP * LINE + c % LANES * GROUP + l % GROUP];
+      for (int64_t l = 0; l < GROUP * groups; l++) sum += w[l / GROUP * STEP + c * GROUP + l % GROUP];
       const int64_t w_zero = j->w_zero ? j->w_zero[column + c] : 0;
       for (int i = 0; i < rows; i++) {
         const int64_t zero = (j->x_zero ? j->x_zero[row + i] : 0) + moved(j);
@@ -309,7 +303,7 @@ static int multiply(int8_job *j) {
   if (j->m == 0 || j->n == 0) return PC_OK;
   int status = PC_OK;
   j->status = &status;
-  j->unit = LANES * (by_amx(j) ? 4 : 1);
+  j->unit = LANES * (by_amx(j) ? 4 : BESIDE);
   j->units = (j->n + j->unit - 1) / j->unit;
   j->down = parts_down(j);
   const int64_t work = (j->m + j->down - 1) / j->down * j->unit * (j->k + 1);

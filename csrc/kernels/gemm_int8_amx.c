@@ -1,5 +1,5 @@
 /* The 8-bit product on AMX tiles: C [16][16] int32 += A [16][64] codes * B [16][16][4] codes. A is rows of x
- * where they are; 16 groups of a packed slice are a B. Sums of integers are exact, so the bits are those of every level.
+ * where they are; 16 lines of a slice are a B. Sums of integers are exact, so the bits are those of every level.
  *
  * Four C tiles are in flight: 2 x 2 where there are rows enough, so that each A and B loaded serves two products, 1 x 4
  * below. The epilogue of a block waits for the products of the next, a few rows for each step of theirs: it runs on the
@@ -14,7 +14,8 @@
 enum {
   SIDE = 16,              /* rows of a tile, and its columns of int32 */
   DEPTH = 64,             /* l in a tile */
-  TILE = SIDE * DEPTH,    /* bytes */
+  TILE = SIDE * DEPTH,    /* bytes; */
+  NEXT = SIDE * STEP,     /* from a tile of a slice to its next */
   HIGH = 2 * SIDE,        /* rows of the tallest panel */
   MANY = 8,               /* rows of an epilogue that are worth a call */
   CELL = 1 << 19,         /* bytes of weights in a cell, in L2; up to twice that where x, which is read again for each cell, is
@@ -49,7 +50,7 @@ typedef struct {
   int64_t ldx;
   const int8_t *w[4];
   const uint8_t *x_tail; /* [rows][DEPTH], or NULL */
-  const int8_t *w_tail[4];
+  const int8_t *w_tail[4]; /* [SIDE][DEPTH] */
 } operands;
 
 /* Statements, since GCC's intrinsics are: c += a*b. */
@@ -58,27 +59,27 @@ typedef struct {
     if (is_signed) _tile_dpbssd(c, a, b); \
     else _tile_dpbusd(c, a, b);         \
   } while (0)
-#define STEP_2X2(xp, ld, w0, w1)  \
+#define STEP_2X2(xp, ld, w0, w1, line) \
   do {                            \
-    _tile_loadd(6, w0, DEPTH);    \
+    _tile_loadd(6, w0, line);     \
     _tile_loadd(4, xp, ld);       \
     DOT(0, 4, 6);                 \
-    _tile_loadd(7, w1, DEPTH);    \
+    _tile_loadd(7, w1, line);     \
     DOT(1, 4, 7);                 \
     _tile_loadd(5, (xp) + SIDE * (ld), ld); \
     DOT(2, 5, 6);                 \
     DOT(3, 5, 7);                 \
   } while (0)
-#define STEP_1X4(xp, ld, w0, w1, w2, w3) \
+#define STEP_1X4(xp, ld, w0, w1, w2, w3, line) \
   do {                            \
     _tile_loadd(4, xp, ld);       \
-    _tile_loadd(5, w0, DEPTH);    \
+    _tile_loadd(5, w0, line);     \
     DOT(0, 4, 5);                 \
-    _tile_loadd(6, w1, DEPTH);    \
+    _tile_loadd(6, w1, line);     \
     DOT(1, 4, 6);                 \
-    _tile_loadd(7, w2, DEPTH);    \
+    _tile_loadd(7, w2, line);     \
     DOT(2, 4, 7);                 \
-    _tile_loadd(5, w3, DEPTH);    \
+    _tile_loadd(5, w3, line);     \
     DOT(3, 4, 5);                 \
   } while (0)
 
@@ -119,12 +120,12 @@ PC_INLINE void block_2x2(int is_signed, const operands *o, epilogue *before, str
   _tile_zero(2);
   _tile_zero(3);
   const int64_t each = before->rows / (o->steps + 1) + 1;
-  for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE) {
-    STEP_2X2(x, ldx, w0, w1);
+  for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += NEXT, w1 += NEXT) {
+    STEP_2X2(x, ldx, w0, w1, STEP);
     fetch(soon);
     finish_until(before, s * each);
   }
-  if (o->x_tail) STEP_2X2(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1]);
+  if (o->x_tail) STEP_2X2(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], DEPTH);
   enum { LD = 2 * SIDE };
   _tile_stored(0, sums, LD * 4);
   _tile_stored(1, sums + SIDE, LD * 4);
@@ -142,12 +143,12 @@ PC_INLINE void block_1x4(int is_signed, const operands *o, epilogue *before, str
   _tile_zero(2);
   _tile_zero(3);
   const int64_t each = before->rows / (o->steps + 1) + 1;
-  for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += TILE, w1 += TILE, w2 += TILE, w3 += TILE) {
-    STEP_1X4(x, ldx, w0, w1, w2, w3);
+  for (int64_t s = 1; s <= o->steps; s++, x += DEPTH, w0 += NEXT, w1 += NEXT, w2 += NEXT, w3 += NEXT) {
+    STEP_1X4(x, ldx, w0, w1, w2, w3, STEP);
     fetch(soon);
     finish_until(before, s * each);
   }
-  if (o->x_tail) STEP_1X4(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], o->w_tail[2], o->w_tail[3]);
+  if (o->x_tail) STEP_1X4(o->x_tail, DEPTH, o->w_tail[0], o->w_tail[1], o->w_tail[2], o->w_tail[3], DEPTH);
   enum { LD = 4 * SIDE };
   _tile_stored(0, sums, LD * 4);
   _tile_stored(1, sums + SIDE, LD * 4);
@@ -161,7 +162,7 @@ static void panel(const int8_job *j, int64_t row, int64_t bottom, int64_t begin,
   _Alignas(64) uint8_t x_tail[HIGH * DEPTH];
   _Alignas(64) int8_t w_tail[4][TILE];
   int32_t zero[HIGH], shift[HIGH];
-  const int64_t steps = j->k / DEPTH, left = j->k - steps * DEPTH, slice = slice_bytes(j);
+  const int64_t steps = j->k / DEPTH, left = j->k - steps * DEPTH;
   const int rows = (int)smaller(bottom - row, HIGH), tall = rows > SIDE, across = tall ? 2 : 4;
   const uint8_t *x = j->x + row * j->ldx;
   operands o = {.steps = steps, .x = x, .ldx = j->ldx, .x_tail = left ? x_tail : NULL};
@@ -178,8 +179,8 @@ static void panel(const int8_job *j, int64_t row, int64_t bottom, int64_t begin,
   for (int64_t c = begin; c < end; c += SIDE * across) {
     const int64_t width = smaller(end - c, SIDE * across), slices = (width + SIDE - 1) / SIDE;
     for (int s = 0; s < across; s++) {
-      o.w[s] = j->w + (c / SIDE + smaller(s, slices - 1)) * slice; /* past the last slice: it again, and unused */
-      if (left) memcpy(w_tail[s], o.w[s] + steps * TILE, (size_t)(slice - steps * TILE));
+      o.w[s] = j->w + slice_at(j->k, c / SIDE + smaller(s, slices - 1)); /* past the last slice: it again, and unused */
+      for (int64_t g = 0; g < groups_of(left); g++) memcpy(w_tail[s] + LINE * g, o.w[s] + steps * NEXT + STEP * g, LINE);
       o.w_tail[s] = w_tail[s];
     }
     to = to == sums[0] ? sums[1] : sums[0];
@@ -199,9 +200,10 @@ static void panel(const int8_job *j, int64_t row, int64_t bottom, int64_t begin,
 
 /* The next cell of the thread ends at column `next`. */
 static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end, int64_t next) {
-  const int64_t panels = (row1 - row0 + HIGH - 1) / HIGH, slice = slice_bytes(j);
+  const int64_t panels = (row1 - row0 + HIGH - 1) / HIGH;
   const int64_t steps = panels * ((end - begin + 2 * SIDE - 1) / (2 * SIDE)) * (j->k / DEPTH);
-  const int8_t *first = j->w + (end + SIDE - 1) / SIDE * slice, *last = j->w + (next + SIDE - 1) / SIDE * slice;
+  const int64_t strip = BESIDE * SIDE; /* whole ones: of those that cells share some lines are asked for twice */
+  const int8_t *first = j->w + slice_at(j->k, end / strip * BESIDE), *last = j->w + slice_at(j->k, (next + strip - 1) / strip * BESIDE);
   stream soon = {.w = first, .end = panels > 1 ? last : first,
                  .each = steps ? ((last - first) / steps / DEPTH + 1) * DEPTH : 0};
   for (int64_t row = row0; row < row1; row += HIGH) panel(j, row, row1, begin, end, &soon);

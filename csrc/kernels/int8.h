@@ -1,4 +1,7 @@
-/* What the drivers of the 8-bit products share: the call, and the epilogue of a finished tile of sums. */
+/* What the drivers of the 8-bit products share: the call, where its weights lie, and the epilogue of a finished tile of sums.
+ *
+ * Weights are slices of 16 columns. A line of a slice is GROUP rows of it: what one dot product takes. BESIDE slices make a
+ * strip, line by line beside each other, so that a product of few rows, whose limit is the reading, reads one stream. */
 #ifndef PC_INT8_H
 #define PC_INT8_H
 
@@ -10,7 +13,8 @@
 enum {
   GROUP = 4,            /* l in one lane of a dot product */
   LINE = LANES * GROUP, /* bytes of weights that one dot product takes */
-  WIDEST = 8            /* vectors in the widest tile of any level */
+  BESIDE = 3,           /* slices of a strip, and vectors in the widest tile of any level */
+  STEP = BESIDE * LINE  /* from one line of a slice to its next */
 };
 
 typedef enum { TO_I32, TO_F32, TO_F16, TO_BF16, TO_S8, TO_U8 } output;
@@ -33,7 +37,10 @@ typedef struct {
   int *status;
 } int8_job;
 
-static inline int64_t slice_bytes(const int8_job *j) { return (j->k + GROUP - 1) / GROUP * LINE; }
+static inline int64_t groups_of(int64_t k) { return (k + GROUP - 1) / GROUP; }
+
+/* Where slice s of weights of k rows begins. */
+static inline int64_t slice_at(int64_t k, int64_t s) { return s / BESIDE * groups_of(k) * STEP + s % BESIDE * LINE; }
 
 /* Of what several threads find, the largest is kept: the same whichever is last. */
 PC_INLINE void fail(const int8_job *j, int status) {
@@ -130,12 +137,12 @@ static inline void finish(const int8_job *j, int rows, int64_t width, int64_t ro
 }
 
 /* A tile of floats that owes nothing but zero points of x, finished in registers: the same steps. */
-PC_INLINE void finish_tile(const int8_job *j, int rows, int vectors, vi16 v[][WIDEST], int64_t row, int64_t column,
+PC_INLINE void finish_tile(const int8_job *j, int rows, int vectors, vi16 v[][BESIDE], int64_t row, int64_t column,
                            const int32_t *zero) {
   const float *x_scale = j->x_scale + row, *w_scale = j->w_scale + column, *bias = j->bias ? j->bias + column : NULL;
   const int64_t ldy = j->ldy;
   float *y = (float *)j->y + row * ldy + column;
-  vf16 scales[WIDEST], biases[WIDEST];
+  vf16 scales[BESIDE], biases[BESIDE];
 #pragma GCC unroll 8
   for (int c = 0; c < vectors; c++) {
     scales[c] = vf_load(w_scale + LANES * c);

@@ -1,7 +1,7 @@
 /* Float to 8-bit codes and back: code = saturate(rint(x / scale) + zero), a true division, half to even;
  * x = float(code - zero) * scale; or both in one pass (fake quantization). Also the choice of scale and zero for a row of
- * activations, and the packing of codes as weights. Limit: memory, 5 bytes an element, 8 where codes are not kept; a row of
- * activations is read twice, the second time from cache.
+ * activations. Limit: memory, 5 bytes an element, 8 where codes are not kept; a row of activations is read twice, the second
+ * time from cache.
  * Floats that no cache will hold go past the caches: a store into memory otherwise reads the line first. */
 #include <float.h>
 #include <math.h>
@@ -12,7 +12,6 @@
 #include "vocabulary.h"
 
 enum {
-  GROUP = 4,
   CHUNK = 1 << 14,       /* elements of a row that make a unit of work */
   GRAIN = 1 << 15,       /* elements that pay for waking a thread */
   AHEAD = 1 << 12,       /* elements to fetch ahead of use: hardware stops at the end of a page */
@@ -389,39 +388,4 @@ int PC_FN(fake_quantize_columns_f32)(int64_t m, int64_t k, int64_t g, const floa
                                      const int32_t *zero, int32_t low, int32_t high, float *y) {
   given j = {.m = m, .k = k, .g = g, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .low = low, .high = high, .y = y};
   return by_columns(&j, fake_column_chunks);
-}
-
-/* -- packing of weights */
-typedef struct {
-  int64_t k, n;
-  const int8_t *w;
-  int64_t w_row, w_column;
-  int8_t *packed;
-  int32_t *sums;
-} packing;
-
-static void pack_slices(int64_t begin, int64_t end, const void *context) {
-  const packing *j = context;
-  const int64_t size = (j->k + GROUP - 1) / GROUP * GROUP * LANES;
-  for (int64_t s = begin; s < end; s++) {
-    int8_t *to = j->packed + s * size;
-    memset(to, 0, (size_t)size);
-    for (int64_t c = 0; c < LANES && s * LANES + c < j->n; c++) {
-      const int8_t *w = j->w + (s * LANES + c) * j->w_column;
-      uint32_t sum = 0;
-      for (int64_t l = 0; l < j->k; l++) {
-        const int8_t value = w[l * j->w_row];
-        to[(l / GROUP * LANES + c) * GROUP + l % GROUP] = value;
-        sum += (uint32_t)value;
-      }
-      j->sums[s * LANES + c] = (int32_t)sum;
-    }
-  }
-}
-
-int PC_FN(pack_s8)(int64_t k, int64_t n, const int8_t *w, int64_t w_row, int64_t w_column, int8_t *packed, int32_t *sums) {
-  if (k < 0 || n < 0) return PC_EINVAL;
-  const packing j = {k, n, w, w_row, w_column, packed, sums};
-  pc_for((n + LANES - 1) / LANES, 1 + GRAIN / (LANES * (k + 1)), pack_slices, &j);
-  return PC_OK;
 }

@@ -6,10 +6,11 @@
 #define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
 #ifdef __AVXVNNI__
 #define PC_DOT_ROWS PC_TILE_ROWS
-#define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
+#define PC_DOT_VECTORS(rows) ((rows) <= 2 ? 3 : 1)
+#define PC_DOT_CHAINS(rows) ((rows) == 1 || (rows) == 3 ? 2 : 1)
 #else /* four registers an accumulator; of more than two rows two at a time */
 #define PC_DOT_ROWS 6
-#define PC_DOT_VECTORS(rows) ((rows) == 1 || (rows) == 3 ? 2 : 1)
+#define PC_DOT_VECTORS(rows) ((rows) == 1 ? 3 : 1)
 #define PC_DOT_PASSES(rows) ((rows) <= 2 ? 1 : 2)
 #endif
 

@@ -6,10 +6,11 @@
 #define PC_TILE_VECTORS(rows) ((rows) <= 2 ? 8 : (rows) <= 4 ? 6 : 3)
 #ifdef __AVX512VNNI__
 #define PC_DOT_ROWS PC_TILE_ROWS
-#define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
+#define PC_DOT_VECTORS(rows) 3
+#define PC_DOT_CHAINS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
 #else /* two registers an accumulator */
-#define PC_DOT_ROWS 6
-#define PC_DOT_VECTORS(rows) ((rows) <= 2 ? 4 : (rows) == 3 ? 3 : 2)
+#define PC_DOT_ROWS 8
+#define PC_DOT_VECTORS(rows) ((rows) <= 4 ? 3 : 1)
 #endif
 
 typedef __m512 vf16;
@@ -168,7 +169,12 @@ typedef __m512i dot_w, dot_x;
 PC_INLINE dot16 dot_zero(void) { return (dot16){{_mm512_setzero_si512(), _mm512_setzero_si512()}}; }
 PC_INLINE dot_w dot_load(const int8_t *w, int part) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)w + part)); }
 PC_INLINE dot_x dot_set1(const pc_code *x) { int64_t v; __builtin_memcpy(&v, x, 8); return _mm512_set1_epi64(v); }
-PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) { acc.part[part] = _mm512_add_epi32(acc.part[part], _mm512_madd_epi16(x, w)); return acc; }
+/* Assembly: as in avx2.h */
+PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) {
+  __m512i pairs;
+  __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(acc.part[part]), "=&v"(pairs) : "v"(x), "v"(w));
+  return acc;
+}
 PC_INLINE vi16 dot_sum(dot16 acc) {
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
   return _mm512_add_epi32(_mm512_permutex2var_epi32(acc.part[0], even, acc.part[1]), _mm512_permutex2var_epi32(acc.part[0], odd, acc.part[1]));

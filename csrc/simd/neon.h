@@ -6,7 +6,7 @@
 #define PC_TILE_ROWS 6
 #define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
 #define PC_DOT_ROWS PC_TILE_ROWS
-#define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
+#define PC_DOT_VECTORS(rows) ((rows) <= 2 ? 3 : 1)
 
 typedef struct { float32x4_t q[4]; } vf16;
 typedef struct { int32x4_t q[4]; } vi16;

@@ -6,7 +6,7 @@
 #define PC_TILE_ROWS 4
 #define PC_TILE_VECTORS(rows) 1
 #define PC_DOT_ROWS PC_TILE_ROWS
-#define PC_DOT_VECTORS(rows) PC_TILE_VECTORS(rows)
+#define PC_DOT_VECTORS(rows) 1
 
 typedef struct { float v[16]; } vf16;
 typedef struct { int32_t v[16]; } vi16;

@@ -19,14 +19,14 @@ def pack_s8(w, packed, sums):  # type: ignore[no-untyped-def]
     for j in range(n):
         total = np.int64(0)
         for l in range(k):
-            packed[j // 16, l // 4, j % 16, l % 4] = w[l, j]
+            packed[j // 48, l // 4, j // 16 % 3, j % 16, l % 4] = w[l, j]
             total += w[l, j]
         sums[j] = total
 
 
 @njit(**FAST)
 def _sums(row, w, w_zero, out):  # type: ignore[no-untyped-def]
-    """out[j] = Σ_l row[l]·(w[l, j] - w_zero[j]) for a slice of columns: w [groups, 16, 4]."""
+    """out[j] = Σ_l row[l]·(w[l, j] - w_zero[j]) for 16 columns: w [groups, 16, 4]."""
     out[:] = 0
     part = np.empty(16, np.int32)
     for start in range(0, w.shape[0], BLOCK):
@@ -50,8 +50,8 @@ def _gemm(x, x_zero, w, w_zero, y):  # type: ignore[no-untyped-def]
     for i in range(y.shape[0]):
         for l in range(x.shape[1]):  # past the end the row stays 0, so the padding of w counts for nothing
             row[l] = np.int32(x[i, l]) - x_zero[i]
-        for s in range(w.shape[0]):
-            _sums(row, w[s], w_zero[s], total)
+        for s in range(-(-y.shape[1] // 16)):
+            _sums(row, w[s // 3, :, s % 3], w_zero[s], total)
             for j in range(min(16, y.shape[1] - 16 * s)):
                 if total[j] < -(2**31) or total[j] >= 2**31:
                     raise OverflowError("a result is outside int32")
@@ -70,7 +70,7 @@ def _epilogue(sums, x_scale, w_scale, bias, residual, activation, f):  # type: i
 
 def _zeros(w_zero, w):  # type: ignore[no-untyped-def]
     """The zero points of w by slices of 16; None is 0."""
-    padded = np.zeros((w.shape[0], 16), np.int32)
+    padded = np.zeros((3 * w.shape[0], 16), np.int32)
     if w_zero is not None:
         padded.reshape(-1)[: w_zero.shape[0]] = w_zero
     return padded

@@ -7,27 +7,28 @@ from . import activations
 from .arithmetic import LANES, TINY, U, fma, fma64, gamma
 from .arithmetic import unpack as unpack_slices
 
-GROUP = 4
+GROUP, BESIDE = 4, 3
 SMALLEST = np.float32(2.0**-126)
 """Smallest scale: the smallest normal float32."""
 
 
 def packed_shape(k, n):
-    return -(-n // LANES), -(-k // GROUP), LANES, GROUP
+    return -(-n // (BESIDE * LANES)), -(-k // GROUP), BESIDE, LANES, GROUP
 
 
 def unpack(w, k, n):
-    """[slices, groups, 16, 4] -> int64 [k, n]."""
-    return w.transpose(1, 3, 0, 2).reshape(w.shape[1] * GROUP, w.shape[0] * LANES)[:k, :n].astype(np.int64)
+    """[strips, groups, 3, 16, 4] -> int64 [k, n]."""
+    strips, groups = w.shape[:2]
+    return w.transpose(1, 4, 0, 2, 3).reshape(groups * GROUP, strips * BESIDE * LANES)[:k, :n].astype(np.int64)
 
 
 # -- packing
 def pack_s8(w, packed, sums):
-    """packed[s, g, j, i] = w[4*g + i, 16*s + j], zero past the last row and column; sums over each column."""
-    slices, groups = packed.shape[:2]
-    padded = np.zeros((groups * GROUP, slices * LANES), np.int8)
+    """packed[p, g, s, j, i] = w[4*g + i, 48*p + 16*s + j], zero past the last row and column; sums over each column."""
+    strips, groups = packed.shape[:2]
+    padded = np.zeros((groups * GROUP, strips * BESIDE * LANES), np.int8)
     padded[: w.shape[0], : w.shape[1]] = w
-    packed[...] = padded.reshape(groups, GROUP, slices, LANES).transpose(2, 0, 3, 1)
+    packed[...] = padded.reshape(groups, GROUP, strips, BESIDE, LANES).transpose(2, 0, 3, 4, 1)
     sums[...] = w.sum(axis=0, dtype=np.int64)
 
 

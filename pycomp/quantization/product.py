@@ -27,7 +27,7 @@ from .tensor import (
     held,
 )
 
-GROUP = 4
+GROUP, BESIDE = 4, 3
 INT64 = np.dtype(np.int64)
 Zeros = NDArray[np.int32] | None
 SAFE = 33024
@@ -40,9 +40,9 @@ class PackedInt8Matrix:
 
     Attributes
     ----------
-    data : array of int8, shape (ceil(N / 16), ceil(K / 4), 16, 4)
-        ``data[s, g, j, i]`` is the code from input ``4*g + i`` to output ``16*s + j``; zero past the last input and
-        output. The layout does not depend on the machine.
+    data : array of int8, shape (ceil(N / 48), ceil(K / 4), 3, 16, 4)
+        ``data[p, g, s, j, i]`` is the code from input ``4*g + i`` to output ``48*p + 16*s + j``; zero past the last
+        input and output. The layout does not depend on the machine.
     column_sums : array of int32, shape (N,)
         Sum of each output's codes, modulo 2³².
     scale : array of float32, shape (N,)
@@ -59,10 +59,10 @@ class PackedInt8Matrix:
     in_features: int
 
     def __post_init__(self) -> None:
-        held(self, "data", INT8, 4)
+        held(self, "data", INT8, 5)
         k = integer(self.in_features, "in_features", 0)
         n = held(self, "column_sums", INT32, 1).shape[0]
-        expected = (-(-n // LANES), -(-k // GROUP), LANES, GROUP)
+        expected = _packed_shape(k, n)
         if self.data.shape != expected or not self.data.flags.c_contiguous:
             raise ValueError(f"data has shape {self.data.shape}, expected {expected} in C order")
         check_scale(held(self, "scale", FLOAT32, 1), "scale")
@@ -89,8 +89,8 @@ class PackedInt8Matrix:
 
     def unpack(self) -> NDArray[np.int8]:
         """The codes again, int8, shape (out_features, in_features)."""
-        slices, groups = self.data.shape[:2]
-        columns = self.data.transpose(0, 2, 1, 3).reshape(slices * LANES, groups * GROUP)
+        strips, groups = self.data.shape[:2]
+        columns = self.data.transpose(0, 2, 3, 1, 4).reshape(strips * BESIDE * LANES, groups * GROUP)
         return np.ascontiguousarray(columns[: self.out_features, : self.in_features])
 
 
@@ -120,7 +120,7 @@ def pack(q: Any) -> PackedInt8Matrix:
     >>> from pycomp.quantization import quantize
     >>> packed = pack(quantize(np.eye(3, dtype=np.float32), axis=0))
     >>> packed.data.shape, packed.shape
-    ((1, 1, 16, 4), (3, 3))
+    ((1, 1, 3, 16, 4), (3, 3))
     """
     return pack_named(q, "q")
 
@@ -143,13 +143,17 @@ def pack_named(q: Any, name: str) -> PackedInt8Matrix:
     return PackedInt8Matrix(data, sums, scale, zero if zero.any() else None, k)
 
 
+def _packed_shape(k: int, n: int) -> tuple[int, ...]:
+    return -(-n // (BESIDE * LANES)), -(-k // GROUP), BESIDE, LANES, GROUP
+
+
 def _pack_columns(w: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.int32], int]:
     """The layout of [K, N] codes, their sums, and by how much the codes moved down to be signed."""
     shift = 0
     if w.dtype == UINT8:
         w, shift = (w ^ np.uint8(128)).view(np.int8), 128
     k, n = w.shape
-    data, sums = aligned((-(-n // LANES), -(-k // GROUP), LANES, GROUP), INT8), np.empty(n, np.int32)
+    data, sums = aligned(_packed_shape(k, n), INT8), np.empty(n, np.int32)
     dispatch.pack_s8(w, data, sums)
     return data, sums, shift
 
@@ -192,7 +196,7 @@ def matmul_int8(
     Notes
     -----
     Exact on every machine: no saturation of partial sums. int64 results are sums over at most 33024 inputs, which are
-    exact in int32, added in int64. Workspace: ``b`` packed, N rounded up to 16, K to 4; for int64, of so many inputs at
+    exact in int32, added in int64. Workspace: ``b`` packed, N rounded up to 48, K to 4; for int64, of so many inputs at
     a time, and (M, N) of int32.
 
     Examples
@@ -322,7 +326,7 @@ def _part(b: Any, first: int, last: int) -> tuple[NDArray[np.int8], NDArray[np.i
     if last - first == b.in_features:
         return b.data, b.column_sums
     data = np.ascontiguousarray(b.data[:, first // GROUP : -(-last // GROUP)])
-    sums = data.sum(axis=(1, 3), dtype=np.int32).reshape(-1)
+    sums = data.sum(axis=(1, 4), dtype=np.int32).reshape(-1)
     return data, np.ascontiguousarray(sums[: b.out_features])
 
 

@@ -15,6 +15,7 @@ from pycomp.kernels.contract import DTYPES, KERNELS, Kernel, Operand
 _FUNCTIONS: dict[str, Any] = {
     "__builtins__": {},
     "ceil16": lambda n: -(-n // 16),
+    "ceil48": lambda n: -(-n // 48),
     "ceil4": lambda n: -(-n // 4),
     "ceil16384": lambda n: -(-n // 16384),
 }

@@ -413,7 +413,7 @@ X = np.ones((2, 3), np.float32)
         (lambda: Linear(quantize(W[0])), ValueError, "weight has shape (3,) and axis None"),
         (lambda: Linear(quantize(W, axis=1), weight_only=True), ValueError, "weight has shape (4, 3), axis 1"),
         (lambda: pack_groups(quantize(W, axis=1)), ValueError, "q has shape (4, 3), axis 1"),
-        (lambda: replace(PACKED, data=PACKED.data[:, :, :8]), ValueError, "data has shape"),
+        (lambda: replace(PACKED, data=PACKED.data[:, :, :2]), ValueError, "data has shape"),
         (lambda: replace(PACKED, in_features=5), ValueError, "data has shape"),
         (lambda: replace(PACKED, scale=PACKED.scale[:3]), ValueError, "scale has shape"),
         (lambda: replace(PACKED, scale=-PACKED.scale), ValueError, "scale holds -1"),
