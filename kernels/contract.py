@@ -41,6 +41,9 @@ INT8_EDGES = {
     "k": (0, 1, 2, 3, 4, 5, 63, 64, 65, 127, 2047, 2049, 4300),
     "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 130, 250),
 }
+RESULTS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "s8": "i8", "u8": "u8"}
+"""What an 8-bit product may end in, as kernels are named, and its dtype; and what those that end in codes take more."""
+GRIDS = {to: (Scalar("y_scale", "f32"), Scalar("y_zero", "i32")) if to in ("s8", "u8") else () for to in RESULTS}
 GROUPED_EDGES = {**LINEAR_EDGES, "k": (0, 1, 2, 3, 17, 64, 130, 257, 520, 1100), "groups": (1, 2, 3, 5, 40)}
 ROW_EDGES = {"m": (0, 1, 2, 5), "k": (0, 1, 15, 16, 17, 33, 100)}
 ROW_SHAPES = (
@@ -329,7 +332,7 @@ _ALL = (
                 Opt("bias", "f32", "n"),
                 Opt("residual", "f32", "m,n"),
                 Scalar("activation", "i32"),
-                *((Scalar("y_scale", "f32"), Scalar("y_zero", "i32")) if to in ("s8", "u8") else ()),
+                *GRIDS[to],
                 Out("y", result, "m,n", strides=1),
             ),
             reference=getattr(quantization, f"gemm_to_{to}"),
@@ -341,8 +344,36 @@ _ALL = (
             edges=INT8_EDGES,
             shapes=LINEAR_SHAPES,
         )
-        for to, result in (("f32", "f32"), ("f16", "f16"), ("bf16", "bf16"), ("s8", "i8"), ("u8", "u8"))
+        for to, result in RESULTS.items()
         for product, code in (("u8s8", "u8"), ("s8s8", "i8"))
+    ),
+    *(
+        Kernel(
+            name=f"linear_dynamic_{to}",
+            family="quantization",
+            sizes=("m", "k", "n"),
+            operands=(
+                In("x", "f32", "m,k", strides=1),
+                In("w", "i8", "ceil48(n),ceil4(k),3,16,4"),
+                In("sums", "i32", "n"),
+                In("w_scale", "f32", "n"),
+                Opt("w_zero", "i32", "n"),
+                Opt("bias", "f32", "n"),
+                Opt("residual", "f32", "m,n"),
+                Scalar("activation", "i32"),
+                *GRIDS[to],
+                Out("y", result, "m,n", strides=1),
+            ),
+            reference=getattr(quantization, f"linear_dynamic_{to}"),
+            bound=getattr(quantization, f"linear_dynamic_{to}_bound"),
+            chain=getattr(quantization, f"linear_dynamic_{to}_chain"),
+            sample=getattr(quantization, f"linear_dynamic_{to}_sample"),
+            flops=lambda m, k, n: 2 * m * k * n,
+            bytes=lambda m, k, n, size=DTYPES[result].itemsize: 4 * m * k + k * n + size * m * n,
+            edges=INT8_EDGES,
+            shapes=LINEAR_SHAPES,
+        )
+        for to, result in RESULTS.items()
     ),
     _quantization(
         "gemm_f32s8",

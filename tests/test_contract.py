@@ -266,7 +266,7 @@ SQUARE = np.eye(4, dtype=np.float32)
 
 
 @pytest.mark.parametrize(("kernel", "call"), [
-    ("gemm_u8s8_s8", lambda: quantization.Linear(SQUARE, output_dtype="int8", output_scale=1.0)(SQUARE)),
+    ("linear_dynamic_s8", lambda: quantization.Linear(SQUARE, output_dtype="int8", output_scale=1.0)(SQUARE)),
     ("quantize_s8", lambda: quantization.Linear(SQUARE, input_scale=1.0)(SQUARE)),
     ("quantize_s8", lambda: quantization.quantize(SQUARE, scale=1.0)),
     ("fake_quantize_backward_f32", lambda: quantization.fake_quantize_backward(SQUARE, SQUARE, 1.0)),

@@ -178,6 +178,23 @@ def quantize_rows_u8(x, codes, scale, zero, sums):  # type: ignore[no-untyped-de
     _quantize_groups(x, False, codes, scale, zero, sums)
 
 
+def _of_floats(product):  # type: ignore[no-untyped-def]
+    """A product of codes, of rows that are quantized for it."""
+
+    def over(x, *others):  # type: ignore[no-untyped-def]
+        codes, sums = np.empty(x.shape, np.uint8), np.empty((len(x), 1), np.int32)
+        scale, zero = np.empty((len(x), 1), np.float32), np.empty((len(x), 1), np.int32)
+        quantize_rows_u8(x, codes, scale, zero, sums)
+        product(codes, scale[:, 0], zero[:, 0], *others)
+
+    return over
+
+
+linear_dynamic_f32, linear_dynamic_f16, linear_dynamic_bf16 = map(
+    _of_floats, (gemm_u8s8_f32, gemm_u8s8_f16, gemm_u8s8_bf16))
+linear_dynamic_s8, linear_dynamic_u8 = _of_floats(gemm_u8s8_s8), _of_floats(gemm_u8s8_u8)
+
+
 @njit(**FAST)
 def range_f32(x, low, high):  # type: ignore[no-untyped-def]
     for i in range(x.shape[0]):

@@ -328,6 +328,46 @@ def quantize_rows_sample(rng, m, k, groups):
     return (x.astype(np.float32),)
 
 
+# -- products of rows that are quantized for it
+def _of_floats(function):
+    """A function of codes, scales and zero points of rows, and what else: of float rows instead."""
+
+    def over(x, *others):
+        codes, sums = np.empty(x.shape, np.uint8), np.empty((len(x), 1), np.int32)
+        scale, zero = np.empty((len(x), 1), np.float32), np.empty((len(x), 1), np.int32)
+        quantize_rows_u8(x, codes, scale, zero, sums)
+        return function(codes, scale[:, 0], zero[:, 0], *others)
+
+    return over
+
+
+def _dynamic_sample(of_codes):
+    def sample(rng, m, k, n):
+        _, x_scale, _, *others = of_codes(rng, m, k, n)
+        x = rng.standard_normal((m, k)) * 64 * x_scale[:, None]
+        if m > 1 and rng.random() < 0.3:
+            x[rng.integers(m)] = 0
+        return x.astype(np.float32), *others
+
+    return sample
+
+
+linear_dynamic_f32, linear_dynamic_f32_bound, linear_dynamic_f32_chain = map(
+    _of_floats, (gemm_to_f32, gemm_to_f32_bound, gemm_to_f32_chain))
+linear_dynamic_f16, linear_dynamic_f16_bound, linear_dynamic_f16_chain = map(
+    _of_floats, (gemm_to_f16, gemm_to_f16_bound, gemm_to_f16_chain))
+linear_dynamic_bf16, linear_dynamic_bf16_bound, linear_dynamic_bf16_chain = map(
+    _of_floats, (gemm_to_bf16, gemm_to_bf16_bound, gemm_to_bf16_chain))
+linear_dynamic_s8, linear_dynamic_s8_bound, linear_dynamic_s8_chain = map(
+    _of_floats, (gemm_to_s8, gemm_to_s8_bound, gemm_to_s8_chain))
+linear_dynamic_u8, linear_dynamic_u8_bound, linear_dynamic_u8_chain = map(
+    _of_floats, (gemm_to_u8, gemm_to_u8_bound, gemm_to_u8_chain))
+linear_dynamic_f32_sample = linear_dynamic_bf16_sample = _dynamic_sample(gemm_u8s8_to_f32_sample)
+linear_dynamic_f16_sample = _dynamic_sample(gemm_u8s8_to_f16_sample)
+linear_dynamic_s8_sample = _dynamic_sample(gemm_u8s8_to_s8_sample)
+linear_dynamic_u8_sample = _dynamic_sample(gemm_u8s8_to_u8_sample)
+
+
 # -- ranges
 def range_f32(x, low, high):
     """The smallest and largest of each row; NaN where it holds NaN; -0 counts as +0."""

@@ -228,14 +228,20 @@ class Linear:
         if grouped:
             dispatch.gemm_f32s8(rows(x), w.data, w.scale, w.zero_point, self.bias, residual, self._activation, y)
             return delivered(y, out)
-        codes, scale, zero = _codes_of(x) if coded else self._quantize(rows(x))
-        kernel = getattr(dispatch, f"gemm_{'s8s8' if codes.dtype == INT8 else 'u8s8'}_{self._output}")
+        if not coded:
+            x = rows(x)
+        rest = (w.data, w.column_sums, w.scale, w.zero_point, self.bias, residual, self._activation,
+                *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
         try:
             try:
-                kernel(codes, scale, zero, w.data, w.column_sums, w.scale, w.zero_point, self.bias, residual,
-                       self._activation, *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
+                if coded or self._scale is not None:
+                    codes, scale, zero = _codes_of(x) if coded else self._quantize(x)
+                    product = "s8s8" if codes.dtype == INT8 else "u8s8"
+                    getattr(dispatch, f"gemm_{product}_{self._output}")(codes, scale, zero, *rest)
+                else:
+                    getattr(dispatch, f"linear_dynamic_{self._output}")(x, *rest)
             except OverflowError:  # a sum is outside int32
-                self._fill_from_long_sums(codes, scale, zero, residual, y)
+                self._fill_from_long_sums(*(_codes_of(x) if coded else self._quantize(x)), residual, y)
         except NanError:
             raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual?") from None
         return delivered(y, out)

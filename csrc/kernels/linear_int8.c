@@ -1,0 +1,61 @@
+/* A layer of 8-bit weights and float activations: quantize_rows_u8 of whole rows, then the product of its codes. The bits of
+ * these two calls; one, since with few rows calling takes as long as multiplying. */
+#include "heap.h"
+#include "table.h"
+#include "vocabulary.h"
+
+enum { FEW_BYTES = 1 << 14 /* that wait on the stack */ };
+
+/* Rows as codes. */
+typedef struct {
+  _Alignas(64) char few[FEW_BYTES];
+  void *found; /* to free */
+  uint8_t *codes;
+  float *scale;
+  int32_t *zero;
+} quantized;
+
+static int quantize(int64_t m, int64_t k, const float *x, int64_t ldx, quantized *q) {
+  const int64_t codes = (m * k + PC_LINE - 1) / PC_LINE * PC_LINE, each = m * (int64_t)sizeof(int32_t), all = codes + 3 * each;
+  q->found = NULL;
+  char *const room = all <= FEW_BYTES ? q->few : pc_heap((size_t)all, &q->found);
+  if (!room) return PC_ENOMEM;
+  q->codes = (uint8_t *)room;
+  q->scale = (float *)(void *)(room + codes);
+  q->zero = (int32_t *)(void *)(room + codes + each);
+  return pc_quantize_rows_u8(m, k, 1, x, ldx, q->codes, q->scale, q->zero, q->zero + m);
+}
+
+/* -- entries: results of each type */
+#define FLOATS(to, y_type)                                                                                             \
+  int PC_FN(linear_dynamic_##to)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const int8_t *w,        \
+                                 const int32_t *sums, const float *w_scale, const int32_t *w_zero, const float *bias,  \
+                                 const float *residual, int32_t activation, y_type *y, int64_t ldy) {                  \
+    if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n) return PC_EINVAL;                                               \
+    quantized q;                                                                                                       \
+    int status = quantize(m, k, x, ldx, &q);                                                                           \
+    if (status == PC_OK)                                                                                               \
+      status = pc_gemm_u8s8_##to(m, k, n, q.codes, k, q.scale, q.zero, w, sums, w_scale, w_zero, bias, residual,       \
+                                 activation, y, ldy);                                                                  \
+    free(q.found);                                                                                                     \
+    return status;                                                                                                     \
+  }
+#define CODES(to, y_type)                                                                                              \
+  int PC_FN(linear_dynamic_##to)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const int8_t *w,        \
+                                 const int32_t *sums, const float *w_scale, const int32_t *w_zero, const float *bias,  \
+                                 const float *residual, int32_t activation, float y_scale, int32_t y_zero, y_type *y,  \
+                                 int64_t ldy) {                                                                        \
+    if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n) return PC_EINVAL;                                               \
+    quantized q;                                                                                                       \
+    int status = quantize(m, k, x, ldx, &q);                                                                           \
+    if (status == PC_OK)                                                                                               \
+      status = pc_gemm_u8s8_##to(m, k, n, q.codes, k, q.scale, q.zero, w, sums, w_scale, w_zero, bias, residual,       \
+                                 activation, y_scale, y_zero, y, ldy);                                                 \
+    free(q.found);                                                                                                     \
+    return status;                                                                                                     \
+  }
+FLOATS(f32, float)
+FLOATS(f16, uint16_t)
+FLOATS(bf16, uint16_t)
+CODES(s8, int8_t)
+CODES(u8, uint8_t)
