@@ -99,9 +99,10 @@ def has_rows(a: NDArray[Any]) -> bool:
 
 def result(
     out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], overlap: tuple[Any, ...] = (), *,
-    whole: bool = False,
+    whole: bool = False, late: bool = False,
 ) -> NDArray[Any]:
     """An array for the result, with contiguous rows or, ``whole``, in C order: ``out`` if laid out so, else a new one.
+    A new one also if ``late``: what fails on the way then leaves ``out`` as it was.
 
     ``out`` is checked: dtype, shape, writable, apart from itself and from ``overlap``, the inputs as the caller gave
     them: a copy made since would hide an overlap. :func:`delivered` ends the call.
@@ -131,10 +132,10 @@ def result(
         known_apart = owned and other is not owner and type(other) is ndarray and other.flags.owndata
         if not known_apart and np.may_share_memory(out, a) and _share(out, a):
             raise ValueError("out overlaps an input")
-    if flags.c_contiguous and flags.aligned:
-        return out
-    _check_apart_from_itself(out)
-    return out if not whole and out.ndim == 2 and has_rows(out) else np.empty(shape, dtype)
+    if not (flags.c_contiguous and flags.aligned):
+        _check_apart_from_itself(out)
+        late = late or whole or out.ndim != 2 or not has_rows(out)
+    return np.empty(shape, dtype) if late else out
 
 
 def _share(a: NDArray[Any], b: NDArray[Any]) -> bool:

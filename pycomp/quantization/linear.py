@@ -186,8 +186,7 @@ class Linear:
         residual : array of float32, shape (M, N), optional
             Added before the activation.
         out : array of the output dtype, shape (M, N), optional
-            Any strides, though other than contiguous rows cost a copy. Undefined after NaN where codes would
-            have to express it.
+            Any strides, though other than contiguous rows cost a copy, as codes do: after an error it is as it was.
 
         Returns
         -------
@@ -223,7 +222,8 @@ class Linear:
             residual = of_shape(residual, "residual", FLOAT32, shape)
         given = (x.data, x.scale, x.zero_point) if coded else (x,)
         y = result(out, shape, self._output_dtype,
-                   (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self.bias))
+                   (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self.bias),
+                   late=bool(self._output_grid))
         residual = None if residual is None else contiguous(residual)
         if grouped:
             dispatch.gemm_f32s8(rows(x), w.data, w.scale, w.zero_point, self.bias, residual, self._activation, y)

@@ -190,8 +190,8 @@ def matmul_int8(
     ValueError
         If shapes do not fit, a zero point is out of range, ``dtype`` is another, or ``out`` cannot take the result.
     OverflowError
-        If an exact result is outside int32, which takes K above 33025, and the dtype is int32. ``out`` is then
-        undefined.
+        If an exact result is outside int32, which takes K above 33025, and the dtype is int32. ``out`` is then as it
+        was.
 
     Notes
     -----
@@ -226,7 +226,8 @@ def matmul_int8(
     else:
         b_zero = packed.zero_point
     read = (packed.data, packed.column_sums, b_zero) if packed else (b, b_zero_point)
-    y = result(out, (a.shape[0], n), _sum_dtype(dtype, out), (a, a_zero_point, *read))
+    dtype = _sum_dtype(dtype, out)
+    y = result(out, (a.shape[0], n), dtype, (a, a_zero_point, *read), late=_may_overflow(k, dtype))
     _fill_sums(a, b, a_zero, b_zero, y)
     return delivered(y, out)
 
@@ -264,7 +265,8 @@ def _matmul_stacks(
         if not a.ndim:
             raise ValueError("a has shape (), expected one dimension at least")
         matrix, shape = a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), (*a.shape[:-1], b.out_features)
-        y = result(out, shape, dtype, (a, a_zero_point, b.data, b.column_sums, b.zero_point), whole=True)
+        y = result(out, shape, dtype, (a, a_zero_point, b.data, b.column_sums, b.zero_point), whole=True,
+                   late=_may_overflow(b.in_features, dtype))
         a_zero = as_zero_point(a_zero_point, "a_zero_point", None, a.dtype)
         matmul_int8(matrix, b, a_zero_point=a_zero, b_zero_point=b_zero_point,
                     out=y.reshape(len(matrix), b.out_features))
@@ -272,7 +274,8 @@ def _matmul_stacks(
     left, right, shape = matrices(a, b)
     a_zero = as_zero_point(a_zero_point, "a_zero_point", a.shape[0] if a.ndim == 2 else None, a.dtype)
     b_zero = as_zero_point(b_zero_point, "b_zero_point", b.shape[1] if b.ndim == 2 else None, b.dtype)
-    y = result(out, shape, dtype, (a, b, a_zero_point, b_zero_point), whole=True)
+    y = result(out, shape, dtype, (a, b, a_zero_point, b_zero_point), whole=True,
+               late=_may_overflow(a.shape[-1], dtype))
     fill_stacks(left, right, a_zero, b_zero, y)
     return delivered(y, out)
 
@@ -317,6 +320,10 @@ def _sum_dtype(dtype: Any, out: Any) -> np.dtype[Any]:
     if dtype is None:
         return INT64 if out is not None and getattr(out, "dtype", None) == INT64 else INT32
     return np.dtype(dtype_name(dtype, "dtype", ("int32", "int64")))
+
+
+def _may_overflow(k: int, dtype: np.dtype[Any]) -> bool:
+    return k > SAFE and dtype == INT32
 
 
 def _part(b: Any, first: int, last: int) -> tuple[NDArray[np.int8], NDArray[np.int32]]:

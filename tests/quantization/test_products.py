@@ -153,8 +153,10 @@ def test_a_row_whose_sums_leave_int32_is_right_and_spares_the_others(backend, op
 def test_no_row_of_a_layer_makes_the_others_fail_where_codes_cannot_express_nan():
     w, x = np.ones((2, 70_000), np.float32), np.ones((2, 70_000), np.float32)
     x[1, 0] = np.nan
+    out = np.full((2, 2), -1, np.int8)
     with pytest.raises(ValueError, match="an output is NaN, which codes cannot express"):
-        Linear(w, output_dtype="int8", output_scale=1.0)(x)
+        Linear(w, output_dtype="int8", output_scale=1.0)(x, out=out)
+    assert (out == -1).all()
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
@@ -228,6 +230,18 @@ def test_sums_of_stacks_outside_int32_are_refused_or_in_int64():
     for right in (b, np.stack([b[:, None]] * 2)):
         with pytest.raises(OverflowError, match="a sum of K = 40000 products is outside int32"):
             matmul_int8(a, right)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("shape", [(2, 40_000), (2, 1, 40_000), (40_000,)])
+def test_a_sum_outside_int32_leaves_out_as_it_was(shape, packed):
+    a, b = np.full(shape, 255, np.uint8), np.full((40_000, 3), 255, np.uint8)
+    if a.ndim > 1:
+        a[0] = 0  # whose sums fit
+    out = np.full((*shape[:-1], 3), -1, np.int32)
+    with pytest.raises(OverflowError, match="outside int32"):
+        matmul_int8(a, pack(b.T) if packed else b, out=out)
+    assert (out == -1).all()
 
 
 def test_out_takes_rows_apart_and_is_returned():
