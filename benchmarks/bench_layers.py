@@ -1,4 +1,5 @@
-"""Whole quantized layers: float32 in, float32 out, the quantization of activations included."""
+"""Whole quantized calls: a layer from float32 to float32, the quantization of activations included, and a product of
+plain arrays of codes, in which neither is prepared ahead."""
 
 from __future__ import annotations
 
@@ -36,6 +37,20 @@ class Layer:
     def operands(m: int, k: int, n: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(0)
         return rng.standard_normal((m, k), np.float32), rng.standard_normal((n, k), np.float32)
+
+
+@dataclass(frozen=True)
+class Product(Layer):
+    """The same of int8 codes, x [m, k] and w [k, n], to int32."""
+
+    @staticmethod
+    def bytes(m: int, k: int, n: int) -> float:
+        return m * k + k * n + 4 * m * n
+
+    @staticmethod
+    def operands(m: int, k: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(0)
+        return rng.integers(-128, 128, (m, k), np.int8), rng.integers(-128, 128, (k, n), np.int8)
 
 
 def ours(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
@@ -98,7 +113,34 @@ def onnxruntime_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], obje
     return onnx_models.session("MatMulInteger", {"x": xq}, {"w": codes}, np.empty((len(x), len(w)), np.int32))
 
 
+def matmul(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    out = np.empty((len(x), w.shape[1]), np.int32)
+    return lambda: quantization.matmul_int8(x, w, out=out)
+
+
+def torch_int_mm(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    import torch
+
+    xt, wt = torch.from_numpy(x), torch.from_numpy(w)
+    y = torch.empty((len(x), w.shape[1]), dtype=torch.int32)
+    return lambda: torch._int_mm(xt, wt, out=y)
+
+
+def onnxruntime_integer(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    return onnx_models.session("MatMulInteger", {"x": x, "w": w}, {}, np.empty((len(x), w.shape[1]), np.int32))
+
+
+def numpy_float(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """What NumPy's users do, since its product of integers is slower still; exact below 2^24."""
+    return lambda: x.astype(np.float32) @ w.astype(np.float32)
+
+
 LAYERS = {
+    "matmul_int8": Product("matmul_int8", matmul, {
+        "PyTorch _int_mm": torch_int_mm,
+        "ONNX Runtime MatMulInteger": onnxruntime_integer,
+        "NumPy in float32 (OpenBLAS)": numpy_float,
+    }),
     "linear_int8_dynamic": Layer("linear_int8_dynamic", ours, {
         "PyTorch fbgemm dynamic": torch_dynamic("fbgemm"),
         "PyTorch x86 dynamic": torch_dynamic("x86"),
