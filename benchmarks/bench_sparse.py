@@ -11,6 +11,7 @@ import numpy as np
 from pycomp.kernels import dispatch
 from pycomp.kernels.contract import KERNELS
 from pycomp.kernels.reference import sparse
+from pycomp.kernels.reference.quantization import packed_shape
 from pycomp.testing import Case, nudged
 
 Make = Callable[[Case], Callable[[], object]]
@@ -85,7 +86,7 @@ def dense_codes(case: Case) -> Callable[[], object]:
     k, n, m = 4 * (case.sizes["k"] - 1), case.sizes["n"], case.sizes.get("m", 1)
     rng = np.random.default_rng(0)
     w = rng.integers(-127, 128, (k, n), dtype=np.int8)
-    packed, sums = nudged(np.zeros((-(-n // 48), -(-k // 4), 3, 16, 4), np.int8), 0), np.zeros(n, np.int32)
+    packed, sums = nudged(np.zeros(packed_shape(k, n), np.int8), 0), np.zeros(n, np.int32)
     dispatch.pack_s8(w, packed, sums)
     x, y = nudged(rng.integers(0, 256, (m, k), dtype=np.uint8), 0), np.empty((m, n), np.int32)
     return lambda: dispatch.gemm_u8s8(x, packed, sums, None, None, y)

@@ -37,13 +37,16 @@ LINEAR_EDGES = {
 }
 
 INT8_EDGES = {
-    "m": (0, 1, 2, 3, 4, 5, 7, 8, 9, 17),
+    "m": (0, 1, 2, 3, 4, 5, 7, 8, 9, 17, 33),
     "k": (0, 1, 2, 3, 4, 5, 63, 64, 65, 127, 2047, 2049, 4300),
     "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 130, 250),
 }
 RESULTS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "s8": "i8", "u8": "u8"}
-"""What an 8-bit product may end in, as kernels are named, and its dtype; and what those that end in codes take more."""
+"""What an 8-bit product may end in, as kernels are named, and its dtype."""
 GRIDS = {to: (Scalar("y_scale", "f32"), Scalar("y_zero", "i32")) if to in ("s8", "u8") else () for to in RESULTS}
+"""What those that end in codes take more."""
+STRIPS = "ceil48(n),ceil4(k),3,16,4"
+"""Packed 8-bit weights."""
 GROUPED_EDGES = {**LINEAR_EDGES, "k": (0, 1, 2, 3, 17, 64, 130, 257, 520, 1100), "groups": (1, 2, 3, 5, 40)}
 ROW_EDGES = {"m": (0, 1, 2, 5), "k": (0, 1, 15, 16, 17, 33, 100)}
 ROW_SHAPES = (
@@ -288,12 +291,12 @@ _ALL = (
         sizes=("k", "n"),
         operands=(
             In("w", "i8", "k,n", strides=2),
-            Out("packed", "i8", "ceil48(n),ceil4(k),3,16,4"),
+            Out("packed", "i8", STRIPS),
             Out("sums", "i32", "n"),
         ),
         flops=lambda k, n: 0,
         bytes=lambda k, n: 2 * k * n,
-        edges={"k": (0, 1, 3, 4, 5, 33, 64, 67, 130), "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 200)},
+        edges={"k": (0, 1, 3, 4, 5, 33, 64, 67, 130), "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 430)},
         shapes=(("a 7B model's square", {"k": 4096, "n": 4096}),),
         batch=None,
     ),
@@ -303,7 +306,7 @@ _ALL = (
             sizes=("m", "k", "n"),
             operands=(
                 In("x", code, "m,k", strides=1),
-                In("w", "i8", "ceil48(n),ceil4(k),3,16,4"),
+                In("w", "i8", STRIPS),
                 In("sums", "i32", "n"),
                 Opt("x_zero", "i32", "m"),
                 Opt("w_zero", "i32", "n"),
@@ -325,7 +328,7 @@ _ALL = (
                 In("x", code, "m,k", strides=1),
                 In("x_scale", "f32", "m"),
                 Opt("x_zero", "i32", "m"),
-                In("w", "i8", "ceil48(n),ceil4(k),3,16,4"),
+                In("w", "i8", STRIPS),
                 In("sums", "i32", "n"),
                 In("w_scale", "f32", "n"),
                 Opt("w_zero", "i32", "n"),
@@ -354,7 +357,7 @@ _ALL = (
             sizes=("m", "k", "n"),
             operands=(
                 In("x", "f32", "m,k", strides=1),
-                In("w", "i8", "ceil48(n),ceil4(k),3,16,4"),
+                In("w", "i8", STRIPS),
                 In("sums", "i32", "n"),
                 In("w_scale", "f32", "n"),
                 Opt("w_zero", "i32", "n"),

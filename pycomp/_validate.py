@@ -135,7 +135,7 @@ def result(
     if not (flags.c_contiguous and flags.aligned):
         _check_apart_from_itself(out)
         late = late or whole or out.ndim != 2 or not has_rows(out)
-    return np.empty(shape, dtype) if late else out
+    return fresh(shape, dtype) if late else out
 
 
 def _share(a: NDArray[Any], b: NDArray[Any]) -> bool:

@@ -63,6 +63,16 @@ def set_apart(a, gap):
     return wide[:, : a.shape[1]]
 
 
+def backwards(a):
+    """A copy of a matrix in negative strides."""
+    return np.ascontiguousarray(a[::-1, ::-1])[::-1, ::-1]
+
+
+def every_other(a):
+    """A copy of a matrix whose columns lie apart."""
+    return np.repeat(a, 2, axis=1)[:, ::2]
+
+
 @each_kernel
 def test_every_kernel_is_declared_and_implemented_everywhere(kernel):
     assert set(dispatch.implementations(kernel)) == {b for b in dispatch.BACKENDS if dispatch.missing(b) is None}
@@ -156,6 +166,12 @@ def test_bits_do_not_depend_on_alignment_or_strides(kernel, backend, level, func
         for o, y in zip(case.kernel.outputs, outputs, strict=True):
             if o.strides and y.base is not None:
                 assert (y.base[:, y.shape[1] :] == 99).all(), f"{case}: {o.name} was written past its rows"
+        any_strides = any(o.strides == 2 for o in case.kernel.inputs)
+        for turned in (np.asfortranarray, backwards, every_other) if any_strides else ():
+            inputs = [turned(v) if o.strides == 2 else v for o, v in zip(case.kernel.inputs, case.inputs, strict=True)]
+            outputs = case.outputs()
+            function(*inputs, *outputs)
+            assert same_bits(outputs, expected), f"{case}, {turned.__name__}"
 
 
 @each_kernel
@@ -263,10 +279,12 @@ def test_nan_that_has_no_meaning_is_an_error_of_its_own(kernel, operand, backend
 
 
 SQUARE = np.eye(4, dtype=np.float32)
+TO_CODES = {"output_dtype": "int8", "output_scale": 1.0}
 
 
 @pytest.mark.parametrize(("kernel", "call"), [
-    ("linear_dynamic_s8", lambda: quantization.Linear(SQUARE, output_dtype="int8", output_scale=1.0)(SQUARE)),
+    ("linear_dynamic_s8", lambda: quantization.Linear(SQUARE, **TO_CODES)(SQUARE)),
+    ("gemm_s8s8_s8", lambda: quantization.Linear(SQUARE, input_scale=1.0, **TO_CODES)(SQUARE)),
     ("quantize_s8", lambda: quantization.Linear(SQUARE, input_scale=1.0)(SQUARE)),
     ("quantize_s8", lambda: quantization.quantize(SQUARE, scale=1.0)),
     ("fake_quantize_backward_f32", lambda: quantization.fake_quantize_backward(SQUARE, SQUARE, 1.0)),

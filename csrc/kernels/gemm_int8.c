@@ -25,10 +25,15 @@ enum {
   BLOCK = 2048,          /* l in a block of a product that may overflow */
   SHORTEST = 64,         /* rows of a part; */
   PARTS = 4,             /* at most so many for each thread */
+  STRIPS = 4,            /* for each thread, that are enough to cut between strips alone */
   GRAIN = 1 << 19,       /* multiply-adds that pay for waking a thread */
   FITS = 65793,          /* k up to which |sum| <= k*255*128 < 2^31 */
   FITS_SHIFTED = 33025   /* the same with a zero point of w: k*255*255 */
 };
+
+_Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
+#define OF(rows) ((PC_DOT_VECTORS(rows) == 1 || PC_DOT_VECTORS(rows) == BESIDE) && PC_DOT_CHAINS(rows) <= MOST_CHAINS)
+_Static_assert(OF(1) && OF(2) && OF(3) && OF(4) && OF(5) && OF(6) && OF(7) && OF(8), "a level's tiles do not fit strips");
 
 /* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, or 0; and what it
  * writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
@@ -92,9 +97,9 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
   for (int pass = 0; pass < passes; pass++) {
     int64_t g = 0;
     for (; g + chains <= groups; g += chains) {
-      if (pass == 0 && !streams) __builtin_prefetch(w + STEP * g + soon);
 #pragma GCC unroll 4
       for (int c = 0; c < chains; c++) {
+        if (pass == 0 && !streams) __builtin_prefetch(w + STEP * (g + c) + soon);
         if (streams && rows > 1)
 #pragma GCC unroll 4
           for (int j = 0; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + LINE * j + AHEAD);
@@ -126,7 +131,7 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
     for (int j = 0; j < vectors; j++) vi_store(of->sums + i * of->ld + LANES * j, sums[i][j]);
 }
 
-/* Shapes that can end in registers: those that most of a product is made of. */
+/* Shapes that can end in registers: those that most of a product is made of. (One and two rows were slower.) */
 PC_INLINE int may_end(int rows, int vectors) {
   return rows > 2 && (vectors == PC_DOT_VECTORS(rows) || vectors == PC_DOT_VECTORS(PC_DOT_ROWS));
 }
@@ -142,6 +147,7 @@ __attribute__((noinline)) static void run_tile(int rows, int vectors, const tile
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3)
   switch (rows * 4 + vectors) {
     SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
+    default: __builtin_unreachable();
   }
 }
 
@@ -162,6 +168,9 @@ static int32_t moved(const int8_job *j) { return j->is_signed ? PC_DOT_MOVE : 0;
 /* Room for a row of so many codes, and how far apart rows are. */
 static int64_t stride_of(int64_t length) { return (length + GAP - 1) / GAP * GAP + GAP; }
 
+/* Slices from `slice` on that a tile can take: at most so many, and of one strip. */
+static int64_t of_strip(int64_t slice, int64_t widest) { return smaller(widest, BESIDE - slice % BESIDE); }
+
 /* Rows [row, row + rows), copied to x, against the columns [begin, end). */
 static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const pc_code *x, int64_t begin, int64_t end) {
   int32_t zero[TOGETHER], shift[TOGETHER], sums[PC_DOT_ROWS * BESIDE * LANES];
@@ -171,16 +180,15 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
   row_debts(j, (int)rows, row, moved(j), zero, shift);
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
-    const int64_t left = (end - c + LANES - 1) / LANES, slice = c / LANES;
-    vectors = (int)smaller(left, widest);
+    const int64_t left = (end - c + LANES - 1) / LANES, slice = c / LANES, at = slice_at(j->k, slice);
+    vectors = (int)smaller(left, of_strip(slice, widest));
     const int whole = c + LANES * vectors <= end, direct = plain && whole;
-    const int64_t w = slice_at(j->k, slice);
-    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one; each asks for a slice of the next tile */
+    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one; most ask for a slice of the next tile */
       const int64_t first = rows * p / panels;
       const int height = (int)(rows * (p + 1) / panels - first), ends = light && whole && may_end(height, vectors);
       const int asks = (panels > 1 || widest < BESIDE) && p < smaller(left - vectors, vectors);
-      const tile_job of = {.groups = groups_of(j->k), .stride = stride, .soon = asks ? slice_at(j->k, slice + vectors + p) - w : 0,
-                           .ld = direct ? j->ldy : LANES * vectors, .panel = x + first * stride, .w = j->w + w,
+      const tile_job of = {.groups = groups_of(j->k), .stride = stride, .soon = asks ? slice_at(j->k, slice + vectors + p) - at : 0,
+                           .ld = direct ? j->ldy : LANES * vectors, .panel = x + first * stride, .w = j->w + at,
                            .sums = direct ? (int32_t *)j->y + (row + first) * j->ldy + c : sums, .ends = ends ? j : NULL,
                            .row = row + first, .column = c, .zero = owed ? zero + first : NULL};
       run_tile(height, vectors, &of);
@@ -250,9 +258,11 @@ static void wide_tile(const int8_job *j, int rows, int64_t row, int vectors, int
 static void part_wide(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
   for (int64_t row = row0, rows; row < row1; row += rows) {
     rows = smaller(row1 - row, PC_DOT_ROWS);
-    const int64_t step = LANES * PC_DOT_VECTORS(rows);
-    for (int64_t c = begin; c < end; c += step)
-      wide_tile(j, (int)rows, row, (int)((smaller(end - c, step) + LANES - 1) / LANES), c);
+    int vectors;
+    for (int64_t c = begin; c < end; c += LANES * vectors) {
+      vectors = (int)smaller((end - c + LANES - 1) / LANES, of_strip(c / LANES, PC_DOT_VECTORS(rows)));
+      wide_tile(j, (int)rows, row, vectors, c);
+    }
   }
 }
 
@@ -303,7 +313,8 @@ static int multiply(int8_job *j) {
   if (j->m == 0 || j->n == 0) return PC_OK;
   int status = PC_OK;
   j->status = &status;
-  j->unit = LANES * (by_amx(j) ? 4 : BESIDE);
+  const int many = j->n >= STRIPS * BESIDE * LANES * pc_get_num_threads(); /* else threads share slices */
+  j->unit = LANES * (by_amx(j) ? 4 : many ? BESIDE : 1);
   j->units = (j->n + j->unit - 1) / j->unit;
   j->down = parts_down(j);
   const int64_t work = (j->m + j->down - 1) / j->down * j->unit * (j->k + 1);

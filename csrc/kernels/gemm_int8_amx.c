@@ -204,7 +204,7 @@ static void cell(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, i
   const int64_t steps = panels * ((end - begin + 2 * SIDE - 1) / (2 * SIDE)) * (j->k / DEPTH);
   const int64_t strip = BESIDE * SIDE; /* whole ones: of those that cells share some lines are asked for twice */
   const int8_t *first = j->w + slice_at(j->k, end / strip * BESIDE), *last = j->w + slice_at(j->k, (next + strip - 1) / strip * BESIDE);
-  stream soon = {.w = first, .end = panels > 1 ? last : first,
+  stream soon = {.w = first, .end = panels > 1 && next > end ? last : first,
                  .each = steps ? ((last - first) / steps / DEPTH + 1) * DEPTH : 0};
   for (int64_t row = row0; row < row1; row += HIGH) panel(j, row, row1, begin, end, &soon);
 }

@@ -1,5 +1,6 @@
 /* A layer of 8-bit weights and float activations: quantize_rows_u8 of whole rows, then the product of its codes. The bits of
- * these two calls; one, since with few rows calling takes as long as multiplying. */
+ * these two calls; one, since with few rows calling takes as long as multiplying. Both are called as a C program would: a level
+ * that adds a dot product has a product of its own, but its quantizer is that of the level below. */
 #include "heap.h"
 #include "table.h"
 #include "vocabulary.h"

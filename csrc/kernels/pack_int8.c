@@ -63,7 +63,7 @@ static void from_codes(const job *j, int64_t s, int64_t g, vi16 *sums) {
   const int64_t columns = smaller(j->n - s * LANES, LANES);
   for (; g < groups_of(j->k); g++) {
     int8_t line[LINE] = {0};
-    for (int64_t i = 0; i < GROUP && GROUP * g + i < j->k; i++) {
+    for (int64_t i = 0; columns > 0 && i < GROUP && GROUP * g + i < j->k; i++) {
       const int8_t *w = j->w + (GROUP * g + i) * j->w_row + s * LANES * j->w_column;
       for (int64_t c = 0; c < columns; c++) line[c * GROUP + i] = w[c * j->w_column];
     }

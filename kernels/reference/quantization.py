@@ -345,8 +345,9 @@ def _dynamic_sample(of_codes):
     def sample(rng, m, k, n):
         _, x_scale, _, *others = of_codes(rng, m, k, n)
         x = rng.standard_normal((m, k)) * 64 * x_scale[:, None]
-        if m > 1 and rng.random() < 0.3:
-            x[rng.integers(m)] = 0
+        for sign in (0, 1, -1):  # rows of zeros, and of one sign
+            if m > 1 and rng.random() < 0.3:
+                x[rng.integers(m)] = sign * np.abs(x[0])
         return x.astype(np.float32), *others
 
     return sample

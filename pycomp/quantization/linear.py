@@ -186,7 +186,8 @@ class Linear:
         residual : array of float32, shape (M, N), optional
             Added before the activation.
         out : array of the output dtype, shape (M, N), optional
-            Any strides, though other than contiguous rows cost a copy, as codes do: after an error it is as it was.
+            Any strides. Other than contiguous rows cost a copy, and so do codes: if they would have to express NaN, it
+            is as it was.
 
         Returns
         -------
@@ -203,8 +204,8 @@ class Linear:
         Notes
         -----
         Dynamic: a row that holds NaN or infinity has NaN outputs, other rows are not affected. Static: infinity and
-        what else is out of range saturates. Workspace: codes of x, a byte an element, 8 bytes a row, and
-        at most 0.8 MB a thread. Where a sum of a batch is outside int32, which takes K above 33025, all are made again
+        what else is out of range saturates. Workspace: codes of x, a byte an element, 12 bytes a row, and at most
+        1.1 MB a thread. Where a sum of a batch is outside int32, which takes K above 33025, all are made again
         in int64, with 20 bytes an output and a copy of the weights of 33024 inputs at a time; rows whose sums fit have
         the bits that they have without such a row.
         """

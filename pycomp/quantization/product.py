@@ -30,8 +30,9 @@ from .tensor import (
 GROUP, BESIDE = 4, 3
 INT64 = np.dtype(np.int64)
 Zeros = NDArray[np.int32] | None
-SAFE = 33024
-"""Products whose sum int32 always holds, 255²·33025 < 2³¹, in whole groups."""
+SAFE = 33025
+"""Products whose sum int32 always holds: 255²·33025 < 2³¹."""
+BLOCK = SAFE // GROUP * GROUP
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,8 @@ def matmul_int8(
     dtype : np.int32 or np.int64, optional
         Of the result, also by name; by default that of ``out``, or int32. int64 holds the sums of any K.
     out : array of int32 or int64, the shape of the result, optional
-        Any strides, though other than contiguous rows cost a copy, and of stacks other than C order.
+        Any strides, though other than contiguous rows cost a copy, and of stacks other than C order; and so do int32
+        sums that may overflow.
 
     Returns
     -------
@@ -250,8 +252,8 @@ def fill_long_sums(a: NDArray[Any], b: Any, a_zero: Zeros, b_zero: Zeros, y: NDA
     kernel = dispatch.gemm_s8s8 if a.dtype == INT8 else dispatch.gemm_u8s8
     y[...] = 0
     sums = np.empty(y.shape, INT32)
-    for first in range(0, a.shape[1], SAFE):
-        last = min(first + SAFE, a.shape[1])
+    for first in range(0, a.shape[1], BLOCK):
+        last = min(first + BLOCK, a.shape[1])
         kernel(rows(a[:, first:last]), *_part(b, first, last), a_zero, b_zero, sums)
         y += sums
 
@@ -265,12 +267,12 @@ def _matmul_stacks(
         if not a.ndim:
             raise ValueError("a has shape (), expected one dimension at least")
         matrix, shape = a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), (*a.shape[:-1], b.out_features)
-        y = result(out, shape, dtype, (a, a_zero_point, b.data, b.column_sums, b.zero_point), whole=True,
-                   late=_may_overflow(b.in_features, dtype))
+        given = (a, a_zero_point, b.data, b.column_sums, b.zero_point)
+        y = None if out is None else result(out, shape, dtype, given, whole=True)
         a_zero = as_zero_point(a_zero_point, "a_zero_point", None, a.dtype)
-        matmul_int8(matrix, b, a_zero_point=a_zero, b_zero_point=b_zero_point,
-                    out=y.reshape(len(matrix), b.out_features))
-        return delivered(y, out)
+        made = matmul_int8(matrix, b, a_zero_point=a_zero, b_zero_point=b_zero_point, dtype=dtype,
+                           out=None if y is None else y.reshape(len(matrix), b.out_features))
+        return made.reshape(shape) if y is None else delivered(y, out)
     left, right, shape = matrices(a, b)
     a_zero = as_zero_point(a_zero_point, "a_zero_point", a.shape[0] if a.ndim == 2 else None, a.dtype)
     b_zero = as_zero_point(b_zero_point, "b_zero_point", b.shape[1] if b.ndim == 2 else None, b.dtype)
