@@ -280,7 +280,8 @@ class Linear:
                 y[...] = narrowed(activated, y.dtype)
 
     def _quantize(self, x: NDArray[np.float32]) -> Codes:
-        """Codes of activations, and scale and zero point of each row."""
+        """Codes of activations, and scale and zero point of each row. (Dynamic ones are made by the layer's kernel, and
+        here again where its sums must be.)"""
         m = x.shape[0]
         if self._scale is None:
             codes: NDArray[Any] = np.empty(x.shape, np.uint8)

@@ -153,10 +153,12 @@ def test_a_row_whose_sums_leave_int32_is_right_and_spares_the_others(backend, op
 def test_no_row_of_a_layer_makes_the_others_fail_where_codes_cannot_express_nan():
     w, x = np.ones((2, 70_000), np.float32), np.ones((2, 70_000), np.float32)
     x[1, 0] = np.nan
-    out = np.full((2, 2), -1, np.int8)
-    with pytest.raises(ValueError, match="an output is NaN, which codes cannot express"):
-        Linear(w, output_dtype="int8", output_scale=1.0)(x, out=out)
-    assert (out == -1).all()
+    layer, out = Linear(w, output_dtype="int8", output_scale=1.0), np.full((2, 2), -1, np.int8)
+    residual = np.array([[0, 0], [0, np.nan]], np.float32)
+    for operands in ({"x": x}, {"x": quantize(np.nan_to_num(x)), "residual": residual}):
+        with pytest.raises(ValueError, match="an output is NaN, which codes cannot express"):
+            layer(**operands, out=out)
+        assert (out == -1).all()
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
