@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import bench_layers
 import numpy as np
 import onnx_models
 
@@ -24,12 +25,8 @@ def onnxruntime_integer(case: Case) -> Callable[[], object]:
 
 
 def torch_int_mm(case: Case) -> Callable[[], object]:
-    import torch
-
     x, w = weights(case)
-    xt, wt = torch.from_numpy(x.view(np.int8)), torch.from_numpy(w)
-    y = torch.empty((x.shape[0], w.shape[1]), dtype=torch.int32)
-    return lambda: torch._int_mm(xt, wt, out=y)
+    return bench_layers.torch_int_mm(x.view(np.int8), w)
 
 
 def torch_qlinear(case: Case) -> Callable[[], object]:

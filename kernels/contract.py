@@ -118,6 +118,37 @@ def _quantization(name: str, **entry: Any) -> Kernel:
     return chained(quantization, name, **entry)
 
 
+def _int8_product(name: str, to: str, *x: Operand, definition: str = "", sample: str = "") -> Kernel:
+    """A product of x, as these operands, with packed 8-bit weights, to one of RESULTS; reference and sample are found
+    by its name, if not by others."""
+    definition = definition or name
+    return Kernel(
+        name=name,
+        family="quantization",
+        sizes=("m", "k", "n"),
+        operands=(
+            *x,
+            In("w", "i8", STRIPS),
+            In("sums", "i32", "n"),
+            In("w_scale", "f32", "n"),
+            Opt("w_zero", "i32", "n"),
+            Opt("bias", "f32", "n"),
+            Opt("residual", "f32", "m,n"),
+            Scalar("activation", "i32"),
+            *GRIDS[to],
+            Out("y", RESULTS[to], "m,n", strides=1),
+        ),
+        reference=getattr(quantization, definition),
+        bound=getattr(quantization, f"{definition}_bound"),
+        chain=getattr(quantization, f"{definition}_chain"),
+        sample=getattr(quantization, sample or f"{name}_sample"),
+        flops=lambda m, k, n: 2 * m * k * n,
+        bytes=lambda m, k, n: DTYPES[x[0].dtype].itemsize * m * k + k * n + DTYPES[RESULTS[to]].itemsize * m * n,
+        edges=INT8_EDGES,
+        shapes=LINEAR_SHAPES,
+    )
+
+
 def _distillation(name: str, **entry: Any) -> Kernel:
     """A kernel on rows of logits."""
     return found(distillation, name, **{"sizes": ("m", "n"), "edges": LOGITS_EDGES, "shapes": LOGITS_SHAPES} | entry)
@@ -320,64 +351,15 @@ _ALL = (
         for name, code in (("gemm_u8s8", "u8"), ("gemm_s8s8", "i8"))
     ),
     *(
-        Kernel(
-            name=f"gemm_{product}_{to}",
-            family="quantization",
-            sizes=("m", "k", "n"),
-            operands=(
-                In("x", code, "m,k", strides=1),
-                In("x_scale", "f32", "m"),
-                Opt("x_zero", "i32", "m"),
-                In("w", "i8", STRIPS),
-                In("sums", "i32", "n"),
-                In("w_scale", "f32", "n"),
-                Opt("w_zero", "i32", "n"),
-                Opt("bias", "f32", "n"),
-                Opt("residual", "f32", "m,n"),
-                Scalar("activation", "i32"),
-                *GRIDS[to],
-                Out("y", result, "m,n", strides=1),
-            ),
-            reference=getattr(quantization, f"gemm_to_{to}"),
-            bound=getattr(quantization, f"gemm_to_{to}_bound"),
-            chain=getattr(quantization, f"gemm_to_{to}_chain"),
-            sample=getattr(quantization, f"gemm_{product}_to_{to}_sample"),
-            flops=lambda m, k, n: 2 * m * k * n,
-            bytes=lambda m, k, n, size=DTYPES[result].itemsize: m * k + k * n + size * m * n,
-            edges=INT8_EDGES,
-            shapes=LINEAR_SHAPES,
+        _int8_product(
+            f"gemm_{product}_{to}", to,
+            In("x", code, "m,k", strides=1), In("x_scale", "f32", "m"), Opt("x_zero", "i32", "m"),
+            definition=f"gemm_to_{to}", sample=f"gemm_{product}_to_{to}_sample",
         )
-        for to, result in RESULTS.items()
+        for to in RESULTS
         for product, code in (("u8s8", "u8"), ("s8s8", "i8"))
     ),
-    *(
-        Kernel(
-            name=f"linear_dynamic_{to}",
-            family="quantization",
-            sizes=("m", "k", "n"),
-            operands=(
-                In("x", "f32", "m,k", strides=1),
-                In("w", "i8", STRIPS),
-                In("sums", "i32", "n"),
-                In("w_scale", "f32", "n"),
-                Opt("w_zero", "i32", "n"),
-                Opt("bias", "f32", "n"),
-                Opt("residual", "f32", "m,n"),
-                Scalar("activation", "i32"),
-                *GRIDS[to],
-                Out("y", result, "m,n", strides=1),
-            ),
-            reference=getattr(quantization, f"linear_dynamic_{to}"),
-            bound=getattr(quantization, f"linear_dynamic_{to}_bound"),
-            chain=getattr(quantization, f"linear_dynamic_{to}_chain"),
-            sample=getattr(quantization, f"linear_dynamic_{to}_sample"),
-            flops=lambda m, k, n: 2 * m * k * n,
-            bytes=lambda m, k, n, size=DTYPES[result].itemsize: 4 * m * k + k * n + size * m * n,
-            edges=INT8_EDGES,
-            shapes=LINEAR_SHAPES,
-        )
-        for to, result in RESULTS.items()
-    ),
+    *(_int8_product(f"linear_dynamic_{to}", to, In("x", "f32", "m,k", strides=1)) for to in RESULTS),
     _quantization(
         "gemm_f32s8",
         sizes=("m", "k", "n", "groups"),

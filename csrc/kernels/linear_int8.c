@@ -28,35 +28,22 @@ static int quantize(int64_t m, int64_t k, const float *x, int64_t ldx, quantized
 }
 
 /* -- entries: results of each type */
-#define FLOATS(to, y_type)                                                                                             \
+#define LAYER(to, parameters, arguments)                                                                               \
   int PC_FN(linear_dynamic_##to)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const int8_t *w,        \
                                  const int32_t *sums, const float *w_scale, const int32_t *w_zero, const float *bias,  \
-                                 const float *residual, int32_t activation, y_type *y, int64_t ldy) {                  \
+                                 const float *residual, int32_t activation, parameters, int64_t ldy) {                 \
     if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n) return PC_EINVAL;                                               \
     quantized q;                                                                                                       \
     int status = quantize(m, k, x, ldx, &q);                                                                           \
     if (status == PC_OK)                                                                                               \
       status = pc_gemm_u8s8_##to(m, k, n, q.codes, k, q.scale, q.zero, w, sums, w_scale, w_zero, bias, residual,       \
-                                 activation, y, ldy);                                                                  \
+                                 activation, arguments, ldy);                                                          \
     free(q.found);                                                                                                     \
     return status;                                                                                                     \
   }
-#define CODES(to, y_type)                                                                                              \
-  int PC_FN(linear_dynamic_##to)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const int8_t *w,        \
-                                 const int32_t *sums, const float *w_scale, const int32_t *w_zero, const float *bias,  \
-                                 const float *residual, int32_t activation, float y_scale, int32_t y_zero, y_type *y,  \
-                                 int64_t ldy) {                                                                        \
-    if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n) return PC_EINVAL;                                               \
-    quantized q;                                                                                                       \
-    int status = quantize(m, k, x, ldx, &q);                                                                           \
-    if (status == PC_OK)                                                                                               \
-      status = pc_gemm_u8s8_##to(m, k, n, q.codes, k, q.scale, q.zero, w, sums, w_scale, w_zero, bias, residual,       \
-                                 activation, y_scale, y_zero, y, ldy);                                                 \
-    free(q.found);                                                                                                     \
-    return status;                                                                                                     \
-  }
-FLOATS(f32, float)
-FLOATS(f16, uint16_t)
-FLOATS(bf16, uint16_t)
-CODES(s8, int8_t)
-CODES(u8, uint8_t)
+#define ALL(...) __VA_ARGS__
+LAYER(f32, float *y, y)
+LAYER(f16, uint16_t *y, y)
+LAYER(bf16, uint16_t *y, y)
+LAYER(s8, ALL(float y_scale, int32_t y_zero, int8_t *y), ALL(y_scale, y_zero, y))
+LAYER(u8, ALL(float y_scale, int32_t y_zero, uint8_t *y), ALL(y_scale, y_zero, y))
