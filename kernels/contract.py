@@ -45,6 +45,8 @@ RESULTS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "s8": "i8", "u8": "u8"}
 """What an 8-bit product may end in, as kernels are named, and its dtype."""
 GRIDS = {to: (Scalar("y_scale", "f32"), Scalar("y_zero", "i32")) if to in ("s8", "u8") else () for to in RESULTS}
 """What those that end in codes take more."""
+CODES = (("u", "u8"), ("s", "i8"))
+"""Signs of codes in names of kernels, and their types."""
 STRIPS = "ceil48(n),ceil4(k),3,16,4"
 """Packed 8-bit weights."""
 GROUPED_EDGES = {**LINEAR_EDGES, "k": (0, 1, 2, 3, 17, 64, 130, 257, 520, 1100), "groups": (1, 2, 3, 5, 40)}
@@ -349,6 +351,25 @@ _ALL = (
             shapes=LINEAR_SHAPES,
         )
         for name, code in (("gemm_u8s8", "u8"), ("gemm_s8s8", "i8"))
+    ),
+    *(
+        _quantization(
+            f"matmul_{x[0]}8{w[0]}8",
+            sizes=("m", "k", "n"),
+            operands=(
+                In("x", x[1], "m,k", strides=1),
+                In("w", w[1], "k,n", strides=2),
+                Opt("x_zero", "i32", "m"),
+                Opt("w_zero", "i32", "n"),
+                Out("y", "i32", "m,n", strides=1),
+            ),
+            flops=lambda m, k, n: 2 * m * k * n,
+            bytes=lambda m, k, n: m * k + k * n + 4 * m * n,
+            edges=INT8_EDGES,
+            shapes=LINEAR_SHAPES,
+        )
+        for x in CODES
+        for w in CODES
     ),
     *(
         _int8_product(

@@ -26,9 +26,8 @@ enum {
   SHORTEST = 64,         /* rows of a part; */
   PARTS = 4,             /* at most so many for each thread */
   STRIPS = 4,            /* for each thread, that are enough to cut between strips alone */
-  GRAIN = 1 << 19,       /* multiply-adds that pay for waking a thread */
-  FITS = 65793,          /* k up to which |sum| <= k*255*128 < 2^31 */
-  FITS_SHIFTED = 33025   /* the same with a zero point of w: k*255*255 */
+  PACKING = 16,          /* rows that take as long as packing loose weights */
+  GRAIN = 1 << 19        /* multiply-adds that pay for waking a thread */
 };
 
 _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
@@ -176,7 +175,8 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
   int32_t zero[TOGETHER], shift[TOGETHER], sums[PC_DOT_ROWS * BESIDE * LANES];
   const int64_t stride = stride_of(j->k), panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
   const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS((rows + panels - 1) / panels);
-  const int plain = j->to == TO_I32 && !owed && !j->w_zero, light = j->to == TO_F32 && !j->w_zero && ends_plainly(j);
+  const int plain = j->to == TO_I32 && !j->adds && !owed && !j->w_zero;
+  const int light = (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j);
   row_debts(j, (int)rows, row, moved(j), zero, shift);
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
@@ -266,17 +266,23 @@ static void part_wide(const int8_job *j, int64_t row0, int64_t row1, int64_t beg
   }
 }
 
-static int may_overflow(const int8_job *j) { return j->k > (j->w_zero ? FITS_SHIFTED : FITS); }
-
 /* Below FEW rows the weights' way through the caches is all that counts, and vectors prefetch them better. */
 static int by_amx(const int8_job *j) {
 #ifdef __AMX_INT8__
   enum { FEW = 5 };
-  return j->m >= FEW && !may_overflow(j);
+  return j->m >= FEW && !may_overflow(j->k, j->w_zero != NULL);
 #else
   (void)j;
   return 0;
 #endif
+}
+
+void PC_FN(int8_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
+  if (may_overflow(j->k, j->w_zero != NULL)) part_wide(j, row0, row1, begin, end);
+#ifdef __AMX_INT8__
+  else if (by_amx(j)) PC_FN(int8_amx_part)(j, row0, row1, begin, end);
+#endif
+  else part_by_rows(j, row0, row1, begin, end);
 }
 
 /* Units [begin, end) of (part of rows, columns). */
@@ -287,27 +293,25 @@ static void run(int64_t begin, int64_t end, const void *context) {
     const int64_t row0 = PC_DOT_ROWS * (panels * d / j->down), row1 = smaller(PC_DOT_ROWS * (panels * (d + 1) / j->down), j->m);
     const int64_t u0 = d * j->units < begin ? begin - d * j->units : 0, u1 = smaller(end - d * j->units, j->units);
     const int64_t c0 = j->unit * u0, c1 = smaller(j->unit * u1, j->n);
-    if (may_overflow(j)) part_wide(j, row0, row1, c0, c1);
-#ifdef __AMX_INT8__
-    else if (by_amx(j)) PC_FN(int8_amx_part)(j, row0, row1, c0, c1);
-#endif
-    else part_by_rows(j, row0, row1, c0, c1);
+    if (j->loose) PC_FN(int8_loose_part)(j, row0, row1, c0, c1);
+    else PC_FN(int8_part)(j, row0, row1, c0, c1);
   }
 }
 
 /* Threads share columns, so that each reads its own weights; and rows where there are many, since whoever takes columns copies
- * all rows beside them. AMX, which reads x where it is, shares rows only where columns are few. */
+ * all rows beside them. AMX, which reads x where it is, shares rows only where columns are few, and so do loose weights, which
+ * each part of rows packs. */
 static int64_t parts_down(const int8_job *j) {
   const int64_t threads = pc_get_num_threads();
   int64_t parts = 1;
-  if (by_amx(j))
+  if (by_amx(j) || j->loose)
     while (4 * parts * parts * j->n <= threads * j->m && SHORTEST * parts <= j->m) parts *= 2;
   else if (threads > 1 && j->m >= 2 * SHORTEST)
     parts = smaller(j->m / SHORTEST, PARTS * threads);
   return parts;
 }
 
-static int multiply(int8_job *j) {
+int PC_FN(int8_multiply)(int8_job *j) {
   if (j->m < 0 || j->k < 0 || j->n < 0 || j->ldx < j->k || j->ldy < j->n) return PC_EINVAL;
   if (!pc_is_activation(j->activation)) return PC_EINVAL;
   if (j->m == 0 || j->n == 0) return PC_OK;
@@ -317,7 +321,7 @@ static int multiply(int8_job *j) {
   j->unit = LANES * (by_amx(j) ? 4 : many ? BESIDE : 1);
   j->units = (j->n + j->unit - 1) / j->unit;
   j->down = parts_down(j);
-  const int64_t work = (j->m + j->down - 1) / j->down * j->unit * (j->k + 1);
+  const int64_t work = ((j->m + j->down - 1) / j->down + (j->loose ? PACKING : 0)) * j->unit * (j->k + 1);
   pc_for(j->down * j->units, 1 + GRAIN / work, run, j);
   return status;
 }
@@ -328,7 +332,7 @@ static int multiply(int8_job *j) {
                   const int32_t *x_zero, const int32_t *w_zero, int32_t *y, int64_t ldy) {                                \
     int8_job j = {.m = m, .k = k, .n = n, .x = (const uint8_t *)x, .ldx = ldx, .is_signed = has_sign, .w = w,             \
                   .sums = sums, .x_zero = x_zero, .w_zero = w_zero, .to = TO_I32, .y = y, .ldy = ldy};                    \
-    return multiply(&j);                                                                                                  \
+    return PC_FN(int8_multiply)(&j);                                                                                      \
   }
 #define FLOATS(name, x_type, has_sign, y_type, type)                                                                      \
   int PC_FN(name)(int64_t m, int64_t k, int64_t n, const x_type *x, int64_t ldx, const float *x_scale,                    \
@@ -338,7 +342,7 @@ static int multiply(int8_job *j) {
     int8_job j = {.m = m, .k = k, .n = n, .x = (const uint8_t *)x, .ldx = ldx, .is_signed = has_sign, .w = w,             \
                   .sums = sums, .x_zero = x_zero, .w_zero = w_zero, .x_scale = x_scale, .w_scale = w_scale, .bias = bias, \
                   .residual = residual, .activation = activation, .to = type, .y = y, .ldy = ldy};                        \
-    return multiply(&j);                                                                                                  \
+    return PC_FN(int8_multiply)(&j);                                                                                      \
   }
 #define CODES(name, x_type, has_sign, y_type, type)                                                                       \
   int PC_FN(name)(int64_t m, int64_t k, int64_t n, const x_type *x, int64_t ldx, const float *x_scale,                    \
@@ -349,7 +353,7 @@ static int multiply(int8_job *j) {
                   .sums = sums, .x_zero = x_zero, .w_zero = w_zero, .x_scale = x_scale, .w_scale = w_scale, .bias = bias, \
                   .residual = residual, .activation = activation, .to = type, .y_scale = y_scale, .y_zero = y_zero,       \
                   .y = y, .ldy = ldy};                                                                                    \
-    return multiply(&j);                                                                                                  \
+    return PC_FN(int8_multiply)(&j);                                                                                      \
   }
 INTEGERS(gemm_u8s8, uint8_t, 0)
 INTEGERS(gemm_s8s8, int8_t, 1)

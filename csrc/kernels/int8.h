@@ -33,11 +33,15 @@ typedef struct {
   int32_t y_zero;
   void *y;
   int64_t ldy;
+  int adds; /* sums TO_I32 are added to y */
+  const struct loose *loose; /* weights in place of w and sums, or NULL */
   int64_t unit, units, down; /* columns of a unit of work; units across y; parts of rows */
   int *status;
 } int8_job;
 
 static inline int64_t groups_of(int64_t k) { return (k + GROUP - 1) / GROUP; }
+
+static inline int64_t strips_of(int64_t n) { return (n + BESIDE * LANES - 1) / (BESIDE * LANES); }
 
 /* Where slice s of weights of k rows begins. */
 static inline int64_t slice_at(int64_t k, int64_t s) { return s / BESIDE * groups_of(k) * STEP + s % BESIDE * LINE; }
@@ -101,6 +105,7 @@ PC_INLINE void finish_columns(output to, int plain, const int8_job *j, const par
     if (shift) v = less_zero(v, shift[i], w_zero);
     if (to == TO_I32) {
       int32_t *y = (int32_t *)j->y + at;
+      if (j->adds) v = vi_add(v, vi_load_n(y, lanes));
       if (lanes == LANES) vi_store(y, v);
       else vi_store_n(y, lanes, v);
       continue;
@@ -136,18 +141,10 @@ static inline void finish(const int8_job *j, int rows, int64_t width, int64_t ro
 #undef CASE
 }
 
-/* A tile of floats that owes nothing but zero points of x, finished in registers: the same steps. */
+/* A tile of sums or floats that owes nothing but zero points of x, finished in registers: the same steps. */
 PC_INLINE void finish_tile(const int8_job *j, int rows, int vectors, vi16 v[][BESIDE], int64_t row, int64_t column,
                            const int32_t *zero) {
-  const float *x_scale = j->x_scale + row, *w_scale = j->w_scale + column, *bias = j->bias ? j->bias + column : NULL;
   const int64_t ldy = j->ldy;
-  float *y = (float *)j->y + row * ldy + column;
-  vf16 scales[BESIDE], biases[BESIDE];
-#pragma GCC unroll 8
-  for (int c = 0; c < vectors; c++) {
-    scales[c] = vf_load(w_scale + LANES * c);
-    biases[c] = bias ? vf_load(bias + LANES * c) : vf_zero();
-  }
   if (zero)
 #pragma GCC unroll 8
     for (int c = 0; c < vectors; c++) {
@@ -155,6 +152,22 @@ PC_INLINE void finish_tile(const int8_job *j, int rows, int vectors, vi16 v[][BE
 #pragma GCC unroll 8
       for (int i = 0; i < rows; i++) v[i][c] = less_zero(v[i][c], zero[i], sums);
     }
+  if (j->to == TO_I32) {
+    int32_t *y = (int32_t *)j->y + row * ldy + column;
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++, y += ldy)
+#pragma GCC unroll 8
+      for (int c = 0; c < vectors; c++) vi_store(y + LANES * c, j->adds ? vi_add(v[i][c], vi_load(y + LANES * c)) : v[i][c]);
+    return;
+  }
+  const float *x_scale = j->x_scale + row, *w_scale = j->w_scale + column, *bias = j->bias ? j->bias + column : NULL;
+  float *y = (float *)j->y + row * ldy + column;
+  vf16 scales[BESIDE], biases[BESIDE];
+#pragma GCC unroll 8
+  for (int c = 0; c < vectors; c++) {
+    scales[c] = vf_load(w_scale + LANES * c);
+    biases[c] = bias ? vf_load(bias + LANES * c) : vf_zero();
+  }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++, y += ldy) {
     const vf16 scale = vf_set1(x_scale[i]);
@@ -182,7 +195,15 @@ static inline void row_debts(const int8_job *j, int rows, int64_t row, int32_t m
   }
 }
 
-/* Rows [row0, row1) and columns [begin, end) by AMX tiles; only on levels that have them. */
+/* The product, by threads: gemm_int8.c. */
+int PC_FN(int8_multiply)(int8_job *j);
+
+/* Its rows [row0, row1) and columns [begin, end); by AMX tiles, only on levels that have them; and of loose weights. */
+void PC_FN(int8_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
 void PC_FN(int8_amx_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
+void PC_FN(int8_loose_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
+
+/* Whether a sum of k products can leave int32: k*255*128, or with a zero point of w k*255*255. */
+static inline int may_overflow(int64_t k, int w_zero) { return k > (w_zero ? 33025 : 65793); }
 
 #endif

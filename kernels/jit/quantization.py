@@ -1,4 +1,4 @@
-"""8-bit codes: the definitions of csrc/kernels/{quantize,gemm_int8}.c."""
+"""8-bit codes: the definitions of csrc/kernels/{quantize,gemm_int8,matmul_int8}.c."""
 
 import numpy as np
 from numba import njit
@@ -81,6 +81,26 @@ def gemm_u8s8(x, w, sums, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
     _gemm(x, np.zeros(x.shape[0], np.int32) if x_zero is None else x_zero, w, _zeros(w_zero, w), y)
 
 
+@njit(**FAST)
+def _matmul(x, w, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
+    total = np.empty(y.shape[1], np.int64)
+    for i in range(y.shape[0]):
+        total[:] = 0
+        for l in range(x.shape[1]):
+            code = np.int32(x[i, l]) - x_zero[i]
+            for j in range(y.shape[1]):
+                total[j] += code * (np.int32(w[l, j]) - w_zero[j])
+        for j in range(y.shape[1]):
+            if total[j] < -(2**31) or total[j] >= 2**31:
+                raise OverflowError("a result is outside int32")
+            y[i, j] = total[j]
+
+
+def matmul_u8s8(x, w, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
+    _matmul(x, w, np.zeros(x.shape[0], np.int32) if x_zero is None else x_zero,
+            np.zeros(w.shape[1], np.int32) if w_zero is None else w_zero, y)
+
+
 def gemm_u8s8_f32(  # type: ignore[no-untyped-def]
     x, x_scale, x_zero, w, sums, w_scale, w_zero, bias, residual, activation, y
 ):
@@ -126,6 +146,7 @@ def gemm_u8s8_s8(*operands):  # type: ignore[no-untyped-def]
 
 
 gemm_s8s8 = gemm_u8s8
+matmul_u8u8 = matmul_s8s8 = matmul_s8u8 = matmul_u8s8
 gemm_s8s8_f32 = gemm_u8s8_f32
 gemm_s8s8_f16 = gemm_u8s8_f16
 gemm_s8s8_bf16 = gemm_u8s8_bf16

@@ -42,8 +42,13 @@ def pack_s8_sample(rng, k, n):
 
 # -- exact products
 def product(x, w, x_zero, w_zero, n):
+    """:func:`sums_of` packed w."""
+    return sums_of(x, unpack(w, x.shape[1], n), x_zero, w_zero)
+
+
+def sums_of(x, w, x_zero, w_zero):
     """Σ_l (x[i, l] - x_zero[i])·(w[l, j] - w_zero[j]) in int64; OverflowError outside int32."""
-    x, w = x.astype(np.int64), unpack(w, x.shape[1], n)
+    x, w = x.astype(np.int64), w.astype(np.int64)
     y = (x if x_zero is None else x - x_zero[:, None]) @ (w if w_zero is None else w - w_zero)
     if y.size and max(y.max(), -1 - y.min()) >= 2**31:
         raise OverflowError("a result is outside int32")
@@ -83,6 +88,39 @@ def _gemm_sample(dtype):
 
 gemm_u8s8_sample = _gemm_sample(np.uint8)
 gemm_s8s8, gemm_s8s8_bound, gemm_s8s8_sample = gemm_u8s8, gemm_u8s8_bound, _gemm_sample(np.int8)
+
+
+# -- the same of w as it comes
+def matmul_u8s8(x, w, x_zero, w_zero, y):
+    y[...] = sums_of(x, w, x_zero, w_zero)
+
+
+def matmul_u8s8_bound(x, w, x_zero, w_zero, y):
+    return np.zeros(y.shape)
+
+
+def _matmul_sample(*dtypes):
+    x_limits, w_limits = map(np.iinfo, dtypes)
+
+    def codes(rng, limits, shape):
+        if rng.random() < 0.25:
+            return rng.choice(np.array((limits.min, limits.max), limits.dtype), shape)
+        return rng.integers(limits.min, limits.max + 1, shape, limits.dtype)
+
+    def zeros(rng, limits, length):
+        return rng.integers(limits.min, limits.max + 1, length, np.int32) if rng.random() < 0.5 else None
+
+    def sample(rng, m, k, n):
+        return (codes(rng, x_limits, (m, k)), codes(rng, w_limits, (k, n)), zeros(rng, x_limits, m),
+                zeros(rng, w_limits, n))
+
+    return sample
+
+
+matmul_u8s8_sample = _matmul_sample(np.uint8, np.int8)
+matmul_u8u8, matmul_u8u8_bound, matmul_u8u8_sample = matmul_u8s8, matmul_u8s8_bound, _matmul_sample(np.uint8, np.uint8)
+matmul_s8s8, matmul_s8s8_bound, matmul_s8s8_sample = matmul_u8s8, matmul_u8s8_bound, _matmul_sample(np.int8, np.int8)
+matmul_s8u8, matmul_s8u8_bound, matmul_s8u8_sample = matmul_u8s8, matmul_u8s8_bound, _matmul_sample(np.int8, np.uint8)
 
 
 # -- products with the epilogue to floats or codes

@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import fields, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -195,8 +196,44 @@ def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n, level):
             a, za = codes(rng, (m, k), dtype, False), zeros(rng, dtype, m)
             plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
             assert (matmul_int8(a, b) == plain).all()
+            assert (matmul_int8(a, pack(b.T)) == plain).all()
             exact = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
             assert (matmul_int8(a, b, a_zero_point=za, b_zero_point=zb) == exact).all()
+            q = QuantizedTensor(b.T, np.ones(n, np.float32), zb.astype(np.int32), 0)
+            assert (matmul_int8(a, pack(q), a_zero_point=za) == exact).all()
+    finally:
+        pycomp.set_isa(None)
+
+
+STRIDED = {
+    "rows": lambda b: b,
+    "columns": np.asfortranarray,
+    "every other row": lambda b: np.repeat(b, 2, axis=0)[::2],
+    "every other column": lambda b: np.repeat(b, 2, axis=1)[:, ::2],
+    "backwards": lambda b: b[::-1, ::-1].copy()[::-1, ::-1],
+    "wide rows": lambda b: np.pad(b, ((0, 0), (3, 10)))[:, 3:-10],
+}
+
+
+@pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1031, 4250), (3, 30, 70), (4, 514, 1100), (5, 515, 1700), (32, 1200, 780),
+                                           (33, 1027, 820), (40, 2050, 600), (150, 64, 17)])
+def test_plain_matrices_are_exact_around_the_edges_of_blocks(m, k, n, level):
+    """Of rows, columns and inputs that are packed at a time, at any strides, on one thread and on three."""
+    rng = np.random.default_rng(m)
+    pycomp.set_isa(level)
+    try:
+        for a_dtype, b_dtype in product(*[(np.uint8, np.int8)] * 2):
+            a, b = codes(rng, (m, k), a_dtype, False), codes(rng, (k, n), b_dtype, False)
+            za, zb = zeros(rng, a_dtype, m), zeros(rng, b_dtype, n)
+            plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
+            shifted = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
+            only_b = plain - a.sum(axis=1, dtype=np.float64)[:, None] * zb
+            for i, turn in enumerate(STRIDED.values()):
+                with pycomp.threads((1, 3)[i % 2]):
+                    assert (matmul_int8(a, turn(b)) == plain).all()
+                    assert (matmul_int8(a, turn(b), b_zero_point=zb) == only_b).all()
+                    assert (matmul_int8(a, turn(b), a_zero_point=za, b_zero_point=zb) == shifted).all()
     finally:
         pycomp.set_isa(None)
 
