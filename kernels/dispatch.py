@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 BACKENDS = ("native", "jit", "reference")
-last: tuple[str, str, str | None] | None = None
-"""Kernel, backend and instruction-set level of the latest call, in whichever thread."""
+latest: list[tuple[str, str, str | None] | None] = [None]
+"""Kernel, backend and instruction-set level of the latest call, in whichever thread: one item, so that a binding can note
+itself."""
 
 _forced: str | None = None
 _looked_up: set[str] = set()
@@ -108,21 +109,22 @@ def _tell(message: str) -> None:
 @contextlib.contextmanager
 def aside() -> Iterator[None]:
     """What runs within only ends another call, and is not told as the latest."""
-    global last
-    before = last
+    before = latest[0]
     try:
         yield
     finally:
-        last = before
+        latest[0] = before
 
 
 def _noting(kernel: str) -> Callable[..., None]:
     backend, function = chosen(kernel)
-    record = (kernel, backend, _module("native").level() if backend == "native" else None)
+    if backend == "native":  # whose small kernels take no longer than a call between
+        native = _module("native")
+        return native.implementation(kernel, (latest, (kernel, backend, native.level())))  # type: ignore[no-any-return]
+    record = (kernel, backend, None)
 
     def call(*operands: Any) -> None:
-        global last
-        last = record
+        latest[0] = record
         function(*operands)
 
     return call

@@ -40,7 +40,7 @@ def info(*, last: bool = False) -> dict[str, Any]:
     'gemm_f32'
     """
     if last:
-        kernel, backend, level = dispatch.last or (None, None, None)
+        kernel, backend, level = dispatch.latest[0] or (None, None, None)
         return {"kernel": kernel, "backend": backend, "isa": level}
     native_here = native.missing() is None
     return {

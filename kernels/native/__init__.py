@@ -135,9 +135,10 @@ def _pass(operand: Operand) -> tuple[list[str], list[str]]:
     return lines, [f"{name}_p", f"{name}_s", f"{name}_t"][: 1 + operand.strides]
 
 
-def source(kernel: Kernel) -> str:
+def source(kernel: Kernel, noted: bool = False) -> str:
     """The text of a kernel's binding."""
-    lines = [f"{symbol} = {_size(kernel, symbol)}" for symbol in kernel.sizes]
+    lines = ["latest[0] = record"] if noted else []
+    lines += [f"{symbol} = {_size(kernel, symbol)}" for symbol in kernel.sizes]
     arguments = list(kernel.sizes)
     for operand in kernel.operands:
         before, passed = _pass(operand)
@@ -147,7 +148,8 @@ def source(kernel: Kernel) -> str:
     return f"def {kernel.name}({', '.join(o.name for o in kernel.operands)}):\n" + "".join(f"    {s}\n" for s in lines)
 
 
-def implementation(name: str) -> Callable[..., None] | None:
+def implementation(name: str, note: tuple[list[Any], Any] | None = None) -> Callable[..., None] | None:
+    """A kernel's binding, which first puts the second of ``note`` in the first."""
     function = getattr(lib, f"pc_{name}", None)
     if function is None:
         return None
@@ -156,7 +158,9 @@ def implementation(name: str) -> Callable[..., None] | None:
     for dtype in DTYPES:
         scope[f"{dtype}_"] = ffi.typeof(f"{_CTYPES[dtype]}[]")
         scope[f"{dtype}_p"] = ffi.typeof(f"{_CTYPES[dtype]} *")
-    exec(source(KERNELS[name]), scope)
+    if note:
+        scope["latest"], scope["record"] = note
+    exec(source(KERNELS[name], bool(note)), scope)
     return scope[name]  # type: ignore[no-any-return]
 
 
