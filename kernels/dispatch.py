@@ -16,8 +16,8 @@ from typing import Any
 
 BACKENDS = ("native", "jit", "reference")
 latest: list[tuple[str, str, str | None] | None] = [None]
-"""Kernel, backend and instruction-set level of the latest call, in whichever thread: one item, so that a binding can note
-itself."""
+"""Kernel, backend and instruction-set level of the latest call, in whichever thread: the one item of a list, which a
+binding can set."""
 
 _forced: str | None = None
 _looked_up: set[str] = set()

@@ -190,8 +190,8 @@ def matmul_int8(
     Notes
     -----
     Exact on every machine: no saturation of partial sums. int64 results are sums over at most 33024 inputs, which are
-    exact in int32, added in int64. Workspace: at most 1.7 MB a thread and, where K is above 33025, 48 bytes an input; for
-    int64, (M, N) of int32.
+    exact in int32, added in int64. Workspace: at most 1.7 MB a thread and, where K is above 33025, 48 bytes an input;
+    for int64, (M, N) of int32.
 
     Examples
     --------
