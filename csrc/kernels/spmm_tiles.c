@@ -28,8 +28,8 @@ typedef struct {
   const int32_t *rows;
   const int64_t *starts, *begins, *firsts;
   pc_end end;
-  const int32_t *offset; /* of the products of codes */
-  int32_t *sums;
+  int coded;             /* products of codes, whose results are bits of int32, and end with no more than */
+  const int32_t *offset; /* or NULL */
 } job;
 
 /* The eight codes of four bytes, the low half of each first, a byte each. */
@@ -90,21 +90,27 @@ PC_INLINE uint64_t read_columns(const uint16_t *p) {
   return columns;
 }
 
+/* One entry more: of codes it is four of them, and the step a dot product of what the bits are. */
+PC_INLINE vf16 one_more(int coded, vf16 acc, const char *x, vf16 w) {
+  if (coded) return vf_from_bits(vi_dot_u8s8(vi_from_bits(acc), vi_load(x), vi_from_bits(w)));
+  return vf_fma(vf_load((const float *)(const void *)x), w, acc);
+}
+
 /* The chains of four rows, one step on. */
-PC_INLINE void step(int vectors, const panel *x, const float *v, uint64_t columns, vf16 acc[][4]) {
+PC_INLINE void step(int coded, int vectors, const panel *x, const float *v, uint64_t columns, vf16 acc[][4]) {
   const vf4 each = vf_load4(v); /* broadcasts from memory would use the ports that x needs */
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++) {
     const uint64_t at = place(columns, r);
     const vf16 w = vf_one_of(each, r);
 #pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[r][t] = vf_fma(vf_load((const float *)(const void *)(x->slices[t] + at)), w, acc[r][t]);
+    for (int t = 0; t < vectors; t++) acc[r][t] = one_more(coded, acc[r][t], x->slices[t] + at, w);
   }
 }
 
 /* The same, n >= 1 steps on. A step's columns are read a step before: x at addresses that a load has yet to bring is read
  * later than the fma units could use it. (The last step stands apart since a choice in the loop would have them wait too.) */
-PC_INLINE void advance(int vectors, const panel *x, const float *v, const uint16_t *c, int64_t n, float *const *at) {
+PC_INLINE void advance(int coded, int vectors, const panel *x, const float *v, const uint16_t *c, int64_t n, float *const *at) {
   vf16 acc[HIGH][4];
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++)
@@ -119,16 +125,17 @@ PC_INLINE void advance(int vectors, const panel *x, const float *v, const uint16
       __builtin_prefetch(v + AHEAD);
       __builtin_prefetch(c + AHEAD);
     }
-    step(vectors, x, v, present, acc);
+    step(coded, vectors, x, v, present, acc);
   }
-  step(vectors, x, v, columns, acc);
+  step(coded, vectors, x, v, columns, acc);
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++)
 #pragma GCC unroll 4
     for (int t = 0; t < vectors; t++) vf_store(at[r] + t * LANES, acc[r][t]);
 }
 
-PC_INLINE void add(int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
+/* A group's entries against some slices of x: chains [rows][vectors][LANES], floats or the bits of int32. */
+PC_INLINE void add(int coded, int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
   float wide[HIGH * CHUNK + LANES];
   const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
   for (int64_t tile = j->begins[g]; tile < j->begins[g + 1]; tile++) {
@@ -137,14 +144,14 @@ PC_INLINE void add(int vectors, const job *j, int64_t slice, int64_t g, float *c
     for (int r = 0; r < HIGH; r++) at[r] = chains + rows[r] * vectors * LANES;
     int64_t s = j->starts[tile];
     const int64_t end = j->starts[tile + 1];
-    if (j->kind == F32) {
-      if (s < end) advance(vectors, &x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
+    if (coded || j->kind == F32) {
+      if (s < end) advance(coded, vectors, &x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
       continue;
     }
     for (int64_t n; s < end; s += n) {
       n = smaller(end - s, CHUNK);
       widen(j->kind, j->values, s, n, wide);
-      advance(vectors, &x, wide, j->columns + HIGH * s, n, at);
+      advance(0, vectors, &x, wide, j->columns + HIGH * s, n, at);
     }
   }
 }
@@ -153,71 +160,18 @@ static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
   _Alignas(64) float chains[(MOST + 1) * 4 * LANES]; /* the last row is of what pads a tile */
   const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES;
   memset(chains, 0, (size_t)((rows + 1) * width) * sizeof *chains);
-#define SHAPE(v) case v: if ((v) <= WIDEST) add(v, j, slice, g, chains); break;
+#define SHAPE(v)                                  \
+  case v:                                         \
+    if ((v) > WIDEST) break;                      \
+    if (j->coded) add(1, v, j, slice, g, chains); \
+    else add(0, v, j, slice, g, chains);          \
+    break;
   switch (vectors) { SHAPE(1) SHAPE(2) SHAPE(3) SHAPE(4) }
-  pc_finish(&j->end, slice * LANES, row, rows, width, chains);
-}
-
-/* -- the same for products of codes: an entry is four of them, the step a dot product */
-
-PC_INLINE void step_codes(int vectors, const panel *x, const int8_t *v, uint64_t columns, vi16 acc[][4]) {
-  const vf4 each = vf_load4((const float *)(const void *)v);
-#pragma GCC unroll 4
-  for (int r = 0; r < HIGH; r++) {
-    const uint64_t at = place(columns, r);
-    const vi16 w = vi_from_bits(vf_one_of(each, r));
-#pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[r][t] = vi_dot_u8s8(acc[r][t], vi_load(x->slices[t] + at), w);
-  }
-}
-
-PC_INLINE void advance_codes(int vectors, const panel *x, const int8_t *v, const uint16_t *c, int64_t n, float *const *at) {
-  vi16 acc[HIGH][4];
-#pragma GCC unroll 4
-  for (int r = 0; r < HIGH; r++)
-#pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[r][t] = vi_load(at[r] + t * LANES);
-  uint64_t columns = read_columns(c);
-  for (; n > 1; n--, v += 4 * HIGH) {
-    const uint64_t present = columns;
-    c += HIGH;
-    columns = read_columns(c);
-    if (vectors < FETCHED) {
-      __builtin_prefetch(v + 4 * AHEAD);
-      __builtin_prefetch(c + AHEAD);
-    }
-    step_codes(vectors, x, v, present, acc);
-  }
-  step_codes(vectors, x, v, columns, acc);
-#pragma GCC unroll 4
-  for (int r = 0; r < HIGH; r++)
-#pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) vi_store(at[r] + t * LANES, acc[r][t]);
-}
-
-PC_INLINE void add_codes(int vectors, const job *j, int64_t slice, int64_t g, float *sums) {
-  const panel x = panel_of((const char *)j->x + slice * LANES * 4 * j->k, vectors, j->k);
-  for (int64_t tile = j->begins[g]; tile < j->begins[g + 1]; tile++) {
-    const int32_t *rows = j->rows + HIGH * tile;
-    float *at[HIGH];
-    for (int r = 0; r < HIGH; r++) at[r] = sums + rows[r] * vectors * LANES;
-    const int64_t s = j->starts[tile], n = j->starts[tile + 1] - s;
-    if (n) advance_codes(vectors, &x, (const int8_t *)j->values + 4 * HIGH * s, j->columns + HIGH * s, n, at);
-  }
-}
-
-static void run_codes(const job *j, int vectors, int64_t slice, int64_t g) {
-  _Alignas(64) float sums[(MOST + 1) * 4 * LANES]; /* bits of int32 */
-  const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES, i0 = slice * LANES;
-  memset(sums, 0, (size_t)((rows + 1) * width) * sizeof *sums);
-#define CODES(v) case v: if ((v) <= WIDEST) add_codes(v, j, slice, g, sums); break;
-  switch (vectors) { CODES(1) CODES(2) CODES(3) CODES(4) }
   if (j->offset)
     for (int64_t r = 0; r < rows; r++)
       for (int64_t c = r * width; c < (r + 1) * width; c += LANES)
-        vi_store(sums + c, vi_add(vi_load(sums + c), vi_set1(j->offset[row + r])));
-  const pc_end bits = {j->end.m, j->end.n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)j->sums, j->end.y_row, j->end.y_column};
-  pc_finish(&bits, i0, row, rows, width, sums);
+        vi_store(chains + c, vi_add(vi_load(chains + c), vi_set1(j->offset[row + r])));
+  pc_finish(&j->end, slice * LANES, row, rows, width, chains);
 }
 
 /* -- groups of rows, panels of x and threads */
@@ -233,8 +187,7 @@ static int64_t panels_of(const job *j) { return ((j->end.m + LANES - 1) / LANES 
 static void one_panel(const job *j, int64_t g, int64_t p) {
   const int64_t panels = panels_of(j), slices = (j->end.m + LANES - 1) / LANES, slice = slices * p / panels;
   const int vectors = (int)(slices * (p + 1) / panels - slice);
-  if (j->sums) run_codes(j, vectors, slice, g);
-  else run_group(j, vectors, slice, g);
+  run_group(j, vectors, slice, g);
 }
 
 /* The last group that has so much work or less before it, `times` over. */
@@ -301,7 +254,7 @@ static int run_job(const job *j, int64_t steps, int64_t tiles) {
                                const float *bias, const float *residual, int32_t activation, float *y, int64_t y_row, \
                                int64_t y_column) {                                                                     \
     const job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                              \
-                   {m, n, NULL, bias, residual, activation, y, y_row, y_column}, NULL, NULL};                          \
+                   {m, n, NULL, bias, residual, activation, y, y_row, y_column}, 0, NULL};                          \
     return run_job(&j, steps, tiles);                                                                                  \
   }
 VALUES(f32, float, F32)
@@ -315,7 +268,7 @@ VALUES(f16, uint16_t, F16)
                                const float *scale, const float *bias, const float *residual, int32_t activation,      \
                                float *y, int64_t y_row, int64_t y_column) {                                            \
     const job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                              \
-                   {m, n, scale, bias, residual, activation, y, y_row, y_column}, NULL, NULL};                         \
+                   {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL};                         \
     return run_job(&j, steps, tiles);                                                                                  \
   }
 CODED(s8, int8_t, S8)
@@ -326,6 +279,6 @@ int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64
                            const int64_t *starts, const int64_t *begins, const int64_t *firsts, const int32_t *offset,
                            int32_t *y, int64_t y_row, int64_t y_column) {
   const job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
-                 {m, n, NULL, NULL, NULL, PC_IDENTITY, NULL, y_row, y_column}, offset, y};
+                 {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset};
   return run_job(&j, steps, tiles);
 }
