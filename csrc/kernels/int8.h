@@ -87,7 +87,7 @@ PC_INLINE vi16 less_zero(vi16 v, int32_t zero, vi16 sums) { return vi_sub(v, vi_
 
 /* One vector of columns, from column c of the part on, all rows. First, what zero points still owe:
  * v -= zx*sums + zw*shift. Then t = float(v), s = sx*sw, f = activation(fma(t, s, bias) + residual), stored as `to`; NULL
- * bias or residual: nothing is added but +0. For TO_I32, v itself. `plain`: there are no zw, residual and activation; the
+ * bias or residual: nothing is added but +0. For TO_I32, v itself, or y + v. `plain`: there are no zw, residual and activation; the
  * loop is a third as long then, and where tiles multiply, the epilogue is what a product waits for. */
 PC_INLINE void finish_columns(output to, int plain, const int8_job *j, const part *p, int64_t c, int64_t lanes) {
   const int64_t column = p->column + c, ld = p->ld, ldy = j->ldy;
@@ -195,15 +195,22 @@ static inline void row_debts(const int8_job *j, int rows, int64_t row, int32_t m
   }
 }
 
-/* The product, by threads: gemm_int8.c. */
+/* The product, shared among threads. */
 int PC_FN(int8_multiply)(int8_job *j);
 
-/* Its rows [row0, row1) and columns [begin, end); by AMX tiles, only on levels that have them; and of loose weights. */
+/* Rows [row0, row1) and columns [begin, end) of a product of packed weights. */
 void PC_FN(int8_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
+
+/* The same by AMX tiles; only on levels that have them. */
 void PC_FN(int8_amx_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
+
+/* The same of loose weights. */
 void PC_FN(int8_loose_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
 
-/* Whether a sum of k products can leave int32: k*255*128, or with a zero point of w k*255*255. */
-static inline int may_overflow(int64_t k, int w_zero) { return k > (w_zero ? 33025 : 65793); }
+/* Whether a sum of k products can leave int32. */
+static inline int may_overflow(int64_t k, int w_has_zeros) {
+  enum { FITS = 65793, FITS_SHIFTED = 33025 }; /* |sum| <= k*255*128 < 2^31, and with a zero point of w k*255*255 */
+  return k > (w_has_zeros ? FITS_SHIFTED : FITS);
+}
 
 #endif

@@ -2,19 +2,19 @@
  * whose weights each thread packs some columns of a block of k at a time, and all rows pass them while L2 has them. (A whole w
  * packed is written to memory and read again: with few rows that is most of the time.) What a block after the first gives is
  * added to y, exact modulo 2^32; where a sum might not fit int32, a block is all of k, and gemm_int8.c checks it. Very few rows
- * multiply lines where they are made, and w is read row after row.
+ * without zero points, where columns of w lie beside each other, multiply lines where they are made, and w is read row after row.
  * Limit: making the lines for few rows, 4 loads each, the dot-product units for many. */
 #include "heap.h"
 #include "strips.h"
 
 enum {
-  FEW = 32,       /* rows, up to which long stretches of w's rows are worth more than few blocks: */
-  SHALLOW = 512,  /* k of a block of those, at most; */
-  DEEPEST = 1024, /* of others */
-  ROOM = 1 << 19, /* bytes of packed weights, */
-  WIDEST = 16,    /* and strips, of a block */
+  SHALLOW_ROWS = 32, /* up to so many rows, reading w counts, and blocks are shallow and wide; else adding to y does */
+  SHALLOW = 512,     /* k of a block, at most; */
+  DEEPEST = 1024,    /* of others */
+  ROOM = 1 << 19,    /* bytes of packed weights, */
+  WIDEST = 16,       /* and strips, of a block */
   VERY_FEW = PC_DOT_PARTS == 1 ? 4 : 1, /* rows that packing is not worth: fewer where products are of widened codes; */
-  SUMS = 256      /* vectors of theirs that are summed at a time: 16 KB, in L1 beside the lines */
+  SUMS = 256         /* vectors of theirs that are summed at a time: 16 KB, in L1 beside the lines */
 };
 
 /* k of a block: all alike, give or take some, and whole lines of columns. */
@@ -24,11 +24,13 @@ static int64_t depth_of(int64_t k, int64_t most) {
 }
 
 /* Columns [c, c + width) of `length` rows from l on: packed, and multiplied by rows [row0, row1) of x. */
-static void block(const int8_job *j, int64_t row0, int64_t row1, int64_t l, int64_t length, int64_t c, int64_t width, int8_t *packed) {
+static void block(const int8_job *j, int64_t row0, int64_t row1, int64_t l, int64_t length, int64_t c, int64_t width,
+                  int8_t *packed) {
   int32_t sums[WIDEST * BESIDE * LANES], zero[WIDEST * BESIDE * LANES];
   loose w = *j->loose;
   w.k = length;
   w.n = width;
+  w.slices = (width + LANES - 1) / LANES;
   w.w += l * w.w_row + c * w.w_column;
   w.packed = packed;
   w.sums = sums;
@@ -41,9 +43,11 @@ static void block(const int8_job *j, int64_t row0, int64_t row1, int64_t l, int6
   of.w = packed;
   of.sums = sums;
   of.adds = l > 0;
+  of.unit = 4 * LANES; /* of AMX, whatever threads share */
   if (w.is_unsigned) { /* signed codes are 128 less, and so are their zero points */
-    for (int64_t i = 0; i < width; i++) zero[i] = (j->w_zero ? j->w_zero[c + i] : 0) - 128;
-    of.w_zero = zero;
+    int32_t some = 0;
+    for (int64_t i = 0; i < width; i++) some |= zero[i] = (j->w_zero ? j->w_zero[c + i] : 0) - 128;
+    of.w_zero = some ? zero : NULL;
   } else if (j->w_zero) {
     of.w_zero = j->w_zero + c;
   }
@@ -53,7 +57,8 @@ static void block(const int8_job *j, int64_t row0, int64_t row1, int64_t l, int6
 /* Columns [begin, end), rows of w from l on, block by block. */
 static void blocks(const int8_job *j, int64_t row0, int64_t row1, int64_t l, int64_t begin, int64_t end) {
   const int whole = may_overflow(j->k, j->w_zero || j->loose->is_unsigned);
-  const int64_t depth = whole ? j->k : depth_of(j->k - l, row1 - row0 > FEW ? DEEPEST : SHALLOW), bytes = groups_of(depth) * STEP;
+  const int64_t depth = whole ? j->k : depth_of(j->k - l, row1 - row0 > SHALLOW_ROWS ? DEEPEST : SHALLOW);
+  const int64_t bytes = groups_of(depth) * STEP;
   const int64_t room = smaller(WIDEST, 1 + ROOM / (bytes + 1)), strips = smaller(room, strips_of(end - begin));
   void *found;
   int8_t *const packed = pc_heap((size_t)(strips * bytes), &found);
@@ -72,8 +77,8 @@ static void blocks(const int8_job *j, int64_t row0, int64_t row1, int64_t l, int
 /* -- very few rows of x: lines are multiplied where they are made */
 
 /* So many groups of four rows of w, at most two: what is summed goes to memory half as often. */
-PC_INLINE void add_groups(int rows, int groups, int is_signed, const int8_t *w, int64_t row, vi16 move, const uint8_t *x, int64_t ldx,
-                          int64_t vectors, vi16 *sums) {
+PC_INLINE void add_groups(int rows, int groups, int is_signed, const int8_t *w, int64_t row, vi16 move, const uint8_t *x,
+                          int64_t ldx, int64_t vectors, vi16 *sums) {
   vi16 codes[VERY_FEW][2];
 #pragma GCC unroll 4
   for (int i = 0; i < rows; i++)
@@ -100,39 +105,41 @@ PC_INLINE void add_all(int rows, int is_signed, const int8_t *w, int64_t row, vi
   if (l < k) add_groups(rows, 1, is_signed, w + l * row, row, move, x + l, ldx, vectors, sums);
 }
 
-/* All rows of x; of w whole slices of columns, [begin, end), and rows in whole groups, [0, k). A dot product takes unsigned
+/* Rows [row0, row1) of x; of w whole slices of columns, [begin, end), and rows in whole groups, [0, k). A dot product takes unsigned
  * codes and signed ones: where x and w are alike, w moves, and the sums of a row owe 128 times the row's. */
-static void few_rows(const int8_job *j, int64_t k, int64_t begin, int64_t end) {
+static void very_few_rows(const int8_job *j, int64_t row0, int64_t row1, int64_t k, int64_t begin, int64_t end) {
   const loose *w = j->loose;
-  const int is_signed = j->is_signed, moves = is_signed != w->is_unsigned, rows = (int)j->m;
+  const int is_signed = j->is_signed, moves = is_signed != w->is_unsigned, rows = (int)(row1 - row0);
   const vi16 move = signs(moves);
+  const uint8_t *x = j->x + row0 * j->ldx;
+  int32_t *y = (int32_t *)j->y + row0 * j->ldy;
   int32_t total[VERY_FEW] = {0};
   for (int i = 0; i < rows; i++)
-    for (int64_t l = 0; l < k; l++) total[i] += is_signed ? (int8_t)j->x[i * j->ldx + l] : j->x[i * j->ldx + l];
+    for (int64_t l = 0; l < k; l++) total[i] += is_signed ? (int8_t)x[i * j->ldx + l] : x[i * j->ldx + l];
   for (int64_t c = begin, vectors; c < end; c += LANES * vectors) {
     vi16 sums[SUMS];
     vectors = smaller(SUMS / rows, (end - c) / LANES);
     for (int64_t v = 0; v < rows * vectors; v++) sums[v] = vi_set1(moves ? (is_signed ? -128 : 128) * total[v / vectors] : 0);
-#define ROWS(r)                                                                            \
-  case r:                                                                                  \
-    if ((r) > VERY_FEW) break;                                                             \
-    if (is_signed) add_all(r, 1, w->w + c, w->w_row, move, j->x, j->ldx, k, vectors, sums); \
-    else add_all(r, 0, w->w + c, w->w_row, move, j->x, j->ldx, k, vectors, sums);          \
+#define ROWS(r)                                                                          \
+  case r:                                                                                \
+    if ((r) > VERY_FEW) break;                                                           \
+    if (is_signed) add_all(r, 1, w->w + c, w->w_row, move, x, j->ldx, k, vectors, sums); \
+    else add_all(r, 0, w->w + c, w->w_row, move, x, j->ldx, k, vectors, sums);           \
     break;
     switch (rows) { ROWS(1) ROWS(2) ROWS(3) ROWS(4) }
     for (int64_t v = 0; v < rows * vectors; v++) {
       const int64_t i = v / vectors, at = c + LANES * (v % vectors);
       if (j->w_zero) sums[v] = vi_sub(sums[v], vi_mul(vi_set1(total[i]), vi_load(j->w_zero + at)));
-      vi_store((int32_t *)j->y + i * j->ldy + at, sums[v]);
+      vi_store(y + i * j->ldy + at, sums[v]);
     }
   }
 }
 
 void PC_FN(int8_loose_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
-  const int directly = j->m <= VERY_FEW && !j->x_zero && j->loose->w_column == 1 && !may_overflow(j->k, 1);
+  const int directly = row1 - row0 <= VERY_FEW && !j->x_zero && j->loose->w_column == 1 && !may_overflow(j->k, 1);
   const int64_t grouped = directly ? j->k / GROUP * GROUP : 0, whole = grouped ? begin + (end - begin) / LANES * LANES : begin;
   if (begin < whole) {
-    few_rows(j, grouped, begin, whole);
+    very_few_rows(j, row0, row1, grouped, begin, whole);
     if (grouped < j->k) blocks(j, row0, row1, grouped, begin, whole);
   }
   if (whole < end) blocks(j, row0, row1, 0, whole, end);

@@ -28,8 +28,8 @@ typedef struct {
   const int32_t *rows;
   const int64_t *starts, *begins, *firsts;
   pc_end end;
-  int coded;             /* products of codes, whose results are bits of int32, and end with no more than */
-  const int32_t *offset; /* or NULL */
+  int coded;             /* x and values are codes, and results int32, held as the bits of floats */
+  const int32_t *offset; /* of codes, [n]: added to the results; or NULL */
 } job;
 
 /* The eight codes of four bytes, the low half of each first, a byte each. */

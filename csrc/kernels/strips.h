@@ -18,6 +18,7 @@ typedef struct loose {
   const int8_t *w;
   int64_t w_row, w_column;
   int is_unsigned;
+  int64_t slices; /* that are filled: all of a strip where it is to be kept, none beyond n where no tile reads them */
   int8_t *packed;
   int32_t *sums;
 } loose;
@@ -90,7 +91,7 @@ static void from_codes(const loose *j, int64_t s, int64_t g, vi16 *sums) {
 /* Strips [begin, end), and the sums of their columns. */
 static void pack_strips(const loose *j, int64_t begin, int64_t end) {
   for (int64_t p = begin; p < end; p += PASS) {
-    const int64_t first = BESIDE * p, last = BESIDE * smaller(p + PASS, end), whole = smaller(last, j->n / LANES);
+    const int64_t first = BESIDE * p, last = smaller(BESIDE * smaller(p + PASS, end), j->slices), whole = smaller(last, j->n / LANES);
     vi16 sums[BESIDE * PASS];
     for (int s = 0; s < BESIDE * PASS; s++) sums[s] = vi_zero();
     if (j->w_column == 1) from_rows(j, first, whole, sums);

@@ -1,4 +1,4 @@
-"""The binding to the C core: arrays become pointers, a status becomes an exception, and nothing else.
+"""The binding to the C core: arrays become pointers, a status an exception, what runs is noted, and nothing else.
 
 Only validated arrays reach it: ``from_buffer`` does not look at the dtype. One function a kernel is written from the
 contract, with flat arguments and no loop over operands, since a loop would cost more than a small kernel.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import DTYPES, KERNELS, Kernel, Operand
+from ..dispatch import latest
 from ..entry import NanError
 
 ffi: Any
@@ -135,9 +136,9 @@ def _pass(operand: Operand) -> tuple[list[str], list[str]]:
     return lines, [f"{name}_p", f"{name}_s", f"{name}_t"][: 1 + operand.strides]
 
 
-def source(kernel: Kernel, noted: bool = False) -> str:
+def source(kernel: Kernel) -> str:
     """The text of a kernel's binding."""
-    lines = ["latest[0] = record"] if noted else []
+    lines = ["latest[0] = record"]
     lines += [f"{symbol} = {_size(kernel, symbol)}" for symbol in kernel.sizes]
     arguments = list(kernel.sizes)
     for operand in kernel.operands:
@@ -148,19 +149,17 @@ def source(kernel: Kernel, noted: bool = False) -> str:
     return f"def {kernel.name}({', '.join(o.name for o in kernel.operands)}):\n" + "".join(f"    {s}\n" for s in lines)
 
 
-def implementation(name: str, note: tuple[list[Any], Any] | None = None) -> Callable[..., None] | None:
-    """A kernel's binding, which first puts the second of ``note`` in the first."""
+def implementation(name: str) -> Callable[..., None] | None:
+    """A kernel's binding, which notes itself as the latest, at the level that is active now."""
     function = getattr(lib, f"pc_{name}", None)
     if function is None:
         return None
     scope: dict[str, Any] = {"function": function, "from_buffer": ffi.from_buffer, "NULL": ffi.NULL, "fail": fail,
-                             "apart": apart}
+                             "apart": apart, "latest": latest, "record": (name, "native", level())}
     for dtype in DTYPES:
         scope[f"{dtype}_"] = ffi.typeof(f"{_CTYPES[dtype]}[]")
         scope[f"{dtype}_p"] = ffi.typeof(f"{_CTYPES[dtype]} *")
-    if note:
-        scope["latest"], scope["record"] = note
-    exec(source(KERNELS[name], bool(note)), scope)
+    exec(source(KERNELS[name]), scope)
     return scope[name]  # type: ignore[no-any-return]
 
 

@@ -160,8 +160,9 @@ def matmul_int8(
     ----------
     a : array of int8 or uint8, shape (..., M, K) or (K,)
     b : array of int8 or uint8, shape (..., K, N) or (K,), or PackedInt8Matrix of shape (N, K)
-        Vectors and stacks of matrices are taken as NumPy's ``@`` takes them; arrays are read at any strides. A packed
-        matrix stands for its transpose and brings its own zero points; its scales are not applied.
+        Vectors and stacks of matrices are taken as NumPy's ``@`` takes them. ``b`` is read at any strides, ``a`` is
+        copied where its rows are not contiguous. A packed matrix stands for its transpose and brings its own zero
+        points; its scales are not applied.
     a_zero_point : integer or, where ``a`` is a matrix, array of integers, shape (M,)
         In the range of ``a``'s dtype.
     b_zero_point : integer or, where ``b`` is a matrix, array of integers, shape (N,)
@@ -186,12 +187,14 @@ def matmul_int8(
     OverflowError
         If an exact result is outside int32, which takes K above 33025, and the dtype is int32. ``out`` is then as it
         was.
+    MemoryError
+        If the workspace is not to be had. ``out`` is then unspecified.
 
     Notes
     -----
     Exact on every machine: no saturation of partial sums. int64 results are sums over at most 33024 inputs, which are
-    exact in int32, added in int64. Workspace: at most 1.7 MB a thread and, where K is above 33025, 48 bytes an input;
-    for int64, (M, N) of int32.
+    exact in int32, added in int64. Workspace: at most 1.7 MB a thread and, where K is above 33025, 48 bytes an
+    input a thread; for int64, (M, N) of int32 and of a packed ``b`` a copy of so many inputs, where it has more.
 
     Examples
     --------
@@ -255,10 +258,11 @@ def _multiply(
     """y = a @ b[first:last], where the first is a multiple of 4."""
     left = "s8" if a.dtype == INT8 else "u8"
     if isinstance(b, PackedInt8Matrix):
-        getattr(dispatch, f"gemm_{left}s8")(rows(a), *_part(b, first, last), a_zero, b_zero, y)
+        getattr(dispatch, f"gemm_{left}s8")(rows(a), *_part(b, first, last), a_zero, b_zero, y)  # gemm_u8s8, gemm_s8s8
     else:
         right = "s8" if b.dtype == INT8 else "u8"
-        getattr(dispatch, f"matmul_{left}{right}")(rows(a), b[first:last], a_zero, b_zero, y)
+        kernel = getattr(dispatch, f"matmul_{left}{right}")  # matmul_u8s8, matmul_s8s8, matmul_u8u8, matmul_s8u8
+        kernel(rows(a), b[first:last], a_zero, b_zero, y)
 
 
 # -- vectors and stacks

@@ -45,18 +45,26 @@ def test_product_is_exact_for_every_dtype_and_zero_point(m, k, n, a_dtype, b_dty
     assert (matmul_int8(a, pack(b.T)) == a.astype(np.int64) @ b.astype(np.int64)).all()
 
 
+@pytest.mark.parametrize("n", [16, 19, 65])
 @pytest.mark.parametrize(
     ("backend", "k"),
-    [*((b, k) for b in ("native", "jit") for k in (33025, 33026, 65793, 65794, 131080)), ("reference", 33026)],
+    [*((b, k) for b in ("jit", *(name for name, usable in native.levels().items() if usable))
+       for k in (33025, 33026, 65793, 65794, 131080)), ("reference", 33026)],
 )
-def test_sums_at_the_edge_of_int32_are_exact_or_refused(backend, k):
-    """The largest products, cut back one by one until the sum just fits."""
-    pycomp.set_backend(backend)
+def test_sums_at_the_edge_of_int32_are_exact_or_refused(backend, k, n):
+    """The largest products, cut back one by one until the sum just fits: on every level of the native backend."""
+    if backend in ("jit", "reference"):
+        pycomp.set_backend(backend)
+    else:
+        pycomp.set_isa(backend)
     try:
-        for dtype, value, za, zb in ((np.uint8, 255, 0, -128), (np.uint8, 0, 255, 0), (np.int8, -128, 127, 127)):
-            weight = np.int8(127 if zb < 0 else -128)
+        for dtype, value, za, weight, zb in (
+            (np.uint8, 255, 0, np.int8(127), -128), (np.uint8, 0, 255, np.int8(-128), 0),
+            (np.int8, -128, 127, np.int8(-128), 127), (np.uint8, 255, 0, np.uint8(255), 0),
+            (np.int8, 127, -128, np.uint8(0), 255),
+        ):
             term = (int(value) - za) * (int(weight) - zb)
-            a, b = np.full((2, k), value, dtype), np.full((k, 19), weight, np.int8)
+            a, b = np.full((2, k), value, dtype), np.full((k, n), weight)
             most = (2**31 - 1 if term > 0 else 2**31) // abs(term)
             a[:, most:] = za
             got = matmul_int8(a, b, a_zero_point=za, b_zero_point=zb)
@@ -67,6 +75,7 @@ def test_sums_at_the_edge_of_int32_are_exact_or_refused(backend, k):
                     matmul_int8(a, b, a_zero_point=za, b_zero_point=zb)
     finally:
         pycomp.set_backend(None)
+        pycomp.set_isa(None)
 
 
 @pytest.mark.parametrize("k", [0, 3, 33023, 33024, 33025, 40001, 66049])
@@ -211,13 +220,15 @@ STRIDED = {
     "every other row": lambda b: np.repeat(b, 2, axis=0)[::2],
     "every other column": lambda b: np.repeat(b, 2, axis=1)[:, ::2],
     "backwards": lambda b: b[::-1, ::-1].copy()[::-1, ::-1],
+    "rows backwards": lambda b: b[::-1].copy()[::-1],
+    "columns backwards": lambda b: b[:, ::-1].copy("F")[:, ::-1],
     "wide rows": lambda b: np.pad(b, ((0, 0), (3, 10)))[:, 3:-10],
 }
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 1031, 4250), (3, 30, 70), (4, 514, 1100), (5, 515, 1700),
-                                           (32, 1200, 780), (33, 1027, 820), (40, 2050, 600), (150, 64, 17)])
+                                           (32, 1200, 780), (33, 1027, 820), (40, 2050, 600), (600, 700, 17)])
 def test_plain_matrices_are_exact_around_the_edges_of_blocks(m, k, n, level):
     """Of rows, columns and inputs that are packed at a time, at any strides, on one thread and on three."""
     rng = np.random.default_rng(m)
@@ -228,11 +239,13 @@ def test_plain_matrices_are_exact_around_the_edges_of_blocks(m, k, n, level):
             za, zb = zeros(rng, a_dtype, m), zeros(rng, b_dtype, n)
             plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
             shifted = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
+            only_a = plain - za[:, None] * b.sum(axis=0, dtype=np.float64)
             only_b = plain - a.sum(axis=1, dtype=np.float64)[:, None] * zb
-            for i, turn in enumerate(STRIDED.values()):
-                with pycomp.threads((1, 3)[i % 2]):
+            for threads, turn in product((1, 3), STRIDED.values()):
+                with pycomp.threads(threads):
                     assert (matmul_int8(a, turn(b)) == plain).all()
                     assert (matmul_int8(a, turn(b), b_zero_point=zb) == only_b).all()
+                    assert (matmul_int8(a, turn(b), a_zero_point=za) == only_a).all()
                     assert (matmul_int8(a, turn(b), a_zero_point=za, b_zero_point=zb) == shifted).all()
     finally:
         pycomp.set_isa(None)
