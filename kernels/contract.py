@@ -120,6 +120,25 @@ def _quantization(name: str, **entry: Any) -> Kernel:
     return chained(quantization, name, **entry)
 
 
+def _int8_sums(name: str, code: str, *w: Operand) -> Kernel:
+    """The exact product of codes with weights, as these operands."""
+    return _quantization(
+        name,
+        sizes=("m", "k", "n"),
+        operands=(
+            In("x", code, "m,k", strides=1),
+            *w,
+            Opt("x_zero", "i32", "m"),
+            Opt("w_zero", "i32", "n"),
+            Out("y", "i32", "m,n", strides=1),
+        ),
+        flops=lambda m, k, n: 2 * m * k * n,
+        bytes=lambda m, k, n: m * k + k * n + 4 * m * n,
+        edges=INT8_EDGES,
+        shapes=LINEAR_SHAPES,
+    )
+
+
 def _int8_product(name: str, to: str, *x: Operand, definition: str = "", sample: str = "") -> Kernel:
     """A product of x, as these operands, with packed 8-bit weights, to one of RESULTS; reference and sample are found
     by its name, if not by others."""
@@ -333,43 +352,11 @@ _ALL = (
         shapes=(("a 7B model's square", {"k": 4096, "n": 4096}),),
         batch=None,
     ),
+    *(_int8_sums(f"gemm_{x}8s8", code, In("w", "i8", STRIPS), In("sums", "i32", "n")) for x, code in CODES),
     *(
-        _quantization(
-            name,
-            sizes=("m", "k", "n"),
-            operands=(
-                In("x", code, "m,k", strides=1),
-                In("w", "i8", STRIPS),
-                In("sums", "i32", "n"),
-                Opt("x_zero", "i32", "m"),
-                Opt("w_zero", "i32", "n"),
-                Out("y", "i32", "m,n", strides=1),
-            ),
-            flops=lambda m, k, n: 2 * m * k * n,
-            bytes=lambda m, k, n: m * k + k * n + 4 * m * n,
-            edges=INT8_EDGES,
-            shapes=LINEAR_SHAPES,
-        )
-        for name, code in (("gemm_u8s8", "u8"), ("gemm_s8s8", "i8"))
-    ),
-    *(
-        _quantization(
-            f"matmul_{x[0]}8{w[0]}8",
-            sizes=("m", "k", "n"),
-            operands=(
-                In("x", x[1], "m,k", strides=1),
-                In("w", w[1], "k,n", strides=2),
-                Opt("x_zero", "i32", "m"),
-                Opt("w_zero", "i32", "n"),
-                Out("y", "i32", "m,n", strides=1),
-            ),
-            flops=lambda m, k, n: 2 * m * k * n,
-            bytes=lambda m, k, n: m * k + k * n + 4 * m * n,
-            edges=INT8_EDGES,
-            shapes=LINEAR_SHAPES,
-        )
-        for x in CODES
-        for w in CODES
+        _int8_sums(f"matmul_{x}8{w}8", code, In("w", other, "k,n", strides=2))
+        for x, code in CODES
+        for w, other in CODES
     ),
     *(
         _int8_product(

@@ -176,6 +176,19 @@ PC_INLINE void finish_tile(const int8_job *j, int rows, int vectors, vi16 v[][BE
   }
 }
 
+/* The sum of the first k codes of a row of x, modulo 2^32. */
+static inline uint32_t row_sum(const int8_job *j, int64_t row, int64_t k) {
+  const uint8_t *x = j->x + row * j->ldx;
+  const vi16 ones = vi_set1(0x01010101), signs = vi_set1(j->is_signed ? (int32_t)0x80808080 : 0);
+  vi16 sums = vi_zero(); /* of unsigned codes: signed ones count 128 above their value */
+  int64_t l = 0;
+  for (; l + LINE <= k; l += LINE) sums = vi_dot_u8s8(sums, vi_xor(vi_load(x + l), signs), ones);
+  uint32_t sum = (uint32_t)vi_fold_add(sums);
+  if (j->is_signed) sum -= 128 * (uint32_t)l;
+  for (; l < k; l++) sum += j->is_signed ? (uint32_t)(int8_t)x[l] : x[l];
+  return sum;
+}
+
 /* What rows of x owe: zero[i], the zero point of x as it was multiplied, `moved` above the true one; and, where w has zero
  * points, shift[i] = sum of the row less k * zero point: what a unit of zw takes off each of its outputs. */
 static inline void row_debts(const int8_job *j, int rows, int64_t row, int32_t moved, int32_t *zero, int32_t *shift) {
@@ -183,15 +196,7 @@ static inline void row_debts(const int8_job *j, int rows, int64_t row, int32_t m
     const int32_t z = j->x_zero ? j->x_zero[row + i] : 0;
     zero[i] = z + moved;
     if (!j->w_zero) continue;
-    const uint8_t *x = j->x + (row + i) * j->ldx;
-    const vi16 ones = vi_set1(0x01010101), signs = vi_set1(j->is_signed ? (int32_t)0x80808080 : 0);
-    vi16 sums = vi_zero(); /* of unsigned codes: signed ones count 128 above their value */
-    int64_t l = 0;
-    for (; l + LINE <= j->k; l += LINE) sums = vi_dot_u8s8(sums, vi_xor(vi_load(x + l), signs), ones);
-    uint32_t sum = (uint32_t)vi_fold_add(sums);
-    if (j->is_signed) sum -= 128 * (uint32_t)l;
-    for (; l < j->k; l++) sum += j->is_signed ? (uint32_t)(int8_t)x[l] : x[l];
-    shift[i] = (int32_t)(sum - (uint32_t)j->k * (uint32_t)z);
+    shift[i] = (int32_t)(row_sum(j, row + i, j->k) - (uint32_t)j->k * (uint32_t)z);
   }
 }
 

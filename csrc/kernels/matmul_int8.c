@@ -114,8 +114,7 @@ static void very_few_rows(const int8_job *j, int64_t row0, int64_t row1, int64_t
   const uint8_t *x = j->x + row0 * j->ldx;
   int32_t *y = (int32_t *)j->y + row0 * j->ldy;
   int32_t total[VERY_FEW] = {0};
-  for (int i = 0; i < rows; i++)
-    for (int64_t l = 0; l < k; l++) total[i] += is_signed ? (int8_t)x[i * j->ldx + l] : x[i * j->ldx + l];
+  for (int i = 0; i < rows; i++) total[i] = (int32_t)row_sum(j, row0 + i, k);
   for (int64_t c = begin, vectors; c < end; c += LANES * vectors) {
     vi16 sums[SUMS];
     vectors = smaller(SUMS / rows, (end - c) / LANES);

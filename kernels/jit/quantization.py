@@ -45,6 +45,15 @@ def _sums(row, w, w_zero, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
+def _narrow(total, y):  # type: ignore[no-untyped-def]
+    """The first of some sums, as int32."""
+    for j in range(y.shape[0]):
+        if total[j] < -(2**31) or total[j] >= 2**31:
+            raise OverflowError("a result is outside int32")
+        y[j] = total[j]
+
+
+@njit(**FAST)
 def _gemm(x, x_zero, w, w_zero, y):  # type: ignore[no-untyped-def]
     row, total = np.zeros(4 * w.shape[1], np.int32), np.empty(16, np.int64)
     for i in range(y.shape[0]):
@@ -52,10 +61,7 @@ def _gemm(x, x_zero, w, w_zero, y):  # type: ignore[no-untyped-def]
             row[l] = np.int32(x[i, l]) - x_zero[i]
         for s in range(-(-y.shape[1] // 16)):
             _sums(row, w[s // 3, :, s % 3], w_zero[s], total)
-            for j in range(min(16, y.shape[1] - 16 * s)):
-                if total[j] < -(2**31) or total[j] >= 2**31:
-                    raise OverflowError("a result is outside int32")
-                y[i, 16 * s + j] = total[j]
+            _narrow(total, y[i, 16 * s : 16 * s + 16])
 
 
 @njit(**FAST)
@@ -90,10 +96,7 @@ def _matmul(x, w, x_zero, w_zero, y):  # type: ignore[no-untyped-def]
             code = np.int32(x[i, l]) - x_zero[i]
             for j in range(y.shape[1]):
                 total[j] += code * (np.int32(w[l, j]) - w_zero[j])
-        for j in range(y.shape[1]):
-            if total[j] < -(2**31) or total[j] >= 2**31:
-                raise OverflowError("a result is outside int32")
-            y[i, j] = total[j]
+        _narrow(total, y[i])
 
 
 def matmul_u8s8(x, w, x_zero, w_zero, y):  # type: ignore[no-untyped-def]

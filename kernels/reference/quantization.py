@@ -63,23 +63,30 @@ def gemm_u8s8_bound(x, w, sums, x_zero, w_zero, y):
     return np.zeros(y.shape)
 
 
+def _codes_sample(rng, dtype, shape):
+    """Every fourth time all are extremes."""
+    limits = np.iinfo(dtype)
+    if rng.random() < 0.25:
+        return rng.choice(np.array((limits.min, limits.max), dtype), shape)
+    return rng.integers(limits.min, limits.max + 1, shape, dtype)
+
+
+def _zeros_sample(rng, dtype, length):
+    """Zero points of such codes, or None."""
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max + 1, length, np.int32) if rng.random() < 0.5 else None
+
+
 def weights_sample(rng, k, n):
-    """Packed codes, their sums, and zero points or None. Every fourth time all are extremes."""
-    values = (-128, 127) if rng.random() < 0.25 else range(-128, 128)
-    w = rng.choice(np.array(values, np.int8), (k, n))
+    """Packed codes, their sums, and zero points or None."""
     packed, sums = np.zeros(packed_shape(k, n), np.int8), np.zeros(n, np.int32)
-    pack_s8(w, packed, sums)
-    return packed, sums, rng.integers(-128, 128, n, dtype=np.int32) if rng.random() < 0.5 else None
+    pack_s8(_codes_sample(rng, np.int8, (k, n)), packed, sums)
+    return packed, sums, _zeros_sample(rng, np.int8, n)
 
 
 def _gemm_sample(dtype):
-    limits = np.iinfo(dtype)
-
     def sample(rng, m, k, n):
-        values = np.array((limits.min, limits.max), dtype)
-        extreme = rng.random() < 0.25
-        x = rng.choice(values, (m, k)) if extreme else rng.integers(limits.min, limits.max + 1, (m, k), dtype)
-        x_zero = rng.integers(limits.min, limits.max + 1, m, np.int32) if rng.random() < 0.5 else None
+        x, x_zero = _codes_sample(rng, dtype, (m, k)), _zeros_sample(rng, dtype, m)
         w, sums, w_zero = weights_sample(rng, k, n)
         return x, w, sums, x_zero, w_zero
 
@@ -99,20 +106,10 @@ def matmul_u8s8_bound(x, w, x_zero, w_zero, y):
     return np.zeros(y.shape)
 
 
-def _matmul_sample(*dtypes):
-    x_limits, w_limits = map(np.iinfo, dtypes)
-
-    def codes(rng, limits, shape):
-        if rng.random() < 0.25:
-            return rng.choice(np.array((limits.min, limits.max), limits.dtype), shape)
-        return rng.integers(limits.min, limits.max + 1, shape, limits.dtype)
-
-    def zeros(rng, limits, length):
-        return rng.integers(limits.min, limits.max + 1, length, np.int32) if rng.random() < 0.5 else None
-
+def _matmul_sample(x_type, w_type):
     def sample(rng, m, k, n):
-        return (codes(rng, x_limits, (m, k)), codes(rng, w_limits, (k, n)), zeros(rng, x_limits, m),
-                zeros(rng, w_limits, n))
+        return (_codes_sample(rng, x_type, (m, k)), _codes_sample(rng, w_type, (k, n)), _zeros_sample(rng, x_type, m),
+                _zeros_sample(rng, w_type, n))
 
     return sample
 
