@@ -9,7 +9,8 @@
  * Threads share the strips. Some rows of x are copied (signed codes made unsigned or both widened, as the level multiplies)
  * to where L2 keeps them, and tiles of rows x vectors run down all of k: a whole strip wide, or one slice where registers hold
  * no more. All panels of those rows pass a tile's weights, which stay in L1 unless k is large, before the next tile's, which
- * are asked for meanwhile: a panel is a sixth of what its tile of weights is. Few rows ask for the weights' next lines.
+ * they share in asking for meanwhile: a panel is a sixth of what its tile of weights is. A panel alone reads a strip once, as
+ * one stream, and asks for its next lines.
  * Limit: the dot-product units for m >= 8, the bandwidth of the weights below. */
 #include "heap.h"
 #include "int8.h"
@@ -20,8 +21,11 @@ enum {
   ROOM = 9 << 16,        /* bytes of x that are copied at a time, which L2 keeps; */
   FEW_BYTES = 1 << 14,   /* so many wait on the stack, */
   TOGETHER = 256,        /* and no more rows than this */
-  STREAMING = 4,         /* rows that read a strip as one stream, and ask for it so many bytes ahead: */
-  AHEAD = 4096,          /* a row alone, which waits for nothing else, is followed by the hardware as well */
+  STREAMING = 4,         /* rows alone that ask even so, */
+  AHEAD = 4096,          /* bytes of a stream between what is read and what is asked for; */
+  FAR_AHEAD = 12288,     /* of weights that are larger than caches, */
+  KEPT = 1 << 18,        /* bytes of a strip that L2 keeps while the next one comes */
+  CACHED = 1 << 22,      /* bytes */
   BLOCK = 2048,          /* l in a block of a product that may overflow */
   SHORTEST = 64,         /* rows of a part; */
   PARTS = 4,             /* at most so many for each thread */
@@ -34,16 +38,17 @@ _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
 #define OF(rows) ((PC_DOT_VECTORS(rows) == 1 || PC_DOT_VECTORS(rows) == BESIDE) && PC_DOT_CHAINS(rows) <= MOST_CHAINS)
 _Static_assert(OF(1) && OF(2) && OF(3) && OF(4) && OF(5) && OF(6) && OF(7) && OF(8), "a level's tiles do not fit strips");
 
-/* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, or 0; and what it
- * writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
+/* A panel [rows][stride] against some slices of a strip; how far from them are the lines to ask for meanwhile, or 0; and what
+ * it writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
 typedef struct {
-  int64_t groups, stride, soon, ld;
+  int64_t groups, stride, soon[BESIDE], ld;
   const pc_code *panel;
   const int8_t *w;
   int32_t *sums;
   const int8_job *ends; /* or NULL */
   int64_t row, column;
   const int32_t *zero; /* of each row, or NULL */
+  int asks_more; /* than the first line of soon */
 } tile_job;
 
 /* A line of each slice times its groups of codes, some of the accumulators' parts. What is less waits in registers for what
@@ -79,9 +84,11 @@ PC_INLINE void add_lines(int rows, int vectors, int first, int parts, const pc_c
   }
 }
 
-/* Groups of k take `chains` accumulators in turn, where one would wait for itself. */
+/* Groups of k take `chains` accumulators in turn, where one would wait for itself. A row alone, which waits for nothing else,
+ * is followed by the hardware as well as it could ask. */
 PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job *of) {
-  const int64_t groups = of->groups, stride = of->stride, soon = of->soon;
+  const int64_t groups = of->groups, stride = of->stride, *soon = of->soon;
+  const int asks_more = of->asks_more;
   const pc_code *panel = of->panel;
   const int8_t *w = of->w;
   dot16 acc[MOST_CHAINS][PC_DOT_ROWS][BESIDE];
@@ -91,17 +98,17 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; j++) acc[c][i][j] = dot_zero();
-  const int streams = rows <= STREAMING && vectors == BESIDE, passes = PC_DOT_PASSES(rows), parts = PC_DOT_PARTS / passes;
+  const int asks = rows > 1 || vectors < BESIDE, passes = PC_DOT_PASSES(rows), parts = PC_DOT_PARTS / passes;
 #pragma GCC unroll 2
   for (int pass = 0; pass < passes; pass++) {
     int64_t g = 0;
     for (; g + chains <= groups; g += chains) {
 #pragma GCC unroll 4
       for (int c = 0; c < chains; c++) {
-        if (pass == 0 && !streams) __builtin_prefetch(w + STEP * (g + c) + soon);
-        if (streams && rows > 1)
+        if (pass == 0 && asks) __builtin_prefetch(w + STEP * (g + c) + soon[0]);
+        if (pass == 0 && asks && asks_more)
 #pragma GCC unroll 4
-          for (int j = 0; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + LINE * j + AHEAD);
+          for (int j = 1; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + soon[j]);
         add_lines(rows, vectors, pass * parts, parts, panel + GROUP * (g + c), stride, w + STEP * (g + c), acc[c]);
       }
     }
@@ -170,6 +177,20 @@ static int64_t stride_of(int64_t length) { return (length + GAP - 1) / GAP * GAP
 /* Slices from `slice` on that a tile can take: at most so many, and of one strip. */
 static int64_t of_strip(int64_t slice, int64_t widest) { return smaller(widest, BESIDE - slice % BESIDE); }
 
+/* What panel p of so many asks for meanwhile: a slice of the next tile's `next`; or, of few panels whose weights come from
+ * memory, its share of them, or, where L2 does not keep a strip until the next panel or there is none, the lines ahead of
+ * itself. (From caches, a line more that is asked for costs more than it gains, as it does in tiles narrower than a strip.) */
+static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int height, int vectors, int64_t next, tile_job *of) {
+  const int few = panels < BESIDE && vectors == BESIDE, cached = j->k * j->n <= CACHED;
+  const int ahead = few && (panels == 1 || groups_of(j->k) * STEP > KEPT);
+  of->asks_more = few && (!cached || (panels == 1 && height <= STREAMING));
+  for (int i = 0; i < (of->asks_more ? vectors : 1); i++) {
+    const int64_t s = p + i * panels;
+    if (!ahead) of->soon[i] = s < next ? slice_at(j->k, slice + vectors + s) - slice_at(j->k, slice) : 0;
+    else if (of->asks_more) of->soon[i] = (cached ? AHEAD : FAR_AHEAD) + LINE * i;
+  }
+}
+
 /* Rows [row, row + rows), copied to x, against the columns [begin, end). */
 static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const pc_code *x, int64_t begin, int64_t end) {
   int32_t zero[TOGETHER], shift[TOGETHER], sums[PC_DOT_ROWS * BESIDE * LANES];
@@ -180,17 +201,17 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
   row_debts(j, (int)rows, row, moved(j), zero, shift);
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
-    const int64_t left = (end - c + LANES - 1) / LANES, slice = c / LANES, at = slice_at(j->k, slice);
+    const int64_t left = (end - c + LANES - 1) / LANES, slice = c / LANES;
     vectors = (int)smaller(left, of_strip(slice, widest));
     const int whole = c + LANES * vectors <= end, direct = plain && whole;
-    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one; most ask for a slice of the next tile */
+    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one */
       const int64_t first = rows * p / panels;
       const int height = (int)(rows * (p + 1) / panels - first), ends = light && whole && may_end(height, vectors);
-      const int asks = (panels > 1 || widest < BESIDE) && p < smaller(left - vectors, vectors);
-      const tile_job of = {.groups = groups_of(j->k), .stride = stride, .soon = asks ? slice_at(j->k, slice + vectors + p) - at : 0,
-                           .ld = direct ? j->ldy : LANES * vectors, .panel = x + first * stride, .w = j->w + at,
-                           .sums = direct ? (int32_t *)j->y + (row + first) * j->ldy + c : sums, .ends = ends ? j : NULL,
-                           .row = row + first, .column = c, .zero = owed ? zero + first : NULL};
+      tile_job of = {.groups = groups_of(j->k), .stride = stride, .ld = direct ? j->ldy : LANES * vectors,
+                     .panel = x + first * stride, .w = j->w + slice_at(j->k, slice),
+                     .sums = direct ? (int32_t *)j->y + (row + first) * j->ldy + c : sums, .ends = ends ? j : NULL,
+                     .row = row + first, .column = c, .zero = owed ? zero + first : NULL};
+      ask(j, p, panels, slice, height, vectors, smaller(left - vectors, vectors), &of);
       run_tile(height, vectors, &of);
       if (!direct && !ends)
         finish(j, height, smaller(end - c, LANES * vectors), row + first, c, of.zero, j->w_zero ? shift + first : NULL, sums, of.ld);

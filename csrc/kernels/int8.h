@@ -154,10 +154,15 @@ PC_INLINE void finish_tile(const int8_job *j, int rows, int vectors, vi16 v[][BE
     }
   if (j->to == TO_I32) {
     int32_t *y = (int32_t *)j->y + row * ldy + column;
+    if (j->adds)
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int c = 0; c < vectors; c++) v[i][c] = vi_add(v[i][c], vi_load(y + i * ldy + LANES * c));
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++, y += ldy)
 #pragma GCC unroll 8
-      for (int c = 0; c < vectors; c++) vi_store(y + LANES * c, j->adds ? vi_add(v[i][c], vi_load(y + LANES * c)) : v[i][c]);
+      for (int c = 0; c < vectors; c++) vi_store(y + LANES * c, v[i][c]);
     return;
   }
   const float *x_scale = j->x_scale + row, *w_scale = j->w_scale + column, *bias = j->bias ? j->bias + column : NULL;
