@@ -6,10 +6,10 @@
  * and every step is exact modulo 2^32, so a result that fits int32 is exact whatever the order. Where k is so large that
  * it might not fit, sums are made in 64 bits and checked.
  *
- * Threads share the strips. Some rows of x are copied (signed codes made unsigned or both widened, as the level multiplies)
- * to where L2 keeps them, and tiles of rows x vectors run down all of k: a whole strip wide, or one slice where registers hold
- * no more. All panels of those rows pass a tile's weights, which stay in L1 unless k is large, before the next tile's, which
- * they share in asking for meanwhile: a panel is a sixth of what its tile of weights is. A panel alone reads a strip once, as
+ * Threads share the strips. Of some rows of x, as many as L2 keeps, copied if they are not as the level multiplies them (signed
+ * codes made unsigned, or both widened), tiles of rows x vectors run down all of k: a whole strip wide, or one slice where
+ * registers hold no more. All panels of those rows pass a tile's weights, which stay in L1 unless k is large, before the next
+ * tile's, which they ask for meanwhile: a panel is a sixth of what its tile of weights is. A panel alone reads a strip once, as
  * one stream, and asks for its next lines.
  * Limit: the dot-product units for m >= 8, the bandwidth of the weights below. */
 #include "heap.h"
@@ -18,14 +18,14 @@
 enum {
   MOST_CHAINS = 4,
   GAP = 64,              /* codes that keep rows out of each other's cache sets */
-  ROOM = 9 << 16,        /* bytes of x that are copied at a time, which L2 keeps; */
+  ROOM = 9 << 16,        /* bytes of x that all tiles pass, which L2 keeps; */
   FEW_BYTES = 1 << 14,   /* so many wait on the stack, */
   TOGETHER = 256,        /* and no more rows than this */
-  STREAMING = 4,         /* rows alone that ask even so, */
-  AHEAD = 4096,          /* bytes of a stream between what is read and what is asked for; */
-  FAR_AHEAD = 12288,     /* of weights that are larger than caches, */
+  CACHED = 1 << 22,      /* bytes of weights that caches keep from call to call */
+  STREAMING = 4,         /* rows alone that ask even for those, */
+  AHEAD = 4096,          /* so many bytes ahead of what they read; */
+  FAR_AHEAD = 12288,     /* for those of memory */
   KEPT = 1 << 18,        /* bytes of a strip that L2 keeps while the next one comes */
-  CACHED = 1 << 22,      /* bytes */
   BLOCK = 2048,          /* l in a block of a product that may overflow */
   SHORTEST = 64,         /* rows of a part; */
   PARTS = 4,             /* at most so many for each thread */
@@ -38,17 +38,18 @@ _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
 #define OF(rows) ((PC_DOT_VECTORS(rows) == 1 || PC_DOT_VECTORS(rows) == BESIDE) && PC_DOT_CHAINS(rows) <= MOST_CHAINS)
 _Static_assert(OF(1) && OF(2) && OF(3) && OF(4) && OF(5) && OF(6) && OF(7) && OF(8), "a level's tiles do not fit strips");
 
-/* A panel [rows][stride] against some slices of a strip; how far from them are the lines to ask for meanwhile, or 0; and what
- * it writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
+/* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, or 0: a line a step,
+ * or as many as it reads; and what it writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs
+ * begin. */
 typedef struct {
-  int64_t groups, stride, soon[BESIDE], ld;
+  int64_t groups, stride, soon, ld;
   const pc_code *panel;
   const int8_t *w;
   int32_t *sums;
   const int8_job *ends; /* or NULL */
   int64_t row, column;
   const int32_t *zero; /* of each row, or NULL */
-  int asks_more; /* than the first line of soon */
+  int asks_all;
 } tile_job;
 
 /* A line of each slice times its groups of codes, some of the accumulators' parts. What is less waits in registers for what
@@ -87,8 +88,8 @@ PC_INLINE void add_lines(int rows, int vectors, int first, int parts, const pc_c
 /* Groups of k take `chains` accumulators in turn, where one would wait for itself. A row alone, which waits for nothing else,
  * is followed by the hardware as well as it could ask. */
 PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job *of) {
-  const int64_t groups = of->groups, stride = of->stride, *soon = of->soon;
-  const int asks_more = of->asks_more;
+  const int64_t groups = of->groups, stride = of->stride, soon = of->soon;
+  const int asks_all = of->asks_all;
   const pc_code *panel = of->panel;
   const int8_t *w = of->w;
   dot16 acc[MOST_CHAINS][PC_DOT_ROWS][BESIDE];
@@ -105,10 +106,10 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
     for (; g + chains <= groups; g += chains) {
 #pragma GCC unroll 4
       for (int c = 0; c < chains; c++) {
-        if (pass == 0 && asks) __builtin_prefetch(w + STEP * (g + c) + soon[0]);
-        if (pass == 0 && asks && asks_more)
+        if (pass == 0 && asks) __builtin_prefetch(w + STEP * (g + c) + soon);
+        if (pass == 0 && asks && asks_all)
 #pragma GCC unroll 4
-          for (int j = 1; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + soon[j]);
+          for (int j = 1; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + soon + LINE * j);
         add_lines(rows, vectors, pass * parts, parts, panel + GROUP * (g + c), stride, w + STEP * (g + c), acc[c]);
       }
     }
@@ -171,50 +172,60 @@ static void copy_rows(const int8_job *j, int64_t rows, int64_t row, int64_t l0, 
 
 static int32_t moved(const int8_job *j) { return j->is_signed ? PC_DOT_MOVE : 0; }
 
-/* Room for a row of so many codes, and how far apart rows are. */
+/* Whether tiles can read x where it lies: as it is multiplied, and in whole groups. */
+static int needs_no_copy(const int8_job *j) { return sizeof(pc_code) == 1 && !moved(j) && j->k % GROUP == 0; }
+
+/* Room for a row of so many codes, and how far apart copied rows are. */
 static int64_t stride_of(int64_t length) { return (length + GAP - 1) / GAP * GAP + GAP; }
 
 /* Slices from `slice` on that a tile can take: at most so many, and of one strip. */
 static int64_t of_strip(int64_t slice, int64_t widest) { return smaller(widest, BESIDE - slice % BESIDE); }
 
 /* What panel p of so many asks for meanwhile: a slice of the next tile's `next`; or, of few panels whose weights come from
- * memory, its share of them, or, where L2 does not keep a strip until the next panel or there is none, the lines ahead of
- * itself. (From caches, a line more that is asked for costs more than it gains, as it does in tiles narrower than a strip.) */
+ * memory, the first for all of them, or, where L2 does not keep a strip until the next panel or there is none, each for the
+ * lines ahead of itself. (From caches, a line more that is asked for costs more than it gains.) */
 static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int height, int vectors, int64_t next, tile_job *of) {
   const int few = panels < BESIDE && vectors == BESIDE, cached = j->k * j->n <= CACHED;
-  const int ahead = few && (panels == 1 || groups_of(j->k) * STEP > KEPT);
-  of->asks_more = few && (!cached || (panels == 1 && height <= STREAMING));
-  for (int i = 0; i < (of->asks_more ? vectors : 1); i++) {
-    const int64_t s = p + i * panels;
-    if (!ahead) of->soon[i] = s < next ? slice_at(j->k, slice + vectors + s) - slice_at(j->k, slice) : 0;
-    else if (of->asks_more) of->soon[i] = (cached ? AHEAD : FAR_AHEAD) + LINE * i;
+  if (few && (panels == 1 || groups_of(j->k) * STEP > KEPT)) {
+    of->asks_all = !cached || height <= STREAMING;
+    of->soon = !of->asks_all ? 0 : cached ? AHEAD : FAR_AHEAD;
+  } else {
+    of->asks_all = few && !cached && p == 0 && next == vectors;
+    of->soon = p < next ? slice_at(j->k, slice + vectors + p) - slice_at(j->k, slice) : 0;
   }
 }
 
-/* Rows [row, row + rows), copied to x, against the columns [begin, end). */
-static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const pc_code *x, int64_t begin, int64_t end) {
+/* Rows [row, row + rows) of x, which lie at `codes` [rows][stride], against the columns [begin, end). */
+static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const pc_code *codes, int64_t stride, int64_t begin,
+                            int64_t end) {
   int32_t zero[TOGETHER], shift[TOGETHER], sums[PC_DOT_ROWS * BESIDE * LANES];
-  const int64_t stride = stride_of(j->k), panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
+  const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
   const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS((rows + panels - 1) / panels);
   const int plain = j->to == TO_I32 && !j->adds && !owed && !j->w_zero;
   const int light = (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j);
   row_debts(j, (int)rows, row, moved(j), zero, shift);
+  tile_job of = {.groups = groups_of(j->k), .stride = stride};
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
     const int64_t left = (end - c + LANES - 1) / LANES, slice = c / LANES;
     vectors = (int)smaller(left, of_strip(slice, widest));
     const int whole = c + LANES * vectors <= end, direct = plain && whole;
-    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one */
-      const int64_t first = rows * p / panels;
-      const int height = (int)(rows * (p + 1) / panels - first), ends = light && whole && may_end(height, vectors);
-      tile_job of = {.groups = groups_of(j->k), .stride = stride, .ld = direct ? j->ldy : LANES * vectors,
-                     .panel = x + first * stride, .w = j->w + slice_at(j->k, slice),
-                     .sums = direct ? (int32_t *)j->y + (row + first) * j->ldy + c : sums, .ends = ends ? j : NULL,
-                     .row = row + first, .column = c, .zero = owed ? zero + first : NULL};
+    of.w = j->w + slice_at(j->k, slice);
+    of.ld = direct ? j->ldy : LANES * vectors;
+    of.column = c;
+    int height; /* equal, give or take a row */
+    for (int64_t p = 0, first = 0; p < panels; p++, first += height) {
+      height = (int)(rows / panels) + (p < rows % panels);
+      const int ends = light && whole && may_end(height, vectors);
+      of.row = row + first;
+      of.panel = codes + first * stride;
+      of.sums = direct ? (int32_t *)j->y + of.row * j->ldy + c : sums;
+      of.ends = ends ? j : NULL;
+      of.zero = owed ? zero + first : NULL;
       ask(j, p, panels, slice, height, vectors, smaller(left - vectors, vectors), &of);
       run_tile(height, vectors, &of);
       if (!direct && !ends)
-        finish(j, height, smaller(end - c, LANES * vectors), row + first, c, of.zero, j->w_zero ? shift + first : NULL, sums, of.ld);
+        finish(j, height, smaller(end - c, LANES * vectors), of.row, c, of.zero, j->w_zero ? shift + first : NULL, sums, of.ld);
     }
   }
 }
@@ -222,19 +233,20 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
 /* Rows [row0, row1) x columns [begin, end). */
 static void part_by_rows(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
   _Alignas(64) pc_code few[FEW_BYTES / sizeof(pc_code)];
-  const int64_t stride = stride_of(j->k), room = ROOM / (int64_t)sizeof(pc_code) / stride / PC_DOT_ROWS * PC_DOT_ROWS;
+  const int in_place = needs_no_copy(j);
+  const int64_t stride = in_place ? j->ldx : stride_of(j->k), size = stride_of(j->k) * (int64_t)sizeof(pc_code);
+  const int64_t room = ROOM / size / PC_DOT_ROWS * PC_DOT_ROWS;
   const int64_t most = smaller(row1 - row0, room < PC_DOT_ROWS ? PC_DOT_ROWS : smaller(room, TOGETHER));
-  const int is_small = most * stride * (int64_t)sizeof(pc_code) <= FEW_BYTES;
   void *found = NULL;
-  pc_code *const x = is_small ? few : pc_heap((size_t)(most * stride) * sizeof(pc_code), &found);
-  if (!x) {
+  pc_code *const copy = in_place ? NULL : most * size <= FEW_BYTES ? few : pc_heap((size_t)(most * size), &found);
+  if (!copy && !in_place) {
     fail(j, PC_ENOMEM);
     return;
   }
   for (int64_t row = row0; row < row1; row += most) {
     const int64_t rows = smaller(most, row1 - row);
-    copy_rows(j, rows, row, 0, j->k, x, stride);
-    columns_by_rows(j, rows, row, x, begin, end);
+    if (copy) copy_rows(j, rows, row, 0, j->k, copy, stride);
+    columns_by_rows(j, rows, row, copy ? copy : (const pc_code *)(j->x + row * stride), stride, begin, end);
   }
   free(found);
 }
