@@ -1,0 +1,64 @@
+"""Kernels whose every allocation fails; run with the library of refuse.c preloaded.
+
+Prints of each kernel that asked for memory, on every level, what came of it: ``raised`` a MemoryError, or
+``did without`` and gave the same bits, or anything else.
+"""
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+
+import pycomp
+from pycomp.kernels import dispatch, native
+from pycomp.kernels.contract import KERNELS
+from pycomp.testing import make_case
+
+library = ctypes.CDLL(None)
+library.refuse.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+
+
+def addresses():
+    """Where the C core lies."""
+    lines = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
+    (code,) = [line[0] for line in lines if line[1] == "r-xp" and Path(line[-1]).name.startswith("_core.")]
+    return [int(address, 16) for address in code.split("-")]
+
+
+def bits(outputs):
+    return [np.where(y != y, np.array(1, y.dtype), y).tobytes() for y in outputs]
+
+
+def attempt(function, case, expected, core):
+    """What comes of a call without memory, or None if it asked for none."""
+    given = [v.tobytes() for v in case.inputs if isinstance(v, np.ndarray)]
+    outputs = case.outputs()
+    library.refused()
+    library.refuse(*core)
+    try:
+        function(*case.inputs, *outputs)
+        outcome = "did without" if bits(outputs) == expected else "gave other bits"
+    except MemoryError:
+        outcome = "raised"
+    finally:
+        library.refuse(0, 0)
+    if [v.tobytes() for v in case.inputs if isinstance(v, np.ndarray)] != given:
+        return "changed an input"
+    if bits(case.run(function)) != expected:
+        return "is broken afterwards"
+    return outcome if library.refused() else None
+
+
+pycomp.set_num_threads(2)
+for level in [name for name, usable in native.levels().items() if usable]:
+    pycomp.set_isa(level)
+    core = None
+    for entry in KERNELS.values():
+        case = make_case(entry, {size: max(edges) for size, edges in entry.edges.items()})
+        function = dispatch.implementations(entry.name)["native"]
+        expected = bits(case.run(function))
+        core = core or addresses()
+        outcome = attempt(function, case, expected, core)
+        if outcome:
+            print(level, entry.name, outcome, flush=True)
+print("done")
