@@ -8,6 +8,7 @@ import ctypes
 import sys
 
 import numpy as np
+from bits import bits
 
 import pycomp
 from pycomp.kernels import dispatch
@@ -26,10 +27,6 @@ def tiny(a):
 
 def sizes_of(entry):
     return {s: sorted(edges)[-2] if len(edges) > 1 else edges[0] for s, edges in entry.edges.items()}
-
-
-def bits(outputs):
-    return [np.where(y != y, np.array(1, y.dtype), y).tobytes() for y in outputs]
 
 
 pycomp.set_num_threads(2)

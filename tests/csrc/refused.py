@@ -8,6 +8,7 @@ import ctypes
 from pathlib import Path
 
 import numpy as np
+from bits import bits
 
 import pycomp
 from pycomp.kernels import dispatch, native
@@ -23,10 +24,6 @@ def addresses():
     lines = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
     (code,) = [line[0] for line in lines if line[1] == "r-xp" and Path(line[-1]).name.startswith("_core.")]
     return [int(address, 16) for address in code.split("-")]
-
-
-def bits(outputs):
-    return [np.where(y != y, np.array(1, y.dtype), y).tobytes() for y in outputs]
 
 
 def attempt(function, case, expected, core):
@@ -50,14 +47,14 @@ def attempt(function, case, expected, core):
 
 
 pycomp.set_num_threads(2)
-for level in [name for name, usable in native.levels().items() if usable]:
+levels = [name for name, usable in native.levels().items() if usable]
+core = addresses()  # the question above has loaded it
+for level in levels:
     pycomp.set_isa(level)
-    core = None
     for entry in KERNELS.values():
         case = make_case(entry, {size: max(edges) for size, edges in entry.edges.items()})
         function = dispatch.implementations(entry.name)["native"]
         expected = bits(case.run(function))
-        core = core or addresses()
         outcome = attempt(function, case, expected, core)
         if outcome:
             print(level, entry.name, outcome, flush=True)
