@@ -6,13 +6,19 @@ that are installed (``pip install 'pycomp[bench]'``). They take turns inside a r
 rounds, with its spread. The machine's limits are measured in the same run, with what they let a call take at least, and
 the processor time that others used meanwhile is shown: absolute figures mean nothing on another machine, ratios in one
 run do. Each number of threads runs in a process of its own, since other libraries fix theirs at start.
+
+Operands stay in what cache has room for them, and how much room that is, where it is not a core's own, depends on the
+neighbours. ``--cold 512`` takes copies of them in turn, 512 MiB of them, so that every call reads from memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -29,7 +35,7 @@ import numpy as np  # noqa: E402
 from bench_features import FEATURE_LOSSES  # noqa: E402
 from bench_layers import LAYERS, Layer  # noqa: E402
 from bench_losses import LOSSES  # noqa: E402
-from timing import Contender, foreign_load, interleave  # noqa: E402
+from timing import Contender, Reading, foreign_load, interleave  # noqa: E402
 
 import pycomp  # noqa: E402
 from pycomp._validate import integer  # noqa: E402
@@ -40,6 +46,8 @@ from pycomp.testing import Case, make_case, nudged  # noqa: E402
 GELU = 2
 PRODUCTS = ("gemm_", "spmm_", "spmv_", "sddmm_", "linear_")
 SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_LOSSES}
+MOST_COPIES = 256
+READING = "(reading the operands)"
 CACHE_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they would slow NumPy down
 
 
@@ -114,17 +122,30 @@ def others(peers: dict[str, Callable[..., Callable[[], object]]], *operands: obj
     return found
 
 
-def at_least(
-    kernel: Kernel | Layer, sizes: dict[str, int], machine: dict[str, float], threads: int
-) -> tuple[float, float]:
-    """Seconds that reading as much as its operands hold takes alone, and a product's multiply-adds alone; 0 where not
-    known, as for all that is no product: the operations of the rest are counted by and large."""
+def rotating(copies: list[list[Contender]]) -> list[Contender]:
+    """Contenders that pass to the next copy of their operands with every call."""
+    if len(copies) == 1:
+        return copies[0]
+
+    def in_turn(same: tuple[Contender, ...]) -> Callable[[], object]:
+        turn = itertools.cycle([contender.run for contender in same])
+        return lambda: next(turn)()
+
+    return [replace(same[0], run=in_turn(same)) for same in zip(*copies, strict=True)]
+
+
+def reading(size: float, copies: int, threads: int) -> Reading:
+    memory = limits.Reading(int(size) * copies, threads)
+    return Reading(READING, memory.rate, size=size)
+
+
+def arithmetic(kernel: Kernel | Layer, sizes: dict[str, int], machine: dict[str, float]) -> float:
+    """Seconds that a product's multiply-adds take alone; 0 where not known, as for what is no product: other operations
+    are counted by and large."""
     operands = getattr(kernel, "inputs", ())
     of_codes = "int8" in kernel.name or any(o.name == "x" and o.dtype in ("u8", "i8") for o in operands)
-    arithmetic = machine.get("dot" if of_codes else "fma") if kernel.name.startswith(PRODUCTS) else None
-    moved, flops = kernel.bytes(**sizes), kernel.flops(**sizes)
-    rate = limits.reading(int(moved), threads)
-    return moved / rate / 1e9 if rate else 0.0, flops / arithmetic / 1e9 if arithmetic else 0.0
+    rate = machine.get("dot" if of_codes else "fma") if kernel.name.startswith(PRODUCTS) else None
+    return kernel.flops(**sizes) / rate / 1e9 if rate else 0.0
 
 
 def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]]:
@@ -143,22 +164,27 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
                 continue
             text = " ".join(f"{k}={v}" for k, v in sizes.items())
             print(f"{name} {text} ({why})")
-            field = contenders(kernel, sizes, levels, not options.no_peers)
+            flops, moved = kernel.flops(**sizes), kernel.bytes(**sizes)
+            copies = max(1, math.ceil((options.cold << 20) / moved))
+            if copies > MOST_COPIES:
+                print(f"    (left out: {options.cold} MiB are {copies} copies of its operands, above {MOST_COPIES})")
+                continue
+            every = [contenders(kernel, sizes, levels, not options.no_peers)]
+            with contextlib.redirect_stdout(None):  # who is left out, and why, has been said
+                every += [contenders(kernel, sizes, levels, not options.no_peers) for _ in range(copies - 1)]
+            field = rotating(every) + ([reading(moved, copies, threads)] if machine.get("memory") else [])
             with foreign_load() as foreign:
                 times = interleave(field, options.rounds, options.seconds)
-            flops, moved = kernel.flops(**sizes), kernel.bytes(**sizes)
-            reference, least = times[0].median, at_least(kernel, sizes, machine, threads)
-            if any(least):
-                sums = f", multiplying and adding {least[1] * 1e6:.1f} us" if least[1] else ""
-                print(f"    {'(at least)':28} {max(least) * 1e6:12.1f} us:"
-                      f" reading the operands {least[0] * 1e6:.1f} us{sums}")
+            reference = times[0].median
+            if least := arithmetic(kernel, sizes, machine):
+                print(f"    {'(multiplying and adding)':28} {least * 1e6:12.1f} us")
             for contender, time in zip(field, times, strict=True):
                 print(f"    {contender.name:28} {time.median * 1e6:12.1f} us  ±{time.spread * 100:4.1f} %"
                       f" {flops / time.median / 1e9:9.1f} Gop/s {moved / time.median / 1e9:7.1f} GB/s"
                       f"  pycomp is {time.median / reference:5.2f}x")
-                rows.append({"kernel": name, "sizes": sizes, "threads": threads, "backend": used,
+                rows.append({"kernel": name, "sizes": sizes, "threads": threads, "backend": used, "copies": copies,
                              "contender": contender.name, "seconds": time.median, "spread": time.spread,
-                             "ratio": time.median / reference, "limits": machine, "at_least": least,
+                             "ratio": time.median / reference, "limits": machine, "arithmetic": least,
                              "foreign": foreign.cores})
             if foreign.cores > 0.1:
                 print(f"    (others used {foreign.cores:.1f} cores meanwhile: repeat this on a quiet machine)")
@@ -212,6 +238,8 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
                         type=expecting("a whole number of at least 1", lambda text: integer(int(text), "n", 1)))
     parser.add_argument("--seconds", default=0.02, help="for one contender in one round",
                         type=expecting("a number above 0, up to 3600", seconds_of))
+    parser.add_argument("--cold", default=0, metavar="MIB", help="operands to take in turn", type=expecting(
+        "a whole number of MiB from 1 to 65536", lambda text: integer(int(text), "n", 1, 65536)))
     parser.add_argument("--json", type=Path, help="append one line a figure")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

@@ -39,7 +39,7 @@ def _library() -> ctypes.CDLL | None:
     return loaded
 
 
-def _together(threads: int, run: Callable[[int], float]) -> float:
+def _together(threads: int, run: Callable[[int], float], times: int = TIMES) -> float:
     """The best of some measurements in which all threads begin at once: one after the other they would not share what
     the machine has."""
     begin = Barrier(threads)
@@ -49,18 +49,29 @@ def _together(threads: int, run: Callable[[int], float]) -> float:
         return run(thread)
 
     with ThreadPoolExecutor(threads) as pool:
-        return max(sum(pool.map(begun, range(threads))) for _ in range(TIMES))
+        return max(sum(pool.map(begun, range(threads))) for _ in range(times))
 
 
-def reading(size: int, threads: int) -> float:
-    """GB/s of reading so many bytes over and over, each thread its share, from whichever cache or memory keeps them, in
-    as many streams as are read fastest; 0 without a C compiler."""
-    library, share = _library(), max(size // threads, 4096)
-    memory = np.ones(share * threads + 64, np.uint8)
-    start = memory.ctypes.data + -memory.ctypes.data % 64
-    return 0.0 if library is None else max(_together(threads, lambda i, streams=streams: library.read_limit(
-        ctypes.c_void_p(start + i * share // 64 * 64), ctypes.c_int64(share), ctypes.c_int(streams),
-        ctypes.c_double(SECONDS))) for streams in STREAMS)
+class Reading:
+    """Bytes that are read over and over, each thread its share, from whichever cache or memory keeps them, in as many
+    streams as are read fastest."""
+
+    def __init__(self, size: int, threads: int) -> None:
+        self.threads, self.share = threads, max(size // threads, 4096)
+        self._memory = np.ones(self.share * threads + 64, np.uint8)
+        self.best, self._streams = max((self._rate(streams, TIMES), streams) for streams in STREAMS)
+
+    def _rate(self, streams: int, times: int) -> float:
+        if (library := _library()) is None:
+            return 0.0
+        start = self._memory.ctypes.data + -self._memory.ctypes.data % 64
+        return _together(self.threads, lambda i: library.read_limit(
+            ctypes.c_void_p(start + i * self.share // 64 * 64), ctypes.c_int64(self.share), ctypes.c_int(streams),
+            ctypes.c_double(SECONDS)), times)
+
+    def rate(self) -> float:
+        """GB/s now; ``best`` is the best so far, 0 without a C compiler."""
+        return self._rate(self._streams, 1)
 
 
 def measure(threads: int) -> dict[str, float]:
@@ -70,4 +81,4 @@ def measure(threads: int) -> dict[str, float]:
     seconds = ctypes.c_double(SECONDS)
     return {"fma": _together(threads, lambda _: library.fma_limit(seconds)),
             "dot": _together(threads, lambda _: library.dot_limit(seconds)),
-            "memory": reading(512 << 20, threads)}
+            "memory": Reading(512 << 20, threads).best}

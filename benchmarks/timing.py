@@ -20,6 +20,22 @@ class Contender:
     level: str | None = None
     """The instruction-set level to force while it runs; pycomp's own only."""
 
+    def time(self, seconds: float) -> float:
+        """Mean time of as many calls as fit."""
+        return _loop(self.run, seconds)
+
+
+@dataclass(frozen=True)
+class Reading(Contender):
+    """Reading as much as the operands hold, alone; ``run`` gives GB/s. It takes turns like everybody else, since what
+    neighbours leave of memory changes within a run."""
+
+    size: float = 0
+    """Bytes."""
+
+    def time(self, seconds: float) -> float:
+        return self.size / self.run() / 1e9
+
 
 @dataclass(frozen=True)
 class Time:
@@ -55,7 +71,7 @@ def interleave(contenders: list[Contender], rounds: int, seconds: float) -> list
             if contender.level:
                 pycomp.set_isa(contender.level)
             time.sleep(rest)
-            times.append(_loop(contender.run, seconds))
+            times.append(contender.time(seconds))
             if contender.level:
                 pycomp.set_isa(None)
     results = []

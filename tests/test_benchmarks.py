@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,8 @@ def benchmarks():
     (["--seconds", "inf"], "--seconds: 'inf', expected a number above 0, up to 3600"),
     (["--seconds", "1e308"], "--seconds: '1e308', expected a number above 0, up to 3600"),
     (["--seconds", "nan"], "--seconds: 'nan', expected a number above 0, up to 3600"),
+    (["--cold", "0"], "--cold: '0', expected a whole number of MiB from 1 to 65536"),
+    (["--cold", "1e3"], "--cold: '1e3', expected a whole number of MiB from 1 to 65536"),
     (["--shapes", "1,2"], "--shapes: no such sizes: 1,2"),
     (["gemm_f32", "--shapes", "1,768,768", "a,b,c"], "--shapes: no such sizes: a,b,c; choose of 1,768,768 "),
     (["--shapes"], "--shapes"),
@@ -86,7 +89,6 @@ def test_levels_are_refused_where_the_backend_has_none(benchmarks, capsys, refer
 
 def test_another_backend_than_native_is_named(benchmarks, capsys, monkeypatch, reference):
     monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {})
-    monkeypatch.setattr(benchmarks.limits, "reading", lambda size, threads: 0.0)
     given = ["gemm_f32", "linear_int8_dynamic", "--shapes", "1,768,768", "--no-peers", "--rounds", "1"]
     rows = benchmarks.measure(benchmarks.options_of(given), pycomp.get_num_threads())
     assert {(row["backend"], row["contender"]) for row in rows} == {(reference, f"pycomp {reference}")}
@@ -109,7 +111,37 @@ def test_memory_is_read_in_as_many_streams_as_are_fastest(benchmarks, monkeypatc
     rates = {1: 3.0, 2: 4.0, 4: 8.0, 6: 7.0, 8: 2.0}
     library = SimpleNamespace(read_limit=lambda start, size, streams, seconds: rates[streams.value])
     monkeypatch.setattr(benchmarks.limits, "_library", lambda: library)
-    assert benchmarks.limits.reading(1 << 20, threads=2) == 2 * 8
+    memory = benchmarks.limits.Reading(1 << 20, threads=2)
+    assert memory.best == 2 * 8
+    rates[4] = 1.0
+    assert memory.rate() == 2 * 1
+
+
+def test_cold_operands_are_as_many_copies_as_fill_so_much_memory(benchmarks, monkeypatch, reference):
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {})
+    multiplied = set()
+    kernel = dispatch.gemm_f32
+    monkeypatch.setattr(dispatch, "gemm_f32", lambda x, w, *rest: (multiplied.add(w.ctypes.data), kernel(x, w, *rest)))
+    given = ["gemm_f32", "--shapes", "1,768,768", "--no-peers", "--rounds", "1", "--seconds", "1e-3", "--cold", "7"]
+    (row,) = benchmarks.measure(benchmarks.options_of(given), 1)
+    assert row["copies"] == len(multiplied) == 4  # of 2.25 MiB of weights each
+
+
+def test_what_is_too_small_to_be_cold_is_left_out_with_a_line(benchmarks, capsys, monkeypatch):
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {})
+    given = benchmarks.options_of(["gemm_f32", "--shapes", "1,768,768", "--cold", "65536"])
+    assert benchmarks.measure(given, 1) == []
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"    \(left out: 65536 MiB are 29\d{3} copies of its operands, above 256\)", said)
+
+
+def test_reading_is_timed_with_the_contenders(benchmarks, monkeypatch, reference):
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {"memory": 1.0})
+    monkeypatch.setattr(benchmarks.limits, "Reading", lambda size, threads: SimpleNamespace(rate=lambda: 2.0))
+    rows = benchmarks.measure(benchmarks.options_of(["pack_f32", "--no-peers", "--rounds", "1"]), 1)
+    moved = benchmarks.SUBJECTS["pack_f32"].bytes(**rows[0]["sizes"])
+    assert [row["contender"] for row in rows[:2]] == [f"pycomp {reference}", benchmarks.READING]
+    assert rows[1]["seconds"] == moved / 2e9
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
@@ -128,7 +160,8 @@ def test_a_figure_of_each_number_of_threads_is_written_where_the_user_is(benchma
          "--json", "figures", *(["--levels", level] if level else [])],
         cwd=tmp_path, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (tmp_path / "figures").read_text().splitlines()]
+    lines = (tmp_path / "figures").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["contender"] != benchmarks.READING]
     assert [(row["threads"], row["kernel"]) for row in rows] == [(1, "pack_f32"), (2, "pack_f32")]
     used = benchmarks.backend()
     assert all((row["backend"], row["contender"]) == (used, f"pycomp {level or used}") for row in rows)
