@@ -24,7 +24,10 @@ enum {
   CACHED = 1 << 22,      /* bytes of weights that caches keep from call to call */
   STREAMING = 4,         /* rows alone that ask even for those, */
   AHEAD = 4096,          /* so many bytes ahead of what they read; */
-  FAR_AHEAD = 12288,     /* for those of memory */
+  FAR_AHEAD = 12288,     /* for those of memory; */
+  NEAR_AHEAD = 512,      /* for one row whose weights are in L3, which the hardware follows worse than L2 and memory: */
+  IN_L2 = 3 << 19,       /* these bytes of each thread are not, */
+  IN_L3 = 3 << 22,       /* nor more than these */
   KEPT = 1 << 18,        /* bytes of a strip that L2 keeps while the next one comes */
   BLOCK = 2048,          /* l in a block of a product that may overflow */
   SHORTEST = 64,         /* rows of a part; */
@@ -85,8 +88,7 @@ PC_INLINE void add_lines(int rows, int vectors, int first, int parts, const pc_c
   }
 }
 
-/* Groups of k take `chains` accumulators in turn, where one would wait for itself. A row alone, which waits for nothing else,
- * is followed by the hardware as well as it could ask. */
+/* Groups of k take `chains` accumulators in turn, where one would wait for itself. */
 PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job *of) {
   const int64_t groups = of->groups, stride = of->stride, soon = of->soon;
   const int asks_all = of->asks_all;
@@ -99,15 +101,15 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; j++) acc[c][i][j] = dot_zero();
-  const int asks = rows > 1 || vectors < BESIDE, passes = PC_DOT_PASSES(rows), parts = PC_DOT_PARTS / passes;
+  const int passes = PC_DOT_PASSES(rows), parts = PC_DOT_PARTS / passes;
 #pragma GCC unroll 2
   for (int pass = 0; pass < passes; pass++) {
     int64_t g = 0;
     for (; g + chains <= groups; g += chains) {
 #pragma GCC unroll 4
       for (int c = 0; c < chains; c++) {
-        if (pass == 0 && asks) __builtin_prefetch(w + STEP * (g + c) + soon);
-        if (pass == 0 && asks && asks_all)
+        if (pass == 0) __builtin_prefetch(w + STEP * (g + c) + soon);
+        if (pass == 0 && asks_all)
 #pragma GCC unroll 4
           for (int j = 1; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + soon + LINE * j);
         add_lines(rows, vectors, pass * parts, parts, panel + GROUP * (g + c), stride, w + STEP * (g + c), acc[c]);
@@ -187,8 +189,9 @@ static int64_t of_strip(int64_t slice, int64_t widest) { return smaller(widest, 
 static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int height, int vectors, int64_t next, tile_job *of) {
   const int few = panels < BESIDE && vectors == BESIDE, cached = j->k * j->n <= CACHED;
   if (few && (panels == 1 || groups_of(j->k) * STEP > KEPT)) {
-    of->asks_all = !cached || height <= STREAMING;
-    of->soon = !of->asks_all ? 0 : cached ? AHEAD : FAR_AHEAD;
+    const int64_t several = !cached ? FAR_AHEAD : height <= STREAMING ? AHEAD : 0;
+    of->soon = height > 1 ? several : j->own > IN_L2 && j->own <= IN_L3 ? NEAR_AHEAD : 0;
+    of->asks_all = of->soon > 0;
   } else {
     of->asks_all = few && !cached && p == 0 && next == vectors;
     of->soon = p < next ? slice_at(j->k, slice + vectors + p) - slice_at(j->k, slice) : 0;
@@ -354,6 +357,7 @@ int PC_FN(int8_multiply)(int8_job *j) {
   j->unit = LANES * (by_amx(j) ? 4 : many ? BESIDE : 1);
   j->units = (j->n + j->unit - 1) / j->unit;
   j->down = parts_down(j);
+  j->own = j->k * j->n / pc_get_num_threads();
   const int64_t work = ((j->m + j->down - 1) / j->down + (j->loose ? PACKING : 0)) * j->unit * (j->k + 1);
   pc_for(j->down * j->units, 1 + GRAIN / work, run, j);
   return status;

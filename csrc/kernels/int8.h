@@ -36,6 +36,7 @@ typedef struct {
   int adds; /* sums TO_I32 are added to y */
   const struct loose *loose; /* weights in place of w and sums, or NULL */
   int64_t unit, units, down; /* columns of a unit of work; units across y; parts of rows */
+  int64_t own;               /* bytes of weights for each thread, where they share columns alone */
   int *status;
 } int8_job;
 
