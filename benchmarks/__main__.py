@@ -3,7 +3,7 @@
 Kernels and shapes come from the contract, whole layers from bench_layers.py, losses from bench_losses.py and
 bench_features.py. Contenders are pycomp, at each instruction-set level asked for, and the peers of bench_<family>.py
 that are installed (``pip install 'pycomp[bench]'``). They take turns inside a round; the figure is the median over
-rounds, with its spread. The machine's limits are measured in the same run, with what they let a call take at least, and
+rounds, with its spread. What a call takes at least by the machine's limits is measured in the same rounds, and
 the processor time that others used meanwhile is shown: absolute figures mean nothing on another machine, ratios in one
 run do. Each number of threads runs in a process of its own, since other libraries fix theirs at start.
 
@@ -35,7 +35,7 @@ import numpy as np  # noqa: E402
 from bench_features import FEATURE_LOSSES  # noqa: E402
 from bench_layers import LAYERS, Layer  # noqa: E402
 from bench_losses import LOSSES  # noqa: E402
-from timing import Contender, Reading, foreign_load, interleave  # noqa: E402
+from timing import Contender, Limit, foreign_load, interleave  # noqa: E402
 
 import pycomp  # noqa: E402
 from pycomp._validate import integer  # noqa: E402
@@ -47,7 +47,7 @@ GELU = 2
 PRODUCTS = ("gemm_", "spmm_", "spmv_", "sddmm_", "linear_")
 SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_LOSSES}
 MOST_COPIES = 256
-READING = "(reading the operands)"
+ADDING, READING = "(multiplying and adding)", "(reading the operands)"
 CACHE_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # they would slow NumPy down
 
 
@@ -134,18 +134,21 @@ def rotating(copies: list[list[Contender]]) -> list[Contender]:
     return [replace(same[0], run=in_turn(same)) for same in zip(*copies, strict=True)]
 
 
-def reading(size: float, copies: int, threads: int) -> Reading:
-    memory = limits.Reading(int(size) * copies, threads)
-    return Reading(READING, memory.rate, size=size)
-
-
-def arithmetic(kernel: Kernel | Layer, sizes: dict[str, int], machine: dict[str, float]) -> float:
-    """Seconds that a product's multiply-adds take alone; 0 where not known, as for what is no product: other operations
-    are counted by and large."""
+def limits_of(
+    kernel: Kernel | Layer, sizes: dict[str, int], machine: dict[str, float], threads: int, copies: int
+) -> list[Contender]:
+    """What a call takes at least, as far as this machine tells: a product's multiply-adds (other operations are counted
+    by and large), and reading as much as its operands hold."""
+    found: list[Contender] = []
     operands = getattr(kernel, "inputs", ())
     of_codes = "int8" in kernel.name or any(o.name == "x" and o.dtype in ("u8", "i8") for o in operands)
-    rate = machine.get("dot" if of_codes else "fma") if kernel.name.startswith(PRODUCTS) else None
-    return kernel.flops(**sizes) / rate / 1e9 if rate else 0.0
+    kind = "dot" if of_codes else "fma"
+    if kernel.name.startswith(PRODUCTS) and machine.get(kind):
+        found.append(Limit(ADDING, lambda: limits.arithmetic(kind, threads), amount=kernel.flops(**sizes)))
+    if machine.get("memory"):
+        size = kernel.bytes(**sizes)
+        found.append(Limit(READING, limits.Reading(int(size) * copies, threads).rate, amount=size))
+    return found
 
 
 def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]]:
@@ -172,20 +175,17 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
             every = [contenders(kernel, sizes, levels, not options.no_peers)]
             with contextlib.redirect_stdout(None):  # who is left out, and why, has been said
                 every += [contenders(kernel, sizes, levels, not options.no_peers) for _ in range(copies - 1)]
-            field = rotating(every) + ([reading(moved, copies, threads)] if machine.get("memory") else [])
+            field = rotating(every) + limits_of(kernel, sizes, machine, threads, copies)
             with foreign_load() as foreign:
                 times = interleave(field, options.rounds, options.seconds)
             reference = times[0].median
-            if least := arithmetic(kernel, sizes, machine):
-                print(f"    {'(multiplying and adding)':28} {least * 1e6:12.1f} us")
             for contender, time in zip(field, times, strict=True):
                 print(f"    {contender.name:28} {time.median * 1e6:12.1f} us  ±{time.spread * 100:4.1f} %"
                       f" {flops / time.median / 1e9:9.1f} Gop/s {moved / time.median / 1e9:7.1f} GB/s"
                       f"  pycomp is {time.median / reference:5.2f}x")
                 rows.append({"kernel": name, "sizes": sizes, "threads": threads, "backend": used, "copies": copies,
                              "contender": contender.name, "seconds": time.median, "spread": time.spread,
-                             "ratio": time.median / reference, "limits": machine, "arithmetic": least,
-                             "foreign": foreign.cores})
+                             "ratio": time.median / reference, "limits": machine, "foreign": foreign.cores})
             if foreign.cores > 0.1:
                 print(f"    (others used {foreign.cores:.1f} cores meanwhile: repeat this on a quiet machine)")
     return rows

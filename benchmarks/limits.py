@@ -74,11 +74,17 @@ class Reading:
         return self._rate(self._streams, 1)
 
 
+def arithmetic(kind: str, threads: int, times: int = 1) -> float:
+    """Gop/s of ``fma`` or 8-bit ``dot`` products in registers now; 0 without a C compiler."""
+    if (library := _library()) is None:
+        return 0.0
+    run = {"fma": library.fma_limit, "dot": library.dot_limit}[kind]
+    return _together(threads, lambda _: run(ctypes.c_double(SECONDS)), times)
+
+
 def measure(threads: int) -> dict[str, float]:
     """Of so many threads together; empty without a C compiler."""
-    if (library := _library()) is None:
+    if _library() is None:
         return {}
-    seconds = ctypes.c_double(SECONDS)
-    return {"fma": _together(threads, lambda _: library.fma_limit(seconds)),
-            "dot": _together(threads, lambda _: library.dot_limit(seconds)),
+    return {"fma": arithmetic("fma", threads, TIMES), "dot": arithmetic("dot", threads, TIMES),
             "memory": Reading(512 << 20, threads).best}

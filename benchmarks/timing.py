@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import pycomp
 
@@ -16,7 +17,7 @@ import pycomp
 @dataclass(frozen=True)
 class Contender:
     name: str
-    run: Callable[[], object]
+    run: Callable[[], Any]
     level: str | None = None
     """The instruction-set level to force while it runs; pycomp's own only."""
 
@@ -26,15 +27,15 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Reading(Contender):
-    """Reading as much as the operands hold, alone; ``run`` gives GB/s. It takes turns like everybody else, since what
-    neighbours leave of memory changes within a run."""
+class Limit(Contender):
+    """What the machine does at most: ``run`` finds how many times 1e9 a second. It takes turns like everybody else, as
+    what neighbours leave of a machine changes within a run."""
 
-    size: float = 0
-    """Bytes."""
+    amount: float = 0
+    """Of operations or bytes in a call."""
 
     def time(self, seconds: float) -> float:
-        return self.size / self.run() / 1e9
+        return self.amount / self.run() / 1e9
 
 
 @dataclass(frozen=True)

@@ -117,14 +117,20 @@ def test_memory_is_read_in_as_many_streams_as_are_fastest(benchmarks, monkeypatc
     assert memory.rate() == 2 * 1
 
 
+def test_every_call_takes_the_next_copy(benchmarks):
+    taken = []
+    copies = [[benchmarks.Contender("ours", lambda copy=copy: taken.append(copy))] for copy in range(3)]
+    (ours,) = benchmarks.rotating(copies)
+    for _ in range(7):
+        ours.run()
+    assert (ours.name, taken) == ("ours", [0, 1, 2, 0, 1, 2, 0])
+
+
 def test_cold_operands_are_as_many_copies_as_fill_so_much_memory(benchmarks, monkeypatch, reference):
     monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {})
-    multiplied = set()
-    kernel = dispatch.gemm_f32
-    monkeypatch.setattr(dispatch, "gemm_f32", lambda x, w, *rest: (multiplied.add(w.ctypes.data), kernel(x, w, *rest)))
     given = ["gemm_f32", "--shapes", "1,768,768", "--no-peers", "--rounds", "1", "--seconds", "1e-3", "--cold", "7"]
     (row,) = benchmarks.measure(benchmarks.options_of(given), 1)
-    assert row["copies"] == len(multiplied) == 4  # of 2.25 MiB of weights each
+    assert row["copies"] == 4  # of 2.25 MiB of weights each
 
 
 def test_what_is_too_small_to_be_cold_is_left_out_with_a_line(benchmarks, capsys, monkeypatch):
@@ -135,13 +141,16 @@ def test_what_is_too_small_to_be_cold_is_left_out_with_a_line(benchmarks, capsys
     assert re.fullmatch(r"    \(left out: 65536 MiB are 29\d{3} copies of its operands, above 256\)", said)
 
 
-def test_reading_is_timed_with_the_contenders(benchmarks, monkeypatch, reference):
-    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {"memory": 1.0})
+def test_limits_are_timed_with_the_contenders(benchmarks, monkeypatch, reference):
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {"fma": 1.0, "dot": 1.0, "memory": 1.0})
     monkeypatch.setattr(benchmarks.limits, "Reading", lambda size, threads: SimpleNamespace(rate=lambda: 2.0))
-    rows = benchmarks.measure(benchmarks.options_of(["pack_f32", "--no-peers", "--rounds", "1"]), 1)
-    moved = benchmarks.SUBJECTS["pack_f32"].bytes(**rows[0]["sizes"])
-    assert [row["contender"] for row in rows[:2]] == [f"pycomp {reference}", benchmarks.READING]
-    assert rows[1]["seconds"] == moved / 2e9
+    monkeypatch.setattr(benchmarks.limits, "arithmetic", lambda kind, threads: {"fma": 4.0, "dot": 8.0}[kind])
+    for name, rate in {"gemm_f32": 4e9, "linear_int8_dynamic": 8e9}.items():
+        given = [name, "--shapes", "1,768,768", "--no-peers", "--rounds", "1"]
+        rows = benchmarks.measure(benchmarks.options_of(given), 1)
+        assert [row["contender"] for row in rows] == [f"pycomp {reference}", benchmarks.ADDING, benchmarks.READING]
+        assert rows[1]["seconds"] == 2 * 768 * 768 / rate
+        assert rows[2]["seconds"] == benchmarks.SUBJECTS[name].bytes(m=1, k=768, n=768) / 2e9
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
