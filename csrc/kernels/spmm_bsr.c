@@ -13,7 +13,9 @@ enum {
   PART = 128 * 1024,   /* floats of x in a block: 512 KB, which L2 holds */
   WAITING = 16 * 1024, /* floats of unfinished chains: 64 KB of stack */
   STRIPS = 64,         /* strips in a group */
-  LARGE = 128,         /* floats of a block that is asked for by itself */
+  ASKING = 4,          /* rows of a strip, from which on there is time between its steps to ask for the next block's lines */
+  FAR = 8,             /* blocks of one column ahead, whose part of x is asked for */
+  LARGE = 128,         /* floats of a block that is otherwise asked for by itself */
   AHEAD = 1024         /* floats of blocks between reading and asking: 4 KB, or less of small blocks */
 };
 
@@ -36,26 +38,36 @@ static int high(int64_t left) {
 }
 static int wide(int rows) { (void)rows; return PC_TILE_VECTORS(rows); }
 
-/* Advances a strip's chains by its blocks below block column `stop`. */
-PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, strip *s, int64_t stop, float *chains, int first) {
+/* Advances a strip's chains by its blocks, of so many columns or (0) of any, below block column `stop`. */
+PC_INLINE void advance(int rows, int vectors, int columns, const job *j, const float *x, strip *s, int64_t stop, float *chains,
+                       int first) {
   vf16 acc[PC_TILE_ROWS][WIDEST];
-  const int64_t apart = LANES * j->k, w = j->w, size = j->h * w, end = j->indptr[s->block_row + 1];
+  const int64_t apart = LANES * j->k, w = columns ? columns : j->w, size = j->h * w;
   const int64_t ahead = size >= AHEAD ? size : size * 8 <= AHEAD ? size * 8 : AHEAD / size * size;
-  if (!first && (s->at == end || j->indices[s->at] >= stop)) return;
+  const int asks = rows >= ASKING && columns != 1, asks_far = vectors > 2 && columns == 1;
+  const int32_t *index = j->indices + s->at, *const end = j->indices + j->indptr[s->block_row + 1];
+  if (!first && (index == end || *index >= stop)) return;
 #pragma GCC unroll 8
   for (int a = 0; a < rows; a++)
 #pragma GCC unroll 8
     for (int t = 0; t < vectors; t++) acc[a][t] = first ? vf_zero() : vf_load(chains + (a * vectors + t) * LANES);
-  int64_t p = s->at, column = p < end ? j->indices[p] : stop;
-  while (column < stop) {
-    const float *from = x + LANES * w * column, *block = j->data + size * p + s->row * w;
-    p++;
-    column = p < end ? j->indices[p] : stop; /* a block ahead: x at an address that a load has yet to bring comes late */
-    if (size < LARGE)
+  const float *block = j->data + size * s->at + s->row * w;
+  for (int64_t column = index < end ? *index : stop; column < stop; block += size) {
+    const float *from = x + LANES * w * column;
+    column = ++index < end ? *index : stop; /* a block ahead: x at an address that a load has yet to bring comes late */
+    const float *next = column < stop ? x + LANES * w * column : from;
+    if (asks_far && end - index > FAR)
+#pragma GCC unroll 8
+      for (int t = 0; t < vectors; t++) __builtin_prefetch(x + LANES * (int64_t)index[FAR] + t * apart);
+    if (!asks && size < LARGE)
       for (int64_t q = 0; q < rows * w; q += LANES) __builtin_prefetch(block + ahead + q);
-    else if (s->row == 0) /* into L2 only, for the other strips too: of L1 it would take too much */
+    else if (!asks && s->row == 0) /* into L2 only, for the other strips too: of L1 it would take too much */
       for (int64_t q = 0; q < size; q += LANES) __builtin_prefetch(block + ahead + q, 0, 2);
-    for (int64_t l = 0; l < w; l++, from += LANES) {
+    for (int64_t l = 0; l < w; l++, from += LANES, next += LANES) {
+      if (asks) __builtin_prefetch(block + ahead + rows * l);
+      if (asks)
+#pragma GCC unroll 8
+        for (int t = 0; t < vectors; t++) __builtin_prefetch(next + t * apart);
       vf16 part[WIDEST];
 #pragma GCC unroll 8
       for (int t = 0; t < vectors; t++) {
@@ -70,7 +82,7 @@ PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, stri
       }
     }
   }
-  s->at = p;
+  s->at = index - j->indices;
 #pragma GCC unroll 8
   for (int a = 0; a < rows; a++)
 #pragma GCC unroll 8
@@ -78,9 +90,10 @@ PC_INLINE void advance(int rows, int vectors, const job *j, const float *x, stri
 }
 
 /* The shapes that the registers of a level hold: all slices beside it that are left, up to wide(rows). */
-static void advance_any(int rows, int vectors, const job *j, const float *x, strip *s, int64_t stop, float *chains, int first) {
+PC_INLINE void advance_any(int rows, int vectors, int columns, const job *j, const float *x, strip *s, int64_t stop,
+                           float *chains, int first) {
 #define SHAPE(r, v) case 16 * (r) + (v): \
-    if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) advance(r, v, j, x, s, stop, chains, first); \
+    if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) advance(r, v, columns, j, x, s, stop, chains, first); \
     break;
   switch (16 * rows + vectors) {
     SHAPE(8, 1) SHAPE(8, 2) SHAPE(8, 3)
@@ -97,20 +110,31 @@ static int64_t block_of(const job *j, int vectors) {
 }
 
 /* A group of strips of so many rows against `vectors` slices of x; their rows follow one another, from row0 on. */
-static void run_group(const job *j, int rows, int vectors, int64_t slice, strip *strips, int count, int64_t row0) {
+PC_INLINE void run_group(int columns, const job *j, int rows, int vectors, int64_t slice, strip *strips, int count,
+                         int64_t row0) {
   _Alignas(64) float chains[WAITING];
-  const int64_t width = LANES * vectors, columns = j->k / (j->w ? j->w : 1);
+  const int64_t width = LANES * vectors, last = j->k / (j->w ? j->w : 1);
   const int64_t block = block_of(j, vectors);
   int64_t stop = 0;
   for (int s = 0; s < count; s++) strips[s].at = j->indptr[strips[s].block_row];
   do {
     const int first = stop == 0;
-    stop = smaller(stop + block, columns);
+    stop = smaller(stop + block, last);
     for (int s = 0; s < count; s++)
-      advance_any(rows, vectors, j, j->x + slice * LANES * j->k, strips + s, stop, chains + s * rows * width, first);
-  } while (stop < columns);
+      advance_any(rows, vectors, columns, j, j->x + slice * LANES * j->k, strips + s, stop, chains + s * rows * width, first);
+  } while (stop < last);
   pc_finish(&j->end, slice * LANES, row0, (int64_t)count * rows, width, chains);
 }
+
+/* Blocks of so many columns, or (0) of any. Each is compiled by itself: in one function they would lack registers. */
+#define GROUPS(name, columns)                                                                                               \
+  __attribute__((noinline)) static void name(const job *j, int rows, int vectors, int64_t slice, strip *strips, int count,  \
+                                             int64_t row0) {                                                                \
+    run_group(columns, j, rows, vectors, slice, strips, count, row0);                                                       \
+  }
+GROUPS(run_of_one, 1)
+GROUPS(run_of_four, 4)
+GROUPS(run_of_any, 0)
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
@@ -129,7 +153,8 @@ static void run(int64_t begin, int64_t end, const void *context) {
     const int64_t panels = (slices + most - 1) / most;
     for (int64_t p = 0; p < panels; p++) { /* of equal width, give or take one slice */
       const int64_t slice = slices * p / panels;
-      run_group(j, rows, (int)(slices * (p + 1) / panels - slice), slice, strips, count, row0);
+      const int vectors = (int)(slices * (p + 1) / panels - slice);
+      (j->w == 1 ? run_of_one : j->w == 4 ? run_of_four : run_of_any)(j, rows, vectors, slice, strips, count, row0);
     }
   }
 }
