@@ -135,7 +135,7 @@ def rotating(copies: list[list[Contender]]) -> list[Contender]:
 
 
 def limits_of(
-    kernel: Kernel | Layer, sizes: dict[str, int], machine: dict[str, float], threads: int, copies: int
+    kernel: Kernel | Layer, flops: float, moved: float, machine: dict[str, float], threads: int, copies: int
 ) -> list[Contender]:
     """What a call takes at least, as far as this machine tells: a product's multiply-adds (other operations are counted
     by and large), and reading as much as its operands hold."""
@@ -144,10 +144,9 @@ def limits_of(
     of_codes = "int8" in kernel.name or any(o.name == "x" and o.dtype in ("u8", "i8") for o in operands)
     kind = "dot" if of_codes else "fma"
     if kernel.name.startswith(PRODUCTS) and machine.get(kind):
-        found.append(Limit(ADDING, lambda: limits.arithmetic(kind, threads), amount=kernel.flops(**sizes)))
+        found.append(Limit(ADDING, lambda: limits.arithmetic(kind, threads), amount=flops))
     if machine.get("memory"):
-        size = kernel.bytes(**sizes)
-        found.append(Limit(READING, limits.Reading(int(size) * copies, threads).rate, amount=size))
+        found.append(Limit(READING, limits.Reading(int(moved) * copies, threads).rate, amount=moved))
     return found
 
 
@@ -175,7 +174,7 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
             every = [contenders(kernel, sizes, levels, not options.no_peers)]
             with contextlib.redirect_stdout(None):  # who is left out, and why, has been said
                 every += [contenders(kernel, sizes, levels, not options.no_peers) for _ in range(copies - 1)]
-            field = rotating(every) + limits_of(kernel, sizes, machine, threads, copies)
+            field = rotating(every) + limits_of(kernel, flops, moved, machine, threads, copies)
             with foreign_load() as foreign:
                 times = interleave(field, options.rounds, options.seconds)
             reference = times[0].median

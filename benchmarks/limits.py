@@ -70,7 +70,7 @@ class Reading:
             ctypes.c_double(SECONDS)), times)
 
     def rate(self) -> float:
-        """GB/s now; ``best`` is the best so far, 0 without a C compiler."""
+        """GB/s now; ``best`` is what it found when it was made. 0 without a C compiler."""
         return self._rate(self._streams, 1)
 
 
