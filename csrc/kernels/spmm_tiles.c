@@ -13,6 +13,7 @@ enum {
   HIGH = 4,             /* rows of a tile */
   WIDEST = PC_TILE_VECTORS(1) < 8 ? 1 : 4, /* vectors of a row in flight: with the rows, as the level's registers hold */
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
+  EARLY = 3,            /* steps that columns are read before use */
   CHUNK = 64,           /* steps whose values are widened at a time */
   AHEAD = 4096,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
@@ -84,10 +85,26 @@ PC_INLINE panel panel_of(const void *x, int vectors, int64_t k) {
   return p;
 }
 
-PC_INLINE uint64_t read_columns(const uint16_t *p) {
-  uint64_t columns;
-  memcpy(&columns, p, sizeof columns);
-  return columns;
+/* Columns of steps, some steps before their use: x at an address that a load has yet to bring is read later than the fma
+ * units could use it. They run on from tile to tile; past the last step of all, that step is read again. */
+typedef struct {
+  const uint16_t *at, *last;
+  uint64_t read[EARLY];
+} early;
+
+PC_INLINE uint64_t next_columns(early *c) {
+  const uint64_t now = c->read[0];
+#pragma GCC unroll 4
+  for (int i = 1; i < EARLY; i++) c->read[i - 1] = c->read[i];
+  memcpy(&c->read[EARLY - 1], c->at, sizeof *c->read);
+  c->at = c->at < c->last ? c->at + HIGH : c->last;
+  return now;
+}
+
+PC_INLINE early columns_from(const uint16_t *first, const uint16_t *last) {
+  early c = {first, last, {0}};
+  for (int i = 0; i < EARLY; i++) next_columns(&c);
+  return c;
 }
 
 /* One entry more: of codes it is four of them, and the step a dot product of what the bits are. */
@@ -108,65 +125,81 @@ PC_INLINE void step(int coded, int vectors, const panel *x, const float *v, uint
   }
 }
 
-/* The same, n >= 1 steps on. A step's columns are read a step before: x at addresses that a load has yet to bring is read
- * later than the fma units could use it. (The last step stands apart since a choice in the loop would have them wait too.) */
-PC_INLINE void advance(int coded, int vectors, const panel *x, const float *v, const uint16_t *c, int64_t n, float *const *at) {
+PC_INLINE float *chain_of(float *chains, int vectors, int64_t row) { return chains + row * (vectors * LANES); }
+
+/* The same for steps of values from v up to end. */
+PC_INLINE void advance(int coded, int vectors, const panel *x, const float *v, const float *end, early *c, const int32_t *rows,
+                       float *chains) {
   vf16 acc[HIGH][4];
 #pragma GCC unroll 4
-  for (int r = 0; r < HIGH; r++)
+  for (int r = 0; r < HIGH; r++) {
+    const float *from = chain_of(chains, vectors, rows[r]);
 #pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(at[r] + t * LANES);
-  uint64_t columns = read_columns(c);
-  for (; n > 1; n--, v += HIGH) {
-    const uint64_t present = columns;
-    c += HIGH;
-    columns = read_columns(c);
+    for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(from + t * LANES);
+  }
+  for (; v != end; v += HIGH) {
     if (vectors < FETCHED) { /* each time: asking a line at a time, in front of the loop, was slower */
       __builtin_prefetch(v + AHEAD);
-      __builtin_prefetch(c + AHEAD);
+      __builtin_prefetch(c->at + AHEAD);
     }
-    step(coded, vectors, x, v, present, acc);
+    step(coded, vectors, x, v, next_columns(c), acc);
   }
-  step(coded, vectors, x, v, columns, acc);
+  rows = (const void *)pc_held((const void *)rows); /* read again: kept, they would take the registers of the loop */
 #pragma GCC unroll 4
-  for (int r = 0; r < HIGH; r++)
+  for (int r = 0; r < HIGH; r++) {
+    float *to = chain_of(chains, vectors, rows[r]);
 #pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) vf_store(at[r] + t * LANES, acc[r][t]);
+    for (int t = 0; t < vectors; t++) vf_store(to + t * LANES, acc[r][t]);
+  }
 }
 
 /* A group's entries against some slices of x: chains [rows][vectors][LANES], floats or the bits of int32. */
-PC_INLINE void add(int coded, int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
+PC_INLINE void add(int coded, int widens, int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
   float wide[HIGH * CHUNK + LANES];
+  const int64_t *starts = j->starts + j->begins[g], *const last = j->starts + j->begins[g + 1];
+  const int64_t first = *starts, all = j->starts[j->begins[j->groups]];
+  if (first == all) return;
   const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
-  for (int64_t tile = j->begins[g]; tile < j->begins[g + 1]; tile++) {
-    const int32_t *rows = j->rows + HIGH * tile;
-    float *at[HIGH];
-    for (int r = 0; r < HIGH; r++) at[r] = chains + rows[r] * vectors * LANES;
-    int64_t s = j->starts[tile];
-    const int64_t end = j->starts[tile + 1];
-    if (coded || j->kind == F32) {
-      if (s < end) advance(coded, vectors, &x, (const float *)j->values + HIGH * s, j->columns + HIGH * s, end - s, at);
+  early columns = columns_from(j->columns + HIGH * first, j->columns + HIGH * (all - 1));
+  const int32_t *rows = j->rows + HIGH * j->begins[g];
+  const float *const values = j->values, *v = values + HIGH * first;
+  for (; starts < last; starts++, rows += HIGH) {
+    if (!widens) {
+      const float *const end = values + HIGH * starts[1];
+      advance(coded, vectors, &x, v, end, &columns, rows, chains);
+      v = end;
       continue;
     }
-    for (int64_t n; s < end; s += n) {
-      n = smaller(end - s, CHUNK);
+    for (int64_t n, s = starts[0]; s < starts[1]; s += n) {
+      n = smaller(starts[1] - s, CHUNK);
       widen(j->kind, j->values, s, n, wide);
-      advance(0, vectors, &x, wide, j->columns + HIGH * s, n, at);
+      advance(0, vectors, &x, wide, wide + HIGH * n, &columns, rows, chains);
     }
   }
 }
 
+/* Each by itself: in one function they would lack registers. */
+#define ADDS(v)                                                                                                       \
+  __attribute__((noinline)) static void add_floats_##v(const job *j, int64_t slice, int64_t g, float *chains) {       \
+    if ((v) <= WIDEST) add(0, 0, v, j, slice, g, chains);                                                             \
+  }                                                                                                                   \
+  __attribute__((noinline)) static void add_stored_##v(const job *j, int64_t slice, int64_t g, float *chains) {       \
+    if ((v) <= WIDEST) add(0, 1, v, j, slice, g, chains);                                                             \
+  }                                                                                                                   \
+  __attribute__((noinline)) static void add_codes_##v(const job *j, int64_t slice, int64_t g, float *chains) {        \
+    if ((v) <= WIDEST) add(1, 0, v, j, slice, g, chains);                                                             \
+  }
+ADDS(1) ADDS(2) ADDS(3) ADDS(4)
+
 static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
+  static void (*const adds[3][4])(const job *, int64_t, int64_t, float *) = {
+      {add_floats_1, add_floats_2, add_floats_3, add_floats_4},
+      {add_stored_1, add_stored_2, add_stored_3, add_stored_4},
+      {add_codes_1, add_codes_2, add_codes_3, add_codes_4}};
   _Alignas(64) float chains[(MOST + 1) * 4 * LANES]; /* the last row is of what pads a tile */
   const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES;
   memset(chains, 0, (size_t)((rows + 1) * width) * sizeof *chains);
-#define SHAPE(v)                                  \
-  case v:                                         \
-    if ((v) > WIDEST) break;                      \
-    if (j->coded) add(1, v, j, slice, g, chains); \
-    else add(0, v, j, slice, g, chains);          \
-    break;
-  switch (vectors) { SHAPE(1) SHAPE(2) SHAPE(3) SHAPE(4) }
+  adds[j->coded ? 2 : j->kind != F32][vectors - 1](j, slice, g, chains);
   if (j->offset)
     for (int64_t r = 0; r < rows; r++)
       for (int64_t c = r * width; c < (r + 1) * width; c += LANES)
