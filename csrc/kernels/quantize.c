@@ -14,62 +14,104 @@
 enum {
   CHUNK = 1 << 14,       /* elements of a row that make a unit of work */
   GRAIN = 1 << 15,       /* elements that pay for waking a thread */
-  AHEAD = 1 << 12,       /* elements to fetch ahead of use: hardware stops at the end of a page */
+  FAR = 1 << 22,         /* elements that no cache may hold: from one, asking costs a sixth of the time */
+  AHEAD = 1 << 12,       /* elements to ask for ahead of use: hardware stops at the end of a page */
   LARGE = 1 << 23,       /* floats of a result that goes past the caches: 32 MB */
   LONG = 1 << 10,        /* elements of a row for which that pays: lines at its ends are written in parts */
+  FOUR = 4 * LANES,      /* elements whose codes fill a line */
   BATCH = 16,            /* groups whose scales are chosen together */
   NEAR = 1 << 12,        /* elements that the first cache holds */
+  BOUND = 1 << 9,        /* of quotients, for `multiplies` */
   INFINITE = 0x7f800000  /* bits of infinity: a float of larger magnitude bits is NaN */
 };
 
 /* -- one scale for many elements */
 typedef struct {
-  float scale, inverse; /* inverse 0: divide */
-  float least, most;    /* where codes end: of x, or, without an inverse, of the quotient */
+  float scale, inverse, rest; /* inverse + rest: 1 / scale; inverse 0: divide */
+  float least, most;          /* where codes end: of x, or, without an inverse, of the quotient */
   int32_t zero;
 } grid;
 
-PC_INLINE grid make_grid(float scale, int32_t zero, int low, int high) {
-  const float least = (float)(low - zero), most = (float)(high - zero);
-  if (scale >= 0x1p-100f && scale <= 0x1p100f) return (grid){scale, 1.0f / scale, least * scale, most * scale, zero};
-  return (grid){scale, 0, least, most, zero};
+/* Whether x * inverse + x * rest rounds to the code that the quotient x / scale rounds to. (Two products in place of a division:
+ * Brisebarre, Muller and Raina, IEEE Trans. Computers 53, 2004.) Before it is rounded to a float the sum is within 1.5 * 2^-47
+ * of the quotient, so they may differ where the quotient is that near to T, the middle between a half-integer below 2^9 and a
+ * float beside it. T is an odd M, 1 beside a multiple of 2^15, times a power of two, and with X and S the significands of x and
+ * scale, X * 2^k - M * S would have to be at most 6, k >= 24. That is S or -S, by 2^15: no S of which 7 or more is left either
+ * way. If 0 is, X * 2^k would be M * S itself, but 2^24 does not divide S. */
+static int multiplies(float scale) {
+  uint32_t bits;
+  memcpy(&bits, &scale, sizeof bits);
+  const uint32_t left = bits & 0x7fff;
+  return !PC_SLOW_FMA && scale >= 0x1p-60f && scale <= 0x1p60f && (left == 0 || (left >= 7 && left <= 0x8000 - 7));
 }
 
-/* Codes of 16 elements. With an inverse x is first bounded where the codes end, which rounds to the same codes and keeps
- * the quotient where vf_div_by is a true division or far from a half. */
-PC_INLINE vi16 codes_of(vf16 x, grid g, int divide) {
-  const vf16 scale = vf_set1(g.scale), least = vf_set1(g.least), most = vf_set1(g.most);
-  const vf16 q = divide ? vf_min(vf_max(vf_div(x, scale), least), most)
-                        : vf_div_by(vf_min(vf_max(x, least), most), scale, vf_set1(g.inverse));
+PC_INLINE grid make_grid(float scale, int32_t zero, int low, int high) {
+  const float least = (float)(low - zero), most = (float)(high - zero);
+  if (!multiplies(scale) || least < -BOUND || most > BOUND) return (grid){scale, 0, 0, least, most, zero};
+  const float inverse = 1.0f / scale;
+  return (grid){scale, inverse, fmaf(-scale, inverse, 1) * inverse, least * scale, most * scale, zero};
+}
+
+/* How codes are found: dividing, multiplying, or multiplying an x of known range: finite, and of no code below the first. */
+typedef enum { DIVIDE, MULTIPLY, RANGED } way;
+
+PC_INLINE vi16 codes_of(vf16 x, grid g, way by) {
+  const vf16 least = vf_set1(g.least), most = vf_set1(g.most);
+  vf16 q;
+  if (by == DIVIDE) {
+    q = vf_min(vf_max(vf_div(x, vf_set1(g.scale)), least), most);
+  } else { /* bounded where the codes end, which rounds to the same codes */
+    const vf16 bounded = vf_min(by == RANGED ? x : vf_max(x, least), most);
+    q = vf_fma(bounded, vf_set1(g.inverse), vf_mul(bounded, vf_set1(g.rest)));
+  }
   return vi_add(vi_from_vf(q), vi_set1(g.zero));
 }
 
-/* codes[0..n) of x, and their sum; returns whether x holds NaN. */
-PC_INLINE int span(const float *x, int64_t n, grid g, int divide, uint8_t *codes, int32_t *sum) {
-  vm16 nan = vm_first(0);
-  vi16 total = vi_zero();
-  int64_t l = 0;
-  for (; l + LANES <= n; l += LANES) {
-    const vf16 v = vf_load(x + l);
-    __builtin_prefetch(x + l + AHEAD, 0, 2);
-    const vi16 code = codes_of(v, g, divide);
-    nan = vm_or(nan, vf_isnan(v));
-    total = vi_add(total, code);
-    vi_store_bytes_n(codes + l, LANES, code);
+/* What is found of a span besides its codes. */
+typedef struct {
+  vm16 nan;
+  vi16 total;
+} found;
+
+/* 64 codes of x. */
+PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int asks, uint8_t *codes, found f) {
+  vf16 v[4];
+  vi16 code[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    v[i] = vf_load(x + i * LANES);
+    /* further off than `range` has asked already */
+    if (asks) __builtin_prefetch(x + i * LANES + (by == RANGED ? AHEAD / 2 * 3 : AHEAD), 0, 2);
+    code[i] = codes_of(v[i], g, by);
+    f.total = vi_add(f.total, code[i]);
   }
-  if (l < n) {
-    const vf16 v = vf_load_n(x + l, n - l);
-    const vi16 code = codes_of(v, g, divide);
-    nan = vm_or(nan, vf_isnan(v));
-    total = vi_add(total, vi_select(vm_first(n - l), code, vi_zero()));
-    vi_store_bytes_n(codes + l, n - l, code);
-  }
-  *sum = vi_fold_add(total);
-  return vm_bits(nan) != 0;
+  if (by != RANGED) f.nan = vm_or(f.nan, vm_or(vf_unordered(v[0], v[1]), vf_unordered(v[2], v[3])));
+  vi_store_codes(codes, is_signed, code[0], code[1], code[2], code[3]);
+  return f;
 }
 
-PC_INLINE int quantize_span(const float *x, int64_t n, grid g, uint8_t *codes, int32_t *sum) {
-  return g.inverse == 0 ? span(x, n, g, 1, codes, sum) : span(x, n, g, 0, codes, sum);
+/* codes[0..n) of x, and their sum; returns whether x holds NaN. */
+PC_INLINE int span(const float *x, int64_t n, grid g, way by, int is_signed, int asks, uint8_t *codes, int32_t *sum) {
+  found f = {vm_first(0), vi_zero()};
+  int64_t l = 0;
+  for (; l + FOUR <= n; l += FOUR) f = quantize_four(x + l, g, by, is_signed, asks, codes + l, f);
+  *sum = 0;
+  if (l < n) { /* zeros, of code g.zero, fill it up */
+    float rest[FOUR] = {0};
+    uint8_t last[FOUR];
+    memcpy(rest, x + l, (size_t)(n - l) * sizeof *x);
+    f = quantize_four(rest, g, by, is_signed, 0, last, f);
+    memcpy(codes + l, last, (size_t)(n - l));
+    *sum = -(int32_t)(FOUR - (n - l)) * g.zero;
+  }
+  *sum += vi_fold_add(f.total);
+  return vm_bits(f.nan) != 0;
+}
+
+PC_INLINE int quantize_span(const float *x, int64_t n, grid g, int ranged, int is_signed, int asks, uint8_t *codes, int32_t *sum) {
+  return g.inverse == 0 ? span(x, n, g, DIVIDE, is_signed, asks, codes, sum)
+         : ranged       ? span(x, n, g, RANGED, is_signed, asks, codes, sum)
+                        : span(x, n, g, MULTIPLY, is_signed, asks, codes, sum);
 }
 
 PC_INLINE float dequantized(uint8_t code, int is_signed, float scale, int32_t zero) {
@@ -99,25 +141,37 @@ typedef struct {
   uint8_t *codes;
   float *scale;
   int32_t *zero, *sums;
-  int low, high;
+  int low, high, asks;
 } job;
 
-/* Smallest and largest of the group and 0, low = -high for `magnitude`; returns 0 if it holds NaN or infinity. */
-PC_INLINE int range(const float *x, int64_t n, int magnitude, float *low, float *high) {
-  const vi16 no_sign = vi_set1(0x7fffffff);
-  vf16 lowest = vf_zero(), highest = vf_zero();
-  vi16 largest = vi_zero();
-  for (int64_t l = 0; l < n; l += LANES) {
-    const vf16 v = vf_load_left(x + l, n - l);
-    __builtin_prefetch(x + l + AHEAD, 0, 2);
-    largest = vi_max(largest, vi_and(vi_from_bits(v), no_sign)); /* magnitudes are ordered as their bits */
-    if (magnitude) continue;
-    lowest = vf_min(v, lowest);
-    highest = vf_max(v, highest);
+/* What is found of a group: smallest, largest, and largest magnitude, which are ordered as their bits. */
+typedef struct {
+  vf16 low, high;
+  vi16 magnitude;
+} extent;
+
+PC_INLINE extent beyond(extent e, vf16 v, int magnitude) {
+  const vi16 size = vi_max(e.magnitude, vi_and(vi_from_bits(v), vi_set1(0x7fffffff)));
+  if (magnitude) return (extent){e.low, e.high, size};
+  return (extent){vf_min(v, e.low), vf_max(v, e.high), size};
+}
+
+/* Smallest and largest of the group and 0, low = -high for `magnitude`; returns 0 if it holds NaN or infinity. Two chains: one
+ * would be waited for. */
+PC_INLINE int range(const float *x, int64_t n, int magnitude, int asks, float *low, float *high) {
+  extent a = {vf_zero(), vf_zero(), vi_zero()}, b = a;
+  int64_t l = 0;
+  for (; l + 2 * LANES <= n; l += 2 * LANES) {
+    if (asks) __builtin_prefetch(x + l + AHEAD, 0, 2);
+    if (asks) __builtin_prefetch(x + l + LANES + AHEAD, 0, 2);
+    a = beyond(a, vf_load(x + l), magnitude);
+    b = beyond(b, vf_load(x + l + LANES), magnitude);
   }
-  *high = vf_fold_max(magnitude ? vf_from_bits(largest) : highest);
-  *low = magnitude ? -*high : vf_fold_min(lowest);
-  return vm_bits(vi_gt(largest, vi_set1(INFINITE - 1))) == 0;
+  for (; l < n; l += LANES) a = beyond(a, vf_load_left(x + l, n - l), magnitude);
+  const vi16 size = vi_max(a.magnitude, b.magnitude);
+  *high = vf_fold_max(magnitude ? vf_from_bits(size) : vf_max(a.high, b.high));
+  *low = magnitude ? -*high : vf_fold_min(vf_min(a.low, b.low));
+  return vm_bits(vi_gt(size, vi_set1(INFINITE - 1))) == 0;
 }
 
 /* Scale and zero point of a group. */
@@ -143,7 +197,7 @@ static void groups(int64_t begin, int64_t end, const void *context) {
       float low, high;
       x[b] = j->x + i * j->ldx + part * size;
       if (++part == j->groups) part = 0, i++;
-      const int finite = j->zero ? range(x[b], size, 0, &low, &high) : range(x[b], size, 1, &low, &high);
+      const int finite = j->zero ? range(x[b], size, 0, j->asks, &low, &high) : range(x[b], size, 1, j->asks, &low, &high);
       g[b] = finite ? choose(low, high, j) : (grid){.scale = NAN};
     }
     for (int b = 0; b < count; b++) {
@@ -152,7 +206,7 @@ static void groups(int64_t begin, int64_t end, const void *context) {
       j->scale[u] = g[b].scale;
       if (j->zero) j->zero[u] = g[b].zero;
       if (g[b].scale == g[b].scale) {
-        quantize_span(x[b], size, g[b], codes, j->sums + u);
+        quantize_span(x[b], size, g[b], 1, !j->zero, j->asks, codes, j->sums + u);
       } else {
         memset(codes, 0, (size_t)size);
         j->sums[u] = 0;
@@ -165,17 +219,18 @@ static int quantize_rows(job *j) {
   if (j->m < 0 || j->k < 0 || j->groups < 0 || j->ldx < j->k) return PC_EINVAL;
   if (j->groups == 0 ? j->k > 0 : j->k % j->groups) return PC_EINVAL;
   const int64_t size = j->groups ? j->k / j->groups : 0;
+  j->asks = j->m * j->k >= FAR;
   pc_for(j->m * j->groups, 1 + GRAIN / (size + 1), groups, j);
   return PC_OK;
 }
 
 int PC_FN(quantize_rows_s8)(int64_t m, int64_t k, int64_t groups, const float *x, int64_t ldx, int8_t *codes, float *scale, int32_t *sums) {
-  job j = {m, k, groups, x, ldx, (uint8_t *)codes, scale, NULL, sums, -127, 127};
+  job j = {m, k, groups, x, ldx, (uint8_t *)codes, scale, NULL, sums, -127, 127, 0};
   return quantize_rows(&j);
 }
 
 int PC_FN(quantize_rows_u8)(int64_t m, int64_t k, int64_t groups, const float *x, int64_t ldx, uint8_t *codes, float *scale, int32_t *zero, int32_t *sums) {
-  job j = {m, k, groups, x, ldx, codes, scale, zero, sums, 0, 255};
+  job j = {m, k, groups, x, ldx, codes, scale, zero, sums, 0, 255, 0};
   return quantize_rows(&j);
 }
 
@@ -189,7 +244,7 @@ typedef struct {
   uint8_t *codes;
   const uint8_t *from;
   float *y;
-  int is_signed, stream;
+  int is_signed, stream, asks;
   int32_t low, high; /* codes, where they are not kept */
   int *nan;
 } given;
@@ -200,7 +255,7 @@ static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
     const grid g = make_grid(j->scale[i], j->zero ? j->zero[i] : 0, j->is_signed ? -128 : 0, j->is_signed ? 127 : 255);
     int32_t sum;
-    const int nan = quantize_span(j->x + i * j->ldx + l, n, g, j->codes + i * j->k + l, &sum);
+    const int nan = quantize_span(j->x + i * j->ldx + l, n, g, 0, j->is_signed, j->asks, j->codes + i * j->k + l, &sum);
     if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
   }
 }
@@ -272,7 +327,7 @@ PC_INLINE void store_values(float *y, int64_t lanes, int stream, vi16 steps, vf1
 PC_INLINE int64_t lanes_at(int64_t l, int64_t head, int64_t n) { return l < head ? head : smaller(n - l, LANES); }
 
 /* y[0..n) of x, to codes and back; returns whether x holds NaN. */
-PC_INLINE int fake_span(const float *x, int64_t n, grid g, int divide, int stream, float *y) {
+PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int stream, float *y) {
   const int64_t head = stream ? smaller(pc_to_line(y), n) : 0;
   vm16 nan = vm_first(0);
   for (int64_t l = 0, lanes; l < n; l += lanes) {
@@ -280,7 +335,7 @@ PC_INLINE int fake_span(const float *x, int64_t n, grid g, int divide, int strea
     const vf16 v = vf_load_left(x + l, lanes);
     __builtin_prefetch(x + l + AHEAD, 0, 2);
     nan = vm_or(nan, vf_isnan(v));
-    store_values(y + l, lanes, stream, vi_sub(codes_of(v, g, divide), vi_set1(g.zero)), vf_set1(g.scale));
+    store_values(y + l, lanes, stream, vi_sub(codes_of(v, g, by), vi_set1(g.zero)), vf_set1(g.scale));
   }
   return vm_bits(nan) != 0;
 }
@@ -292,7 +347,7 @@ static void fake_chunks(int64_t begin, int64_t end, const void *context) {
     const grid g = make_grid(j->scale[i], j->zero ? j->zero[i] : 0, j->low, j->high);
     const float *x = j->x + i * j->ldx + l;
     float *y = j->y + i * j->k + l;
-    const int nan = g.inverse == 0 ? fake_span(x, n, g, 1, j->stream, y) : fake_span(x, n, g, 0, j->stream, y);
+    const int nan = g.inverse == 0 ? fake_span(x, n, g, DIVIDE, j->stream, y) : fake_span(x, n, g, MULTIPLY, j->stream, y);
     if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
   }
   if (j->stream) vf_stream_fence();
@@ -327,6 +382,7 @@ static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
   int nan = 0;
   j->nan = &nan;
   j->chunks = (j->k + CHUNK - 1) / CHUNK;
+  j->asks = j->m * j->k >= FAR;
   j->stream = j->y && j->k >= LONG && j->m * j->k >= LARGE;
   pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->k, CHUNK), chunks, j);
   return nan ? PC_ENAN : PC_OK;

@@ -62,6 +62,13 @@ PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
   _mm_storeu_si128((__m128i *)all, bytes);
   __builtin_memcpy(p, all, (size_t)n);
 }
+PC_INLINE void vi_store_codes(void *p, int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) { /* fours packed: a0 a2 b0 b2 a1 a3 b1 b3 */
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i a0 = _mm256_packs_epi32(a.a, a.b), b0 = _mm256_packs_epi32(b.a, b.b), c0 = _mm256_packs_epi32(c.a, c.b), d0 = _mm256_packs_epi32(d.a, d.b);
+  const __m256i ab = is_signed ? _mm256_packs_epi16(a0, b0) : _mm256_packus_epi16(a0, b0), cd = is_signed ? _mm256_packs_epi16(c0, d0) : _mm256_packus_epi16(c0, d0);
+  _mm256_storeu_si256(p, _mm256_permutevar8x32_epi32(ab, order));
+  _mm256_storeu_si256((__m256i *)p + 1, _mm256_permutevar8x32_epi32(cd, order));
+}
 PC_INLINE void vf_stream(float *p, vf16 a) { _mm256_stream_ps(p, a.a); _mm256_stream_ps(p + 8, a.b); }
 PC_INLINE void vf_stream_fence(void) { _mm_sfence(); }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return (vi16){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)), _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))}; }
@@ -106,11 +113,6 @@ PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_mul_ps, a, b); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_div_ps, a, b); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { return (vf16){_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)}; }
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { return (vf16){_mm256_fnmadd_ps(a.a, b.a, c.a), _mm256_fnmadd_ps(a.b, b.b, c.b)}; }
-/* Two corrections: the first leaves the quotient within one ulp, the second then rounds it (Markstein 1990). */
-PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) {
-  const vf16 near = vf_mul(a, r), q = vf_fma(vf_fnma(near, b, a), r, near);
-  return vf_fma(vf_fnma(q, b, a), r, q);
-}
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_max_ps, a, b); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_min_ps, a, b); }
 PC_INLINE vf16 vf_held(vf16 a) { return a; } /* too few registers */

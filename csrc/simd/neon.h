@@ -44,6 +44,16 @@ PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
   vst1q_s8(all, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
   memcpy(p, all, (size_t)(n < 16 ? n : 16));
 }
+PC_INLINE void vi_store_codes(void *p, int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) {
+  const vi16 all[4] = {a, b, c, d};
+  for (int i = 0; i < 4; i++) {
+    const int32x4_t *q = all[i].q;
+    const int16x8_t low = vcombine_s16(vqmovn_s32(q[0]), vqmovn_s32(q[1])), high = vcombine_s16(vqmovn_s32(q[2]), vqmovn_s32(q[3]));
+    uint8_t *to = (uint8_t *)p + 16 * i;
+    if (is_signed) vst1q_s8((int8_t *)to, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
+    else vst1q_u8(to, vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
+  }
+}
 /* No such stores among the intrinsics. */
 PC_INLINE void vf_stream(float *p, vf16 a) { vf_store(p, a); }
 PC_INLINE void vf_stream_fence(void) {}
@@ -96,11 +106,6 @@ PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_EACH(vf16, vmulq_f32(a.q[i], b.q[i]))
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_EACH(vf16, vdivq_f32(a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, vfmsq_f32(c.q[i], a.q[i], b.q[i])); }
-/* Two corrections: the first leaves the quotient within one ulp, the second then rounds it (Markstein 1990). */
-PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) {
-  const vf16 near = vf_mul(a, r), q = vf_fma(vf_fnma(near, b, a), r, near);
-  return vf_fma(vf_fnma(q, b, a), r, q);
-}
 /* A compare and a choice: FMAX would return NaN where the definition returns b. */
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }

@@ -7,6 +7,7 @@
 #define PC_TILE_VECTORS(rows) 1
 #define PC_DOT_ROWS PC_TILE_ROWS
 #define PC_DOT_VECTORS(rows) 1
+#define PC_SLOW_FMA 1
 
 typedef struct { float v[16]; } vf16;
 typedef struct { int32_t v[16]; } vi16;
@@ -50,6 +51,15 @@ PC_INLINE void vf_stream(float *p, vf16 a) { vf_store(p, a); }
 PC_INLINE void vf_stream_fence(void) {}
 /* the low byte of each lane, and bytes widened to lanes */
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { for (int i = 0; i < n; i++) ((uint8_t *)p)[i] = (uint8_t)a.v[i]; }
+/* 64 bytes: lanes saturated to -128..127 or 0..255, those of a first */
+PC_INLINE void vi_store_codes(void *p, int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) {
+  const vi16 all[4] = {a, b, c, d};
+  const int32_t low = is_signed ? -128 : 0, high = low + 255;
+  for (int i = 0; i < 64; i++) {
+    const int32_t v = all[i / 16].v[i % 16];
+    ((uint8_t *)p)[i] = (uint8_t)(v < low ? low : v > high ? high : v);
+  }
+}
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { PC_EACH(vi16, p[i]); }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { PC_EACH(vi16, p[i]); }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { PC_EACH(vi16, p[i]); }
@@ -83,8 +93,6 @@ PC_INLINE vf16 vf_add(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] + b.v[i]); }
 PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] - b.v[i]); }
 PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] * b.v[i]); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] / b.v[i]); }
-/* a / b, one rounding, where r = 1 / b, 2^-100 <= b <= 2^100, and a is +0 or 1/4 <= |a / b| <= 2^10; nearer 0 within 2^-20 */
-PC_INLINE vf16 vf_div_by(vf16 a, vf16 b, vf16 r) { (void)r; return vf_div(a, b); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(a.v[i], b.v[i], c.v[i])); }   /*  a*b + c */
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(-a.v[i], b.v[i], c.v[i])); } /* -a*b + c */
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */

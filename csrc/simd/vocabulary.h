@@ -31,6 +31,10 @@ enum { LANES = 16 };
 #define PC_SPREADS 0 /* whether vf_spread is another way than vf_expand, for CPUs on which that is slow */
 #endif
 
+#ifndef PC_SLOW_FMA
+#define PC_SLOW_FMA 0 /* whether vf_fma costs more than a division */
+#endif
+
 /* -- sums of products of codes: the step that the 8-bit products are made of. x comes as pc_code, signed codes PC_DOT_MOVE
  * above their value; w as 16 groups of 4 bytes. Tiles are of at most PC_DOT_ROWS rows by PC_DOT_VECTORS(rows), 1 or 3, vectors.
  * An accumulator has PC_DOT_PARTS registers; where those of a tile are too many, the tile runs in PC_DOT_PASSES(rows), each

@@ -68,6 +68,7 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   PROBE(vi_store, vi_store(out, I(a)))                                                 \
   PROBE(vi_store_n, vi_store_n((int32_t *)out, n, I(a)))                               \
   PROBE(vi_store_bytes_n, vi_store_bytes_n(out, n, I(a)))                              \
+  PROBE(vi_store_codes, vi_store_codes(out, (int)n & 1, I(a), I(b), I(c), I(a)))       \
   PROBE(vi_store_halves_n, vi_store_halves_n(out, n, I(a)))                            \
   PROBE(vf_store_f16_n, vf_store_f16_n((uint16_t *)(void *)out, n, F(a)))              \
   PROBE(vf_stream, stream(out, F(a)))                                                  \
@@ -91,7 +92,6 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   FLOAT(vf_sub, vf_sub(F(a), F(b)))                                                    \
   FLOAT(vf_mul, vf_mul(F(a), F(b)))                                                    \
   FLOAT(vf_div, vf_div(F(a), F(b)))                                                    \
-  FLOAT(vf_div_by, vf_div_by(F(a), F(b), F(c)))                                        \
   FLOAT(vf_fma, vf_fma(F(a), F(b), F(c)))                                              \
   FLOAT(vf_fnma, vf_fnma(F(a), F(b), F(c)))                                            \
   FLOAT(vf_max, vf_max(F(a), F(b)))                                                    \

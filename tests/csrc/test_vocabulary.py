@@ -64,17 +64,9 @@ def lanes_of(op):
         x = np.resize(np.concatenate([x, np.array([0, -0.0, np.nan, 1, 2**20, -(2**-20)], np.float32)]), 321 * 16)
         n = np.repeat(np.arange(-160, 161), 16).astype(np.float32)
         return x.reshape(-1, 16), n.reshape(-1, 16), x.reshape(-1, 16)
-    if op == "vf_div_by":  # quotients near halves, and any; divisors to the ends of the range
-        b = rng.uniform(1, 2, (4096, 16)).astype(np.float32) * 2.0 ** rng.integers(-100, 100, (4096, 16))
-        b = b.astype(np.float32)
-        b[0], b[1], b[2, :] = 2.0**100, 2.0**-100, np.nextafter(np.float32(2), np.float32(0))
-        quotient = np.where(rng.random(b.shape) < 0.5, np.rint(rng.uniform(-512, 512, b.shape)) + 0.5,
-                            rng.uniform(-1024, 1024, b.shape))
-        a = (quotient * b).astype(np.float32)
-        a = (a.view(np.int32) + rng.integers(-2, 3, b.shape, np.int32)).view(np.float32)
-        far = np.abs(a / b.astype(np.float64))
-        a[(far < 0.25) | (far > 1024)] = 0
-        return a, b, np.float32(1) / b
+    if op == "vi_store_codes":
+        near = [rng.integers(-400, 400, 4096).astype(np.int32) for _ in range(3)]
+        return combined(SPECIAL_INTS, 3, near)
     if op == "vi_from_vf":
         x = [*np.arange(-4096, 4096) / 2, *rng.uniform(-(2**31), 2**31 - 200, 8192), -(2.0**31), 2**31 - 128]
         x = np.resize(x, 1025 * 16).astype(np.float32).reshape(-1, 16)
@@ -121,6 +113,8 @@ def counts_of(op):
         return range(32)
     if op == "vf_one_of":
         return range(4)
+    if op == "vi_store_codes":
+        return range(2)  # unsigned, signed
     return range(18) if op == "vm_first" else range(17) if op in COUNTED else (0,)
 
 

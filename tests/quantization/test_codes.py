@@ -97,6 +97,42 @@ def test_codes_of_ties_are_those_of_the_definition_on_every_backend(backend):
         pycomp.set_backend(None)
 
 
+def test_codes_beside_ties_are_those_of_the_quotient_whatever_the_scale():
+    """Quotients that round to a half or to a float beside it; of 2 - 2^-23 two products, not a division, err."""
+    rng = np.random.default_rng(0)
+    left = np.arange(9).repeat(30)
+    low = np.concatenate([left, -left, rng.integers(0, 2**15, 200), [-1, -2, 4]])
+    significand = 2**23 | (rng.integers(0, 2**8, low.size) << 15) | (low % 2**15)
+    significand[-3:] = 2**24 - 1, 2**24 - 2, 2**23 + 4
+    scales = np.ldexp(significand, rng.integers(-90, 45, low.size) - 23).astype(np.float32)
+    scales[-3] = 2 - 2.0**-23
+    halves = np.arange(-130, 130) + 0.5
+    for scale in scales:
+        x = (halves * scale.astype(np.float64)).astype(np.float32)
+        x = (x.view(np.int32)[:, None] + np.arange(-3, 4, dtype=np.int32)).view(np.float32)
+        codes = np.clip(np.rint(x / scale), -128, 127)
+        assert (quantize(x, scale=scale).data == codes).all(), scale
+        assert (fake_quantize(x, scale) == codes.astype(np.float32) * scale).all(), scale
+        codes = np.clip(np.rint(x / scale) + 128, 0, 255)
+        assert (quantize(x, scale=scale, zero_point=128, dtype=np.uint8).data == codes).all(), scale
+        column, zero = np.full(x.shape[1], scale), np.full(x.shape[1], 128)
+        assert (quantize(x, axis=1, scale=column, zero_point=zero, dtype=np.uint8).data == codes).all(), scale
+
+
+@pytest.mark.parametrize("size", [63, 64, 65, 130])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_rows_whose_scale_divides_badly_have_the_codes_of_the_quotient(size, symmetric):
+    """The largest of a row makes its scale 2 - 2^-23; the first is a little more than half of it, and rounds to 1."""
+    scale = np.float32(2 - 2.0**-23)
+    x = ((np.arange(size) % 100) + 0.5).astype(np.float32) * scale
+    x[0], x[-2:] = 1, (scale * (127 if symmetric else 255), 0)
+    codes, found, _ = quantize_rows(x[None], symmetric=symmetric)
+    expected = np.rint(x / found[0])
+    assert found[0] == scale
+    assert expected[0] == 1
+    assert (codes == expected).all()
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 @pytest.mark.parametrize("backend", ["native", "jit", "reference"])
 def test_results_beyond_a_type_become_infinite_without_a_word(backend, kind):
