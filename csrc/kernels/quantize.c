@@ -19,7 +19,6 @@ enum {
   LARGE = 1 << 23,       /* floats of a result that goes past the caches: 32 MB */
   LONG = 1 << 10,        /* elements of a row for which that pays: lines at its ends are written in parts */
   FOUR = 4 * LANES,      /* elements whose codes fill a line */
-  BATCH = 16,            /* groups whose scales are chosen together */
   NEAR = 1 << 12,        /* elements that the first cache holds */
   BOUND = 1 << 9,        /* of quotients, for `multiplies` */
   INFINITE = 0x7f800000  /* bits of infinity: a float of larger magnitude bits is NaN */
@@ -32,24 +31,38 @@ typedef struct {
   int32_t zero;
 } grid;
 
+typedef struct {
+  float scale[LANES], inverse[LANES], rest[LANES], least[LANES], most[LANES];
+  int32_t zero[LANES];
+} grids;
+
+PC_INLINE grid one_of(const grids *g, int i) {
+  return (grid){g->scale[i], g->inverse[i], g->rest[i], g->least[i], g->most[i], g->zero[i]};
+}
+
 /* Whether x * inverse + x * rest rounds to the code that the quotient x / scale rounds to. (Two products in place of a division:
  * Brisebarre, Muller and Raina, IEEE Trans. Computers 53, 2004.) Before it is rounded to a float the sum is within 1.5 * 2^-47
  * of the quotient, so they may differ where the quotient is that near to T, the middle between a half-integer below 2^9 and a
  * float beside it. T is an odd M, 1 beside a multiple of 2^15, times a power of two, and with X and S the significands of x and
- * scale, X * 2^k - M * S would have to be at most 6, k >= 24. That is S or -S, by 2^15: no S of which 7 or more is left either
- * way. If 0 is, X * 2^k would be M * S itself, but 2^24 does not divide S. */
-static int multiplies(float scale) {
-  uint32_t bits;
-  memcpy(&bits, &scale, sizeof bits);
-  const uint32_t left = bits & 0x7fff;
-  return !PC_SLOW_FMA && scale >= 0x1p-60f && scale <= 0x1p60f && (left == 0 || (left >= 7 && left <= 0x8000 - 7));
+ * scale, X * 2^k - M * S would have to be from -6 to 6, k >= 24. That is S or -S, by 2^15, so that no S errs that leaves more;
+ * nor one that leaves 0, as X * 2^k would be M * S itself, and 2^24 does not divide S. */
+PC_INLINE vm16 multiplies(vf16 scale) {
+  const vi16 bits = vi_from_bits(scale), by = vi_set1(0x7fff);
+  const vm16 some = vi_gt(vi_and(vi_add(bits, vi_set1(6)), by), vi_set1(12)), none = vi_eq(vi_and(bits, by), vi_zero());
+  return vm_and(vm_or(some, none), vm_and(vf_lt(vf_set1(0x1p-60f), scale), vf_lt(scale, vf_set1(0x1p60f))));
 }
 
-PC_INLINE grid make_grid(float scale, int32_t zero, int low, int high) {
-  const float least = (float)(low - zero), most = (float)(high - zero);
-  if (!multiplies(scale) || least < -BOUND || most > BOUND) return (grid){scale, 0, 0, least, most, zero};
-  const float inverse = 1.0f / scale;
-  return (grid){scale, inverse, fmaf(-scale, inverse, 1) * inverse, least * scale, most * scale, zero};
+static void make_grids(vf16 scale, vi16 zero, int low, int high, grids *g) {
+  const vf16 bound = vf_set1(BOUND), inverse = vf_div(vf_set1(1), scale);
+  const vf16 least = vf_from_vi(vi_sub(vi_set1(low), zero)), most = vf_from_vi(vi_sub(vi_set1(high), zero));
+  const vm16 near = vm_and(vf_lt(vf_sub(vf_zero(), bound), least), vf_lt(most, bound));
+  const vm16 by_product = vm_and(near, multiplies(scale));
+  vf_store(g->scale, scale);
+  vf_store(g->inverse, vf_select(by_product, inverse, vf_zero()));
+  vf_store(g->rest, vf_mul(vf_fnma(scale, inverse, vf_set1(1)), inverse));
+  vf_store(g->least, vf_select(by_product, vf_mul(least, scale), least));
+  vf_store(g->most, vf_select(by_product, vf_mul(most, scale), most));
+  vi_store(g->zero, zero);
 }
 
 /* How codes are found: dividing, multiplying, or multiplying an x of known range: finite, and of no code below the first. */
@@ -62,7 +75,7 @@ PC_INLINE vi16 codes_of(vf16 x, grid g, way by) {
     q = vf_min(vf_max(vf_div(x, vf_set1(g.scale)), least), most);
   } else { /* bounded where the codes end, which rounds to the same codes */
     const vf16 bounded = vf_min(by == RANGED ? x : vf_max(x, least), most);
-    q = vf_fma(bounded, vf_set1(g.inverse), vf_mul(bounded, vf_set1(g.rest)));
+    q = PC_SLOW_FMA ? vf_div(bounded, vf_set1(g.scale)) : vf_fma(bounded, vf_set1(g.inverse), vf_mul(bounded, vf_set1(g.rest)));
   }
   return vi_add(vi_from_vf(q), vi_set1(g.zero));
 }
@@ -95,16 +108,15 @@ PC_INLINE int span(const float *x, int64_t n, grid g, way by, int is_signed, int
   found f = {vm_first(0), vi_zero()};
   int64_t l = 0;
   for (; l + FOUR <= n; l += FOUR) f = quantize_four(x + l, g, by, is_signed, asks, codes + l, f);
-  *sum = 0;
-  if (l < n) { /* zeros, of code g.zero, fill it up */
-    float rest[FOUR] = {0};
-    uint8_t last[FOUR];
-    memcpy(rest, x + l, (size_t)(n - l) * sizeof *x);
-    f = quantize_four(rest, g, by, is_signed, 0, last, f);
-    memcpy(codes + l, last, (size_t)(n - l));
-    *sum = -(int32_t)(FOUR - (n - l)) * g.zero;
+  for (int64_t lanes; l < n; l += lanes) {
+    lanes = smaller(n - l, LANES);
+    const vf16 v = vf_load_left(x + l, lanes);
+    const vi16 code = codes_of(v, g, by);
+    if (by != RANGED) f.nan = vm_or(f.nan, vf_isnan(v));
+    f.total = vi_add(f.total, lanes == LANES ? code : vi_select(vm_first(lanes), code, vi_zero()));
+    vi_store_bytes_n(codes + l, lanes, code);
   }
-  *sum += vi_fold_add(f.total);
+  *sum = vi_fold_add(f.total);
   return vm_bits(f.nan) != 0;
 }
 
@@ -174,42 +186,46 @@ PC_INLINE int range(const float *x, int64_t n, int magnitude, int asks, float *l
   return vm_bits(vi_gt(size, vi_set1(INFINITE - 1))) == 0;
 }
 
-/* Scale and zero point of a group. */
-PC_INLINE grid choose(float low, float high, const job *j) {
-  if (low == high) return make_grid(1, 0, j->low, j->high);
-  /* halves: the difference of two finite numbers may be infinite */
-  float scale = j->zero ? (0.5f * high - 0.5f * low) / 127.5f : high / 127.0f;
-  if (scale < FLT_MIN) scale = FLT_MIN;
-  return make_grid(scale, j->zero ? (int32_t)rintf(-low / scale) : 0, j->low, j->high);
+/* Scales and zero points of groups. A group that no scale fits gets NaN and 0. */
+PC_INLINE void choose(vf16 low, vf16 high, vm16 finite, const job *j, grids *g) {
+  const vf16 half = vf_set1(0.5f), least = vf_set1(FLT_MIN);
+  vf16 scale;
+  if (j->zero) scale = vf_div(vf_sub(vf_mul(half, high), vf_mul(half, low)), vf_set1(127.5f)); /* high - low may be infinite */
+  else scale = vf_div(high, vf_set1(127));
+  scale = vf_select(vf_eq(low, high), vf_set1(1), vf_max(scale, least));
+  const vi16 zero = j->zero ? vi_from_vf(vf_div(vf_sub(vf_zero(), low), scale)) : vi_zero();
+  make_grids(vf_select(finite, scale, vf_set1(NAN)), vi_select(finite, zero, vi_zero()), j->low, j->high, g);
 }
 
-/* Groups by batches that stay in the first cache: one after the other each would wait for its own scale. A group that no
- * scale fits gets a NaN scale and zero codes, which make its outputs NaN. */
+/* Groups by batches that stay in the first cache: one after the other each would wait for its own scale. A group without one
+ * gets zero codes, which with its NaN make its outputs NaN. */
 static void groups(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t size = j->k / j->groups, batch = size < NEAR / BATCH ? BATCH : size < NEAR ? NEAR / size : 1;
+  const int64_t size = j->k / j->groups, batch = size < NEAR / LANES ? LANES : size < NEAR ? NEAR / size : 1;
   int64_t i = begin / j->groups, part = begin % j->groups;
   for (int64_t first = begin; first < end; first += batch) {
     const int count = (int)smaller(batch, end - first);
-    const float *x[BATCH];
-    grid g[BATCH];
+    const float *x[LANES];
+    float low[LANES] = {0}, high[LANES] = {0};
+    uint32_t finite = 0;
+    grids g;
     for (int b = 0; b < count; b++) {
-      float low, high;
       x[b] = j->x + i * j->ldx + part * size;
       if (++part == j->groups) part = 0, i++;
-      const int finite = j->zero ? range(x[b], size, 0, j->asks, &low, &high) : range(x[b], size, 1, j->asks, &low, &high);
-      g[b] = finite ? choose(low, high, j) : (grid){.scale = NAN};
+      const int is_finite = j->zero ? range(x[b], size, 0, j->asks, low + b, high + b)
+                                    : range(x[b], size, 1, j->asks, low + b, high + b);
+      finite |= (uint32_t)is_finite << b;
     }
+    choose(vf_load(low), vf_load(high), vm_from_bits(finite), j, &g);
+    vf_store_n(j->scale + first, count, vf_load(g.scale));
+    if (j->zero) vi_store_n(j->zero + first, count, vi_load(g.zero));
     for (int b = 0; b < count; b++) {
-      const int64_t u = first + b;
-      uint8_t *codes = j->codes + u * size;
-      j->scale[u] = g[b].scale;
-      if (j->zero) j->zero[u] = g[b].zero;
-      if (g[b].scale == g[b].scale) {
-        quantize_span(x[b], size, g[b], 1, !j->zero, j->asks, codes, j->sums + u);
+      uint8_t *codes = j->codes + (first + b) * size;
+      if (finite >> b & 1) {
+        quantize_span(x[b], size, one_of(&g, b), 1, !j->zero, j->asks, codes, j->sums + first + b);
       } else {
         memset(codes, 0, (size_t)size);
-        j->sums[u] = 0;
+        j->sums[first + b] = 0;
       }
     }
   }
@@ -245,15 +261,31 @@ typedef struct {
   const uint8_t *from;
   float *y;
   int is_signed, stream, asks;
-  int32_t low, high; /* codes, where they are not kept */
+  int32_t low, high; /* the least and largest code */
   int *nan;
 } given;
 
+/* Grids of some rows, from `first` on: of one by itself a short row would wait. */
+typedef struct {
+  grids g;
+  int64_t first, last;
+} row_grids;
+
+PC_INLINE grid grid_of(const given *j, int64_t i, row_grids *r) {
+  if (i >= r->last) {
+    const int64_t rows = smaller(j->m - i, LANES);
+    make_grids(vf_load_n(j->scale + i, rows), j->zero ? vi_load_n(j->zero + i, rows) : vi_zero(), j->low, j->high, &r->g);
+    r->first = i, r->last = i + rows;
+  }
+  return one_of(&r->g, (int)(i - r->first));
+}
+
 static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
+  row_grids rows = {.last = 0};
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
-    const grid g = make_grid(j->scale[i], j->zero ? j->zero[i] : 0, j->is_signed ? -128 : 0, j->is_signed ? 127 : 255);
+    const grid g = grid_of(j, i, &rows);
     int32_t sum;
     const int nan = quantize_span(j->x + i * j->ldx + l, n, g, 0, j->is_signed, j->asks, j->codes + i * j->k + l, &sum);
     if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
@@ -262,7 +294,7 @@ static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
 
 static void quantize_column_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
-  const vi16 low = vi_set1(j->is_signed ? -128 : 0), high = vi_set1(j->is_signed ? 127 : 255);
+  const vi16 low = vi_set1(j->low), high = vi_set1(j->high);
   vm16 nan = vm_first(0);
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, last = smaller(j->k, first + CHUNK);
@@ -342,9 +374,10 @@ PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int stream, f
 
 static void fake_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
+  row_grids rows = {.last = 0};
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
-    const grid g = make_grid(j->scale[i], j->zero ? j->zero[i] : 0, j->low, j->high);
+    const grid g = grid_of(j, i, &rows);
     const float *x = j->x + i * j->ldx + l;
     float *y = j->y + i * j->k + l;
     const int nan = g.inverse == 0 ? fake_span(x, n, g, DIVIDE, j->stream, y) : fake_span(x, n, g, MULTIPLY, j->stream, y);
@@ -395,12 +428,14 @@ static int by_columns(given *j, void (*chunks)(int64_t, int64_t, const void *)) 
 }
 
 int PC_FN(quantize_s8)(int64_t m, int64_t k, const float *x, int64_t ldx, const float *scale, const int32_t *zero, int8_t *codes) {
-  given j = {.m = m, .k = k, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = (uint8_t *)codes, .is_signed = 1};
+  given j = {.m = m, .k = k, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = (uint8_t *)codes,
+             .low = -128, .high = 127, .is_signed = 1};
   return by_chunks(&j, quantize_chunks);
 }
 
 int PC_FN(quantize_u8)(int64_t m, int64_t k, const float *x, int64_t ldx, const float *scale, const int32_t *zero, uint8_t *codes) {
-  given j = {.m = m, .k = k, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = codes};
+  given j = {.m = m, .k = k, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = codes,
+             .low = 0, .high = 255};
   return by_chunks(&j, quantize_chunks);
 }
 
@@ -415,12 +450,14 @@ int PC_FN(dequantize_u8)(int64_t m, int64_t k, const uint8_t *codes, const float
 }
 
 int PC_FN(quantize_columns_s8)(int64_t m, int64_t k, int64_t g, const float *x, int64_t ldx, const float *scale, const int32_t *zero, int8_t *codes) {
-  given j = {.m = m, .k = k, .g = g, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = (uint8_t *)codes, .is_signed = 1};
+  given j = {.m = m, .k = k, .g = g, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = (uint8_t *)codes,
+             .low = -128, .high = 127, .is_signed = 1};
   return by_columns(&j, quantize_column_chunks);
 }
 
 int PC_FN(quantize_columns_u8)(int64_t m, int64_t k, int64_t g, const float *x, int64_t ldx, const float *scale, const int32_t *zero, uint8_t *codes) {
-  given j = {.m = m, .k = k, .g = g, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = codes};
+  given j = {.m = m, .k = k, .g = g, .x = x, .ldx = ldx, .scale = scale, .zero = zero, .codes = codes,
+             .low = 0, .high = 255};
   return by_columns(&j, quantize_column_chunks);
 }
 

@@ -51,14 +51,17 @@ PC_INLINE void vf_stream(float *p, vf16 a) { vf_store(p, a); }
 PC_INLINE void vf_stream_fence(void) {}
 /* the low byte of each lane, and bytes widened to lanes */
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { for (int i = 0; i < n; i++) ((uint8_t *)p)[i] = (uint8_t)a.v[i]; }
+PC_INLINE void pc_saturate(uint8_t *p, int32_t low, int32_t high, vi16 a) {
+  for (int i = 0; i < 16; i++) {
+    const int32_t v = a.v[i] < low ? low : a.v[i];
+    p[i] = (uint8_t)(v > high ? high : v);
+  }
+}
 /* 64 bytes: lanes saturated to -128..127 or 0..255, those of a first */
 PC_INLINE void vi_store_codes(void *p, int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) {
-  const vi16 all[4] = {a, b, c, d};
   const int32_t low = is_signed ? -128 : 0, high = low + 255;
-  for (int i = 0; i < 64; i++) {
-    const int32_t v = all[i / 16].v[i % 16];
-    ((uint8_t *)p)[i] = (uint8_t)(v < low ? low : v > high ? high : v);
-  }
+  uint8_t *to = (uint8_t *)p;
+  pc_saturate(to, low, high, a), pc_saturate(to + 16, low, high, b), pc_saturate(to + 32, low, high, c), pc_saturate(to + 48, low, high, d);
 }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { PC_EACH(vi16, p[i]); }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { PC_EACH(vi16, p[i]); }
