@@ -141,7 +141,8 @@ def limits_of(
     by and large), and reading as much as its operands hold."""
     found: list[Contender] = []
     operands = getattr(kernel, "inputs", ())
-    of_codes = "int8" in kernel.name or any(o.name == "x" and o.dtype in ("u8", "i8") for o in operands)
+    of_codes = any(part in kernel.name for part in ("int8", "linear_dynamic")) or any(
+        o.name == "x" and o.dtype in ("u8", "i8") for o in operands)
     kind = "dot" if of_codes else "fma"
     if kernel.name.startswith(PRODUCTS) and machine.get(kind):
         found.append(Limit(ADDING, lambda: limits.arithmetic(kind, threads), amount=flops))
