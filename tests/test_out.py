@@ -97,6 +97,35 @@ def test_out_that_cannot_take_the_result_is_refused_and_not_changed(call):
         assert (line == 99).all()
 
 
+TO_INT8 = quantization.Linear(W, output_dtype="int8", output_scale=0.5)
+SCALE_GIVEN = {
+    "scale": lambda x, out: quantization.quantize(x, scale=0.1, out=out),
+    "scale, columns": lambda x, out: quantization.quantize(x, axis=1, scale=0.1, narrow_range=True, out=out),
+    "fake": lambda x, out: quantization.fake_quantize(x, 0.1, out=out),
+    "fake, columns": lambda x, out: quantization.fake_quantize(x, 0.1, axis=1, out=out),
+    "layer": lambda x, out: TO_INT8(x, out=out),
+}
+SCALE_FOUND = {
+    "tensor": lambda x, out: quantization.quantize(x, out=out),
+    "rows": lambda x, out: quantization.quantize(x, axis=0, out=out),
+    "rows, uint8": lambda x, out: quantization.quantize(x, axis=0, symmetric=False, dtype="uint8", out=out),
+    "groups": lambda x, out: quantization.quantize(x, group_size=4, power_of_two=True, out=out),
+}
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("bad", "name"), [*((np.nan, name) for name in SCALE_GIVEN | SCALE_FOUND),
+                                           *((np.inf, name) for name in SCALE_FOUND)])
+def test_values_that_are_refused_leave_out_as_it_was(bad, name, order):
+    x = np.ones((300, 12), np.float32, order)
+    x[-1, -1] = bad
+    dtype = np.float32 if "fake" in name else np.uint8 if "uint8" in name else np.int8
+    out = np.full((300, 7 if name == "layer" else 12), 99, dtype)
+    with pytest.raises(ValueError, match="NaN" if np.isnan(bad) else "infinity"):
+        (SCALE_GIVEN | SCALE_FOUND)[name](x, out)
+    assert (out == 99).all()
+
+
 SQUARE = rng.standard_normal((8, 8), np.float32)
 
 

@@ -13,7 +13,7 @@ from pycomp.kernels import dispatch
 from pycomp.kernels.entry import NanError
 
 from .schemes import Layout, check_axis, layout
-from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, code_range, run
+from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, code_range, refuse_nan, run
 
 Floats = NDArray[np.float32]
 PART = 16384
@@ -50,7 +50,7 @@ def fake_quantize(
     narrow_range : bool
         Leave out the smallest code.
     out : array of float32, the shape of x, optional
-        Receives the result; undefined where x turns out to hold NaN.
+        Receives the result, or stays as it is where an error is raised: x is read once more, before.
 
     Returns
     -------
@@ -76,6 +76,9 @@ def fake_quantize(
     given = x, scale, zero_point
     x, parts, scale, zero, limits = _operands(x, scale, zero_point, axis, dtype, narrow_range)
     y = result(out, x.shape, FLOAT32, given, whole=True)
+    if y is out:
+        x = contiguous(x)
+        refuse_nan(x)
     run("fake_quantize", x, parts, scale, zero, y, limits)
     return delivered(y, out)
 

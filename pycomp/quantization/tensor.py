@@ -323,7 +323,7 @@ def quantize(
     dtype : "int8" or "uint8"
         By name, as a type or as an np.dtype.
     out : array of int8 or uint8, the shape of x, optional
-        Receives the codes; undefined where x turns out to hold NaN.
+        Receives the codes, or stays as it is where an error is raised: x is read once more, before.
 
     Returns
     -------
@@ -386,6 +386,9 @@ def quantize(
         zeros = as_zero_point(middle(kind) if zero_point is None else zero_point, "zero_point", parts.shape, kind)
         lowest = code_range(zeros, kind, True)[0] if narrow_range else None
         data = result(out, x.shape, kind, (x, scale, zero_point), whole=True)
+        x = contiguous(x)
+        if data is out:
+            refuse_nan(x)
         run("quantize", x, parts, scales, zeros, data)
         if lowest is not None:
             np.maximum(data, data.dtype.type(lowest), out=data)
@@ -393,13 +396,15 @@ def quantize(
     data = result(out, x.shape, kind, (x,), whole=True)
     x = contiguous(x)
     if _is_fused(parts, symmetric, narrow, power_of_two, kind):
+        if data is out:
+            _refuse_unranged(x, *_whole(x))
         scales, zeros = np.empty(parts.matrix[0], np.float32), np.zeros(parts.matrix[0], np.int32)
         _quantize_rows(x.reshape(parts.matrix), data.reshape(parts.matrix), scales[:, None], zeros[:, None])
         scales, zeros = scales.reshape(parts.shape), zeros.reshape(parts.shape)
         _refuse(x, np.isnan(scales))
     else:
         low, high = parts.ranges(x)
-        _refuse(x, ~((low > -np.inf) & (high < np.inf)))
+        _refuse_unranged(x, low, high)
         scales, zeros = choose(low, high, symmetric=symmetric, narrow_range=narrow, power_of_two=power_of_two,
                                dtype=kind)
         run("quantize", x, parts, scales, zeros, data)
@@ -439,6 +444,22 @@ def _refuse(x: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
     """An error if any part is bad: it holds NaN or infinity."""
     if bad.any():
         raise ValueError("x holds NaN" if np.isnan(x).any() else "x holds infinity, which needs a scale")
+
+
+def _refuse_unranged(x: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
+    """An error if a part of that range holds NaN or infinity."""
+    _refuse(x, ~((low > -np.inf) & (high < np.inf)))
+
+
+def _whole(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The range of an array in C order."""
+    return layout(x.shape, None, None).ranges(x)
+
+
+def refuse_nan(x: NDArray[np.float32]) -> None:
+    """An error if x, in C order, holds NaN: where the caller's array is to be written, before it is."""
+    if np.isnan(_whole(x)[0]):
+        raise ValueError("x holds NaN")
 
 
 def run(
