@@ -162,10 +162,10 @@ PC_INLINE void add(int coded, int widens, int vectors, const job *j, int64_t sli
   const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
   early columns = columns_from(j->columns + HIGH * first, j->columns + HIGH * (all - 1));
   const int32_t *rows = j->rows + HIGH * j->begins[g];
-  const float *const values = j->values, *v = values + HIGH * first;
+  const float *v = widens ? NULL : (const float *)j->values + HIGH * first;
   for (; starts < last; starts++, rows += HIGH) {
     if (!widens) {
-      const float *const end = values + HIGH * starts[1];
+      const float *const end = v + HIGH * (starts[1] - starts[0]);
       advance(coded, vectors, &x, v, end, &columns, rows, chains);
       v = end;
       continue;

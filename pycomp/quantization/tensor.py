@@ -356,8 +356,9 @@ def quantize(
     value past the last code, ``scale·(1 + 2⁻¹⁴)``. Next to the largest float32, what the codes stand for may be beyond
     it, and :func:`dequantize` gives infinity.
 
-    Workspace: up to 32 bytes a scale. x is read once for symmetric int8 and for uint8 with a zero point where parts of
-    at most 65536 elements lie in memory one after the other; else twice, first for its ranges.
+    Workspace: up to 32 bytes a scale. x is read once where a scale is given; so it is for symmetric int8 and for uint8
+    with a zero point where parts of at most 65536 elements lie in memory one after the other; else twice, first for its
+    ranges; and twice with ``out``, first for what is refused.
 
     Examples
     --------
@@ -395,16 +396,14 @@ def quantize(
         return _made(delivered(data, out), scales, zeros, axis, group_size)
     data = result(out, x.shape, kind, (x,), whole=True)
     x = contiguous(x)
-    if _is_fused(parts, symmetric, narrow, power_of_two, kind):
-        if data is out:
-            _refuse_unranged(x, *_whole(x))
+    if data is not out and _is_fused(parts, symmetric, narrow, power_of_two, kind):
         scales, zeros = np.empty(parts.matrix[0], np.float32), np.zeros(parts.matrix[0], np.int32)
         _quantize_rows(x.reshape(parts.matrix), data.reshape(parts.matrix), scales[:, None], zeros[:, None])
         scales, zeros = scales.reshape(parts.shape), zeros.reshape(parts.shape)
         _refuse(x, np.isnan(scales))
     else:
         low, high = parts.ranges(x)
-        _refuse_unranged(x, low, high)
+        _refuse(x, ~((low > -np.inf) & (high < np.inf)))
         scales, zeros = choose(low, high, symmetric=symmetric, narrow_range=narrow, power_of_two=power_of_two,
                                dtype=kind)
         run("quantize", x, parts, scales, zeros, data)
@@ -446,19 +445,10 @@ def _refuse(x: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
         raise ValueError("x holds NaN" if np.isnan(x).any() else "x holds infinity, which needs a scale")
 
 
-def _refuse_unranged(x: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
-    """An error if a part of that range holds NaN or infinity."""
-    _refuse(x, ~((low > -np.inf) & (high < np.inf)))
-
-
-def _whole(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The range of an array in C order."""
-    return layout(x.shape, None, None).ranges(x)
-
-
 def refuse_nan(x: NDArray[np.float32]) -> None:
     """An error if x, in C order, holds NaN: where the caller's array is to be written, before it is."""
-    if np.isnan(_whole(x)[0]):
+    low, _ = layout(x.shape, None, None).ranges(x)
+    if np.isnan(low):
         raise ValueError("x holds NaN")
 
 
