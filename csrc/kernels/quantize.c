@@ -20,12 +20,13 @@ PC_INLINE float dequantized(uint8_t code, int is_signed, float scale, int32_t ze
 }
 
 /* y[0..n) of codes; stream: past the caches. */
-static void dequantize_span(const uint8_t *codes, int64_t n, int is_signed, float scale, int32_t zero, int stream, float *y) {
+static void dequantize_span(const uint8_t *codes, int64_t n, int is_signed, float scale, int32_t zero, int asks, int stream,
+                            float *y) {
   const int64_t head = stream ? smaller(pc_to_line(y), n) : 0;
   int64_t l = 0;
   for (; l < head; l++) y[l] = dequantized(codes[l], is_signed, scale, zero);
   for (; l + LANES <= n; l += LANES) {
-    __builtin_prefetch(codes + l + AHEAD, 0, 2);
+    if (asks) __builtin_prefetch(codes + l + AHEAD, 0, 2);
     const vi16 code = is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
     const vf16 v = vf_mul(vf_from_vi(vi_sub(code, vi_set1(zero))), vf_set1(scale));
     if (stream) vf_stream(y + l, v);
@@ -101,7 +102,7 @@ static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
     const int32_t zero = j->zero ? j->zero[i] : 0;
-    dequantize_span(j->from + i * j->k + l, n, j->is_signed, j->scale[i], zero, j->stream, j->y + i * j->k + l);
+    dequantize_span(j->from + i * j->k + l, n, j->is_signed, j->scale[i], zero, j->asks, j->stream, j->y + i * j->k + l);
   }
   if (j->stream) vf_stream_fence();
 }
@@ -142,13 +143,13 @@ PC_INLINE void store_values(float *y, int64_t lanes, int stream, vi16 steps, vf1
 PC_INLINE int64_t lanes_at(int64_t l, int64_t head, int64_t n) { return l < head ? head : smaller(n - l, LANES); }
 
 /* y[0..n) of x, to codes and back; returns whether x holds NaN. */
-PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int stream, float *y) {
+PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int asks, int stream, float *y) {
   const int64_t head = stream ? smaller(pc_to_line(y), n) : 0;
   vm16 nan = vm_first(0);
   for (int64_t l = 0, lanes; l < n; l += lanes) {
     lanes = lanes_at(l, head, n);
     const vf16 v = vf_load_left(x + l, lanes);
-    __builtin_prefetch(x + l + AHEAD, 0, 2);
+    if (asks) __builtin_prefetch(x + l + AHEAD, 0, 2);
     nan = vm_or(nan, vf_isnan(v));
     store_values(y + l, lanes, stream, vi_sub(codes_of(v, g, by), vi_set1(g.zero)), vf_set1(g.scale));
   }
@@ -163,7 +164,8 @@ static void fake_chunks(int64_t begin, int64_t end, const void *context) {
     const grid g = grid_of(j, i, &rows);
     const float *x = j->x + i * j->ldx + l;
     float *y = j->y + i * j->k + l;
-    const int nan = g.inverse == 0 ? fake_span(x, n, g, DIVIDE, j->stream, y) : fake_span(x, n, g, MULTIPLY, j->stream, y);
+    const int nan = g.inverse == 0 ? fake_span(x, n, g, DIVIDE, j->asks, j->stream, y)
+                                   : fake_span(x, n, g, MULTIPLY, j->asks, j->stream, y);
     if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
   }
   if (j->stream) vf_stream_fence();

@@ -8,7 +8,8 @@
 enum {
   CHUNK = 1 << 15, /* elements of a row that make a unit of work */
   GRAIN = 1 << 16, /* elements that pay for waking a thread */
-  AHEAD = 1 << 12, /* elements to fetch ahead of use: hardware stops at the end of a page */
+  FAR = 1 << 22,   /* elements that no cache may hold: from one, asking costs a fifth of the time */
+  AHEAD = 1 << 12, /* elements to ask for ahead of use: hardware stops at the end of a page */
   WIDE = 1 << 10,  /* columns and */
   TALL = 1 << 6    /* rows that make a unit of work on columns: what is found stays in the first cache */
 };
@@ -18,6 +19,7 @@ typedef struct {
   int64_t rows, wide;     /* rows in a group; chunks of columns */
   const float *x;
   float *low, *high;
+  int asks;
 } job;
 
 /* *p becomes `value` if that is less (sign 1) or more (sign -1); once NaN it stays. */
@@ -39,7 +41,7 @@ static void chunks(int64_t begin, int64_t end, const void *context) {
     int64_t l = 0;
     for (; l + LANES <= n; l += LANES) {
       const vf16 v = vf_load(x + l);
-      __builtin_prefetch(x + l + AHEAD, 0, 2);
+      if (j->asks) __builtin_prefetch(x + l + AHEAD, 0, 2);
       low = vf_min(v, low);
       high = vf_max(v, high);
       nan = vm_or(nan, vf_isnan(v));
@@ -65,7 +67,7 @@ int PC_FN(range_f32)(int64_t m, int64_t k, const float *x, int64_t ldx, float *l
   if (m < 0 || k < 0 || ldx < k) return PC_EINVAL;
   begin_empty(m, low, high);
   if (k == 0) return PC_OK;
-  const job j = {.k = k, .ldx = ldx, .chunks = (k + CHUNK - 1) / CHUNK, .x = x, .low = low, .high = high};
+  const job j = {.k = k, .ldx = ldx, .chunks = (k + CHUNK - 1) / CHUNK, .x = x, .low = low, .high = high, .asks = m * k >= FAR};
   pc_for(m * j.chunks, 1 + GRAIN / smaller(k, CHUNK), chunks, &j);
   return PC_OK;
 }
