@@ -3,8 +3,6 @@
 #ifndef PC_GRID_H
 #define PC_GRID_H
 
-#include <string.h>
-
 #include "table.h"
 #include "vocabulary.h"
 
@@ -32,7 +30,7 @@ PC_INLINE grid one_of(const grids *g, int i) {
 
 /* Whether x * inverse + x * rest rounds to the code that the quotient x / scale rounds to. (Two products in place of a division:
  * Brisebarre, Muller and Raina, IEEE Trans. Computers 53, 2004.) Before it is rounded to a float the sum is within 1.5 * 2^-47
- * of the quotient, so they may differ where the quotient is that near to T, the middle between a half-integer below 2^9 and a
+ * of the quotient, relatively, so they may differ where it is that near to T, the middle between a half-integer below 2^9 and a
  * float beside it. T is an odd M, 1 beside a multiple of 2^15, times a power of two, and with X and S the significands of x and
  * scale, X * 2^k - M * S would have to be from -6 to 6, k >= 24. That is S or -S, by 2^15, so that no S errs that leaves more;
  * nor one that leaves 0, as X * 2^k would be M * S itself, and 2^24 does not divide S. */

@@ -2,8 +2,6 @@
  * x = float(code - zero) * scale; or both in one pass (fake quantization). Limit: memory, 5 bytes an element, 8 where codes are
  * not kept.
  * Floats that no cache will hold go past the caches: a store into memory otherwise reads the line first. */
-#include <string.h>
-
 #include "codes.h"
 #include "grid.h"
 #include "table.h"

@@ -38,7 +38,8 @@ def _real(a: ArrayLike, name: str) -> NDArray[np.float64]:
     array = np.asarray(a)
     if array.dtype.kind == "c":
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
-    return array.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN that signals becomes a quiet one
+        return array.astype(np.float64)
 
 
 def _ratios(got: ArrayLike, reference: ArrayLike, bound: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
