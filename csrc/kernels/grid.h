@@ -1,5 +1,5 @@
-/* Codes of many elements with one scale: code = saturate(rint(x / scale) + zero), a true division, half to even. Whoever knows
- * only the scales of rows (quantize.c) or finds them (quantize_rows.c) makes grids of them, and gets the codes of spans. */
+/* Codes of many elements with one scale: code = saturate(rint(x / scale) + zero), a true division, half to even. Kernels
+ * that are given scales of rows (quantize.c) or find them (quantize_rows.c) make grids of them, sixteen at a time. */
 #ifndef PC_GRID_H
 #define PC_GRID_H
 

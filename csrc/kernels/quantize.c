@@ -47,24 +47,25 @@ typedef struct {
   int *nan;
 } given;
 
-/* Grids of some rows, from `first` on: of one by itself a short row would wait. */
+/* Grids of the sixteen rows before `end`, a multiple of sixteen: for one by itself a short row would wait. */
 typedef struct {
   grids g;
-  int64_t first, last;
+  int64_t end;
 } row_grids;
 
 PC_INLINE grid grid_of(const given *j, int64_t i, row_grids *r) {
-  if (i >= r->last) {
-    const int64_t rows = smaller(j->m - i, LANES);
-    make_grids(vf_load_n(j->scale + i, rows), j->zero ? vi_load_n(j->zero + i, rows) : vi_zero(), j->low, j->high, &r->g);
-    r->first = i, r->last = i + rows;
+  if (i >= r->end) {
+    const int64_t first = i / LANES * LANES, rows = smaller(j->m - first, LANES);
+    const vi16 zero = j->zero ? vi_load_n(j->zero + first, rows) : vi_zero();
+    make_grids(vf_load_n(j->scale + first, rows), zero, j->low, j->high, &r->g);
+    r->end = first + LANES;
   }
-  return one_of(&r->g, (int)(i - r->first));
+  return one_of(&r->g, (int)(i % LANES));
 }
 
 static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
-  row_grids rows = {.last = 0};
+  row_grids rows = {.end = 0};
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
     const grid g = grid_of(j, i, &rows);
@@ -156,7 +157,7 @@ PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int asks, int
 
 static void fake_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
-  row_grids rows = {.last = 0};
+  row_grids rows = {.end = 0};
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
     const grid g = grid_of(j, i, &rows);

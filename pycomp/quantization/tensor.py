@@ -448,8 +448,7 @@ def _refuse(x: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
 def refuse_nan(x: NDArray[np.float32]) -> None:
     """An error if x, in C order, holds NaN: where the caller's array is to be written, before it is."""
     low, _ = layout(x.shape, None, None).ranges(x)
-    if np.isnan(low):
-        raise ValueError("x holds NaN")
+    _refuse(x, np.isnan(low))
 
 
 def run(
