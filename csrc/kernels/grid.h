@@ -3,14 +3,13 @@
 #ifndef PC_GRID_H
 #define PC_GRID_H
 
+#include "memory.h"
 #include "table.h"
 #include "vocabulary.h"
 
 enum {
-  FAR = 1 << 22,       /* elements that no cache may hold: from one, asking costs a sixth of the time */
-  AHEAD = 1 << 12,     /* elements to ask for ahead of use: hardware stops at the end of a page */
-  FOUR = 4 * LANES,    /* elements whose codes fill a line */
-  BOUND = 1 << 9       /* of quotients, for `multiplies` */
+  FOUR = 4 * LANES, /* elements whose codes fill a line */
+  BOUND = 1 << 9    /* of quotients, for `multiplies` */
 };
 
 typedef struct {

@@ -2,14 +2,13 @@
  * are cut for the threads, and each adds its part to the result at the end. */
 #include <math.h>
 
+#include "memory.h"
 #include "table.h"
 #include "vocabulary.h"
 
 enum {
   CHUNK = 1 << 15, /* elements of a row that make a unit of work */
   GRAIN = 1 << 16, /* elements that pay for waking a thread */
-  FAR = 1 << 22,   /* elements that no cache may hold: from one, asking costs a fifth of the time */
-  AHEAD = 1 << 12, /* elements to ask for ahead of use: hardware stops at the end of a page */
   WIDE = 1 << 10,  /* columns and */
   TALL = 1 << 6    /* rows that make a unit of work on columns: what is found stays in the first cache */
 };

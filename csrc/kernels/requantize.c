@@ -1,13 +1,13 @@
 /* int32 sums to 8-bit codes, one multiplier a column: by a float scale, or by a fixed-point multiplier and a shift.
  * Limit: memory, 5 bytes an element. */
 #include "codes.h"
+#include "memory.h"
 #include "table.h"
 #include "vocabulary.h"
 
 enum {
   CHUNK = 1 << 13, /* columns that make a unit of work */
-  GRAIN = 1 << 14, /* elements that pay for waking a thread */
-  AHEAD = 1 << 12  /* sums to fetch ahead of use: hardware stops at the end of a page */
+  GRAIN = 1 << 14  /* elements that pay for waking a thread */
 };
 
 typedef struct {
