@@ -35,13 +35,9 @@ if importlib.util.find_spec("pycomp.kernels") is None:
         "pycomp was found in a source tree, not installed: run `pip install .` there, and start Python elsewhere"
     )
 
-__getattr__ = attributes(__name__, {
+__getattr__, __dir__ = attributes(__name__, __all__, {
     "compare": "compare", "dense": "dense", "distillation": "distillation", "get_include": "_runtime",
     "get_library": "_runtime", "get_num_threads": "_runtime", "info": "_runtime", "kernels": "kernels",
     "pruning": "pruning", "quantization": "quantization", "set_backend": "_runtime", "set_isa": "_runtime",
     "set_num_threads": "_runtime", "sparse": "sparse", "testing": "testing", "threads": "_runtime",
 })
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -8,8 +8,11 @@ from importlib import import_module
 from typing import Any
 
 
-def attributes(package: str, modules: dict[str, str]) -> Callable[[str], Any]:
-    """A package's ``__getattr__`` (PEP 562): ``modules`` says of each name in which module it is; of one, in itself."""
+def attributes(
+    package: str, public: list[str], modules: dict[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__`` and ``__dir__`` (PEP 562): ``modules`` says of each name in which module it is; of
+    one, in itself."""
 
     def find(name: str) -> Any:
         if name not in modules:
@@ -19,4 +22,4 @@ def attributes(package: str, modules: dict[str, str]) -> Callable[[str], Any]:
         setattr(sys.modules[package], name, value)
         return value
 
-    return find
+    return find, lambda: sorted(public)

@@ -68,7 +68,7 @@ __all__ = [
     "total_variation_loss",
 ]
 
-__getattr__ = attributes(__name__, {
+__getattr__, __dir__ = attributes(__name__, __all__, {
     "attention_loss": "_features", "binary_kd_loss": "_divergences", "cka_loss": "_features",
     "contrastive_loss": "_features", "dist_loss": "_decoupled", "dkd_loss": "_decoupled",
     "ensemble_kd_loss": "_decoupled", "forward_kl_loss": "_divergences", "fused_linear_kd_loss": "_fused",

@@ -14,6 +14,7 @@ from .product import PackedInt8Matrix, matmul_int8, pack
 from .tensor import QuantizedTensor, dequantize, quantize, quantize_rows
 
 if TYPE_CHECKING:
+    from . import onnx_ops
     from .correction import InputMean, bias_correction
     from .fake import fake_quantize, fake_quantize_backward
     from .files import load, save
@@ -43,6 +44,7 @@ __all__ = [
     "fake_quantize_backward",
     "load",
     "matmul_int8",
+    "onnx_ops",
     "pack",
     "pack_groups",
     "quantize",
@@ -54,11 +56,12 @@ __all__ = [
     "sensitivity",
 ]
 
-__getattr__ = attributes(__name__, {
+__getattr__, __dir__ = attributes(__name__, __all__, {
     "InputMean": "correction", "bias_correction": "correction", "LayerError": "report",
     "SCHEMES": "report", "SensitivityReport": "report", "sensitivity": "report",
     "fake_quantize": "fake", "fake_quantize_backward": "fake", "load": "files", "save": "files", "MSE": "histogram",
     "Entropy": "histogram", "Percentile": "histogram", "MinMax": "observer", "MovingAverage": "observer",
+    "onnx_ops": "onnx_ops",
     "quantize_multiplier": "requantization", "requantize": "requantization", "requantize_fixed_point": "requantization",
     "PackedGroupedMatrix": "weight_only", "pack_groups": "weight_only",
 })

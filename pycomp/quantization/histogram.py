@@ -120,7 +120,8 @@ class _HistogramObserver:
         if other.axis != self.axis:
             raise ValueError(f"other has axis {other.axis}, expected {self.axis}")
         if self.channels and other.channels and len(self.channels) != len(other.channels):
-            raise ValueError(f"other has {len(other.channels)} channels, expected {len(self.channels)}")
+            raise ValueError(f"other has {len(other.channels)} channels along axis {self.axis}, "
+                             f"expected {len(self.channels)}")
         if not self.channels:
             self.channels = [Histogram() for _ in other.channels]
         for mine, theirs in zip(self.channels, other.channels, strict=bool(other.channels)):
@@ -155,7 +156,8 @@ class Percentile(_HistogramObserver):
     """Clips so that at least ``percentile`` percent of the values lie inside, to the resolution of a bin.
 
     Symmetric: the smallest edge of a bin with that part of the magnitudes below it. Asymmetric: each tail may lose half
-    of the rest.
+    of the rest. A bin is from 2⁻¹¹ to 2⁻¹⁰ of the largest magnitude ever seen, and so as wide as all other values where
+    a single one is some thousand times as large.
 
     Examples
     --------
@@ -198,18 +200,20 @@ class Percentile(_HistogramObserver):
 class Entropy(_HistogramObserver):
     """Clips magnitudes where the relative entropy of the clipped and the 128-level distribution is smallest.
 
-    For every i from 128 to the last bin: P is the first i bins of |x| with all that lies beyond added to the last;
-    Q spreads the counts of 128 equal groups of those bins evenly over the bins of each group that are not empty; the
-    range with the smallest KL(P || Q) wins, the largest of equals. S. Migacz, 8-bit inference with TensorRT, 2017.
+    For every i up to the last bin: P is the first i bins of |x| with all that lies beyond added to the last; Q spreads
+    the counts of 128 equal groups of those bins, or of each bin if they are fewer, evenly over the bins of each group
+    that are not empty; the range with the smallest KL(P || Q) wins, the largest of equals. S. Migacz, 8-bit inference
+    with TensorRT, 2017.
 
-    Two things differ, without which zeros, as relu makes them, or values far off 0 would clip nearly everything. The
-    first bin counts as much as the second: 0 is a code, so however many zeros there are, they lose nothing. And Q is
-    over all values, P's number, so that what is clipped is missing from it.
+    Three things differ. Fewer than 128 bins are tried too, or a value far beyond all others, which leaves these few
+    bins, could not be clipped. The first bin counts as much as the second: 0 is a code, so however many zeros there
+    are, as relu makes them, they lose nothing. And Q is over all values, P's number, so that what is clipped is missing
+    from it; else values far off 0 would clip nearly everything.
 
     Notes
     -----
-    The divergences use the logarithm of the C library; they are compared after rounding to 9 decimals, so that its last
-    bits matter only where two ranges tie.
+    A bin is as wide as for :class:`Percentile`. The divergences use the logarithm of the C library; they are compared
+    after rounding to 9 decimals, so that its last bits matter only where two ranges tie.
     """
 
     __slots__ = ()
@@ -220,7 +224,7 @@ class Entropy(_HistogramObserver):
         edge = largest = max(-seen.min, seen.max)
         if counts.any():
             used = int(np.flatnonzero(counts)[-1]) + 1
-            bins = np.arange(min(used, LEVELS), used + 1)
+            bins = np.arange(1, used + 1)
             found = _divergences(counts, bins).round(9)
             edge = min(int(bins[found == found.min()][-1]) * seen.width, largest)
         return (-edge, edge) if symmetric else (max(-edge, seen.min), min(edge, seen.max))
@@ -230,7 +234,9 @@ def _divergences(counts: NDArray[np.int64], bins: NDArray[np.int64]) -> NDArray[
     """KL(P || Q) for each number of bins: as Q is even within a group, it takes a sum over groups alone."""
     below, filled_below = (np.concatenate(([0], np.cumsum(x))) for x in (counts, counts > 0))
     logarithms_below = np.concatenate(([0.0], np.cumsum(counts * np.log(np.maximum(counts, 1)))))
-    edges = -(-np.arange(LEVELS + 1) * bins[:, None] // LEVELS)
+    groups = np.arange(LEVELS + 1)
+    edges = np.where(bins[:, None] < LEVELS, np.maximum(groups + bins[:, None] - LEVELS, 0),  # the first of them empty
+                     -(-groups * bins[:, None] // LEVELS))
     kept, filled = np.diff(below[edges]), np.diff(filled_below[edges])
     last, beyond = counts[bins - 1], below[-1] - below[bins]
     of_q = (kept * np.log(np.maximum(kept, 1) / np.maximum(filled, 1))).sum(axis=1)

@@ -77,7 +77,9 @@ class Linear:
     Attributes
     ----------
     weight : PackedInt8Matrix or, for weights alone, PackedGroupedMatrix
-    bias : array of float32 or None
+        Cannot be set: other weights are another layer.
+    bias : array of float32, shape (N,), or None
+        The layer's own. Another may be set, as by :func:`bias_correction`, which is checked and copied.
 
     Raises
     ------
@@ -91,9 +93,10 @@ class Linear:
     -----
     With codes a, scale sx and zero point za of a row, and w, sw, zw of an output:
     ``y = activation(fma(float(Σ (a - za)(w - zw)), sx·sw, bias))``, the sum exact, no bias being +0. Relative to the
-    quantized operands the error is at most ``3u·|sum·sx·sw| + u·|y|``, ``u = 2⁻²⁴``. A residual is added before the
-    activation, with one more rounding; gelu and silu make the error 1.13 times as large and add 1 ulp. Other dtypes
-    are that float32 result rounded once more, half to even; codes are
+    quantized operands the error is at most ``3u·|sum·sx·sw| + u·|y|``, ``u = 2⁻²⁴``, and ``2⁻¹⁵⁰·(|sum| + 1)`` more
+    where sx·sw or y is below 2⁻¹²⁶; where sx·sw is beyond float32, outputs are infinite or NaN. A residual is added
+    before the activation, with one more rounding; gelu and silu make the error 1.13 times as large and add 1 ulp. Other
+    dtypes are that float32 result rounded once more, half to even; codes are
     ``saturate(rint(y / output_scale) + output_zero_point)``, the bits of :func:`quantize`.
 
     Weight-only: per group of inputs ascending ``acc = fma(x, float(w - zw), acc)`` from +0, then
@@ -123,8 +126,8 @@ class Linear:
     array([[ 4064., -1016.]], dtype=float32)
     """
 
-    __slots__ = ("_activation", "_dtype", "_output", "_output_dtype", "_output_grid", "_scale", "_zero", "bias",
-                 "weight")
+    __slots__ = ("_activation", "_bias", "_dtype", "_output", "_output_dtype", "_output_grid", "_scale", "_weight",
+                 "_zero")
 
     def __init__(
         self,
@@ -146,12 +149,10 @@ class Linear:
             if not (input_scale is input_zero_point is input_dtype is None and output == "float32"):
                 raise ValueError("weight_only takes no input_scale, input_zero_point or input_dtype, "
                                  "and its output_dtype is 'float32'")
-            self.weight: PackedInt8Matrix | PackedGroupedMatrix = _pack_weight_only(weight, group_size)
+            self._weight: PackedInt8Matrix | PackedGroupedMatrix = _pack_weight_only(weight, group_size)
         else:
-            self.weight = _pack(weight, group_size)
-        weight = self.weight
-        bias = optional_vector(bias, "bias", weight.out_features)
-        self.bias: NDArray[np.float32] | None = None if bias is None else bias.copy()
+            self._weight = _pack(weight, group_size)
+        self.bias = bias
         self._activation = activation_code(activation)
         self._dtype = INT8 if input_dtype is None else code_dtype(input_dtype, "input_dtype")
         self._scale: NDArray[np.float32] | None = None
@@ -173,6 +174,21 @@ class Linear:
                                  int(as_zero_point(zero, "output_zero_point", None, self._output_dtype)))
         elif output_scale is not None or output_zero_point is not None:
             raise ValueError(f"output_scale or output_zero_point is given, but output_dtype is {output!r}")
+
+    @property
+    def weight(self) -> PackedInt8Matrix | PackedGroupedMatrix:
+        """The packed weights."""
+        return self._weight
+
+    @property
+    def bias(self) -> NDArray[np.float32] | None:
+        """What is added to each output; None for nothing. It is checked and copied where it is set."""
+        return None if self._bias is None else self._bias.view()  # of which nobody can change the shape
+
+    @bias.setter
+    def bias(self, bias: Any) -> None:
+        bias = optional_vector(bias, "bias", self._weight.out_features)
+        self._bias: NDArray[np.float32] | None = None if bias is None else bias.copy()
 
     def __call__(self, x: Any, *, residual: Any = None, out: Any = None) -> NDArray[Any]:
         """Run the layer.
@@ -209,7 +225,7 @@ class Linear:
         in int64, with 20 bytes an output and a copy of the weights of 33024 inputs at a time; rows whose sums fit have
         the bits that they have without such a row.
         """
-        w: Any = self.weight
+        w: Any = self._weight
         grouped = isinstance(w, PackedGroupedMatrix)
         coded = isinstance(x, QuantizedTensor)
         if coded:
@@ -223,15 +239,15 @@ class Linear:
             residual = of_shape(residual, "residual", FLOAT32, shape)
         given = (x.data, x.scale, x.zero_point) if coded else (x,)
         y = result(out, shape, self._output_dtype,
-                   (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self.bias),
+                   (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self._bias),
                    late=bool(self._output_grid))
         residual = None if residual is None else contiguous(residual)
         if grouped:
-            dispatch.gemm_f32s8(rows(x), w.data, w.scale, w.zero_point, self.bias, residual, self._activation, y)
+            dispatch.gemm_f32s8(rows(x), w.data, w.scale, w.zero_point, self._bias, residual, self._activation, y)
             return delivered(y, out)
         if not coded:
             x = rows(x)
-        rest = (w.data, w.column_sums, w.scale, w.zero_point, self.bias, residual, self._activation,
+        rest = (w.data, w.column_sums, w.scale, w.zero_point, self._bias, residual, self._activation,
                 *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
         try:
             try:
@@ -244,7 +260,8 @@ class Linear:
             except OverflowError:  # a sum is outside int32
                 self._fill_from_long_sums(*(_codes_of(x) if coded else self._quantize(x)), residual, y)
         except NanError:
-            raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual?") from None
+            raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual, "
+                             "and the product of scales?") from None
         return delivered(y, out)
 
     def _fill_from_long_sums(
@@ -253,14 +270,14 @@ class Linear:
     ) -> None:
         """What the kernel makes of its int32 sums, from sums in int64: the same operations and bits, but that a bias of
         -0 where scales underflow ends as +0."""
-        w: Any = self.weight
+        w: Any = self._weight
         m, n = y.shape
         sums, values = np.empty((m, n), np.int64), np.empty((m, n), np.float32)
         fill_long_sums(codes, w, zero, w.zero_point, sums)
         # fma(float(sum), scale, bias), which NumPy lacks, is the chain of bias·1 + scale·sum: two columns, of which a
         # sampled product takes the diagonal.
         one, other = np.zeros((n, 2), np.float32), np.ones((n, 2), np.float32)
-        one[:, 0] = 0 if self.bias is None else self.bias
+        one[:, 0] = 0 if self._bias is None else self._bias
         diagonal = np.arange(n, dtype=np.int32), np.arange(n + 1, dtype=np.int64)
         with np.errstate(all="ignore"), dispatch.aside():
             for i in range(m):
@@ -296,8 +313,8 @@ class Linear:
         return codes, scale, zero
 
     def __repr__(self) -> str:
-        n, k = self.weight.shape
-        mode = ("weight_only" if isinstance(self.weight, PackedGroupedMatrix)
+        n, k = self._weight.shape
+        mode = ("weight_only" if isinstance(self._weight, PackedGroupedMatrix)
                 else "dynamic" if self._scale is None else "static")
         return (f"Linear(in_features={k}, out_features={n}, mode={mode!r}, "
                 f"output_dtype={self._output_dtype.name!r})")

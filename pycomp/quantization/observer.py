@@ -92,7 +92,7 @@ class MinMax:
         if self.axis is None:
             self._extend(float(low), float(high))
         else:
-            self._check_channels(low)
+            self._check_channels(low, "x")
             self._extend(low.astype(np.float64), high.astype(np.float64))
 
     def _extend(self, low: Any, high: Any) -> None:
@@ -101,10 +101,10 @@ class MinMax:
         else:
             self.min, self.max = np.minimum(self.min, low), np.maximum(self.max, high)
 
-    def _check_channels(self, values: Any) -> None:
+    def _check_channels(self, values: Any, name: str) -> None:
         given, expected = np.shape(values), np.shape(self.min)
         if given and expected and given != expected:
-            raise ValueError(f"{given[0]} channels along axis {self.axis}, expected {expected[0]}")
+            raise ValueError(f"{name} has {given[0]} channels along axis {self.axis}, expected {expected[0]}")
 
     def merge(self, other: MinMax) -> None:
         """Take in what another observer of the same axis has seen."""
@@ -112,7 +112,7 @@ class MinMax:
             raise TypeError(f"other is a {type(other).__name__}, expected a MinMax")
         if other.axis != self.axis:
             raise ValueError(f"other has axis {other.axis}, expected {self.axis}")
-        self._check_channels(other.min)
+        self._check_channels(other.min, "other")
         self._extend(other.min, other.max)
 
     def scale_and_zero_point(

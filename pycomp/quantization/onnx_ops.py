@@ -141,7 +141,8 @@ def dequantize_linear(
     Notes
     -----
     The difference is exact and becomes float32 (for int32 rounded); the scale becomes the output type; the product of
-    the two is computed in float32 and rounded once to the output type.
+    the two is computed in float32 and rounded once to the output type. The specification, by which the output type is
+    the precision of the product, leaves open which operands are rounded to it where that is not the scale's type.
 
     Examples
     --------

@@ -73,6 +73,10 @@ class PackedInt8Matrix:
             a = getattr(self, name)
             if a is not None and (len(a) != n or not a.flags.c_contiguous):
                 raise ValueError(f"{name} has shape {a.shape}, expected ({n},), contiguous")
+        sums = self.data.sum(axis=(1, 4), dtype=np.int32).reshape(-1)[:n]
+        if (wrong := np.flatnonzero(sums != self.column_sums)).size:
+            at = wrong[0]
+            raise ValueError(f"column_sums[{at}] is {self.column_sums[at]}, expected the sum of its codes {sums[at]}")
 
     @property
     def out_features(self) -> int:
@@ -144,7 +148,10 @@ def pack_named(q: Any, name: str) -> PackedInt8Matrix:
         signed, zero = (signed ^ np.uint8(128)).view(INT8), zero - np.int32(128)
     data, sums = aligned(_packed_shape(k, n), INT8), np.empty(n, np.int32)
     dispatch.pack_s8(signed.T, data, sums)
-    return PackedInt8Matrix(data, sums, scale, zero if zero.any() else None, k)
+    packed = object.__new__(PackedInt8Matrix)  # of arrays that are good: to check them would take longer than to pack
+    packed.__dict__.update(data=data, column_sums=sums, scale=scale, zero_point=zero if zero.any() else None,
+                           in_features=k)
+    return packed
 
 
 def _packed_shape(k: int, n: int) -> tuple[int, ...]:

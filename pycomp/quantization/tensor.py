@@ -46,15 +46,15 @@ class QuantizedTensor:
     Attributes
     ----------
     data : array of int8 or uint8
-        The array that was given, not a copy: what is written to it is written to the tensor.
+        A view of the array that was given: what is written to that is written to the tensor.
     scale : array of float32
         Finite and at least 2⁻¹²⁶. Of shape () for the whole tensor, (C,) for each index along ``axis``, or, with
-        groups, of the shape of ``data`` with ``shape[axis] / group_size`` along ``axis``. A number becomes an array, an
-        array is copied; read-only.
+        groups, of the shape of ``data`` with ``shape[axis] / group_size`` along ``axis``. A number stands for all of
+        them, an array is copied; read-only.
     zero_point : array of int32, the shape of ``scale``
-        The code of 0, in the range of ``data``. Copied and read-only too.
+        The code of 0, in the range of ``data``. Given as integers of any type, or as one for all. Read-only too.
     axis : int or None
-        The axis that has scales of its own; not negative.
+        The axis that has scales of its own; a negative one is counted from the last, and held as it is from the first.
     group_size : int or None
         How many neighbours along ``axis`` share a scale; None: all indices along the other axes do.
     bits : int
@@ -84,26 +84,15 @@ class QuantizedTensor:
         shape = data.shape
         if self.axis is None and self.group_size is not None:
             raise ValueError(f"group_size is {self.group_size}, but axis is None")
-        if self.axis is not None:
-            integer(self.axis, "axis", 0)
         axis, group_size = check_axis(self.axis, self.group_size, shape, "data")
         if (bits := integer(self.bits, "bits", 1)) != 8:
             raise ValueError(f"bits is {bits}, expected 8")
         expected = layout(shape, axis, group_size).shape
-        scale, zero = self.scale, self.zero_point
-        if _is_number(scale):
-            scale = as_scale(scale, "scale", None)
-        if _is_number(zero):
-            zero = as_zero_point(zero, "zero_point", None, data.dtype)
-        scale = as_array(scale, "scale", FLOAT32, len(expected))
-        zero = as_array(zero, "zero_point", INT32, len(expected))
-        for name, a in (("scale", scale), ("zero_point", zero)):
-            if a.shape != expected:
-                raise ValueError(f"{name} has shape {a.shape}, expected {expected}")
-        check_scale(scale, "scale")
-        check_zero_point(zero, "zero_point", data.dtype)
-        # Arrays of NumPy and plain integers, where those of another library or numbers were given.
-        self._hold(data, scale.copy(), zero.copy(), axis, group_size)
+        scale = as_scale(self.scale, "scale", expected).copy()
+        zero = as_zero_point(self.zero_point, "zero_point", expected, data.dtype)
+        # A view, of which nobody else can change the shape. Arrays of NumPy and plain integers, where those of another
+        # library or numbers were given.
+        self._hold(data.view(), scale, zero, axis, group_size)
 
     def _hold(
         self, data: NDArray[Any], scale: NDArray[np.float32], zero_point: NDArray[np.int32], axis: int | None,
@@ -241,8 +230,11 @@ def _is_number(a: Any) -> bool:
 def as_scale(scale: Any, name: str, shape: int | tuple[int, ...] | None) -> NDArray[np.float32]:
     """A number or an array of float32 as an array of shape () or, if a length or shape is given, of that."""
     if _is_number(scale):
+        given = real(scale, name)
         with np.errstate(over="ignore", under="ignore"):
-            scale = np.asarray(real(scale, name), np.float32)
+            scale = np.asarray(given, np.float32)
+        if not SMALLEST <= scale < np.inf:
+            raise ValueError(f"{name} is {given}, expected a finite float32 of at least 2⁻¹²⁶")
     elif type(scale) is not np.ndarray:
         scale = plain(scale, name, "float32, or a number")
     array = _spread(as_array(scale, name, FLOAT32, ANY_NDIM), name, shape)
@@ -272,8 +264,15 @@ def as_numbers(value: Any, name: str, kinds: str, expected: str) -> NDArray[Any]
     array = from_lists(value, name, expected)
     if array.dtype.kind not in kinds:
         error = ValueError if type(value) is int else TypeError  # an int that no dtype holds
-        raise error(f"{name} {f'holds {array.dtype.name}' if array.ndim else f'is {value!r}'}, expected {expected}")
+        found = " ".join(repr(_odd(array)).split()) if array.dtype == object else array.dtype.name
+        raise error(f"{name} {f'holds {found}' if array.ndim else f'is {value!r}'}, expected {expected}")
     return array
+
+
+def _odd(objects: NDArray[Any]) -> Any:
+    """The first of some objects that is no number, or else the largest, which no dtype holds."""
+    others = [o for o in objects.flat if not isinstance(o, (int, float))]
+    return others[0] if others else max(objects.flat, key=abs)
 
 
 def _spread(array: NDArray[Any], name: str, shape: int | tuple[int, ...] | None) -> NDArray[Any]:

@@ -42,7 +42,7 @@ __all__ = [
     "sddmm",
 ]
 
-__getattr__ = attributes(__name__, {
+__getattr__, __dir__ = attributes(__name__, __all__, {
     "Advice": "advice", "advise": "advice", "BSRMatrix": "bsr", "BitmapMatrix": "bitmap", "CodedMatrix": "coded",
     "NMMatrix": "nm", "linear_backward": "training", "load": "files", "matmul_int8": "int8", "quantize": "coded",
     "save": "files", "sddmm": "training",

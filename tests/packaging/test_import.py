@@ -49,8 +49,8 @@ def test_an_unknown_name_is_an_attribute_error():
         __import__("pycomp").nonsense  # noqa: B018
 
 
-def test_every_public_name_exists():
-    import pycomp
-
-    for name in pycomp.__all__:
-        assert getattr(pycomp, name) is not None
+@pytest.mark.parametrize("package", ["pycomp", "pycomp.quantization", "pycomp.sparse", "pycomp.distillation"])
+def test_every_public_name_is_listed_and_exists(package):
+    run = python(f"import {package} as p; assert dir(p) == sorted(p.__all__), dir(p); "
+                 "assert all(getattr(p, name) is not None for name in p.__all__)")
+    assert run.returncode == 0, run.stderr

@@ -105,10 +105,10 @@ ONE = np.ones((2, 3), np.float32)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: fake_quantize(ONE, 0), ValueError, "scale holds 0"),
-        (lambda: fake_quantize(ONE, -1.0), ValueError, "scale holds -1"),
-        (lambda: fake_quantize(ONE, np.nan), ValueError, "scale holds nan"),
-        (lambda: fake_quantize(ONE, np.inf), ValueError, "scale holds inf"),
+        (lambda: fake_quantize(ONE, 0), ValueError, "scale is 0"),
+        (lambda: fake_quantize(ONE, -1.0), ValueError, "scale is -1"),
+        (lambda: fake_quantize(ONE, np.nan), ValueError, "scale is nan"),
+        (lambda: fake_quantize(ONE, np.inf), ValueError, "scale is inf"),
         (lambda: fake_quantize(ONE, 1.0, 128), ValueError, "zero_point holds 128"),
         (lambda: fake_quantize(ONE, 1.0, -128, narrow_range=True), ValueError, "zero_point holds -128"),
         (lambda: fake_quantize(ONE, 1.0, axis=2), ValueError, "axis is 2"),

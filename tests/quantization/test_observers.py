@@ -133,6 +133,12 @@ def test_entropy_drops_a_far_outlier_and_keeps_an_even_range():
     assert observed(Entropy, outlier).scale_and_zero_point(symmetric=True)[0] * 127 < 10
 
 
+@pytest.mark.parametrize("far", [100, 1000])
+def test_entropy_drops_an_outlier_that_leaves_few_bins_to_the_rest(far):
+    outlier = np.concatenate([NORMAL, np.array([far], np.float32)])
+    assert observed(Entropy, outlier).scale_and_zero_point(symmetric=True)[0] * 127 < 6
+
+
 @pytest.mark.parametrize("kind", ["relu", "mostly zeros", "far off zero"])
 def test_entropy_does_not_clip_what_has_a_spike_at_zero_or_lies_far_off_it(kind):
     rng = np.random.default_rng(0)

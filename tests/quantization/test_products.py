@@ -307,6 +307,29 @@ def test_out_takes_rows_apart_and_is_returned():
     assert (matmul_int8(a.T[::2].T, b[::2]) == 3).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"input_scale": 0.5}, {"weight_only": True}])
+def test_the_bias_of_a_layer_can_be_set_and_is_checked(options):
+    layer = Linear(np.eye(3, dtype=np.float32), **options)
+    bias = np.array([1, 2, 3], np.float32)
+    layer.bias = bias
+    bias[:] = 0
+    assert (layer(np.zeros((1, 3), np.float32)) == [1, 2, 3]).all()
+    for wrong, error in ((bias[:2], ValueError), (bias.astype(float), TypeError), ([1, 2, 3], TypeError)):
+        with pytest.raises(error, match="bias"):
+            layer.bias = wrong
+    layer.bias.shape = 3, 1
+    assert layer.bias.shape == (3,)
+    layer.bias = None
+    assert (layer(np.zeros((1, 3), np.float32)) == 0).all()
+    with pytest.raises(AttributeError, match="weight"):
+        layer.weight = Linear(np.eye(4, dtype=np.float32)).weight
+
+
+def test_sums_of_a_packed_matrix_are_checked():
+    with pytest.raises(ValueError, match=r"column_sums\[1\] is 6, expected the sum of its codes 5"):
+        replace(pack(np.ones((3, 5), np.int8)), column_sums=np.array([5, 6, 7], np.int32))
+
+
 def test_packed_matrix_unpacks():
     rng = np.random.default_rng(2)
     w = codes(rng, (19, 7), np.int8, False)
@@ -500,14 +523,14 @@ X = np.ones((2, 3), np.float32)
         (lambda: Linear(W, activation="swish"), ValueError, "activation is 'swish'"),
         (lambda: Linear(W, output_dtype="int16"), ValueError, "output_dtype is 'int16'"),
         (lambda: Linear(W, output_dtype="int8"), ValueError, "needs output_scale"),
-        (lambda: Linear(W, output_dtype="int8", output_scale=-1), ValueError, "output_scale holds -1"),
+        (lambda: Linear(W, output_dtype="int8", output_scale=-1), ValueError, "output_scale is -1"),
         (lambda: Linear(W, output_dtype="int8", output_scale=1, output_zero_point=128), ValueError, "holds 128"),
         (lambda: Linear(W, output_scale=1), ValueError, "output_dtype is 'float32'"),
         (lambda: Linear(W)(X, residual=X), ValueError, "residual has shape"),
         (lambda: Linear(W)(X, residual=X.astype(np.float64)), TypeError, "residual has dtype float64"),
         (lambda: Linear(W, output_dtype="int8", output_scale=1)(X * np.float32(np.nan)), ValueError, "output is NaN"),
-        (lambda: Linear(W, input_scale=0), ValueError, "input_scale holds 0.0"),
-        (lambda: Linear(W, input_scale=np.nan), ValueError, "input_scale holds nan"),
+        (lambda: Linear(W, input_scale=0), ValueError, "input_scale is 0.0"),
+        (lambda: Linear(W, input_scale=np.nan), ValueError, "input_scale is nan"),
         (lambda: Linear(W, input_scale=1.0, input_zero_point=200), ValueError, "input_zero_point holds 200"),
         (lambda: Linear(W, input_zero_point=0), ValueError, "input_zero_point is given without input_scale"),
         (lambda: Linear(W, input_dtype="uint8"), ValueError, "input_dtype is given without input_scale"),
