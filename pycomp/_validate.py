@@ -177,6 +177,14 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return aligned(shape, dtype) if math.prod(shape) >= LARGE else np.empty(shape, dtype)
 
 
+def one_integer(a: Any, name: str) -> int:
+    """The integer of an array of one."""
+    a = np.asarray(a)
+    if a.ndim or a.dtype.kind not in "iu":
+        raise ValueError(f"{name} is an array {a.dtype.name} {a.shape}, expected one integer")
+    return int(a)
+
+
 def optional_vector(a: Any, name: str, length: int, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any] | None:
     """None, or a contiguous vector of this length."""
     if a is None:

@@ -6,6 +6,7 @@ import pytest
 from pycomp import dense, distillation, pruning
 from pycomp.quantization import Linear, fake_quantize, matmul_int8, onnx_ops, quantize
 from pycomp.sparse import CSRMatrix, linear
+from pycomp.sparse import matmul_int8 as sparse_matmul_int8
 
 X = np.ones((2, 3), np.float32)
 CODES = np.ones((2, 3), np.int8)
@@ -31,6 +32,13 @@ def test_arrays_that_offer_dlpack_alone_are_taken():
     assert (Linear(Capsule(X), Capsule(X[0, :2]))(Capsule(X)) == Linear(X, X[0, :2])(X)).all()
     assert (matmul_int8(Capsule(CODES), Capsule(CODES.T), a_zero_point=Capsule(zeros)) == [[0, 0], [-3, -3]]).all()
     assert (quantize(X, axis=0, scale=Capsule(X[:, 0].copy()), zero_point=Capsule(zeros)).data.T == [2, 3]).all()
+    negative = CSRMatrix.from_dense(-CODES)
+    assert (sparse_matmul_int8(Capsule(-CODES), negative) == 3).all()
+    assert (sparse_matmul_int8(Capsule(CODES.astype(np.uint8)), negative) == -3).all()
+    with pytest.raises(TypeError, match="x has dtype float32, expected int8 or uint8"):
+        sparse_matmul_int8(Capsule(X), negative)
+    with pytest.raises(TypeError, match="x is a list, expected an array of int8 or uint8"):
+        sparse_matmul_int8([[1, 2, 3]], negative)
     with pytest.raises(TypeError, match=r"^x has dtype float64, expected float32; convert it with x\.astype"):
         quantize(Capsule(X.astype(np.float64)))
     with pytest.raises(TypeError, match="x has dtype int8, expected float32, or codes with their scale"):

@@ -18,6 +18,7 @@ from pycomp._validate import (
     flag,
     from_lists,
     integer,
+    one_integer,
     plain,
     real,
     result,
@@ -149,12 +150,7 @@ class QuantizedTensor:
             raise ValueError(f"arrays lack {', '.join(missing)}")
         if unknown := sorted(names - required - optional):
             raise ValueError(f"arrays hold {', '.join(map(str, unknown))}, which a QuantizedTensor does not have")
-        numbers: dict[str, Any] = {}
-        for name in names & (optional | {"bits"}):
-            number = np.asarray(arrays[name])
-            if number.ndim or number.dtype.kind not in "iu":
-                raise ValueError(f"{name} is an array {number.dtype.name} {number.shape}, expected one integer")
-            numbers[name] = int(number)
+        numbers = {name: one_integer(arrays[name], name) for name in names & (optional | {"bits"})}
         return cls(*(arrays[name] for name in ("data", "scale", "zero_point")), **numbers)
 
 

@@ -103,7 +103,8 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
         Keep the times in a file, and take them from there if this pattern was measured before in a matrix of the same
         kind and blocks, with the same batch, processor, backend, instruction set, threads and version. The file is
         ``advice.json`` in the folder that ``PYCOMP_CACHE_DIR`` names, else in ``pycomp`` below ``XDG_CACHE_HOME`` or
-        ``~/.cache``. Where there is no home or the folder cannot be written, they last as long as the matrix.
+        ``~/.cache``. Where there is no home or the folder cannot be written, they last as long as the matrix. False:
+        measure now, whatever was measured before, for later calls with this matrix alone.
 
     Returns
     -------
@@ -144,7 +145,7 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     home = a._pattern if isinstance(a, CSRMatrix) else a.__dict__  # other values do not change it
     known: dict[tuple[Any, ...], Advice] = home.setdefault("_advice", {})
     key = batch, *_runs_by()
-    if key not in known:
+    if key not in known or not cache:
         known[key] = _advice(a, batch, cache)
     return known[key]
 

@@ -23,6 +23,8 @@ from .csr import (
     integers,
     matrix_shape,
     stable_order,
+    summed,
+    unsorted_places,
     used,
 )
 from .matrix import SparseMatrix, assign, check_matrix, frozen, given
@@ -122,6 +124,39 @@ class BSRMatrix(SparseMatrix):
                    given(indptr), w.shape)
 
     @classmethod
+    def from_arrays(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> BSRMatrix:
+        """A matrix from arrays as others make them: indices of any integer type, rows unsorted, blocks repeated.
+
+        Parameters
+        ----------
+        data : array of float32 or int8, shape (blocks, h, w)
+        indices : array of integers, shape (blocks,)
+            Block columns, in any order; blocks of the same place are added in the order given, as
+            :meth:`CSRMatrix.from_arrays` adds entries.
+        indptr : array of integers, shape (N / h + 1,)
+        shape : tuple of int
+            ``(N, K)``.
+
+        Raises
+        ------
+        TypeError
+            If an array has another kind of dtype, or is masked.
+        ValueError
+            If the arrays are not such a matrix. The message says where.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> BSRMatrix.from_arrays(np.ones((3, 1, 2), np.float32), [1, 0, 1], [0, 3], (1, 4)).data.tolist()
+        [[[1.0, 1.0]], [[2.0, 2.0]]]
+        """
+        data, (n, k) = as_values(data, "data", 3, VALUES), matrix_shape(shape)
+        h, w = data.shape[1:]
+        check_divides((n, k), (h, w))
+        blocks, line = (n // h, k // w), "row of blocks"
+        return cls(*summed(data, *unsorted_places(indices, indptr, len(data), blocks, line), blocks[0], line), (n, k))
+
+    @classmethod
     def from_csr(cls, a: CSRMatrix, block: tuple[int, int]) -> BSRMatrix:
         """The blocks that hold an entry of a matrix; zeros fill them up.
 
@@ -184,6 +219,7 @@ class BSRMatrix(SparseMatrix):
             data, indices, indptr = used(a.data, a.indices, a.indptr)
             with contextlib.suppress(ValueError, TypeError):  # unsorted or repeated, or indices of another type
                 return cls(data, indices, integers(indptr, "indptr"), a.shape)
+            return cls.from_arrays(data, indices, indptr, (int(a.shape[0]), int(a.shape[1])))
         return cls.from_csr(CSRMatrix.from_scipy(a), block)
 
     def to_csr(self) -> CSRMatrix:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._floats import bfloat16, narrowed
-from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, integer, plain
+from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, integer, of_shape, plain
 from pycomp.kernels import layouts
 
 from .matrix import SparseMatrix, assign, frozen, given
@@ -62,7 +62,7 @@ class CSRMatrix(SparseMatrix):
     Everything is checked once, here, so the arrays must not change afterwards: a column out of range would make a
     product read foreign memory. They are copied, and the copies are read-only. An array that owns its memory and is
     already read-only is taken as it is: this is how to hand over a large array without a copy, if no view of it that
-    can be written to was made before.
+    can be written to was made before, and its flag is never set again.
 
     Examples
     --------
@@ -91,28 +91,33 @@ class CSRMatrix(SparseMatrix):
         assign(self, data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
 
     @classmethod
-    def from_dense(cls, w: Any) -> CSRMatrix:
-        """The entries of a dense matrix that are not zero; NaN is kept.
+    def from_dense(cls, w: Any, mask: Any = None) -> CSRMatrix:
+        """The entries of a dense matrix that are not zero, NaN among them, or those that a mask keeps.
 
         Parameters
         ----------
         w : array of float32, float64, float16, bfloat16 or int8, shape (N, K)
+        mask : array of bool, shape (N, K), optional
+            As :mod:`pycomp.pruning` makes them. What it keeps is an entry even where it is zero: the pattern of weights
+            that are trained under a mask.
 
         Raises
         ------
         TypeError
-            If ``w`` is not an array of one of these.
+            If ``w`` is not an array of one of these, or ``mask`` none of bool.
         ValueError
-            If ``w`` does not have two dimensions.
+            If ``w`` does not have two dimensions, or ``mask`` another shape.
 
         Examples
         --------
         >>> import numpy as np
         >>> CSRMatrix.from_dense(np.eye(3, dtype=np.float32)).nnz
         3
+        >>> CSRMatrix.from_dense(np.zeros((2, 2), np.float32), mask=np.array([[True, False], [True, True]])).indices
+        array([0, 0, 1], dtype=int32)
         """
         w = as_values(w, "w", 2)
-        stored = w != 0
+        stored = w != 0 if mask is None else of_shape(mask, "mask", np.dtype(np.bool_), w.shape)
         indptr = layouts.starts_of(np.count_nonzero(stored, axis=1))
         indices = (np.flatnonzero(stored) % max(w.shape[1], 1)).astype(INT32)
         return cls(given(w[stored]), given(indices), given(indptr), w.shape)
@@ -146,32 +151,15 @@ class CSRMatrix(SparseMatrix):
         (array([2., 5.], dtype=float32), array([0, 2], dtype=int32))
         """
         data = as_values(data, "data", 1)
-        found, starts = integers(indices, "indices"), integers(indptr, "indptr")
-        n, k = matrix_shape(shape)
-        _check_rows(found, starts, data.shape[0], n)
-        _check_columns(found, starts, k)
-        return cls._of_entries(data, np.repeat(np.arange(n), np.diff(starts)), found, (n, k))
+        shape = matrix_shape(shape)
+        return cls._of_entries(data, *unsorted_places(indices, indptr, data.shape[0], shape), shape)
 
     @classmethod
     def _of_entries(
         cls, data: NDArray[Any], row: NDArray[np.int64], column: NDArray[np.int64], shape: tuple[int, int]
     ) -> CSRMatrix:
         """From entries in any order, whose places are checked; those of one place add up, one after the other."""
-        order = stable_order(column, row)  # entries of one place keep their order
-        row, column, values = row[order], column[order], data[order]
-        first = np.ones(len(row), np.bool_)
-        first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
-        sums = values[first].astype(INT64 if data.dtype == INT8 else data.dtype)
-        if len(sums) < len(values):
-            with np.errstate(all="ignore"):
-                np.add.at(sums, (np.cumsum(first) - 1)[~first], values[~first])
-        if data.dtype == INT8:
-            if (at := _first((sums < -128) | (sums > 127))) is not None:
-                raise ValueError(f"the entries of row {row[first][at]}, column {column[first][at]} add up to "
-                                 f"{sums[at]}, expected an int8")
-            sums = sums.astype(INT8)
-        indptr = layouts.starts_of(np.bincount(row[first], minlength=shape[0]))
-        return cls(given(sums), given(column[first].astype(INT32)), given(indptr), shape)
+        return cls(*summed(data, row, column, shape[0]), shape)
 
     @classmethod
     def _made(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
@@ -180,11 +168,13 @@ class CSRMatrix(SparseMatrix):
         assign(made, data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
         return made
 
-    def _layout(self, name: str, make: Any) -> layouts.Tiles:
-        """Where the entries go in a packed form; it is that of the pattern, whatever the values."""
+    def _layout(self, name: str, make: Any, keep: bool) -> layouts.Tiles:
+        """Where the entries go in a packed form; kept, it serves whatever values the pattern gets."""
         layout: layouts.Tiles | None = self._pattern.get(name)  # another thread may drop it: see advise
         if layout is None:
-            layout = self._pattern[name] = make(self.indices, self.indptr, self.shape[1])
+            layout = make(self.indices, self.indptr, self.shape[1])
+            if keep:
+                self._pattern[name] = layout
         return layout
 
     def _entry_rows(self) -> NDArray[np.int64]:
@@ -436,9 +426,45 @@ def checked_places(
 
 def _copied(a: Any, name: str, kind: np.dtype[Any], other: np.dtype[Any]) -> NDArray[Any]:
     """Integers of that type, or of the other as int64, which nobody can write to."""
-    if isinstance(a, np.ndarray) and a.dtype == other:
+    a = a if type(a) is np.ndarray else plain(a, name, "int32 or int64")
+    if a.dtype == other:
         return given(integers(a, name))
+    if a.dtype != kind:  # of int32, which may be what others need, NumPy would keep the lowest bits
+        raise TypeError(f"{name} has dtype {called(a.dtype)}, expected int32 or int64; "
+                        f"convert it with {name}.astype(np.int64)")
     return frozen(as_array(a, name, kind, 1))
+
+
+def unsorted_places(
+    indices: Any, indptr: Any, count: int, shape: tuple[int, int], line: str = "row"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of each of so many entries, from integers of any type; rows may be unsorted and repeat columns."""
+    found, starts = integers(indices, "indices"), integers(indptr, "indptr")
+    _check_rows(found, starts, count, shape[0], line)
+    _check_columns(found, starts, shape[1], line)
+    return np.repeat(np.arange(shape[0]), np.diff(starts)), found
+
+
+def summed(
+    data: NDArray[Any], row: NDArray[np.int64], column: NDArray[np.int64], n: int, line: str = "row"
+) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]:
+    """Data, indices and indptr of entries (or blocks) in any order: sorted, those of a place added one by one."""
+    order = stable_order(column, row)  # entries of one place keep their order
+    row, column, values = row[order], column[order], data[order]
+    first = np.ones(len(row), np.bool_)
+    first[1:] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
+    sums = values[first].astype(INT64 if data.dtype == INT8 else data.dtype)
+    if len(sums) < len(values):
+        with np.errstate(all="ignore"):
+            np.add.at(sums, (np.cumsum(first) - 1)[~first], values[~first])
+    row, column = row[first], column[first]
+    if data.dtype == INT8:
+        if (bad := np.argwhere((sums < -128) | (sums > 127))).size:
+            at = tuple(bad[0])
+            raise ValueError(f"the entries of {line} {row[at[0]]}, column {column[at[0]]} add up to {sums[at]}, "
+                             "expected an int8")
+        sums = sums.astype(INT8)
+    return given(sums), given(column.astype(INT32)), given(layouts.starts_of(np.bincount(row, minlength=n)))
 
 
 def integers(a: Any, name: str) -> NDArray[np.int64]:

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pycomp._errors import FormatError
 from pycomp._files import Arrays, read_arrays, write_arrays
+from pycomp._validate import one_integer
 
+from .bitmap import BitmapMatrix
 from .bsr import BSRMatrix
-from .csr import CSRMatrix, integers, used
-from .matrix import check_matrix
+from .coded import CodedMatrix
+from .csr import CSRMatrix, used
+from .matrix import SparseMatrix, check_matrix
+from .nm import NMMatrix
 
-NAMES = {"data", "indices", "indptr", "shape", "format"}
+COMPRESSED = ("data", "indices", "indptr", "shape")
+OWN: dict[type[SparseMatrix], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    NMMatrix: (("data", "places"), ("n", "m")),
+    BitmapMatrix: (("data", "bits"), ("columns",)),
+    CodedMatrix: ((*COMPRESSED, "scale"), ("bits",)),
+}
+"""Arrays, and arrays of one integer, of the matrices that SciPy does not have."""
 
 
-def save(path: str | os.PathLike[str], a: CSRMatrix | BSRMatrix) -> None:
-    """Write a matrix as ``.npz``, which :func:`scipy.sparse.load_npz` reads but for float16, which SciPy does not have,
-    or ``.safetensors``, as the name says.
+def save(path: str | os.PathLike[str], a: SparseMatrix) -> None:
+    """Write a matrix as ``.npz`` or ``.safetensors``, as the name says.
 
-    The arrays are ``data``, ``indices``, ``indptr``, ``shape`` and, in ``.npz``, ``format``. They go into a file beside
-    the target that then takes its name, so an interruption leaves what was there before.
+    The arrays of CSR and BSR are ``data``, ``indices``, ``indptr``, ``shape`` and, in ``.npz``, ``format``:
+    :func:`scipy.sparse.load_npz` reads them, but for float16, which SciPy does not have. Other matrices have arrays of
+    their attributes' names; of a CodedMatrix, those of its codes beside ``scale`` and ``bits``. They go into a file
+    beside the target that then takes its name, so an interruption leaves what was there before.
 
     Parameters
     ----------
     path : path that ends in .npz or .safetensors
         The second needs ``pip install 'pycomp[formats]'``.
-    a : CSRMatrix or BSRMatrix
-        Other matrices have ``to_csr()``.
+    a : CSRMatrix, BSRMatrix, NMMatrix, BitmapMatrix or CodedMatrix
 
     Raises
     ------
@@ -42,22 +53,30 @@ def save(path: str | os.PathLike[str], a: CSRMatrix | BSRMatrix) -> None:
     OSError
         If the file cannot be written.
     """
-    check_matrix(a, "a", (CSRMatrix, BSRMatrix))
+    check_matrix(a, "a")
     target = Path(path)
-    arrays: Arrays = {"data": a.data, "indices": a.indices, "indptr": a.indptr, "shape": np.array(a.shape, np.int64)}
-    if target.suffix == ".npz":
-        if a.dtype.name == "bfloat16":
-            raise TypeError("a has values of bfloat16, which NumPy does not read from .npz; save a.astype(np.float32), "
-                            "or as .safetensors")
-        arrays["format"] = np.array(b"csr" if isinstance(a, CSRMatrix) else b"bsr")
+    if target.suffix == ".npz" and a.dtype.name == "bfloat16":
+        raise TypeError("a has values of bfloat16, which NumPy does not read from .npz; save a.astype(np.float32), "
+                        "or as .safetensors")
+    if isinstance(a, CodedMatrix):
+        arrays = _arrays(a.codes) | {"scale": a.scale, "bits": np.array(a.bits)}
+    else:
+        arrays = _arrays(a)
+        if target.suffix == ".npz" and isinstance(a, (CSRMatrix, BSRMatrix)):
+            arrays["format"] = np.array(b"csr" if isinstance(a, CSRMatrix) else b"bsr")
     write_arrays(target, arrays)
 
 
-def load(path: str | os.PathLike[str]) -> CSRMatrix | BSRMatrix:
+def _arrays(a: SparseMatrix) -> Arrays:
+    names, numbers = OWN.get(type(a), (COMPRESSED, ()))
+    return {name: np.asarray(getattr(a, name)) for name in names + numbers}
+
+
+def load(path: str | os.PathLike[str]) -> SparseMatrix:
     """Read a matrix that :func:`save` wrote, or :func:`scipy.sparse.save_npz` of an array or matrix in CSR or BSR.
 
-    Rows of CSR are sorted and duplicates summed; blocks must be in order. Values are of the types that
-    :class:`CSRMatrix` and :class:`BSRMatrix` take. SciPy's other formats have ``tocsr()``.
+    Rows are sorted and duplicates summed. Values are of the types that the classes take. SciPy's other formats have
+    ``tocsr()``.
 
     Raises
     ------
@@ -80,6 +99,12 @@ def load(path: str | os.PathLike[str]) -> CSRMatrix | BSRMatrix:
     """
     source = Path(path)
     arrays = read_arrays(source)
+    try:
+        for own, (names, numbers) in OWN.items():
+            if {*names, *numbers} == set(arrays):
+                return _own(own, {name: one_integer(a, name) if name in numbers else a for name, a in arrays.items()})
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{source}: {error}") from None
     kind = None
     if "format" in arrays:
         found = arrays["format"]
@@ -87,18 +112,29 @@ def load(path: str | os.PathLike[str]) -> CSRMatrix | BSRMatrix:
         kind = kind.decode(errors="replace") if isinstance(kind, bytes) else kind  # SciPy wrote it as text once
         if kind not in ("csr", "bsr"):
             raise FormatError(f"{source} is of format {kind!r}, expected csr or bsr")
-    if missing := sorted({"data", "indices", "indptr", "shape"} - set(arrays)):
+    if missing := sorted(set(COMPRESSED) - set(arrays)):
         raise FormatError(f"{source} lacks {', '.join(missing)}")
-    if unknown := sorted(set(arrays) - NAMES - {"_is_array"}):  # SciPy's mark of an array
+    if unknown := sorted(set(arrays) - {*COMPRESSED, "format", "_is_array"}):  # the last is SciPy's mark of an array
         raise FormatError(f"{source} holds {', '.join(unknown)}, which such a matrix does not have")
-    shape = arrays["shape"]
-    if shape.dtype.kind not in "iu" or shape.shape != (2,):
-        raise FormatError(f"{source}: shape is an array {shape.dtype.name} {shape.shape}, expected two integers")
-    whole = int(shape[0]), int(shape[1])
     try:
-        data, indices, indptr = used(arrays["data"], arrays["indices"], arrays["indptr"])
-        if kind == "bsr" or (kind is None and data.ndim == 3):
-            return BSRMatrix(data, indices, integers(indptr, "indptr"), whole)
-        return CSRMatrix.from_arrays(data, indices, indptr, whole)
+        entries = _entries(arrays)
+        blocks = kind == "bsr" or (kind is None and entries[0].ndim == 3)
+        return (BSRMatrix if blocks else CSRMatrix).from_arrays(*entries)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{source}: {error}") from None
+
+
+def _entries(arrays: Arrays) -> tuple[Any, Any, Any, tuple[int, int]]:
+    """What ``from_arrays`` takes."""
+    shape = arrays["shape"]
+    if shape.dtype.kind not in "iu" or shape.shape != (2,):
+        raise ValueError(f"shape is an array {shape.dtype.name} {shape.shape}, expected two integers")
+    return *used(arrays["data"], arrays["indices"], arrays["indptr"]), (int(shape[0]), int(shape[1]))
+
+
+def _own(kind: type[SparseMatrix], fields: dict[str, Any]) -> SparseMatrix:
+    """One of a class that SciPy does not have."""
+    if kind is CodedMatrix:
+        codes = CSRMatrix.from_arrays(*_entries(fields))
+        return CodedMatrix(codes, fields["scale"], fields["bits"])
+    return kind(**fields)

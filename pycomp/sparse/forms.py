@@ -129,7 +129,7 @@ class Tiles(_ByRows):
     name, beyond, single = "tiles", 1, False
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
-        t = a._layout("tiles", layouts.tiles)
+        t = a._layout("tiles", layouts.tiles, keep=scale is None)  # codes are not trained
         values = _stored(t, a.data, kind)
         self.matrix = values, t.columns, t.rows, t.starts, t.begins, t.firsts
         self.scale = () if scale is None else (scale,)
@@ -161,7 +161,7 @@ class Slices(_One):
     name = "slices"
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
-        t = a._layout("slices", layouts.slices)
+        t = a._layout("slices", layouts.slices, keep=scale is None)
         self.matrix = _stored(t, a.data, kind), t.columns, t.rows, t.starts
         self.scale = () if scale is None else (scale,)
         self.kernel = f"spmv_sell_{kind}"
@@ -275,8 +275,6 @@ class Double(Form):
         self.arrays = a.data, a.indices, a.indptr
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        if code > 1:
-            raise ValueError("activation is smooth, expected None, 'identity' or 'relu' for float64")
         self._multiply(x, y)
         with np.errstate(all="ignore"):
             for term in (bias, residual):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import as_array, delivered, result
+from pycomp._validate import as_array, delivered, plain, result
 from pycomp.kernels import dispatch, layouts
 
 from .bsr import BSRMatrix
@@ -45,7 +45,8 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
 
     Notes
     -----
-    Exact. The packed form is made at the first call and kept with the matrix.
+    Exact. Packed forms are made at the first call with one row of x and with more, and kept with the matrix: 6 bytes
+    for each block of 1×4 that holds an entry, some padding, and 8 for the block.
 
     Examples
     --------
@@ -55,10 +56,10 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
     array([[-100]], dtype=int32)
     """
     check_matrix(a, "a", (BSRMatrix, CSRMatrix), (INT8,))
-    signed = getattr(x, "dtype", None) == INT8
-    if isinstance(x, np.ndarray) and x.dtype not in (INT8, UINT8):
+    x = x if type(x) is np.ndarray else plain(x, "x", "int8 or uint8")
+    if x.dtype not in (INT8, UINT8):
         raise TypeError(f"x has dtype {x.dtype.name}, expected int8 or uint8")
-    x = as_array(x, "x", INT8 if signed else UINT8, 2)
+    x, signed = as_array(x, "x", x.dtype, 2), x.dtype == INT8
     n, k = a.shape
     if x.shape[1] != k:
         raise ValueError(f"x has {x.shape[1]} columns, a has {k}")

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 
 class SparseMatrix:
-    """A matrix ``[N, K]`` that does not store its zeros. Its arrays are checked once and never change."""
+    """A matrix ``[N, K]`` that does not store its zeros. Its arrays are checked once and never change.
+
+    ``==`` is true of a matrix and itself alone; what two matrices hold is compared through their arrays.
+    """
 
     shape: tuple[int, int]
     data: NDArray[Any]
-    __array_ufunc__ = None  # ndarray @ SparseMatrix is a TypeError, not an array of objects
+    __array_ufunc__ = None  # ndarray @ SparseMatrix comes to __rmatmul__, not to an array of objects
     _arrays: ClassVar[tuple[str, ...]]
     """Names of its arrays."""
 
@@ -59,9 +62,10 @@ class SparseMatrix:
         """The matrix with its zeros, shape (N, K)."""
         return self.to_csr().to_dense()
 
-    def to_scipy(self) -> scipy.sparse.csr_array:
-        """A ``scipy.sparse.csr_array`` with its own copy of the entries."""
-        return self.to_csr().to_scipy()
+    def to_scipy(self, *, copy: bool = True) -> scipy.sparse.csr_array | scipy.sparse.bsr_array:
+        """A ``scipy.sparse.csr_array`` with its own copy of the entries or, ``copy=False``, with those of
+        :meth:`to_csr`, read-only."""
+        return self.to_csr().to_scipy(copy=copy)
 
     @property
     def nbytes(self) -> int:
@@ -79,6 +83,11 @@ class SparseMatrix:
         from .products import matmul
 
         return matmul(self, b)
+
+    def __rmatmul__(self, x: Any) -> NDArray[Any]:
+        """Refused: it would take the transpose of the matrix at every call."""
+        raise TypeError(f"a dense matrix @ a {type(self).__name__} is not computed; sparse.linear(x, a) is x @ a.T, "
+                        "as layers need it, and sparse.linear(x, a.T) of a CSRMatrix x @ a")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, nnz={self.nnz})"

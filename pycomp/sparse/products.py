@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._validate import (
+    ACTIVATIONS,
     FLOAT32,
     activation_code,
     as_array,
@@ -91,6 +92,8 @@ def linear(
         raise ValueError(f"x has {x.shape[1]} columns, a has {k}")
     vector = optional_vector(bias, "bias", n, dtype)
     code = activation_code(activation)
+    if dtype == FLOAT64 and code > ACTIVATIONS["relu"]:
+        raise ValueError(f"activation is {activation!r}, expected None, 'identity' or 'relu' for float64")
     shape = x.shape[0], n
     if residual is not None:
         residual = of_shape(residual, "residual", dtype, shape)
@@ -106,15 +109,15 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
     Parameters
     ----------
     a : CSRMatrix, BSRMatrix, NMMatrix, BitmapMatrix or CodedMatrix, shape (N, K)
-    b : array of float32, shape (K, M)
-        Any strides. float64 where a's values are.
+    b : array of float32, shape (K, M), or (K,)
+        Any strides. float64 where a's values are. A vector is one column.
     format : as for :func:`linear`, optional
-    out : array of b's dtype, shape (N, M), optional
+    out : array of b's dtype, shape (N, M), or (N,), optional
         Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
 
     Returns
     -------
-    array of b's dtype, shape (N, M)
+    array of b's dtype, shape (N, M), or (N,)
 
     Raises
     ------
@@ -139,13 +142,14 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
     """
     check_matrix(a, "a")
     dtype = FLOAT64 if a.dtype == FLOAT64 else FLOAT32
-    b = as_array(b, "b", dtype, 2)
+    b = as_array(b, "b", dtype, (1, 2))
     n, k = a.shape
     if b.shape[0] != k:
-        raise ValueError(f"b has {b.shape[0]} rows, a has {k} columns")
-    form = a._form(_chosen(a, b.shape[1], format))
-    y = result(out, (n, b.shape[1]), dtype, (b, *(getattr(a, name) for name in a._arrays)))
-    form.run(b.T, None, None, 0, y.T)
+        raise ValueError(f"b has {b.shape[0]} {'rows' if b.ndim == 2 else 'elements'}, a has {k} columns")
+    columns = b if b.ndim == 2 else b[:, None]
+    form = a._form(_chosen(a, columns.shape[1], format))
+    y = result(out, (n, *b.shape[1:]), dtype, (b, *(getattr(a, name) for name in a._arrays)))
+    form.run(columns.T, None, None, 0, y.T if y.ndim == 2 else y[None])
     return delivered(y, out)
 
 

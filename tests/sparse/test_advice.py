@@ -90,11 +90,15 @@ def test_flags_are_bools(w, flag):
             matrix.to_scipy(copy=flag)
 
 
-def test_other_values_are_not_measured_again(w, monkeypatch):
+def test_other_values_are_not_measured_again_unless_asked_for(w, cache, monkeypatch):
     a = CSRMatrix.from_dense(w)
-    first = advise(a, 1, cache=False)
-    monkeypatch.setattr(advice, "_measured", None)
-    assert advise(a.with_data(2 * a.data), 1, cache=False) is first
+    first = advise(a, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(advice, "_measured", None)
+        assert advise(a.with_data(2 * a.data), 1) is first
+    again = advise(a, 1, cache=False)
+    assert again is not first
+    assert advise(a, 1) is again
 
 
 def test_times_are_kept_for_the_pattern_and_the_machine(w, cache, monkeypatch):

@@ -359,5 +359,25 @@ def test_files_that_are_damaged_are_refused(tmp_path):
             load(path)
     with pytest.raises(ValueError, match=r"ends in \.npz or \.safetensors"):
         load(tmp_path / "a.npy")
-    with pytest.raises(TypeError, match="a is a ndarray, expected a CSRMatrix"):
+    with pytest.raises(TypeError, match="a is a ndarray, expected a sparse matrix"):
         save(path, np.eye(2))
+
+
+def test_a_mask_keeps_zeros_and_says_what_it_must_be():
+    w, mask = np.array([[0, 2], [3, 0]], np.float32), np.array([[True, False], [True, True]])
+    a = CSRMatrix.from_dense(w, mask)
+    assert (a.data.tolist(), a.indices.tolist(), a.indptr.tolist()) == ([0, 3, 0], [0, 0, 1], [0, 1, 3])
+    with pytest.raises(TypeError, match="mask has dtype float32, expected bool"):
+        CSRMatrix.from_dense(w, w)
+    with pytest.raises(ValueError, match=r"mask has shape \(1, 2\), expected \(2, 2\)"):
+        CSRMatrix.from_dense(w, mask[:1])
+
+
+@pytest.mark.parametrize("kind", ["uint64", ">i8", "int16"])
+@pytest.mark.parametrize("name", ["indices", "indptr"])
+def test_indices_of_other_types_are_not_told_to_lose_bits(name, kind):
+    arrays = {"indices": np.array([0, 1], np.int32), "indptr": np.array([0, 2])}
+    arrays[name] = arrays[name].astype(kind)
+    with pytest.raises(TypeError, match=rf"{name} has dtype .*, expected int32 or int64; convert it with {name}\.astype"
+                                        r"\(np\.int64\)$"):
+        CSRMatrix(np.ones(2, np.float32), shape=(1, 2), **arrays)

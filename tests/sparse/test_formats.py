@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import pickle
 import re
 import threading
@@ -230,7 +231,7 @@ def test_float64_keeps_its_precision(m):
     assert np.abs(matmul(a, x.T) - w @ x.T).max() < 1e-14
     for i in range(m):
         assert linear(x[i : i + 1], a).tobytes() == linear(x, a)[i : i + 1].tobytes()
-    with pytest.raises(ValueError, match="activation is smooth"):
+    with pytest.raises(ValueError, match="activation is 'gelu', expected None, 'identity' or 'relu' for float64"):
         linear(x, a, activation="gelu")
     with pytest.raises(TypeError, match="x has dtype float32, expected float64"):
         linear(x.astype(np.float32), a)
@@ -470,8 +471,57 @@ def test_a_matrix_of_blocks_in_files(tmp_path):
     assert (sparse.load_npz(tmp_path / "a.npz").toarray() == a.to_dense()).all()
     sparse.save_npz(tmp_path / "b.npz", sparse.bsr_array(a.to_dense(), blocksize=(2, 2)))
     assert (load(tmp_path / "b.npz").to_dense() == a.to_dense()).all()
-    with pytest.raises(TypeError, match="expected a CSRMatrix or BSRMatrix"):
-        save(tmp_path / "c.npz", BitmapMatrix.from_dense(a.to_dense()))
+    sparse.save_npz(tmp_path / "b.npz", sparse.csr_array(a.to_dense()[::-1].T).tobsr((2, 2)))  # does not sort blocks
+    assert (load(tmp_path / "b.npz").to_dense() == a.to_dense()[::-1].T).all()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("make", [
+    lambda w: NMMatrix.from_dense(w, 2, 4), BitmapMatrix.from_dense,
+    lambda w: quantize(CSRMatrix.from_dense(w), bits=4), lambda w: quantize(CSRMatrix.from_dense(w)),
+])
+def test_matrices_that_scipy_lacks_keep_their_form_in_files(tmp_path, make, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    a, path = make(pruned(7, 6, 16, "nm")), tmp_path / f"a{suffix}"
+    save(path, a)
+    again = load(path)
+    assert type(again) is type(a)
+    assert again.nbytes == a.nbytes
+    assert getattr(again, "bits", None) is getattr(a, "bits", None) or np.array_equal(again.bits, a.bits)
+    x = np.random.default_rng(0).standard_normal((3, 16), np.float32)
+    assert linear(x, again).tobytes() == linear(x, a).tobytes()
+    if suffix == ".npz":
+        arrays = dict(np.load(path))
+        name = next(n for n in ("m", "columns", "bits") if n in arrays and arrays[n].ndim == 0)
+        for wrong, message in (([1, 2], f"{name} is an array int64 \\(2,\\), expected one integer"), (99, "99")):
+            np.savez(path, **{**arrays, name: wrong})
+            with pytest.raises(pycomp.FormatError, match=message):
+                load(path)
+
+
+def test_every_matrix_goes_to_scipy_with_and_without_a_copy():
+    pytest.importorskip("scipy")
+    w = pruned(7, 6, 16, "nm")
+    for a in (NMMatrix.from_dense(w, 2, 4), BitmapMatrix.from_dense(w), CSRMatrix.from_dense(w),
+              BSRMatrix.from_dense(w, (2, 2))):
+        assert all((a.to_scipy(copy=flag).toarray() == w).all() for flag in (True, False))
+
+
+def test_blocks_as_others_make_them():
+    w = pruned(3, 8, 12, "4x4")
+    a = BSRMatrix.from_dense(w, (4, 4))
+    order = np.concatenate([np.arange(s, e)[::-1] for s, e in itertools.pairwise(a.indptr)])
+    for kind in (np.int16, np.uint64, ">i8"):
+        b = BSRMatrix.from_arrays(a.data[order], a.indices[order].astype(kind), a.indptr.astype(kind), a.shape)
+        assert (b.indices == a.indices).all()
+        assert b.data.tobytes() == a.data.tobytes()
+    twice = BSRMatrix.from_arrays(np.ones((3, 1, 2), np.int8), [1, 0, 1], [0, 3], (1, 4))
+    assert twice.data.tolist() == [[[1, 1]], [[2, 2]]]
+    with pytest.raises(ValueError, match="row of blocks 0, column 1 add up to 200, expected an int8"):
+        BSRMatrix.from_arrays(np.full((2, 1, 2), 100, np.int8), [1, 1], [0, 2], (1, 4))
+    with pytest.raises(ValueError, match=r"indices\[0\] in row of blocks 0 is 2, expected 0 to 1"):
+        BSRMatrix.from_arrays(np.ones((1, 1, 2), np.int8), [2], [0, 1], (1, 4))
 
 
 @pytest.mark.parametrize("name", ["float64", "float16", "bfloat16", "int8"])
@@ -616,7 +666,7 @@ def test_what_cannot_run_is_refused_when_it_is_made():
     (lambda a: BSRMatrix.from_csr(a, (3, 3)), "a", "CSRMatrix of float32 or int8"),
     (lambda a: NMMatrix.from_csr(a, 1, 3), "a", "CSRMatrix of float32"),
     (BitmapMatrix.from_csr, "a", "CSRMatrix of float32"),
-    (lambda a: save("a.npz", a), "a", "CSRMatrix or BSRMatrix"),
+    (lambda a: save("a.npz", a), "a", "sparse matrix"),
 ])
 def test_what_is_no_sparse_matrix_is_named_by_its_type(call, name, expected):
     w = np.ones((9, 9), np.float32)

@@ -213,7 +213,9 @@ def test_other_dtypes_are_refused(small, dtype):
     (lambda x, a: matmul(a, x), ValueError, "b has 4 rows, a has 6 columns"),
     (lambda x, a: matmul(a.to_dense(), x.T), TypeError, "a is a ndarray, expected a sparse matrix"),
     (lambda x, a: matmul(a, a), TypeError, "b is a CSRMatrix"),
-    (lambda x, a: a @ x[0], ValueError, "b has 1 dimensions"),
+    (lambda x, a: a @ x[0, :5], ValueError, "b has 5 elements, a has 6 columns"),
+    (lambda x, a: a @ x[None], ValueError, "b has 3 dimensions"),
+    (lambda x, a: x @ a, TypeError, r"sparse\.linear\(x, a\) is x @ a\.T"),
 ])
 def test_what_does_not_fit_is_refused(small, call, error, message):
     with pytest.raises(error, match=message):
@@ -230,3 +232,16 @@ def test_c_refuses_an_indptr_that_does_not_span_the_entries(ends):
     with pytest.raises(ValueError, match="refused"):
         native.implementation("spmm_csr_f32")(np.zeros((1, 2, 16), np.float32), two, columns, indptr, None, None, 0,
                                               np.zeros((3, 1), np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_vector_is_one_column(dtype):
+    rng = np.random.default_rng(0)
+    w = (rng.standard_normal((9, 40)) * (rng.random((9, 40)) < 0.3)).astype(dtype)
+    a, b = CSRMatrix.from_dense(w), rng.standard_normal(80).astype(dtype)[::2]
+    out = np.zeros((9, 2), dtype)[:, 1]
+    assert (a @ b).shape == (9,)
+    assert (a @ b).tobytes() == (a @ b[:, None]).tobytes() == matmul(a, b, out=out).tobytes()
+    with pytest.raises(ValueError, match=r"out has shape \(9, 1\), expected \(9,\)"):
+        matmul(a, b, out=np.empty((9, 1), dtype))
+    assert (CSRMatrix.from_dense(np.zeros((3, 0), dtype)) @ np.zeros(0, dtype)).tolist() == [0, 0, 0]
