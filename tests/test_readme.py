@@ -1,4 +1,4 @@
-"""What the README shows is true."""
+"""What the README and the guide show is true."""
 
 import doctest
 import re
@@ -11,12 +11,20 @@ import pytest
 import pycomp
 from pycomp.kernels import native
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 
 
 def test_the_tour_prints_what_the_readme_says():
     result = doctest.testfile(str(README), module_relative=False)
     assert result.attempted > 15
+    assert result.failed == 0
+
+
+def test_the_guide_prints_what_it_says():
+    pytest.importorskip("scipy")
+    result = doctest.testfile(str(ROOT / "docs" / "guide.md"), module_relative=False)
+    assert result.attempted > 40
     assert result.failed == 0
 
 
