@@ -39,6 +39,26 @@ PC_INLINE void pc_deliver(float *y, int64_t y_row, const float *chains, int64_t 
     for (int i = 0; i < LANES && i < lanes; i++) vf_store_n(y + i * y_row, rows, block[i]);
 }
 
+/* The same for any number of either. Where rows of y lie whole pages apart, their lines share a set of the first cache, which
+ * does not hold sixteen: there four lines of a row at a time are put together first. */
+static inline void pc_deliver_all(float *y, int64_t y_row, const float *chains, int64_t width, int64_t rows, int64_t lanes) {
+  enum { PAGE = 1024, SIDE = 4 * LANES };
+  _Alignas(64) float together[LANES * SIDE];
+  for (int64_t i = 0; i < lanes; i += LANES) /* few rows of y at a time, each line after line */
+    for (int64_t r = 0, step; r < rows; r += step) {
+      const float *from = chains + r * width + i;
+      float *to = y + i * y_row + r;
+      if (y_row % PAGE || rows - r < SIDE) {
+        step = LANES;
+        pc_deliver(to, y_row, from, width, rows - r, lanes - i);
+        continue;
+      }
+      step = SIDE;
+      for (int s = 0; s < SIDE; s += LANES) pc_deliver(together + s, SIDE, from + s * width, width, LANES, LANES);
+      for (int l = 0; l < LANES && i + l < lanes; l++) memcpy(to + l * y_row, together + l * SIDE, SIDE * sizeof *to);
+    }
+}
+
 /* Rows row0 .. row0 + rows of the matrix are finished, against x's rows from i0 on: chains [rows][width] to y. */
 static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t rows, int64_t width, float *chains) {
   const int64_t lanes = smaller(e->m - i0, width);
@@ -55,9 +75,7 @@ static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t 
   if (e->y_row == 1)
     for (int64_t r = 0; r < rows; r++) memcpy(y + r * e->y_column, chains + r * width, (size_t)lanes * sizeof(float));
   else if (e->y_column == 1)
-    for (int64_t i = 0; i < lanes; i += LANES) /* few rows of y at a time, each line after line */
-      for (int64_t r = 0; r < rows; r += LANES)
-        pc_deliver(y + i * e->y_row + r, e->y_row, chains + r * width + i, width, rows - r, lanes - i);
+    pc_deliver_all(y, e->y_row, chains, width, rows, lanes);
   else
     for (int64_t i = 0; i < lanes; i++)
       for (int64_t r = 0; r < rows; r++) y[i * e->y_row + r * e->y_column] = chains[r * width + i];

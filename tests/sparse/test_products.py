@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import as_strided
 import pycomp
 from pycomp import dense
 from pycomp.kernels import native
-from pycomp.sparse import CSRMatrix, linear, matmul
+from pycomp.sparse import BSRMatrix, CSRMatrix, linear, matmul
 
 
 def problem(seed, m, k, n, density):
@@ -232,6 +232,20 @@ def test_c_refuses_an_indptr_that_does_not_span_the_entries(ends):
     with pytest.raises(ValueError, match="refused"):
         native.implementation("spmm_csr_f32")(np.zeros((1, 2, 16), np.float32), two, columns, indptr, None, None, 0,
                                               np.zeros((3, 1), np.float32))
+
+
+@pytest.mark.parametrize("n", [16, 64, 100, 136, 200])
+@pytest.mark.parametrize("m", [3, 16, 53])
+def test_rows_of_the_result_whole_pages_apart_get_the_same_bits(m, n):
+    """Kernels deliver these another way."""
+    x, w, bias = problem(n, m, 96, n, 0.3)
+    a, expected = CSRMatrix.from_dense(w), dense.linear(x, w, bias, activation="relu")
+    for matrix, format in ((a, "csr"), (a, "tiles"), (BSRMatrix.from_dense(w, (4, 4)), "blocks")):
+        wide = np.full((m, 1024), 7, np.float32)
+        got = linear(x, matrix, bias, activation="relu", format=format, out=wide[:, 3 : n + 3])
+        assert got.tobytes() == expected.tobytes()
+        assert (wide[:, :3] == 7).all()
+        assert (wide[:, n + 3 :] == 7).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
