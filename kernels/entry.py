@@ -83,7 +83,6 @@ class Kernel:
     """Sizes worth timing, each with its reason."""
     chain: Callable[..., None] | None = None
     """The promised chain of float32 operations, literally."""
-    invariant: tuple[str, ...] = ("threads", "batch", "alignment", "level", "backend")
     batch: str | None = "m"
     """The size along which a row alone equals the row in a batch."""
 

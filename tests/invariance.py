@@ -1,4 +1,6 @@
-"""One hash a kernel over instruction sets, backends, threads, batches and alignments: ``python -m tests.invariance``.
+"""Two hashes a kernel over instruction sets, backends, threads, batches and alignments: ``python -m tests.invariance``.
+
+The first is of a case that is also computed in parts, the second of one so large that threads share it.
 
 Exits with 1 where a configuration gives other bits. Run it on two machines and compare what it prints.
 """
@@ -17,6 +19,7 @@ import pycomp  # noqa: E402
 from pycomp.kernels import dispatch, native  # noqa: E402
 from pycomp.kernels.contract import KERNELS  # noqa: E402
 from pycomp.testing import make_case, nudged  # noqa: E402
+from pycomp.testing.cases import shared_case  # noqa: E402
 
 THREADS, BATCHES, OFFSETS = (1, 2, 3), (1, 7, 64), (0, 1, 3)
 
@@ -47,18 +50,20 @@ def configurations():
 
 
 def check(kernel):
-    """Hash -> the configurations that gave it."""
+    """Hash -> the configurations that gave it: of a case in parts, and of one so large that threads share it."""
     entry = KERNELS[kernel]
     sizes = {s: max(edges) for s, edges in entry.edges.items()} | ({entry.batch: max(BATCHES)} if entry.batch else {})
-    case = make_case(kernel, sizes)
+    case, large = make_case(kernel, sizes), shared_case(kernel)
+    whole = large.sizes[entry.batch] if entry.batch else 1
     found = {}
-    for (label, backend, level, threads), offset in itertools.product(configurations(), OFFSETS):
+    for label, backend, level, threads in configurations():
         pycomp.set_backend(backend)
         pycomp.set_isa(level)
-        moved = case.moved(lambda a, offset=offset: nudged(a, offset))
-        for batch in BATCHES if entry.batch else (1,):
-            with pycomp.threads(threads):
-                found.setdefault(digest(moved, batch), []).append(f"{label}, batch {batch}, offset {offset}")
+        with pycomp.threads(threads):
+            shared = digest(large, whole)
+            for offset, batch in itertools.product(OFFSETS, BATCHES if entry.batch else (1,)):
+                both = f"{digest(case.moved(lambda a, offset=offset: nudged(a, offset)), batch)} {shared}"
+                found.setdefault(both, []).append(f"{label}, batch {batch}, offset {offset}")
     pycomp.set_backend(None)
     pycomp.set_isa(None)
     return found

@@ -1,6 +1,7 @@
 /* A layer of 8-bit weights and float activations: quantize_rows_u8 of whole rows, then the product of its codes. The bits of
  * these two calls; one, since with few rows calling takes as long as multiplying. Both are called as a C program would: a level
  * that adds a dot product has a product of its own, but its quantizer is that of the level below. */
+#include "activation.h"
 #include "heap.h"
 #include "table.h"
 #include "vocabulary.h"
@@ -32,7 +33,8 @@ static int quantize(int64_t m, int64_t k, const float *x, int64_t ldx, quantized
   int PC_FN(linear_dynamic_##to)(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, const int8_t *w,        \
                                  const int32_t *sums, const float *w_scale, const int32_t *w_zero, const float *bias,  \
                                  const float *residual, int32_t activation, parameters, int64_t ldy) {                 \
-    if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n) return PC_EINVAL;                                               \
+    if (m < 0 || k < 0 || n < 0 || ldx < k || ldy < n || !pc_is_activation(activation)) return PC_EINVAL;              \
+    if (m == 0 || n == 0) return PC_OK;                                                                                \
     quantized q;                                                                                                       \
     int status = quantize(m, k, x, ldx, &q);                                                                           \
     if (status == PC_OK)                                                                                               \

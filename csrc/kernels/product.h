@@ -78,7 +78,7 @@ static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t 
     pc_deliver_all(y, e->y_row, chains, width, rows, lanes);
   else
     for (int64_t i = 0; i < lanes; i++)
-      for (int64_t r = 0; r < rows; r++) y[i * e->y_row + r * e->y_column] = chains[r * width + i];
+      for (int64_t r = 0; r < rows; r++) memcpy(y + i * e->y_row + r * e->y_column, chains + r * width + i, sizeof *y); /* or int32 */
 }
 
 /* One row of x: y[row0 .. row0 + count) holds the chains. */

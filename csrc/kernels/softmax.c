@@ -1,7 +1,7 @@
 /* softmax, log_softmax and logsumexp of the rows of x/T.
  *   m = max x;  e_i = exp((x_i - m)/T);  S = sum e_i;  y_i = e_i/S, or (x_i - m)/T - log S;  y = m/T + log S.
  * The sum follows the lane rule with float64 lanes, of pairs of terms: i ascending, then j <- j + (j+8), 4, 2, 1.
- * Threads share rows. Limit: the float units, about 20 operations a vector. */
+ * Threads share rows. Limit: the float units, about 20 operations an element. */
 #include "softmax_columns.h"
 #include "table.h"
 

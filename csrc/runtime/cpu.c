@@ -102,8 +102,17 @@ void pc_fp_leave(unsigned saved) {
 }
 
 #else
+#include <fenv.h>
 unsigned pc_cpu_features(void) { return 0; }
 int pc_cpu_is_amd(void) { return 0; }
-unsigned pc_fp_enter(void) { return 0; }
-void pc_fp_leave(unsigned saved) { (void)saved; }
+
+unsigned pc_fp_enter(void) { /* C knows the rounding mode alone */
+  const int saved = fegetround();
+  if (saved != FE_TONEAREST) fesetround(FE_TONEAREST);
+  return (unsigned)saved;
+}
+
+void pc_fp_leave(unsigned saved) {
+  if (saved != FE_TONEAREST) fesetround((int)saved);
+}
 #endif

@@ -75,6 +75,14 @@ __attribute__((constructor)) static void install(void) {
 
 int pc_has_openmp(void) { return 1; }
 
+static _Thread_local int most;
+
+int pc_most_threads(void) {
+  const int found = most;
+  most = 0;
+  return found;
+}
+
 /* A limit that somebody lowers from outside (threadpoolctl) is kept even under a higher one of our own. */
 int pc_get_num_threads(void) {
   const int wanted = __atomic_load_n(&limit, __ATOMIC_RELAXED), outside = omp_get_max_threads();
@@ -238,11 +246,13 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
   int threads = pieces > 1 ? pc_get_num_threads() : 1;
   if (threads > pieces) threads = (int)pieces;
   if (threads > MOST + 1) threads = MOST + 1;
+  if (most < 1) most = 1;
   /* A plain branch for one thread; and where another thread is using the workers, each caller is a thread already. */
   if (threads <= 1 || pthread_mutex_trylock(&caller) != 0) {
     run(0, n, context);
     return;
   }
+  if (most < threads) most = threads;
   hire(threads - 1);
   work.run = run;
   work.context = context;
@@ -268,6 +278,7 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
 int pc_has_openmp(void) { return 0; }
 int pc_get_num_threads(void) { return 1; }
 void pc_set_num_threads(int n) { (void)n; }
+int pc_most_threads(void) { return 1; }
 
 void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *), const void *context) {
   (void)grain;

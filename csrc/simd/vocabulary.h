@@ -3,7 +3,7 @@
  *
  *   vf  16 x float      vi  16 x int32      vm  16 x bool      vd  16 x double
  *
- * A suffix _n takes a count of leading lanes: the rest is neither read nor written. */
+ * A suffix _n takes a count of leading lanes, 0 to 16: the rest is neither read nor written. */
 #ifndef PC_VOCABULARY_H
 #define PC_VOCABULARY_H
 
@@ -24,6 +24,8 @@ enum { LANES = 16 };
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "pycomp packs codes for little-endian machines"
 #endif
+#include <float.h>
+_Static_assert(FLT_EVAL_METHOD == 0, "each operation must round to its type, or bits would depend on the machine");
 
 #include PC_QUOTE(PC_SIMD.h)
 

@@ -96,7 +96,7 @@ def fail(kernel: str, status: int) -> None:
         raise OverflowError(f"{kernel}: a result is outside int32")
     if status == lib.PC_ENOMEM:
         raise MemoryError(f"{kernel}: no memory for its own use")
-    raise ValueError(f"{kernel}: the C core refused the sizes (status {status})")
+    raise ValueError(f"{kernel}: the C core refused an argument (status {status})")
 
 
 def apart(ctype: Any, a: np.ndarray) -> tuple[Any, int, int]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pycomp._runtime import threads
+from pycomp.kernels import dispatch, native
 from pycomp.kernels.contract import DTYPES, KERNELS, Kernel, Operand
 
 _FUNCTIONS: dict[str, Any] = {
@@ -19,6 +21,10 @@ _FUNCTIONS: dict[str, Any] = {
     "ceil4": lambda n: -(-n // 4),
     "ceil16384": lambda n: -(-n // 16384),
 }
+
+
+DOUBLINGS = 8
+"""After so many, every kernel has work for more threads than one."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,21 @@ def edge_sizes(kernel: str | Kernel, limit: int = 60) -> Iterator[dict[str, int]
     choose = random.Random(entry.name)
     for _ in range(limit):
         yield {symbol: choose.choice(edges) for symbol, edges in entry.edges.items()}
+
+
+def shared_case(kernel: str | Kernel, seed: int = 0) -> Case:
+    """A call with so much to do that the threads of the C core share it: the largest edges, doubled until they do."""
+    entry = _entry(kernel)
+    run, lib = dispatch.implementations(entry.name)["native"], native.lib
+    case = make_case(entry, {symbol: max(edges) for symbol, edges in entry.edges.items()}, seed)
+    lib.pc_most_threads()
+    with threads(2):
+        for _ in range(DOUBLINGS):
+            case.run(run)
+            if lib.pc_most_threads() > 1 or not lib.pc_has_openmp():
+                break
+            case = make_case(entry, {symbol: 2 * size for symbol, size in case.given.items()}, seed)
+    return case
 
 
 def cases(kernel: str | Kernel, limit: int = 60) -> Iterator[Case]:

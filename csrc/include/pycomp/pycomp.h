@@ -10,11 +10,7 @@
 
 #include <stdint.h>
 
-#if defined(_WIN32)
-#define PC_API __declspec(dllexport)
-#else
 #define PC_API __attribute__((visibility("default")))
-#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,7 +19,7 @@ extern "C" {
 /* <cdef> The Python binding reads the declarations from here to </cdef>. */
 typedef enum {
   PC_OK = 0,
-  PC_EINVAL = 1, /* a size is negative, or a leading dimension is below the width */
+  PC_EINVAL = 1, /* an argument is outside what the kernel states: a size, a leading dimension, a number, the end of indptr */
   PC_EISA = 2,   /* no such instruction-set level, or this CPU or operating system lacks it */
   PC_ENAN = 3,   /* an operand holds NaN where the kernel has no meaning for it */
   PC_EOVERFLOW = 4, /* an exact result does not fit its type */
@@ -60,6 +56,8 @@ PC_API int pc_set_level(const char *name);
 PC_API int pc_get_num_threads(void);
 PC_API void pc_set_num_threads(int n);
 PC_API int pc_has_openmp(void);
+/* The most threads that one step of the caller's kernels was shared among since this was last asked; 0 if nothing ran. */
+PC_API int pc_most_threads(void);
 /* </cdef> */
 
 #define PC_KERNEL(name, parameters, arguments) PC_API int pc_##name parameters;
