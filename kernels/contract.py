@@ -322,7 +322,7 @@ _ALL = (
         pruning,
         "block_sum_f32",
         sizes=("r", "h", "c", "w"),
-        operands=(In("scores", "f32", "r,h,c,w"), Scalar("of", "i32"), Out("sums", "f32", "r,c")),
+        operands=(In("scores", "f32", "r,h,c,w"), Scalar("norm", "i32"), Out("sums", "f32", "r,c")),
         flops=lambda r, h, c, w: r * h * c * w,
         bytes=lambda r, h, c, w: 4 * (r * h * c * w + r * c),
         edges={"r": (0, 1, 3), "h": (0, 1, 2, 16, 33), "c": (0, 1, 2, 5), "w": (0, 1, 3, 4, 15, 16, 17, 48, 1030)},

@@ -16,6 +16,8 @@ from pycomp.kernels import dispatch, jit, native
 from pycomp.kernels.contract import KERNELS
 from pycomp.kernels.entry import NanError
 from pycomp.kernels.reference import distillation as reference
+from pycomp.kernels.reference import pruning as norms
+from pycomp.pruning.masks import NORMS
 from pycomp.testing import assert_within_bound, cases, conformance, edge_sizes, make_case, nudged
 from pycomp.testing.cases import shared_case
 
@@ -328,6 +330,16 @@ def test_distances_have_the_numbers_of_the_header():
         from pycomp.kernels.jit import divergence
 
         assert {name: getattr(divergence, name) for name in declared} == declared
+
+
+def test_norms_have_the_numbers_of_the_header():
+    declared = numbers("pc_norm")
+    assert {name.lower(): number for name, number in declared.items()} == NORMS
+    assert {name: getattr(norms, name) for name in declared} == declared
+    if not jit.missing():
+        from pycomp.kernels.jit import pruning as compiled
+
+        assert (declared["L1"], declared["L2"]) == (compiled.L1, compiled.L2)
 
 
 def test_activations_have_the_numbers_of_the_header():

@@ -30,7 +30,6 @@ typedef struct {
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const vi16 low = vi_set1(j->low), high = vi_set1(j->high);
-  const vf16 most = vf_set1(MOST), least = vf_set1(-MOST);
   vm16 nan = vm_first(0);
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->parts, l0 = u % j->parts * PART, n = smaller(j->k - l0, PART);
@@ -47,7 +46,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
       __builtin_prefetch(grad + l + AHEAD);
       nan = vm_or(nan, vf_isnan(v));
       const vf16 q = vf_div(v, scale);
-      const vi16 code = vi_add(vi_from_vf(vf_min(vf_max(q, least), most)), zero);
+      const vi16 code = unclamped(q, zero);
       const vi16 kept = vi_min(vi_max(code, low), high);
       const vm16 inside = vi_eq(code, kept);
       const vf16 through = vf_select(inside, g, vf_zero());

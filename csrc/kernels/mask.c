@@ -340,18 +340,18 @@ int PC_FN(nm_mask_f32)(int64_t g, int64_t m, const float *scores, int32_t magnit
 }
 
 /* -- sums of blocks, by the lane rule over a block's elements in C order */
-enum { SUM, MAGNITUDES, SQUARES, RESET = 1024 /* elements after which float32 lanes are moved to float64 */ };
+enum { RESET = 1024 /* elements after which float32 lanes are moved to float64 */ };
 
 typedef struct {
   int64_t h, c, w;
   const float *scores;
-  int32_t of;
+  int32_t norm;
   float *sums;
 } blocks;
 
-PC_INLINE vf16 add_term(vf16 acc, vf16 x, int of) {
-  if (of == SQUARES) return vf_fma(x, x, acc);
-  return vf_add(acc, of == MAGNITUDES ? vf_abs(x) : x);
+PC_INLINE vf16 add_term(vf16 acc, vf16 x, int norm) {
+  if (norm == PC_L2) return vf_fma(x, x, acc);
+  return vf_add(acc, norm == PC_L1 ? vf_abs(x) : x);
 }
 
 /* Elements [e, e+16) of a block whose rows are not whole vectors. */
@@ -361,7 +361,7 @@ PC_INLINE vf16 gather(const blocks *j, const float *x, int64_t e) {
   return vf_load(all);
 }
 
-PC_INLINE float sum_block(const blocks *j, const float *x, int of) {
+PC_INLINE float sum_block(const blocks *j, const float *x, int norm) {
   const int64_t size = j->h * j->w, row = j->c * j->w;
   const int whole = j->w % LANES == 0 || j->h == 1;
   vf16 acc = vf_zero();
@@ -379,7 +379,7 @@ PC_INLINE float sum_block(const blocks *j, const float *x, int of) {
       wide = vd_add_vf(wide, acc);
       acc = vf_zero();
     }
-    acc = add_term(acc, v, of);
+    acc = add_term(acc, v, norm);
   }
   return size > RESET ? (float)vd_fold_add(vd_add_vf(wide, acc)) : vf_fold_add(acc);
 }
@@ -388,15 +388,15 @@ static void sum_blocks(int64_t begin, int64_t end, const void *context) {
   const blocks *j = context;
   for (int64_t b = begin; b < end; b++) {
     const float *x = j->scores + b / j->c * j->h * j->c * j->w + b % j->c * j->w;
-    if (j->of == SUM) j->sums[b] = sum_block(j, x, SUM);
-    else if (j->of == MAGNITUDES) j->sums[b] = sum_block(j, x, MAGNITUDES);
-    else j->sums[b] = sum_block(j, x, SQUARES);
+    if (j->norm == PC_SUM) j->sums[b] = sum_block(j, x, PC_SUM);
+    else if (j->norm == PC_L1) j->sums[b] = sum_block(j, x, PC_L1);
+    else j->sums[b] = sum_block(j, x, PC_L2);
   }
 }
 
-int PC_FN(block_sum_f32)(int64_t r, int64_t h, int64_t c, int64_t w, const float *scores, int32_t of, float *sums) {
-  if (r < 0 || h < 0 || c < 0 || w < 0 || of < SUM || of > SQUARES) return PC_EINVAL;
-  blocks j = {h, c, w, scores, of, sums};
+int PC_FN(block_sum_f32)(int64_t r, int64_t h, int64_t c, int64_t w, const float *scores, int32_t norm, float *sums) {
+  if (r < 0 || h < 0 || c < 0 || w < 0 || norm < PC_SUM || norm > PC_L2) return PC_EINVAL;
+  blocks j = {h, c, w, scores, norm, sums};
   if (c == 1) { /* a block is one run of elements */
     j.w *= j.h;
     j.h = 1;

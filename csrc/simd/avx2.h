@@ -247,13 +247,9 @@ PC_INLINE vi16 vi_from_bits(vf16 a) { return (vi16){_mm256_castps_si256(a.a), _m
 PC_INLINE vf16 vf_from_bits(vi16 a) { return (vf16){_mm256_castsi256_ps(a.a), _mm256_castsi256_ps(a.b)}; }
 
 /* -- one row to one number */
-#define PC_QUARTERS(op, h) op(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1))
-#define PC_FOLD4(op, q)                          \
-  q = op(q, _mm_movehl_ps(q, q));                \
-  return _mm_cvtss_f32(op(q, _mm_shuffle_ps(q, q, 1)))
-PC_INLINE float vf_fold_add(vf16 a) { const __m256 h = _mm256_add_ps(a.a, a.b); __m128 q = PC_QUARTERS(_mm_add_ps, h); PC_FOLD4(_mm_add_ps, q); }
-PC_INLINE float vf_fold_max(vf16 a) { const __m256 h = _mm256_max_ps(a.a, a.b); __m128 q = PC_QUARTERS(_mm_max_ps, h); PC_FOLD4(_mm_max_ps, q); }
-PC_INLINE float vf_fold_min(vf16 a) { const __m256 h = _mm256_min_ps(a.a, a.b); __m128 q = PC_QUARTERS(_mm_min_ps, h); PC_FOLD4(_mm_min_ps, q); }
+PC_INLINE float vf_fold_add(vf16 a) { return pc_fold8_add(_mm256_add_ps(a.a, a.b)); }
+PC_INLINE float vf_fold_max(vf16 a) { return pc_fold8_max(_mm256_max_ps(a.a, a.b)); }
+PC_INLINE float vf_fold_min(vf16 a) { return pc_fold8_min(_mm256_min_ps(a.a, a.b)); }
 PC_INLINE int32_t vi_fold_add(vi16 a) {
   const __m256i h = _mm256_add_epi32(a.a, a.b);
   __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));

@@ -217,13 +217,9 @@ PC_INLINE vf16 vf_from_bits(vi16 a) { return _mm512_castsi512_ps(a); }
 
 /* -- one row to one number */
 #define PC_HALVES(op, a) op(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1))
-#define PC_QUARTERS(op, h) op(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1))
-#define PC_FOLD4(op, q)                          \
-  q = op(q, _mm_movehl_ps(q, q));                \
-  return _mm_cvtss_f32(op(q, _mm_shuffle_ps(q, q, 1)))
-PC_INLINE float vf_fold_add(vf16 a) { const __m256 h = PC_HALVES(_mm256_add_ps, a); __m128 q = PC_QUARTERS(_mm_add_ps, h); PC_FOLD4(_mm_add_ps, q); }
-PC_INLINE float vf_fold_max(vf16 a) { const __m256 h = PC_HALVES(_mm256_max_ps, a); __m128 q = PC_QUARTERS(_mm_max_ps, h); PC_FOLD4(_mm_max_ps, q); }
-PC_INLINE float vf_fold_min(vf16 a) { const __m256 h = PC_HALVES(_mm256_min_ps, a); __m128 q = PC_QUARTERS(_mm_min_ps, h); PC_FOLD4(_mm_min_ps, q); }
+PC_INLINE float vf_fold_add(vf16 a) { return pc_fold8_add(PC_HALVES(_mm256_add_ps, a)); }
+PC_INLINE float vf_fold_max(vf16 a) { return pc_fold8_max(PC_HALVES(_mm256_max_ps, a)); }
+PC_INLINE float vf_fold_min(vf16 a) { return pc_fold8_min(PC_HALVES(_mm256_min_ps, a)); }
 PC_INLINE int32_t vi_fold_add(vi16 a) { return _mm512_reduce_add_epi32(a); }
 
 /* -- double */

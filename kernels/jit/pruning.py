@@ -6,6 +6,8 @@ from numba import njit
 from ..entry import NanError
 from .arithmetic import FAST, float_bits, fma, fold
 
+L1, L2 = 1, 2
+
 
 @njit(**FAST)
 def key(x, magnitude):  # type: ignore[no-untyped-def]
@@ -61,7 +63,7 @@ def nm_mask_f32(scores, magnitude, keep, mask):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def block_sum_f32(scores, of, sums):  # type: ignore[no-untyped-def]
+def block_sum_f32(scores, norm, sums):  # type: ignore[no-untyped-def]
     r, h, c, w = scores.shape
     acc, wide = np.zeros(16, np.float32), np.zeros(16, np.float64)
     for block in range(r * c):
@@ -73,9 +75,9 @@ def block_sum_f32(scores, of, sums):  # type: ignore[no-untyped-def]
                 wide += acc
                 acc[:] = 0
             x = scores[i, e // w, j, e % w]
-            if of == 2:
+            if norm == L2:
                 acc[e % 16] = fma(x, x, acc[e % 16])
             else:
-                acc[e % 16] += abs(x) if of == 1 else x
+                acc[e % 16] += abs(x) if norm == L1 else x
         wide += acc
         sums[i, j] = fold(wide) if h * w > 1024 else fold(acc)

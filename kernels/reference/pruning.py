@@ -5,6 +5,9 @@ import numpy as np
 from ..entry import NanError
 from .arithmetic import TINY, U, fma, gamma
 
+SUM, L1, L2 = range(3)
+"""Norms of a block, as pc_norm numbers them."""
+
 
 def topk_mask_f32(scores, magnitude, k, mask):
     """mask = True for the k largest (in magnitude) scores; among equals the lower index first. NaN is an error."""
@@ -38,23 +41,23 @@ def exact(*operands):
     return np.zeros(operands[-1].shape)
 
 
-def block_sum_f32(scores, of, sums):
+def block_sum_f32(scores, norm, sums):
     """sums[i, j] = Σ f(scores[i, :, j, :]), f the score itself, its magnitude, or its square."""
     terms = scores.astype(np.float64)
-    terms = (terms, np.abs(terms), terms**2)[of]
+    terms = {SUM: terms, L1: np.abs(terms), L2: terms**2}[norm]
     sums[...] = terms.sum((1, 3))
 
 
-def block_sum_f32_bound(scores, of, sums):
+def block_sum_f32_bound(scores, norm, sums):
     """A lane adds at most 64 terms before it is moved to float64; the fold adds 4; a long sum is rounded once."""
     size = scores.shape[1] * scores.shape[3]
     magnitude = np.zeros(sums.shape)
-    block_sum_f32(scores, 2 if of == 2 else 1, magnitude)
+    block_sum_f32(scores, L2 if norm == L2 else L1, magnitude)
     steps = min(-(-size // 16), 64) + 5
     return gamma(steps) * magnitude + U * np.abs(sums) + (size + 5) * TINY
 
 
-def block_sum_f32_chain(scores, of, sums):
+def block_sum_f32_chain(scores, norm, sums):
     """The lane rule over each block in C order, literally."""
     r, h, c, w = scores.shape
     flat = np.zeros((-(-h * w // 16) * 16, r, c), np.float32)
@@ -64,7 +67,7 @@ def block_sum_f32_chain(scores, of, sums):
         if e and e % 1024 == 0:
             wide, acc = wide + acc, np.zeros_like(acc)
         x = flat[e : e + 16]
-        acc = fma(x, x, acc) if of == 2 else acc + (np.abs(x) if of == 1 else x)
+        acc = fma(x, x, acc) if norm == L2 else acc + (np.abs(x) if norm == L1 else x)
     lanes = wide + acc if h * w > 1024 else acc
     for half in (8, 4, 2, 1):
         lanes = lanes[:half] + lanes[half : 2 * half]

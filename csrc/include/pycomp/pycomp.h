@@ -30,6 +30,9 @@ typedef enum {
  * tanh; x / (1 + e^-x). NaN stays NaN, relu(-0) is +0, the others of -0 and -infinity are -0. */
 typedef enum { PC_IDENTITY = 0, PC_RELU = 1, PC_GELU = 2, PC_GELU_TANH = 3, PC_SILU = 4 } pc_activation;
 
+/* What is added up of the elements of a block: they themselves, their magnitudes, or their squares. */
+typedef enum { PC_SUM = 0, PC_L1 = 1, PC_L2 = 2 } pc_norm;
+
 /* Distances of q = softmax(student/T) from p = softmax(teacher/T). With m = share p + (1 - share) q:
  *   KL(p || q); KL(q || p); share KL(p || m) + (1 - share) KL(q || m); KL(p || m); KL(q || share q + (1 - share) p);
  *   half the sum of |p - q|;
