@@ -228,10 +228,11 @@ def as_scale(scale: Any, name: str, shape: int | tuple[int, ...] | None) -> NDAr
     if _is_number(scale):
         given = real(scale, name)
         with np.errstate(over="ignore", under="ignore"):
-            scale = np.asarray(given, np.float32)
-        if not SMALLEST <= scale < np.inf:
+            one = np.asarray(given, np.float32)
+        if not SMALLEST <= one < np.inf:
             raise ValueError(f"{name} is {given}, expected a finite float32 of at least 2⁻¹²⁶")
-    elif type(scale) is not np.ndarray:
+        return _spread(one, name, shape)
+    if type(scale) is not np.ndarray:
         scale = plain(scale, name, "float32, or a number")
     array = _spread(as_array(scale, name, FLOAT32, ANY_NDIM), name, shape)
     check_scale(array, name)

@@ -99,13 +99,21 @@ def load(path: str | os.PathLike[str]) -> SparseMatrix:
     """
     source = Path(path)
     arrays = read_arrays(source)
+    own = next((kind for kind, (names, numbers) in OWN.items() if {*names, *numbers} == set(arrays)), None)
+    kind = None if own else _compressed_kind(source, arrays)
     try:
-        for own, (names, numbers) in OWN.items():
-            if {*names, *numbers} == set(arrays):
-                return _own(own, {name: one_integer(a, name) if name in numbers else a for name, a in arrays.items()})
+        if own:
+            return _own(own, arrays)
+        entries = _entries(arrays)
+        blocks = kind == "bsr" or (kind is None and entries[0].ndim == 3)
+        return (BSRMatrix if blocks else CSRMatrix).from_arrays(*entries)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{source}: {error}") from None
-    kind = None
+
+
+def _compressed_kind(source: Path, arrays: Arrays) -> str | None:
+    """"csr" or "bsr" if the file says it; FormatError if these are not the arrays of such a matrix."""
+    kind: str | None = None
     if "format" in arrays:
         found = arrays["format"]
         kind = found.item() if found.size == 1 else found.tolist()
@@ -116,12 +124,7 @@ def load(path: str | os.PathLike[str]) -> SparseMatrix:
         raise FormatError(f"{source} lacks {', '.join(missing)}")
     if unknown := sorted(set(arrays) - {*COMPRESSED, "format", "_is_array"}):  # the last is SciPy's mark of an array
         raise FormatError(f"{source} holds {', '.join(unknown)}, which such a matrix does not have")
-    try:
-        entries = _entries(arrays)
-        blocks = kind == "bsr" or (kind is None and entries[0].ndim == 3)
-        return (BSRMatrix if blocks else CSRMatrix).from_arrays(*entries)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{source}: {error}") from None
+    return kind
 
 
 def _entries(arrays: Arrays) -> tuple[Any, Any, Any, tuple[int, int]]:
@@ -132,8 +135,10 @@ def _entries(arrays: Arrays) -> tuple[Any, Any, Any, tuple[int, int]]:
     return *used(arrays["data"], arrays["indices"], arrays["indptr"]), (int(shape[0]), int(shape[1]))
 
 
-def _own(kind: type[SparseMatrix], fields: dict[str, Any]) -> SparseMatrix:
+def _own(kind: type[SparseMatrix], arrays: Arrays) -> SparseMatrix:
     """One of a class that SciPy does not have."""
+    numbers = OWN[kind][1]
+    fields: dict[str, Any] = {name: one_integer(a, name) if name in numbers else a for name, a in arrays.items()}
     if kind is CodedMatrix:
         codes = CSRMatrix.from_arrays(*_entries(fields))
         return CodedMatrix(codes, fields["scale"], fields["bits"])

@@ -137,10 +137,14 @@ def make_case(kernel: str | Kernel, sizes: dict[str, int], seed: int = 0) -> Cas
     return Case(entry, dict(sizes), seed, tuple(entry.sample(np.random.default_rng(seed), **sizes)))
 
 
+def middle_sizes(kernel: str | Kernel) -> dict[str, int]:
+    """Of each symbol the edge in the middle."""
+    return {symbol: edges[len(edges) // 2] for symbol, edges in _entry(kernel).edges.items()}
+
+
 def edge_sizes(kernel: str | Kernel, limit: int = 60) -> Iterator[dict[str, int]]:
     """Sizes at which the kernel may go wrong: each edge alone, then a fixed choice of ``limit`` mixtures."""
-    entry = _entry(kernel)
-    middle = {symbol: edges[len(edges) // 2] for symbol, edges in entry.edges.items()}
+    entry, middle = _entry(kernel), middle_sizes(kernel)
     for symbol, edges in entry.edges.items():
         yield from ({**middle, symbol: edge} for edge in edges)
     choose = random.Random(entry.name)
