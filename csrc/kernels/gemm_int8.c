@@ -17,6 +17,7 @@
 
 enum {
   MOST_CHAINS = 4,
+  SPAN = BESIDE * LANES, /* columns of a strip */
   GAP = 64,              /* codes that keep rows out of each other's cache sets */
   ROOM = 9 << 16,        /* bytes of x that all tiles pass, which L2 keeps; */
   FEW_BYTES = 1 << 14,   /* so many wait on the stack, */
@@ -29,6 +30,7 @@ enum {
   IN_L2 = 3 << 19,       /* these bytes of each thread are not, */
   IN_L3 = 3 << 22,       /* nor more than these */
   KEPT = 1 << 18,        /* bytes of a strip that L2 keeps while the next one comes */
+  BLOCKED = 2,           /* panels that may share blocks of a strip, where not even L3 keeps all */
   BLOCK = 2048,          /* l in a block of a product that may overflow */
   SHORTEST = 64,         /* rows of a part; */
   PARTS = 4,             /* at most so many for each thread */
@@ -49,7 +51,8 @@ typedef struct {
   const pc_code *panel;
   const int8_t *w;
   int32_t *sums;
-  const int8_job *ends; /* or NULL */
+  const int32_t *before; /* sums of earlier blocks of k [rows][SPAN], or NULL */
+  const int8_job *ends;  /* or NULL */
   int64_t row, column;
   const int32_t *zero; /* of each row, or NULL */
   int asks_all;
@@ -130,6 +133,11 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
 #pragma GCC unroll 4
       for (int c = 1; c < chains; c++) sums[i][j] = vi_add(sums[i][j], dot_sum(acc[c][i][j]));
     }
+  if (PC_DOT_DEPTH && of->before)
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; j++) sums[i][j] = vi_add(sums[i][j], vi_load(of->before + i * SPAN + LANES * j));
   if (ends) {
     finish_tile(of->ends, rows, vectors, sums, of->row, of->column, of->zero);
     return;
@@ -190,7 +198,7 @@ static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int
   const int few = panels < BESIDE && vectors == BESIDE, cached = j->k * j->n <= CACHED;
   if (few && (panels == 1 || groups_of(j->k) * STEP > KEPT)) {
     const int64_t several = !cached ? FAR_AHEAD : height <= STREAMING ? AHEAD : 0;
-    of->soon = height > 1 ? several : j->own > IN_L2 && j->own <= IN_L3 ? NEAR_AHEAD : 0;
+    of->soon = height > 1 || PC_DOT_DEPTH ? several : j->own > IN_L2 && j->own <= IN_L3 ? NEAR_AHEAD : 0;
     of->asks_all = of->soon > 0;
   } else {
     of->asks_all = few && !cached && p == 0 && next == vectors;
@@ -198,38 +206,75 @@ static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int
   }
 }
 
-/* Rows [row, row + rows) of x, which lie at `codes` [rows][stride], against the columns [begin, end). */
-static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const pc_code *codes, int64_t stride, int64_t begin,
-                            int64_t end) {
-  int32_t zero[TOGETHER], shift[TOGETHER], sums[PC_DOT_ROWS * BESIDE * LANES];
-  const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
-  const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS((rows + panels - 1) / panels);
-  const int plain = j->to == TO_I32 && !j->adds && !owed && !j->w_zero;
-  const int light = (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j);
-  row_debts(j, (int)rows, row, moved(j), zero, shift);
-  tile_job of = {.groups = groups_of(j->k), .stride = stride};
-  int vectors;
-  for (int64_t c = begin; c < end; c += LANES * vectors) {
-    const int64_t left = (end - c + LANES - 1) / LANES, slice = c / LANES;
-    vectors = (int)smaller(left, of_strip(slice, widest));
-    const int whole = c + LANES * vectors <= end, direct = plain && whole;
-    of.w = j->w + slice_at(j->k, slice);
-    of.ld = direct ? j->ldy : LANES * vectors;
-    of.column = c;
-    int height; /* equal, give or take a row */
-    for (int64_t p = 0, first = 0; p < panels; p++, first += height) {
-      height = (int)(rows / panels) + (p < rows % panels);
-      const int ends = light && whole && may_end(height, vectors);
-      of.row = row + first;
-      of.panel = codes + first * stride;
-      of.sums = direct ? (int32_t *)j->y + of.row * j->ldy + c : sums;
+/* What tile t of a block of a strip, the one of slice s, asks for: every so many tiles one of the lines of the next block. */
+static void ask_for_block(int64_t t, int64_t panels, int s, tile_job *of) {
+  of->asks_all = 0;
+  of->soon = t % panels ? 0 : PC_DOT_DEPTH * STEP + LINE * (t / panels - s);
+}
+
+/* Some rows of x, from `row` on, that pass the columns up to `end` together. */
+typedef struct {
+  const int8_job *job;
+  int64_t rows, row, panels, stride, end;
+  const pc_code *codes; /* [rows][stride] */
+  int owed, plain, light, blocked; /* zero points of x; sums that are stored as they are, or end in registers; see below */
+  int32_t zero[TOGETHER], shift[TOGETHER], sums[BLOCKED * PC_DOT_ROWS * SPAN];
+} together;
+
+/* All panels against some slices from column c on, `vectors` at a time, over groups [g, g + groups) of k; `next`: slices that
+ * follow. What blocks before this one gave waits in r->sums. */
+static void pass(together *r, int64_t c, int slices, int vectors, int64_t next, int64_t g, int64_t groups) {
+  const int8_job *j = r->job;
+  const int last = g + groups == groups_of(j->k);
+  tile_job of = {.groups = groups, .stride = r->stride, .row = r->row, .panel = r->codes + g * GROUP};
+  int height; /* equal, give or take a row */
+  for (int64_t p = 0, first = 0; p < r->panels; p++, first += height, of.row += height, of.panel += height * r->stride) {
+    height = (int)(r->rows / r->panels) + (p < r->rows % r->panels);
+    of.zero = r->owed ? r->zero + first : NULL;
+    for (int s = 0; s < slices; s += vectors) {
+      const int64_t width = smaller(r->end - (c + LANES * s), LANES * vectors);
+      const int whole = last && width == LANES * vectors, direct = whole && r->plain;
+      const int ends = whole && r->light && may_end(height, vectors);
+      int32_t *const sums = r->sums + (r->blocked ? first * SPAN + LANES * s : 0);
+      of.column = c + LANES * s;
+      of.w = j->w + slice_at(j->k, c / LANES + s) + g * STEP;
+      of.before = g ? sums : NULL;
+      of.sums = direct ? (int32_t *)j->y + of.row * j->ldy + of.column : sums;
+      of.ld = direct ? j->ldy : SPAN;
       of.ends = ends ? j : NULL;
-      of.zero = owed ? zero + first : NULL;
-      ask(j, p, panels, slice, height, vectors, smaller(left - vectors, vectors), &of);
+      if (r->blocked) ask_for_block(p * slices + s, r->panels, s, &of);
+      else ask(j, p, r->panels, c / LANES, height, vectors, next, &of);
       run_tile(height, vectors, &of);
-      if (!direct && !ends)
-        finish(j, height, smaller(end - c, LANES * vectors), of.row, c, of.zero, j->w_zero ? shift + first : NULL, sums, of.ld);
+      if (last && !direct && !ends)
+        finish(j, height, width, of.row, of.column, of.zero, j->w_zero ? r->shift + first : NULL, sums, SPAN);
     }
+  }
+}
+
+/* Columns from `begin` on, a tile's width at a time down all of k. Where a level's tiles are too narrow for a strip, and weights
+ * come from memory for few panels, a block of a whole strip at a time: it is read as one stream, and L1 keeps it until each slice
+ * has met each panel. */
+static void columns_by_rows(together *r, int64_t begin) {
+  const int8_job *j = r->job;
+  const int64_t groups = groups_of(j->k);
+  r->panels = (r->rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
+  const int widest = PC_DOT_VECTORS((r->rows + r->panels - 1) / r->panels);
+  r->owed = j->x_zero || moved(j);
+  r->plain = j->to == TO_I32 && !j->adds && !r->owed && !j->w_zero;
+  r->light = (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j);
+  r->blocked = PC_DOT_DEPTH && widest < BESIDE && r->panels <= BLOCKED && j->k * j->n > IN_L3;
+  row_debts(j, (int)r->rows, r->row, moved(j), r->zero, r->shift);
+  const int64_t depth = r->blocked ? PC_DOT_DEPTH : groups;
+  int slices;
+  for (int64_t c = begin; c < r->end; c += LANES * slices) {
+    const int64_t left = (r->end - c + LANES - 1) / LANES;
+    const int vectors = (int)smaller(left, of_strip(c / LANES, widest));
+    slices = r->blocked ? (int)smaller(left, of_strip(c / LANES, BESIDE)) : vectors;
+    int64_t g = 0;
+    do {
+      pass(r, c, slices, vectors, smaller(left - vectors, vectors), g, smaller(groups - g, depth));
+      g += depth;
+    } while (g < groups);
   }
 }
 
@@ -246,10 +291,17 @@ static void part_by_rows(const int8_job *j, int64_t row0, int64_t row1, int64_t 
     fail(j, PC_ENOMEM);
     return;
   }
+  together r; /* its arrays are left as they are: zeroing them would take as long as a small product */
+  r.job = j;
+  r.stride = stride;
+  r.end = end;
   for (int64_t row = row0; row < row1; row += most) {
     const int64_t rows = smaller(most, row1 - row);
     if (copy) copy_rows(j, rows, row, 0, j->k, copy, stride);
-    columns_by_rows(j, rows, row, copy ? copy : (const pc_code *)(j->x + row * stride), stride, begin, end);
+    r.rows = rows;
+    r.row = row;
+    r.codes = copy ? copy : (const pc_code *)(j->x + row * stride);
+    columns_by_rows(&r, begin);
   }
   free(found);
 }

@@ -12,6 +12,7 @@
 #define PC_DOT_ROWS 6
 #define PC_DOT_VECTORS(rows) ((rows) == 1 ? 3 : 1)
 #define PC_DOT_PASSES(rows) ((rows) <= 2 ? 1 : 2)
+#define PC_DOT_DEPTH 32
 #endif
 
 typedef struct { __m256 a, b; } vf16;

@@ -40,9 +40,13 @@ _Static_assert(FLT_EVAL_METHOD == 0, "each operation must round to its type, or 
 /* -- sums of products of codes: the step that the 8-bit products are made of. x comes as pc_code, signed codes PC_DOT_MOVE
  * above their value; w as 16 groups of 4 bytes. Tiles are of at most PC_DOT_ROWS rows by PC_DOT_VECTORS(rows), 1 or 3, vectors.
  * An accumulator has PC_DOT_PARTS registers; where those of a tile are too many, the tile runs in PC_DOT_PASSES(rows), each
- * over some of the parts; where they are too few to hide a step's latency, it sums PC_DOT_CHAINS(rows) at a time. */
+ * over some of the parts; where they are too few to hide a step's latency, it sums PC_DOT_CHAINS(rows) at a time. CPUs that lag
+ * behind a stream from memory have a PC_DOT_DEPTH: groups of k that narrow tiles take at a time. */
 #ifndef PC_DOT_PASSES
 #define PC_DOT_PASSES(rows) 1
+#endif
+#ifndef PC_DOT_DEPTH
+#define PC_DOT_DEPTH 0
 #endif
 #ifndef PC_DOT_CHAINS
 #define PC_DOT_CHAINS(rows) 1
