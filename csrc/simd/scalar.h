@@ -9,6 +9,15 @@
 #define PC_DOT_VECTORS(rows) 1
 #define PC_SLOW_FMA 1
 
+/* Sixteen lanes of plain C, inlined wherever kernels ask for it, take a compiler minutes: it may choose. GCC then takes arrays of
+ * which a template reads as much as it wrote for such as it reads whole. */
+#undef PC_INLINE
+#define PC_INLINE static inline
+#if defined __GNUC__ && !defined __clang__
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 typedef struct { float v[16]; } vf16;
 typedef struct { int32_t v[16]; } vi16;
 typedef struct { uint8_t v[16]; } vm16; /* 0 or 1 */
