@@ -264,7 +264,7 @@ static int product(job j) {
   int status = PC_OK;
   j.status = &status;
   const double unit = (double)m / (double)j.bands * (double)j.width * (double)k;
-  pc_for(j.tiles * j.bands, 1 + (int64_t)(GRAIN / unit), run, &j);
+  pc_for(j.tiles * j.bands, 1 + (int64_t)((double)GRAIN / unit), run, &j);
   return status;
 }
 

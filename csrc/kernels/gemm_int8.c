@@ -133,7 +133,7 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
 #pragma GCC unroll 4
       for (int c = 1; c < chains; c++) sums[i][j] = vi_add(sums[i][j], dot_sum(acc[c][i][j]));
     }
-  if (PC_DOT_DEPTH && of->before)
+  if (PC_DOT_DEPTH > 0 && of->before)
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -198,7 +198,7 @@ static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int
   const int few = panels < BESIDE && vectors == BESIDE, cached = j->k * j->n <= CACHED;
   if (few && (panels == 1 || groups_of(j->k) * STEP > KEPT)) {
     const int64_t several = !cached ? FAR_AHEAD : height <= STREAMING ? AHEAD : 0;
-    of->soon = height > 1 || PC_DOT_DEPTH ? several : j->own > IN_L2 && j->own <= IN_L3 ? NEAR_AHEAD : 0;
+    of->soon = height > 1 || PC_DOT_DEPTH > 0 ? several : j->own > IN_L2 && j->own <= IN_L3 ? NEAR_AHEAD : 0;
     of->asks_all = of->soon > 0;
   } else {
     of->asks_all = few && !cached && p == 0 && next == vectors;
@@ -262,7 +262,7 @@ static void columns_by_rows(together *r, int64_t begin) {
   r->owed = j->x_zero || moved(j);
   r->plain = j->to == TO_I32 && !j->adds && !r->owed && !j->w_zero;
   r->light = (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j);
-  r->blocked = PC_DOT_DEPTH && widest < BESIDE && r->panels <= BLOCKED && j->k * j->n > IN_L3;
+  r->blocked = PC_DOT_DEPTH > 0 && widest < BESIDE && r->panels <= BLOCKED && j->k * j->n > IN_L3;
   row_debts(j, (int)r->rows, r->row, moved(j), r->zero, r->shift);
   const int64_t depth = r->blocked ? PC_DOT_DEPTH : groups;
   int slices;

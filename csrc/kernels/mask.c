@@ -168,12 +168,12 @@ static void guess(job *j, int64_t k) {
   s.n = SAMPLE;
   s.step = j->n / (SAMPLE / LANES);
   s.chunk = CHUNK;
-  const double rank = (double)k / (double)j->n * SAMPLE, spread = 4 * sqrt(rank * (1 - rank / SAMPLE)) + 16;
+  const double rank = (double)k / (double)j->n * (double)SAMPLE, spread = 4 * sqrt(rank * (1 - rank / (double)SAMPLE)) + 16;
   if (rank - spread >= 1) {
     narrow(&s, (int64_t)(rank - spread));
     j->hi = s.hi;
   }
-  if (rank + spread <= SAMPLE) {
+  if (rank + spread <= (double)SAMPLE) {
     s.lo = j->lo;
     s.hi = j->hi;
     narrow(&s, (int64_t)(rank + spread));

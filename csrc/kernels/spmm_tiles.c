@@ -263,7 +263,7 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
 }
 
 /* Words of a group: an entry is one and a half. */
-static double words_of(const job *j) { return 1.5 * HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups; }
+static double words_of(const job *j) { return 1.5 * (double)HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups; }
 
 /* The rows of groups and the ends of tiles must fit; columns and rows of entries are trusted. */
 static int run_job(const job *j, int64_t steps, int64_t tiles) {

@@ -31,7 +31,7 @@ static inline int64_t pc_block_length(int64_t n) {
 }
 
 PC_INLINE void pc_side_begin(pc_side *side) {
-  side->terms = (pc_terms){.c = 1.0f, .places = (float)(PC_PLACES + PC_NO_ELEMENT)};
+  side->terms = (pc_terms){.c = 1.0f, .places = (float)(PC_PLACES + (double)PC_NO_ELEMENT)};
   side->max = -INFINITY;
   side->lanes = vd_zero();
 }
@@ -42,7 +42,7 @@ PC_INLINE int pc_side_rise(pc_side *side, float max, double temperature) {
   if (!(max > side->max)) return 1;
   const pc_terms terms = pc_terms_of(max, temperature);
   if (side->max == -INFINITY) side->first = terms.places;
-  if (terms.base != 0.0f || side->first - terms.places > PC_MOST_RISE) return 0;
+  if (terms.base != 0.0f || side->first - terms.places > (float)PC_MOST_RISE) return 0;
   const float down = terms.places - side->terms.places;
   if (side->max > -INFINITY && down != 0.0f) side->lanes = vd_mul(side->lanes, vd_set1(ldexp(1.0, (int)down)));
   side->terms = terms;
