@@ -1,7 +1,7 @@
 """Kernels under a floating-point mode that the caller has set before the threads were made.
 
-``python moded.py LIBRARY MODE CONTROL BACKENDS``: the library of mode.c, the mode in hexadecimal, which of its bits are not
-flags, and whose kernels. Prints the kernels whose bits the mode changed, and those that did not give the mode back.
+``python moded.py LIBRARY MODE CONTROL BACKENDS``: the library of mode.c, the mode in hexadecimal, which of its bits are
+not flags, and whose kernels. Prints the kernels whose bits the mode changed, and those that did not give the mode back.
 """
 
 import ctypes
