@@ -133,15 +133,15 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
 #pragma GCC unroll 4
       for (int c = 1; c < chains; c++) sums[i][j] = vi_add(sums[i][j], dot_sum(acc[c][i][j]));
     }
+  if (ends) {
+    finish_tile(of->ends, rows, vectors, sums, of->row, of->column, of->zero);
+    return;
+  }
   if (PC_DOT_DEPTH > 0 && of->before)
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; j++) sums[i][j] = vi_add(sums[i][j], vi_load(of->before + i * SPAN + LANES * j));
-  if (ends) {
-    finish_tile(of->ends, rows, vectors, sums, of->row, of->column, of->zero);
-    return;
-  }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -193,7 +193,8 @@ static int64_t of_strip(int64_t slice, int64_t widest) { return smaller(widest, 
 
 /* What panel p of so many asks for meanwhile: a slice of the next tile's `next`; or, of few panels whose weights come from
  * memory, the first for all of them, or, where L2 does not keep a strip until the next panel or there is none, each for the
- * lines ahead of itself. (From caches, a line more that is asked for costs more than it gains.) */
+ * lines ahead of itself. (From caches, a line more that is asked for costs more than it gains, except for a row alone on CPUs
+ * that lag behind a stream.) */
 static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int height, int vectors, int64_t next, tile_job *of) {
   const int few = panels < BESIDE && vectors == BESIDE, cached = j->k * j->n <= CACHED;
   if (few && (panels == 1 || groups_of(j->k) * STEP > KEPT)) {
@@ -206,75 +207,72 @@ static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int
   }
 }
 
-/* What tile t of a block of a strip, the one of slice s, asks for: every so many tiles one of the lines of the next block. */
-static void ask_for_block(int64_t t, int64_t panels, int s, tile_job *of) {
-  of->asks_all = 0;
-  of->soon = t % panels ? 0 : PC_DOT_DEPTH * STEP + LINE * (t / panels - s);
-}
-
-/* Some rows of x, from `row` on, that pass the columns up to `end` together. */
-typedef struct {
-  const int8_job *job;
-  int64_t rows, row, panels, stride, end;
-  const pc_code *codes; /* [rows][stride] */
-  int owed, plain, light, blocked; /* zero points of x; sums that are stored as they are, or end in registers; see below */
-  int32_t zero[TOGETHER], shift[TOGETHER], sums[BLOCKED * PC_DOT_ROWS * SPAN];
-} together;
-
-/* All panels against some slices from column c on, `vectors` at a time, over groups [g, g + groups) of k; `next`: slices that
- * follow. What blocks before this one gave waits in r->sums. */
-static void pass(together *r, int64_t c, int slices, int vectors, int64_t next, int64_t g, int64_t groups) {
-  const int8_job *j = r->job;
-  const int last = g + groups == groups_of(j->k);
-  tile_job of = {.groups = groups, .stride = r->stride, .row = r->row, .panel = r->codes + g * GROUP};
-  int height; /* equal, give or take a row */
-  for (int64_t p = 0, first = 0; p < r->panels; p++, first += height, of.row += height, of.panel += height * r->stride) {
-    height = (int)(r->rows / r->panels) + (p < r->rows % r->panels);
-    of.zero = r->owed ? r->zero + first : NULL;
-    for (int s = 0; s < slices; s += vectors) {
-      const int64_t width = smaller(r->end - (c + LANES * s), LANES * vectors);
-      const int whole = last && width == LANES * vectors, direct = whole && r->plain;
-      const int ends = whole && r->light && may_end(height, vectors);
-      int32_t *const sums = r->sums + (r->blocked ? first * SPAN + LANES * s : 0);
-      of.column = c + LANES * s;
-      of.w = j->w + slice_at(j->k, c / LANES + s) + g * STEP;
-      of.before = g ? sums : NULL;
-      of.sums = direct ? (int32_t *)j->y + of.row * j->ldy + of.column : sums;
-      of.ld = direct ? j->ldy : SPAN;
+/* Rows [row, row + rows) of x, which lie at `codes` [rows][stride], against the columns [begin, end). */
+static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const pc_code *codes, int64_t stride, int64_t begin,
+                            int64_t end) {
+  int32_t zero[TOGETHER], shift[TOGETHER], sums[PC_DOT_ROWS * BESIDE * LANES];
+  const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
+  const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS((rows + panels - 1) / panels);
+  const int plain = j->to == TO_I32 && !j->adds && !owed && !j->w_zero;
+  const int light = (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j);
+  row_debts(j, (int)rows, row, moved(j), zero, shift);
+  tile_job of = {.groups = groups_of(j->k), .stride = stride};
+  int vectors;
+  for (int64_t c = begin; c < end; c += LANES * vectors) {
+    const int64_t left = (end - c + LANES - 1) / LANES, slice = c / LANES;
+    vectors = (int)smaller(left, of_strip(slice, widest));
+    const int whole = c + LANES * vectors <= end, direct = plain && whole;
+    of.w = j->w + slice_at(j->k, slice);
+    of.ld = direct ? j->ldy : LANES * vectors;
+    of.column = c;
+    int height; /* equal, give or take a row */
+    for (int64_t p = 0, first = 0; p < panels; p++, first += height) {
+      height = (int)(rows / panels) + (p < rows % panels);
+      const int ends = light && whole && may_end(height, vectors);
+      of.row = row + first;
+      of.panel = codes + first * stride;
+      of.sums = direct ? (int32_t *)j->y + of.row * j->ldy + c : sums;
       of.ends = ends ? j : NULL;
-      if (r->blocked) ask_for_block(p * slices + s, r->panels, s, &of);
-      else ask(j, p, r->panels, c / LANES, height, vectors, next, &of);
+      of.zero = owed ? zero + first : NULL;
+      ask(j, p, panels, slice, height, vectors, smaller(left - vectors, vectors), &of);
       run_tile(height, vectors, &of);
-      if (last && !direct && !ends)
-        finish(j, height, width, of.row, of.column, of.zero, j->w_zero ? r->shift + first : NULL, sums, SPAN);
+      if (!direct && !ends)
+        finish(j, height, smaller(end - c, LANES * vectors), of.row, c, of.zero, j->w_zero ? shift + first : NULL, sums, of.ld);
     }
   }
 }
 
-/* Columns from `begin` on, a tile's width at a time down all of k. Where a level's tiles are too narrow for a strip, and weights
- * come from memory for few panels, a block of a whole strip at a time: it is read as one stream, and L1 keeps it until each slice
- * has met each panel. */
-static void columns_by_rows(together *r, int64_t begin) {
-  const int8_job *j = r->job;
-  const int64_t groups = groups_of(j->k);
-  r->panels = (r->rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
-  const int widest = PC_DOT_VECTORS((r->rows + r->panels - 1) / r->panels);
-  r->owed = j->x_zero || moved(j);
-  r->plain = j->to == TO_I32 && !j->adds && !r->owed && !j->w_zero;
-  r->light = (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j);
-  r->blocked = PC_DOT_DEPTH > 0 && widest < BESIDE && r->panels <= BLOCKED && j->k * j->n > IN_L3;
-  row_debts(j, (int)r->rows, r->row, moved(j), r->zero, r->shift);
-  const int64_t depth = r->blocked ? PC_DOT_DEPTH : groups;
-  int slices;
-  for (int64_t c = begin; c < r->end; c += LANES * slices) {
-    const int64_t left = (r->end - c + LANES - 1) / LANES;
-    const int vectors = (int)smaller(left, of_strip(c / LANES, widest));
-    slices = r->blocked ? (int)smaller(left, of_strip(c / LANES, BESIDE)) : vectors;
-    int64_t g = 0;
-    do {
-      pass(r, c, slices, vectors, smaller(left - vectors, vectors), g, smaller(groups - g, depth));
-      g += depth;
-    } while (g < groups);
+/* Whether so few rows take the weights, which come from memory, by blocks: where tiles are too narrow to read a strip as one
+ * stream, and the CPU lags behind three. */
+static int by_blocks(const int8_job *j, int64_t rows) {
+  return PC_DOT_DEPTH > 0 && rows > 1 && rows <= BLOCKED * PC_DOT_ROWS && j->k * j->n > IN_L3;
+}
+
+/* The same as columns_by_rows, a block of k of a whole strip at a time, which L1 keeps until each slice has met each panel. Every
+ * so many tiles one asks for one of the lines of the next block. */
+static void columns_by_blocks(const int8_job *j, int64_t rows, int64_t row, const pc_code *codes, int64_t stride, int64_t begin,
+                              int64_t end) {
+  enum { MOST = BLOCKED * PC_DOT_ROWS, DEPTH = PC_DOT_DEPTH };
+  int32_t zero[MOST], shift[MOST], sums[MOST * SPAN];
+  const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS, groups = groups_of(j->k);
+  row_debts(j, (int)rows, row, moved(j), zero, shift);
+  tile_job of = {.stride = stride, .ld = SPAN};
+  for (int64_t c = begin, width; c < end; c += width) {
+    const int64_t slices = of_strip(c / LANES, smaller((end - c + LANES - 1) / LANES, BESIDE));
+    width = smaller(LANES * slices, end - c);
+    for (int64_t g = 0; g < groups; g += DEPTH) {
+      of.groups = smaller(groups - g, DEPTH);
+      for (int64_t t = 0; t < panels * slices; t++) {
+        const int64_t p = t / slices, s = t % slices, first = rows * p / panels;
+        of.panel = codes + first * stride + g * GROUP;
+        of.w = j->w + slice_at(j->k, c / LANES + s) + g * STEP;
+        of.soon = t % panels ? 0 : DEPTH * STEP + LINE * (t / panels - s);
+        of.sums = sums + first * SPAN + LANES * s;
+        of.before = g ? of.sums : NULL;
+        run_tile((int)(rows * (p + 1) / panels - first), 1, &of);
+      }
+    }
+    finish(j, (int)rows, width, row, c, j->x_zero || moved(j) ? zero : NULL, j->w_zero ? shift : NULL, sums, SPAN);
   }
 }
 
@@ -291,17 +289,12 @@ static void part_by_rows(const int8_job *j, int64_t row0, int64_t row1, int64_t 
     fail(j, PC_ENOMEM);
     return;
   }
-  together r; /* its arrays are left as they are: zeroing them would take as long as a small product */
-  r.job = j;
-  r.stride = stride;
-  r.end = end;
   for (int64_t row = row0; row < row1; row += most) {
     const int64_t rows = smaller(most, row1 - row);
     if (copy) copy_rows(j, rows, row, 0, j->k, copy, stride);
-    r.rows = rows;
-    r.row = row;
-    r.codes = copy ? copy : (const pc_code *)(j->x + row * stride);
-    columns_by_rows(&r, begin);
+    const pc_code *codes = copy ? copy : (const pc_code *)(j->x + row * stride);
+    if (by_blocks(j, rows)) columns_by_blocks(j, rows, row, codes, stride, begin, end);
+    else columns_by_rows(j, rows, row, codes, stride, begin, end);
   }
   free(found);
 }
