@@ -51,8 +51,8 @@ typedef struct {
   const pc_code *panel;
   const int8_t *w;
   int32_t *sums;
-  const int32_t *before; /* sums of earlier blocks of k [rows][SPAN], or NULL */
-  const int8_job *ends;  /* or NULL */
+  int adds;             /* to the sums there of earlier blocks of k */
+  const int8_job *ends; /* or NULL */
   int64_t row, column;
   const int32_t *zero; /* of each row, or NULL */
   int asks_all;
@@ -137,11 +137,11 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
     finish_tile(of->ends, rows, vectors, sums, of->row, of->column, of->zero);
     return;
   }
-  if (PC_DOT_DEPTH > 0 && of->before)
+  if (PC_DOT_DEPTH > 0 && of->adds)
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; j++) sums[i][j] = vi_add(sums[i][j], vi_load(of->before + i * SPAN + LANES * j));
+      for (int j = 0; j < vectors; j++) sums[i][j] = vi_add(sums[i][j], vi_load(of->sums + i * of->ld + LANES * j));
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -262,13 +262,13 @@ static void columns_by_blocks(const int8_job *j, int64_t rows, int64_t row, cons
     width = smaller(LANES * slices, end - c);
     for (int64_t g = 0; g < groups; g += DEPTH) {
       of.groups = smaller(groups - g, DEPTH);
+      of.adds = g > 0;
       for (int64_t t = 0; t < panels * slices; t++) {
         const int64_t p = t / slices, s = t % slices, first = rows * p / panels;
         of.panel = codes + first * stride + g * GROUP;
         of.w = j->w + slice_at(j->k, c / LANES + s) + g * STEP;
         of.soon = t % panels ? 0 : DEPTH * STEP + LINE * (t / panels - s);
         of.sums = sums + first * SPAN + LANES * s;
-        of.before = g ? of.sums : NULL;
         run_tile((int)(rows * (p + 1) / panels - first), 1, &of);
       }
     }

@@ -9,8 +9,8 @@
 #define PC_DOT_VECTORS(rows) 1
 #define PC_SLOW_FMA 1
 
-/* Sixteen lanes of plain C, inlined wherever kernels ask for it, take a compiler minutes: it may choose. GCC then takes arrays of
- * which a template reads as much as it wrote for such as it reads whole. */
+/* Sixteen lanes of plain C, inlined wherever kernels ask for it, take a compiler minutes: it may choose. Templates are then not
+ * always cut to their constants, and GCC warns of arrays of which they read no more than they wrote. */
 #undef PC_INLINE
 #define PC_INLINE static inline
 #if defined __GNUC__ && !defined __clang__
