@@ -31,12 +31,19 @@ PC_INLINE vf16 pc_residual_column(const pc_end *e, int64_t i0, int64_t row) {
 /* y[i][r] = chains[r][i] for at most sixteen of each. */
 PC_INLINE void pc_deliver(float *y, int64_t y_row, const float *chains, int64_t width, int64_t rows, int64_t lanes) {
   vf16 block[LANES];
+  if (rows >= LANES && lanes >= LANES) { /* nothing asked of each: most blocks are whole */
+#pragma GCC unroll 16
+    for (int r = 0; r < LANES; r++) block[r] = vf_load(chains + r * width);
+    vf_transpose(block);
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) vf_store(y + i * y_row, block[i]);
+    return;
+  }
   for (int r = 0; r < LANES; r++) block[r] = r < rows ? vf_load(chains + r * width) : vf_zero();
   vf_transpose(block);
-  if (rows >= LANES)
-    for (int i = 0; i < LANES && i < lanes; i++) vf_store(y + i * y_row, block[i]);
-  else
-    for (int i = 0; i < LANES && i < lanes; i++) vf_store_n(y + i * y_row, rows, block[i]);
+  for (int i = 0; i < LANES && i < lanes; i++)
+    if (rows >= LANES) vf_store(y + i * y_row, block[i]);
+    else vf_store_n(y + i * y_row, rows, block[i]);
 }
 
 /* The same for any number of either. Where rows of y lie whole pages apart, their lines share a set of the first cache, which

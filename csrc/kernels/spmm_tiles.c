@@ -4,14 +4,15 @@
  * packer sorts a group's rows by their entries in a block, so the four end together, and pads the shorter with entries of
  * value -0 at a column of zeros, which leave every chain as it is, NaN included. So a visit has no branch but its end,
  * and the block's part of x stays in L1; a group's chains wait on the stack between its visits.
- * Limit: the load ports, one load of x an fma and two for each step and row. */
+ * Limit: the load ports, one load of x an fma and one or two for each step and row. */
 #include "product.h"
 #include "share.h"
 #include "stored.h"
 
 enum {
   HIGH = 4,             /* rows of a tile */
-  WIDEST = PC_TILE_VECTORS(1) < 8 ? 1 : 4, /* vectors of a row in flight: with the rows, as the level's registers hold */
+  WIDEST = PC_TILE_VECTORS(2) < 4 ? PC_TILE_VECTORS(2) : 4, /* vectors of a row in flight */
+  WHOLE = PC_TILE_VECTORS(HIGH) >= WIDEST, /* the level's registers hold so wide a tile: else two of its rows, then two */
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   EARLY = 3,            /* steps that columns are read before use */
   CHUNK = 64,           /* steps whose values are widened at a time */
@@ -69,9 +70,6 @@ static void widen(int kind, const void *values, int64_t s, int64_t n, float *to)
   }
 }
 
-/* Where the column of row r of a step lies in a slice of x: sixteen lanes of four bytes a column. */
-PC_INLINE uint64_t place(uint64_t columns, int r) { return (r ? columns >> (16 * r - 6) : columns << 6) & 0x3fffc0; }
-
 /* Where each slice of a panel of x begins, in a register each: added up anew for each row of a step, they cost more. */
 typedef struct {
   const char *slices[4];
@@ -85,15 +83,20 @@ PC_INLINE panel panel_of(const void *x, int vectors, int64_t k) {
   return p;
 }
 
-/* Columns of steps, some steps before their use: x at an address that a load has yet to bring is read later than the fma
- * units could use it. They run on from tile to tile; past the last step of all, that step is read again. */
+/* Columns of steps. Where four rows are in flight they are read some steps before their use: x at an address that a load
+ * has yet to bring is read later than the fma units could use it. They run on from tile to tile; past the last step of all,
+ * that step is read again. Two rows wait for other things, and read theirs one by one. */
 typedef struct {
   const uint16_t *at, *last;
   uint64_t read[EARLY];
-} early;
+} columns;
 
-PC_INLINE uint64_t next_columns(early *c) {
+PC_INLINE uint64_t next_columns(columns *c) {
   const uint64_t now = c->read[0];
+  if (!WHOLE) {
+    c->at += HIGH;
+    return now;
+  }
 #pragma GCC unroll 4
   for (int i = 1; i < EARLY; i++) c->read[i - 1] = c->read[i];
   memcpy(&c->read[EARLY - 1], c->at, sizeof *c->read);
@@ -101,10 +104,16 @@ PC_INLINE uint64_t next_columns(early *c) {
   return now;
 }
 
-PC_INLINE early columns_from(const uint16_t *first, const uint16_t *last) {
-  early c = {first, last, {0}};
-  for (int i = 0; i < EARLY; i++) next_columns(&c);
+PC_INLINE columns columns_from(const uint16_t *first, const uint16_t *last) {
+  columns c = {first, last, {0}};
+  for (int i = 0; WHOLE && i < EARLY; i++) next_columns(&c);
   return c;
+}
+
+/* Where the column of row r of a step, from memory or read before, lies in a slice of x: sixteen lanes of four bytes each. */
+PC_INLINE uint64_t place(const uint16_t *at, uint64_t read, int r) {
+  if (!WHOLE) return (uint64_t)at[r] << 6;
+  return (r ? read >> (16 * r - 6) : read << 6) & 0x3fffc0;
 }
 
 /* One entry more: of codes it is four of them, and the step a dot product of what the bits are. */
@@ -113,43 +122,54 @@ PC_INLINE vf16 one_more(int coded, vf16 acc, const char *x, vf16 w) {
   return vf_fma(vf_load((const float *)(const void *)x), w, acc);
 }
 
-/* The chains of four rows, one step on. */
-PC_INLINE void step(int coded, int vectors, const panel *x, const float *v, uint64_t columns, vf16 acc[][4]) {
-  const vf4 each = vf_load4(v); /* broadcasts from memory would use the ports that x needs */
-#pragma GCC unroll 4
-  for (int r = 0; r < HIGH; r++) {
-    const uint64_t at = place(columns, r);
-    const vf16 w = vf_one_of(each, r);
-#pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[r][t] = one_more(coded, acc[r][t], x->slices[t] + at, w);
-  }
-}
-
 PC_INLINE float *chain_of(float *chains, int vectors, int64_t row) { return chains + row * (vectors * LANES); }
 
-/* The same for steps of values from v up to end. */
-PC_INLINE void advance(int coded, int vectors, const panel *x, const float *v, const float *end, early *c, const int32_t *rows,
-                       float *chains) {
+/* The chains of some rows of a tile, from row0 on, for steps of values from v up to end. */
+PC_INLINE void advance_rows(int coded, int vectors, int row0, int count, const panel *x, const float *v, const float *end,
+                            columns *c, const int32_t *rows, float *chains) {
   vf16 acc[HIGH][4];
+  float *own[HIGH];
 #pragma GCC unroll 4
-  for (int r = 0; r < HIGH; r++) {
-    const float *from = chain_of(chains, vectors, rows[r]);
+  for (int r = 0; r < count; r++) {
+    own[r] = chain_of(chains, vectors, rows[row0 + r]);
+    if (count < HIGH) own[r] = (float *)(uintptr_t)pc_held((const char *)own[r]);
 #pragma GCC unroll 4
-    for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(from + t * LANES);
+    for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(own[r] + t * LANES);
   }
   for (; v != end; v += HIGH) {
-    if (vectors < FETCHED) { /* each time: asking a line at a time, in front of the loop, was slower */
+    if (WHOLE && vectors < FETCHED) { /* each time: asking a line at a time, in front of the loop, was slower */
       __builtin_prefetch(v + AHEAD);
       __builtin_prefetch(c->at + AHEAD);
     }
-    step(coded, vectors, x, v, next_columns(c), acc);
-  }
-  rows = (const void *)pc_held((const void *)rows); /* read again: kept, they would take the registers of the loop */
+    const uint16_t *const at = c->at;
+    const uint64_t read = next_columns(c);
+    const vf4 each = vf_load4(v); /* broadcasts from memory would use the ports that x needs */
 #pragma GCC unroll 4
-  for (int r = 0; r < HIGH; r++) {
-    float *to = chain_of(chains, vectors, rows[r]);
+    for (int r = 0; r < count; r++) {
+      const uint64_t column = place(at, read, row0 + r);
+      const vf16 w = vf_one_of(each, row0 + r);
+#pragma GCC unroll 4
+      for (int t = 0; t < vectors; t++) acc[r][t] = one_more(coded, acc[r][t], x->slices[t] + column, w);
+    }
+  }
+  if (count == HIGH) rows = (const void *)pc_held((const void *)rows); /* read again: four would take the registers of the loop */
+#pragma GCC unroll 4
+  for (int r = 0; r < count; r++) {
+    float *to = count == HIGH ? chain_of(chains, vectors, rows[row0 + r]) : own[r];
 #pragma GCC unroll 4
     for (int t = 0; t < vectors; t++) vf_store(to + t * LANES, acc[r][t]);
+  }
+}
+
+/* The chains of a tile. */
+PC_INLINE void advance(int coded, int vectors, const panel *x, const float *v, const float *end, columns *c, const int32_t *rows,
+                       float *chains) {
+  if (PC_TILE_VECTORS(HIGH) < vectors) {
+    columns again = *c;
+    advance_rows(coded, vectors, 0, HIGH / 2, x, v, end, &again, rows, chains);
+    advance_rows(coded, vectors, HIGH / 2, HIGH / 2, x, v, end, c, rows, chains);
+  } else {
+    advance_rows(coded, vectors, 0, HIGH, x, v, end, c, rows, chains);
   }
 }
 
@@ -160,20 +180,20 @@ PC_INLINE void add(int coded, int widens, int vectors, const job *j, int64_t sli
   const int64_t first = *starts, all = j->starts[j->begins[j->groups]];
   if (first == all) return;
   const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
-  early columns = columns_from(j->columns + HIGH * first, j->columns + HIGH * (all - 1));
+  columns c = columns_from(j->columns + HIGH * first, j->columns + HIGH * (all - 1));
   const int32_t *rows = j->rows + HIGH * j->begins[g];
   const float *v = widens ? NULL : (const float *)j->values + HIGH * first;
   for (; starts < last; starts++, rows += HIGH) {
     if (!widens) {
       const float *const end = v + HIGH * (starts[1] - starts[0]);
-      advance(coded, vectors, &x, v, end, &columns, rows, chains);
+      advance(coded, vectors, &x, v, end, &c, rows, chains);
       v = end;
       continue;
     }
     for (int64_t n, s = starts[0]; s < starts[1]; s += n) {
       n = smaller(starts[1] - s, CHUNK);
       widen(j->kind, j->values, s, n, wide);
-      advance(0, vectors, &x, wide, wide + HIGH * n, &columns, rows, chains);
+      advance(0, vectors, &x, wide, wide + HIGH * n, &c, rows, chains);
     }
   }
 }

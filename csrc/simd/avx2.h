@@ -231,14 +231,23 @@ PC_INLINE void pc_transpose8(__m256 *r) { /* pairs, fours, then halves of a regi
   for (int j = 0; j < 4; j++) r[j] = _mm256_permute2f128_ps(f[j], f[4 + j], 0x20), r[4 + j] = _mm256_permute2f128_ps(f[j], f[4 + j], 0x31);
 }
 PC_INLINE void vf_transpose(vf16 *r) { /* by eights */
-  __m256 block[8];
-  vf16 all[16];
-  for (int q = 0; q < 4; q++) {
-    for (int i = 0; i < 8; i++) block[i] = q & 1 ? r[q / 2 * 8 + i].b : r[q / 2 * 8 + i].a;
-    pc_transpose8(block);
-    for (int j = 0; j < 8; j++) if (q & 2) all[(q & 1) * 8 + j].b = block[j]; else all[(q & 1) * 8 + j].a = block[j];
+  __m256 low[8], high[8];
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; h++) { /* those on the diagonal stay */
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) low[i] = h ? r[8 + i].b : r[i].a;
+    pc_transpose8(low);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) if (h) r[8 + i].b = low[i]; else r[i].a = low[i];
   }
-  for (int i = 0; i < 16; i++) r[i] = all[i];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) low[i] = r[8 + i].a;
+  pc_transpose8(low);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) high[i] = r[i].b, r[i].b = low[i];
+  pc_transpose8(high);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) r[8 + i].a = high[i];
 }
 
 /* -- conversion */
