@@ -6,11 +6,14 @@
 #include "product.h"
 
 enum {
-  FLIGHT = 4,      /* slices in flight */
+  MOST = PC_TILE_VECTORS(1) < 8 ? 2 : 4, /* slices in flight */
   ROWS = 4,        /* rows of x at a time */
   AHEAD = 1024,    /* floats to prefetch, into L2, ahead of use */
   GRAIN = 1 << 13  /* columns of slices that pay for waking a thread */
 };
+
+/* As many as the level's registers hold the chains of. */
+static int flight(int rows) { return MOST == 2 && rows > 2 ? 1 : MOST; }
 
 typedef struct {
   int64_t k;
@@ -39,8 +42,8 @@ static __attribute__((noinline)) void end_slices(int rows, int count, const job 
 
 /* Rows i .. i + rows of x against `count` slices. */
 PC_INLINE void slices(int amd, int rows, int count, const job *j, int64_t i, int64_t slice) {
-  vf16 acc[FLIGHT][ROWS];
-  const float *v[FLIGHT], *x = j->x + i * j->ldx;
+  vf16 acc[MOST][ROWS];
+  const float *v[MOST], *x = j->x + i * j->ldx;
   const uint16_t *bits = j->bits + slice * j->k;
 #pragma GCC unroll 4
   for (int g = 0; g < count; g++) {
@@ -60,7 +63,7 @@ PC_INLINE void slices(int amd, int rows, int count, const job *j, int64_t i, int
       for (int r = 0; r < rows; r++)
         acc[g][r] = vf_select(stored, vf_fma(vf_set1(x[r * j->ldx + l]), w, acc[g][r]), acc[g][r]);
     }
-  float chains[FLIGHT][ROWS][LANES];
+  float chains[MOST][ROWS][LANES];
 #pragma GCC unroll 4
   for (int g = 0; g < count; g++)
 #pragma GCC unroll 4
@@ -70,7 +73,7 @@ PC_INLINE void slices(int amd, int rows, int count, const job *j, int64_t i, int
 
 PC_INLINE void run_slices(int amd, int rows, const job *j, int64_t i, int64_t begin, int64_t end) {
   int64_t slice = begin;
-  for (; slice + FLIGHT <= end; slice += FLIGHT) slices(amd, rows, FLIGHT, j, i, slice);
+  for (; slice + flight(rows) <= end; slice += flight(rows)) slices(amd, rows, flight(rows), j, i, slice);
   for (; slice < end; slice++) slices(amd, rows, 1, j, i, slice);
 }
 

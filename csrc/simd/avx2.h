@@ -84,15 +84,8 @@ PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) {
   const vf16 bits = vf_gather((const float *)(const void *)p, at);
   return (vi16){_mm256_castps_si256(bits.a), _mm256_castps_si256(bits.b)};
 }
-/* Each byte of a word is a lane: 1 where its bit is set; multiplied, it becomes the count of those below it. */
-PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) {
-  const uint64_t ones = 0x0101010101010101, apart = (bits & 0xff) * ones & 0x8040201008040201;
-  const uint64_t set = (apart + 0x7f7f7f7f7f7f7f7f) >> 7 & ones;
-  const __m256i rank = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)(set * (ones << 8))));
-  const __m256i lanes = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)(set * 0xff)));
-  return _mm256_and_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), rank), _mm256_castsi256_ps(lanes));
-}
-PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return (vf16){pc_expand8(p, bits), pc_expand8(p + __builtin_popcount(bits & 0xff), bits >> 8)}; }
+PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), pc_places8(bits)); } /* bits below 256 */
+PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return (vf16){pc_expand8(p, bits & 0xff), pc_expand8(p + __builtin_popcount(bits & 0xff), bits >> 8)}; }
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }
 
 /* -- constants */
@@ -144,8 +137,8 @@ PC_INLINE uint32_t vm_bits(vm16 m) {
   return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(m.a)) | (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(m.b)) << 8;
 }
 PC_INLINE vm16 vm_from_bits(uint32_t bits) {
-  const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), high = _mm256_slli_epi32(low, 8), all = _mm256_set1_epi32((int32_t)bits);
-  return (vm16){_mm256_cmpeq_epi32(_mm256_and_si256(all, low), low), _mm256_cmpeq_epi32(_mm256_and_si256(all, high), high)};
+  const __m256i none = _mm256_set1_epi32(-1);
+  return (vm16){_mm256_cmpgt_epi32(pc_places8(bits & 0xff), none), _mm256_cmpgt_epi32(pc_places8(bits >> 8), none)};
 }
 
 /* -- int32 arithmetic */

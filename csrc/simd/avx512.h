@@ -52,27 +52,12 @@ PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) {
 }
 PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) { return _mm512_castps_si512(vf_gather((const float *)(const void *)p, at)); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p)); }
-
-/* For each bit of a byte, how many are set below it: a set bit adds one to every byte above its own. */
-PC_INLINE __m256i pc_ranks(uint32_t bits) {
-  static const uint64_t ranks[256] = {
-#define PC_ABOVE(i) (UINT64_C(0x0101010101010101) << 8 * (i + 1))
-#define PC_BIT0(v) v, v + PC_ABOVE(0)
-#define PC_BIT1(v) PC_BIT0(v), PC_BIT0(v + PC_ABOVE(1))
-#define PC_BIT2(v) PC_BIT1(v), PC_BIT1(v + PC_ABOVE(2))
-#define PC_BIT3(v) PC_BIT2(v), PC_BIT2(v + PC_ABOVE(3))
-#define PC_BIT4(v) PC_BIT3(v), PC_BIT3(v + PC_ABOVE(4))
-#define PC_BIT5(v) PC_BIT4(v), PC_BIT4(v + PC_ABOVE(5))
-#define PC_BIT6(v) PC_BIT5(v), PC_BIT5(v + PC_ABOVE(6))
-      PC_BIT6(UINT64_C(0)), PC_BIT6(UINT64_C(0))}; /* nothing lies above the last bit */
-  return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)ranks[bits]));
-}
 #define PC_SPREADS 1
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) {
   __asm__("" : "+r"(bits)); /* GCC 12 would take the low byte back from the mask register */
   const uint32_t low = bits & 0xff, high = bits >> 8;
-  const __m256 a = _mm256_permutexvar_ps(pc_ranks(low), _mm256_loadu_ps(p));
-  const __m256 b = _mm256_permutexvar_ps(pc_ranks(high), _mm256_loadu_ps(p + __builtin_popcount(low)));
+  const __m256 a = _mm256_permutexvar_ps(pc_places8(low), _mm256_loadu_ps(p));
+  const __m256 b = _mm256_permutexvar_ps(pc_places8(high), _mm256_loadu_ps(p + __builtin_popcount(low)));
   return _mm512_maskz_mov_ps((__mmask16)bits, _mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1));
 }
 

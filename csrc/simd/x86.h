@@ -27,3 +27,16 @@ PC_INLINE __m128 pc_pick4(const pc_any *p, const uint16_t *at) {
   __builtin_memcpy(&four, at, sizeof four);
   return _mm_setr_ps(p[four & 0xffff], p[four >> 16 & 0xffff], p[four >> 32 & 0xffff], p[four >> 48]);
 }
+
+/* For each of eight bits which of the next values a lane takes: the count of set bits below its own, or -1 where that is
+ * not set. PC_SET has a 1 in each byte whose bit is set, which multiplied become those below it. */
+#define PC_ONES UINT64_C(0x0101010101010101)
+#define PC_SET(bits) ((((bits) * PC_ONES & UINT64_C(0x8040201008040201)) + UINT64_C(0x7f7f7f7f7f7f7f7f)) >> 7 & PC_ONES)
+#define PC_PLACES(bits) (PC_SET(bits) * (PC_ONES << 8) | ~(PC_SET(bits) * 0xff))
+#define PC_PLACES4(n) PC_PLACES(n), PC_PLACES(n + 1), PC_PLACES(n + 2), PC_PLACES(n + 3)
+#define PC_PLACES16(n) PC_PLACES4(n), PC_PLACES4(n + 4), PC_PLACES4(n + 8), PC_PLACES4(n + 12)
+#define PC_PLACES64(n) PC_PLACES16(n), PC_PLACES16(n + 16), PC_PLACES16(n + 32), PC_PLACES16(n + 48)
+PC_INLINE __m256i pc_places8(uint32_t bits) {
+  static const uint64_t places[256] = {PC_PLACES64(0), PC_PLACES64(64), PC_PLACES64(128), PC_PLACES64(192)};
+  return _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)places[bits]));
+}

@@ -46,6 +46,9 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   return at;
 }
 
+/* What lies in the other lanes is not said. */
+PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(bits), x, vf_zero()); }
+
 #define F(p) vf_load((const float *)(p))
 #define I(p) vi_load(p)
 #define D(p) doubles(p)
@@ -79,8 +82,8 @@ PC_INLINE const uint16_t *places(const char *b, uint16_t *at) {
   FLOAT(vf_load_f16, vf_load_f16((const uint16_t *)(const void *)a))                   \
   FLOAT(vf_gather, vf_gather((const float *)(const void *)a, places(b, at)))           \
   INT(vi_gather, vi_gather((const int32_t *)(const void *)a, places(b, at)))           \
-  FLOAT(vf_expand, vf_expand((const float *)(const void *)a, (uint32_t)READ(uint16_t, b)))\
-  FLOAT(vf_spread, vf_spread((const float *)(const void *)a, (uint32_t)READ(uint16_t, b)))\
+  FLOAT(vf_expand, where_set(READ(uint16_t, b), vf_expand((const float *)(const void *)a, (uint32_t)READ(uint16_t, b))))\
+  FLOAT(vf_spread, where_set(READ(uint16_t, b), vf_spread((const float *)(const void *)a, (uint32_t)READ(uint16_t, b))))\
   FLOAT(vf_load4, vf_one_of(vf_load4((const float *)a), 3))                            \
   FLOAT(vf_one_of, vf_one_of(vf_load4((const float *)a), (int)n))                      \
   FLOAT(vf_set1, vf_set1(READ(float, a)))                                              \
