@@ -53,6 +53,16 @@ class Product(Layer):
         return rng.integers(-128, 128, (m, k), np.int8), rng.integers(-128, 128, (k, n), np.int8)
 
 
+@dataclass(frozen=True)
+class SevenBits(Product):
+    """uint8 codes [m, k] and weights [k, n] of 7 bits: whoever saturates 16 bits is exact with these."""
+
+    @staticmethod
+    def operands(m: int, k: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(0)
+        return rng.integers(0, 256, (m, k), np.uint8), rng.integers(-64, 64, (k, n), np.int8)
+
+
 def ours(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
     layer, out = quantization.Linear(w), np.empty((len(x), len(w)), np.float32)
     return lambda: layer(x, out=out)
@@ -95,16 +105,20 @@ def openvino_dynamic(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
     return onnx_models.openvino_request(model, x, DYNAMIC_QUANTIZATION_GROUP_SIZE=x.shape[1])
 
 
-def torch_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
-    """oneDNN's product of codes that are there already: what remains of a layer that quantizes for nothing."""
+def torch_codes(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """oneDNN's product of codes, uint8 [m, k] and int8 [n, k]."""
     import torch
 
-    xt = torch.from_numpy(np.random.default_rng(0).integers(0, 256, x.shape, np.uint8))
-    codes = np.random.default_rng(1).integers(-127, 128, w.shape, np.int8)
-    packed = torch.ops.onednn.qlinear_prepack(torch.from_numpy(codes), list(x.shape))
+    xt, packed = torch.from_numpy(x), torch.ops.onednn.qlinear_prepack(torch.from_numpy(w), list(x.shape))
     scale, zero = torch.ones(len(w)), torch.zeros(len(w), dtype=torch.int32)
     return lambda: torch.ops.onednn.qlinear_pointwise(
         xt, 1.0, 0, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], "")
+
+
+def torch_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """The product of codes that are there already: what remains of a layer that quantizes for nothing."""
+    xq = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
+    return torch_codes(xq, np.random.default_rng(1).integers(-127, 128, w.shape, np.int8))
 
 
 def onnxruntime_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
@@ -130,12 +144,25 @@ def onnxruntime_integer(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
     return onnx_models.session("MatMulInteger", {"x": x, "w": w}, {}, np.empty((len(x), w.shape[1]), np.int32))
 
 
+def packed_matmul(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    packed, out = quantization.pack(w.T), np.empty((len(x), w.shape[1]), np.int32)
+    return lambda: quantization.matmul_int8(x, packed, out=out)
+
+
+def onnxruntime_codes(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    return onnx_models.session("MatMulInteger", {"x": x}, {"w": w}, np.empty((len(x), w.shape[1]), np.int32))
+
+
 def numpy_float(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
     """What NumPy's users do, since its product of integers is slower still; exact below 2^24."""
     return lambda: x.astype(np.float32) @ w.astype(np.float32)
 
 
 LAYERS = {
+    "matmul_7_bits": SevenBits("matmul_7_bits", packed_matmul, {
+        "PyTorch, oneDNN": lambda x, w: torch_codes(x, w.T.copy()),
+        "ONNX Runtime MatMulInteger": onnxruntime_codes,
+    }),
     "matmul_int8": Product("matmul_int8", matmul, {
         "PyTorch _int_mm": torch_int_mm,
         "ONNX Runtime MatMulInteger": onnxruntime_integer,

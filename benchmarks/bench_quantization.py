@@ -30,14 +30,8 @@ def torch_int_mm(case: Case) -> Callable[[], object]:
 
 
 def torch_qlinear(case: Case) -> Callable[[], object]:
-    import torch
-
     x, w = weights(case)
-    xt = torch.from_numpy(x.view(np.uint8))
-    packed = torch.ops.onednn.qlinear_prepack(torch.from_numpy(w.T.copy()), list(x.shape))
-    scale, zero = torch.ones(w.shape[1]), torch.zeros(w.shape[1], dtype=torch.int32)
-    return lambda: torch.ops.onednn.qlinear_pointwise(
-        xt, 1.0, 0, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], "")
+    return bench_layers.torch_codes(x.view(np.uint8), w.T.copy())
 
 
 def _torch_quantized(engine: str) -> Make:

@@ -56,8 +56,8 @@ PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return _mm512_maskz_ex
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) {
   __asm__("" : "+r"(bits)); /* GCC 12 would take the low byte back from the mask register */
   const uint32_t low = bits & 0xff, high = bits >> 8;
-  const __m256 a = _mm256_permutexvar_ps(pc_places8(low), _mm256_loadu_ps(p));
-  const __m256 b = _mm256_permutexvar_ps(pc_places8(high), _mm256_loadu_ps(p + __builtin_popcount(low)));
+  const __m256 a = _mm256_permutexvar_ps(pc_takes8(low), _mm256_loadu_ps(p));
+  const __m256 b = _mm256_permutexvar_ps(pc_takes8(high), _mm256_loadu_ps(p + __builtin_popcount(low)));
   return _mm512_maskz_mov_ps((__mmask16)bits, _mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1));
 }
 

@@ -32,11 +32,11 @@ PC_INLINE __m128 pc_pick4(const pc_any *p, const uint16_t *at) {
  * not set. PC_SET has a 1 in each byte whose bit is set, which multiplied become those below it. */
 #define PC_ONES UINT64_C(0x0101010101010101)
 #define PC_SET(bits) ((((bits) * PC_ONES & UINT64_C(0x8040201008040201)) + UINT64_C(0x7f7f7f7f7f7f7f7f)) >> 7 & PC_ONES)
-#define PC_PLACES(bits) (PC_SET(bits) * (PC_ONES << 8) | ~(PC_SET(bits) * 0xff))
-#define PC_PLACES4(n) PC_PLACES(n), PC_PLACES(n + 1), PC_PLACES(n + 2), PC_PLACES(n + 3)
-#define PC_PLACES16(n) PC_PLACES4(n), PC_PLACES4(n + 4), PC_PLACES4(n + 8), PC_PLACES4(n + 12)
-#define PC_PLACES64(n) PC_PLACES16(n), PC_PLACES16(n + 16), PC_PLACES16(n + 32), PC_PLACES16(n + 48)
-PC_INLINE __m256i pc_places8(uint32_t bits) {
-  static const uint64_t places[256] = {PC_PLACES64(0), PC_PLACES64(64), PC_PLACES64(128), PC_PLACES64(192)};
-  return _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)places[bits]));
+#define PC_TAKES(bits) (PC_SET(bits) * (PC_ONES << 8) | ~(PC_SET(bits) * 0xff))
+#define PC_TAKES4(n) PC_TAKES(n), PC_TAKES(n + 1), PC_TAKES(n + 2), PC_TAKES(n + 3)
+#define PC_TAKES16(n) PC_TAKES4(n), PC_TAKES4(n + 4), PC_TAKES4(n + 8), PC_TAKES4(n + 12)
+#define PC_TAKES64(n) PC_TAKES16(n), PC_TAKES16(n + 16), PC_TAKES16(n + 32), PC_TAKES16(n + 48)
+PC_INLINE __m256i pc_takes8(uint32_t bits) {
+  static const uint64_t takes[256] = {PC_TAKES64(0), PC_TAKES64(64), PC_TAKES64(128), PC_TAKES64(192)};
+  return _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)takes[bits]));
 }

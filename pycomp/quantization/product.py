@@ -119,6 +119,12 @@ def pack(q: Any) -> PackedInt8Matrix:
     ValueError
         If it does not have two dimensions, or has a scale for each input or for each group of them.
 
+    Notes
+    -----
+    Products are exact whatever the weights. On CPUs that have AVX2 and no dot product of bytes, sixteen rows and more
+    are multiplied 1.2 to 1.4 times as fast where the weights have 7 bits (-64 to 63), as
+    ``quantize(w, axis=0, scale=np.abs(w).max(axis=1) / 63)`` gives them.
+
     Examples
     --------
     >>> import numpy as np

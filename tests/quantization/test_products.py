@@ -244,6 +244,35 @@ def test_few_rows_of_weights_larger_than_caches_are_exact(large, level):
         pycomp.set_isa(None)
 
 
+@pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
+@pytest.mark.parametrize("beyond", [None, (0, 0), (37, 50), (68, 96)])
+def test_weights_whose_pairs_barely_fit_16_bits_are_exact(level, beyond):
+    """255 times weights that add up to 128 is below 2^15, to 129 above; the pair that is may lie anywhere."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(-128, 129, (35, 97))
+    second = (128 - np.abs(first)) * rng.choice([-1, 1], first.shape)
+    second[first == 128], first[first == 128] = 1, 127
+    w = np.stack([first, second], axis=1).reshape(70, 97)
+    if beyond is not None:
+        at, column = beyond
+        w[at & ~1, column], w[at | 1, column] = 127, 2
+    w = w.astype(np.int8)
+    pycomp.set_isa(level)
+    try:
+        for low, high, dtype in ((0, 255, np.uint8), (-128, 127, np.int8)):
+            x = rng.choice(np.array([low, high], dtype), (200, 70))
+            x[::3], x[1::3] = low, high
+            zx, zw = zeros(rng, dtype, 200), zeros(rng, np.int8, 97).astype(np.int32)
+            moved = pack(QuantizedTensor(w.T, np.ones(97, np.float32), zw, 0))
+            for m, threads in product((15, 16, 200), (1, 3)):
+                with pycomp.threads(threads):
+                    assert (matmul_int8(x[:m], w) == x[:m].astype(np.int64) @ w).all()
+                    y = matmul_int8(x[:m], moved, a_zero_point=zx[:m])
+                assert (y == (x[:m].astype(np.int64) - zx[:m, None]) @ (w.astype(np.int64) - zw)).all()
+    finally:
+        pycomp.set_isa(None)
+
+
 STRIDED = {
     "rows": lambda b: b,
     "columns": np.asfortranarray,
