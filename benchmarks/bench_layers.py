@@ -1,5 +1,5 @@
 """Whole quantized calls: a layer from float32 to float32, the quantization of activations included, and a product of
-plain arrays of codes, in which neither is prepared ahead."""
+plain arrays of codes, in which neither is prepared ahead, or (``matmul_7_bits``) the weights are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Product(Layer):
-    """The same of int8 codes, x [m, k] and w [k, n], to int32."""
+    """The same of 8-bit codes, x [m, k] and w [k, n], to int32."""
 
     @staticmethod
     def bytes(m: int, k: int, n: int) -> float:
@@ -106,7 +106,7 @@ def openvino_dynamic(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
 
 
 def torch_codes(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
-    """oneDNN's product of codes, uint8 [m, k] and int8 [n, k]."""
+    """oneDNN's product of codes, uint8 [m, k] and int8 [n, k], to float32, which takes as many bytes as int32."""
     import torch
 
     xt, packed = torch.from_numpy(x), torch.ops.onednn.qlinear_prepack(torch.from_numpy(w), list(x.shape))

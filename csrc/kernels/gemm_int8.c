@@ -16,7 +16,7 @@ enum {
   PARTS = 4,             /* at most so many for each thread */
   STRIPS = 4,            /* for each thread, that are enough to cut between strips alone */
   PACKING = 16,          /* rows that take as long as packing loose weights */
-  LOOKING = 16,          /* rows that pay for looking whether pairs of weights fit */
+  LOOKING = 16,          /* rows that pay for looking at all weights, even where those come from memory */
   GRAIN = 1 << 19        /* multiply-adds that pay for waking a thread */
 };
 
@@ -80,12 +80,15 @@ static int by_amx(const int8_job *j) {
 }
 
 #ifdef PC_DOT_PAIRS
-/* Whether all weights of the strips of these columns are such that pairs of them, times any bytes, stay in 16 bits: of 7 bits
- * they are. Others show it in a line or two. */
+/* Whether all weights of these columns are such that pairs of them, times any bytes, stay in 16 bits: of 7 bits they are. Most
+ * others show it within a few lines. */
 static int pairs_fit(const int8_job *j, int64_t begin, int64_t end) {
-  const int8_t *w = j->w + slice_at(j->k, begin / SPAN * BESIDE), *const stop = j->w + slice_at(j->k, (end + SPAN - 1) / SPAN * BESIDE);
-  while (w < stop && pc_pairs_fit(w)) w += LINE;
-  return w == stop;
+  for (int64_t slice = begin / LANES; slice * LANES < end; slice++) {
+    const int8_t *w = j->w + slice_at(j->k, slice);
+    for (int64_t g = 0; g < groups_of(j->k); g++)
+      if (!pc_pairs_fit(w + STEP * g)) return 0;
+  }
+  return 1;
 }
 #endif
 

@@ -1,6 +1,6 @@
-/* The 8-bit product on CPUs without a dot product of bytes, where weights are such that the products of two neighbours with any
- * bytes add up in 16 bits (gemm_int8.c looks): bytes are multiplied as they are, three instructions for 32 products in place of
- * four, and half the registers. Libraries that do so with all weights saturate; here sums are exact, and the same. */
+/* The 8-bit product on levels that have PC_DOT_PAIRS, where weights are such that the products of two neighbours with any bytes
+ * add up in 16 bits (gemm_int8.c looks): bytes are multiplied as they are, three instructions for 32 products in place of four,
+ * and half the registers. Libraries that do so with all weights saturate; here sums are exact, and the same. */
 #define PC_PAIRS
 #include "vocabulary.h"
 

@@ -215,7 +215,7 @@ void PC_FN(int8_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t beg
 /* The same by AMX tiles; only on levels that have them. */
 void PC_FN(int8_amx_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
 
-/* The same of weights whose pairs fit 16 bits; only on levels that have no dot product of bytes. */
+/* The same of weights whose pairs fit 16 bits; only on levels that have PC_DOT_PAIRS. */
 void PC_FN(int8_pairs_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
 
 /* The same of loose weights. */

@@ -6,14 +6,14 @@
 #include "product.h"
 
 enum {
-  MOST = PC_TILE_VECTORS(1) < 8 ? 2 : 4, /* slices in flight */
+  MOST = 4,        /* slices in flight */
   ROWS = 4,        /* rows of x at a time */
   AHEAD = 1024,    /* floats to prefetch, into L2, ahead of use */
   GRAIN = 1 << 13  /* columns of slices that pay for waking a thread */
 };
 
-/* As many as the level's registers hold the chains of. */
-static int flight(int rows) { return MOST == 2 && rows > 2 ? 1 : MOST; }
+/* Slices in flight: with few registers, more were slower. */
+static int flight(int rows) { return PC_TILE_VECTORS(1) >= 8 ? MOST : rows <= 2 ? 2 : 1; }
 
 typedef struct {
   int64_t k;

@@ -12,7 +12,7 @@
 enum {
   HIGH = 4,             /* rows of a tile */
   WIDEST = PC_TILE_VECTORS(2) < 4 ? PC_TILE_VECTORS(2) : 4, /* vectors of a row in flight */
-  WHOLE = PC_TILE_VECTORS(HIGH) >= WIDEST, /* the level's registers hold so wide a tile: else two of its rows, then two */
+  WHOLE = PC_TILE_VECTORS(HIGH) >= WIDEST, /* the level's registers hold so wide a tile; else two of its rows at a time */
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   EARLY = 3,            /* steps that columns are read before use */
   CHUNK = 64,           /* steps whose values are widened at a time */
@@ -83,9 +83,9 @@ PC_INLINE panel panel_of(const void *x, int vectors, int64_t k) {
   return p;
 }
 
-/* Columns of steps. Where four rows are in flight they are read some steps before their use: x at an address that a load
- * has yet to bring is read later than the fma units could use it. They run on from tile to tile; past the last step of all,
- * that step is read again. Two rows wait for other things, and read theirs one by one. */
+/* Columns of steps. Where registers hold whole tiles they are read some steps before their use: x at an address that a load has
+ * yet to bring is read later than the fma units could use it. They run on from tile to tile; past the last step of all, that
+ * step is read again. Other levels, which wait for other things, read the columns of a step one by one. */
 typedef struct {
   const uint16_t *at, *last;
   uint64_t read[EARLY];
@@ -137,7 +137,7 @@ PC_INLINE void advance_rows(int coded, int vectors, int row0, int count, const p
     for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(own[r] + t * LANES);
   }
   for (; v != end; v += HIGH) {
-    if (WHOLE && vectors < FETCHED) { /* each time: asking a line at a time, in front of the loop, was slower */
+    if (WHOLE && vectors < FETCHED) { /* each time: a line at a time, in front of the loop, was slower; and so is any, elsewhere */
       __builtin_prefetch(v + AHEAD);
       __builtin_prefetch(c->at + AHEAD);
     }

@@ -5,7 +5,7 @@
 #define PC_TILE_ROWS 6
 #define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
 #ifndef __AVXVNNI__
-#define PC_DOT_PAIRS /* a file that defines PC_PAIRS has a dot product of bytes, for weights whose pairs fit 16 bits */
+#define PC_DOT_PAIRS
 #endif
 #if defined __AVXVNNI__ || defined PC_PAIRS
 #define PC_DOT_ROWS PC_TILE_ROWS
@@ -87,8 +87,8 @@ PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) {
   const vf16 bits = vf_gather((const float *)(const void *)p, at);
   return (vi16){_mm256_castps_si256(bits.a), _mm256_castps_si256(bits.b)};
 }
-PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), pc_takes8(bits)); } /* bits below 256 */
-PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return (vf16){pc_expand8(p, bits & 0xff), pc_expand8(p + __builtin_popcount(bits & 0xff), bits >> 8)}; }
+PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), pc_takes8(bits)); }
+PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return (vf16){pc_expand8(p, bits), pc_expand8(p + __builtin_popcount(bits & 0xff), bits >> 8)}; }
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }
 
 /* -- constants */
@@ -141,7 +141,7 @@ PC_INLINE uint32_t vm_bits(vm16 m) {
 }
 PC_INLINE vm16 vm_from_bits(uint32_t bits) {
   const __m256i none = _mm256_set1_epi32(-1);
-  return (vm16){_mm256_cmpgt_epi32(pc_takes8(bits & 0xff), none), _mm256_cmpgt_epi32(pc_takes8(bits >> 8), none)};
+  return (vm16){_mm256_cmpgt_epi32(pc_takes8(bits), none), _mm256_cmpgt_epi32(pc_takes8(bits >> 8), none)};
 }
 
 /* -- int32 arithmetic */
@@ -193,11 +193,12 @@ PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { return (vi16){pc_dot_u8s8(acc.a, u.a, s.a), pc_dot_u8s8(acc.b, u.b, s.b)}; }
 
 #ifdef PC_DOT_PAIRS
-/* Whether each pair of neighbours of 64 weights, times any bytes, stays in 16 bits: |a| + |b| <= 128, and 255 * 128 < 2^15. */
+/* Whether the products of each pair of neighbours of 64 weights with any bytes add up in 16 bits: those of unlike signs do, since
+ * each alone does, and those of like signs where |a + b| <= 128, since 255 * 128 < 2^15. */
 PC_INLINE int pc_pairs_fit(const int8_t *w) {
-  const __m256i ones = _mm256_set1_epi8(1); /* |-128| is 128 as an unsigned byte */
-  const __m256i a = _mm256_maddubs_epi16(_mm256_abs_epi8(_mm256_loadu_si256((const __m256i *)w)), ones);
-  const __m256i b = _mm256_maddubs_epi16(_mm256_abs_epi8(_mm256_loadu_si256((const __m256i *)w + 1)), ones);
+  const __m256i ones = _mm256_set1_epi8(1);
+  const __m256i a = _mm256_abs_epi16(_mm256_maddubs_epi16(ones, _mm256_loadu_si256((const __m256i *)w)));
+  const __m256i b = _mm256_abs_epi16(_mm256_maddubs_epi16(ones, _mm256_loadu_si256((const __m256i *)w + 1)));
   return !_mm256_movemask_epi8(_mm256_cmpgt_epi16(_mm256_max_epi16(a, b), _mm256_set1_epi16(128)));
 }
 #endif

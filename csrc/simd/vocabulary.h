@@ -1,5 +1,6 @@
 /* Sixteen lanes under one set of names. The build defines PC_LEVEL (avx2, ...) and PC_SIMD (the header that implements
- * it); scalar.h is the definition: every other header gives the same bits in every lane.
+ * it); scalar.h is the definition: every other header gives the same bits in every lane, unless it says
+ * that anything may stand there.
  *
  *   vf  16 x float      vi  16 x int32      vm  16 x bool      vd  16 x double
  *
@@ -41,7 +42,9 @@ _Static_assert(FLT_EVAL_METHOD == 0, "each operation must round to its type, or 
  * above their value; w as 16 groups of 4 bytes. Tiles are of at most PC_DOT_ROWS rows by PC_DOT_VECTORS(rows), 1 or 3, vectors.
  * An accumulator has PC_DOT_PARTS registers; where those of a tile are too many, the tile runs in PC_DOT_PASSES(rows), each
  * over some of the parts; where they are too few to hide a step's latency, it sums PC_DOT_CHAINS(rows) at a time. CPUs that lag
- * behind a stream from memory have a PC_DOT_DEPTH: groups of k that narrow tiles take at a time. */
+ * behind a stream from memory have a PC_DOT_DEPTH: groups of k that narrow tiles take at a time. A level that widens codes and has
+ * PC_DOT_PAIRS can also multiply bytes as they are, for a file that defines PC_PAIRS before this one and weights for which
+ * pc_pairs_fit: there two products add up in 16 bits. */
 #ifndef PC_DOT_PASSES
 #define PC_DOT_PASSES(rows) 1
 #endif

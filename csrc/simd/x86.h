@@ -28,7 +28,7 @@ PC_INLINE __m128 pc_pick4(const pc_any *p, const uint16_t *at) {
   return _mm_setr_ps(p[four & 0xffff], p[four >> 16 & 0xffff], p[four >> 32 & 0xffff], p[four >> 48]);
 }
 
-/* For each of eight bits which of the next values a lane takes: the count of set bits below its own, or -1 where that is
+/* For each of the low eight bits which of the next values a lane takes: the count of set bits below its own, or -1 where that is
  * not set. PC_SET has a 1 in each byte whose bit is set, which multiplied become those below it. */
 #define PC_ONES UINT64_C(0x0101010101010101)
 #define PC_SET(bits) ((((bits) * PC_ONES & UINT64_C(0x8040201008040201)) + UINT64_C(0x7f7f7f7f7f7f7f7f)) >> 7 & PC_ONES)
@@ -38,5 +38,5 @@ PC_INLINE __m128 pc_pick4(const pc_any *p, const uint16_t *at) {
 #define PC_TAKES64(n) PC_TAKES16(n), PC_TAKES16(n + 16), PC_TAKES16(n + 32), PC_TAKES16(n + 48)
 PC_INLINE __m256i pc_takes8(uint32_t bits) {
   static const uint64_t takes[256] = {PC_TAKES64(0), PC_TAKES64(64), PC_TAKES64(128), PC_TAKES64(192)};
-  return _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)takes[bits]));
+  return _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)takes[bits & 0xff]));
 }

@@ -121,9 +121,9 @@ def pack(q: Any) -> PackedInt8Matrix:
 
     Notes
     -----
-    Products are exact whatever the weights. On CPUs that have AVX2 and no dot product of bytes, sixteen rows and more
-    are multiplied 1.2 to 1.4 times as fast where the weights have 7 bits (-64 to 63), as
-    ``quantize(w, axis=0, scale=np.abs(w).max(axis=1) / 63)`` gives them.
+    Products are exact whatever the weights. On CPUs whose best level is AVX2, those with many rows are up to 1.4 times
+    as fast (``python -m benchmarks matmul_7_bits gemm_u8s8``) where int8 weights are from -64 to 63, as
+    :func:`quantize` makes them if ``scale`` is the largest magnitude of a row over 63.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def matmul_int8(
     a_zero = _zero_points(a_zero_point, "a_zero_point", a.shape[0], a.dtype)
     if not packed:
         b_zero = _zero_points(b_zero_point, "b_zero_point", n, b.dtype)
-    elif np.any(as_numbers(b_zero_point, "b_zero_point", "iu", "integers")):
+    elif not _is_zero(b_zero_point) and np.any(as_numbers(b_zero_point, "b_zero_point", "iu", "integers")):
         raise ValueError("b_zero_point is given, but b is packed and has its own")
     else:
         b_zero = packed.zero_point
@@ -357,9 +357,14 @@ def _part(b: PackedInt8Matrix, first: int, last: int) -> tuple[NDArray[np.int8],
     return data, np.ascontiguousarray(sums[: b.out_features])
 
 
+def _is_zero(value: Any) -> bool:
+    """What needs no array to be told."""
+    return type(value) is int and value == 0
+
+
 def _zero_points(value: Any, name: str, length: int, dtype: np.dtype[Any]) -> Zeros:
     """Zero points; None where all are 0."""
-    return None if type(value) is int and value == 0 else _zeros(as_zero_point(value, name, length, dtype))
+    return None if _is_zero(value) else _zeros(as_zero_point(value, name, length, dtype))
 
 
 def _zeros(zero: NDArray[np.int32]) -> Zeros:

@@ -245,17 +245,17 @@ def test_few_rows_of_weights_larger_than_caches_are_exact(large, level):
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
-@pytest.mark.parametrize("beyond", [None, (0, 0), (37, 50), (68, 96)])
-def test_weights_whose_pairs_barely_fit_16_bits_are_exact(level, beyond):
-    """255 times weights that add up to 128 is below 2^15, to 129 above; the pair that is may lie anywhere."""
+@pytest.mark.parametrize(("pair", "at", "column"), [
+    ((127, -128), 0, 0), ((127, 2), 0, 0), ((2, 127), 36, 50), ((-127, -2), 68, 96), ((-128, -1), 68, 47),
+    ((-1, -128), 34, 48)])
+def test_weights_whose_pairs_barely_fit_16_bits_are_exact(level, pair, at, column):
+    """255 times weights that add up to 128 is below 2^15, to 129 above; the pair that does may lie anywhere."""
     rng = np.random.default_rng(0)
     first = rng.integers(-128, 129, (35, 97))
     second = (128 - np.abs(first)) * rng.choice([-1, 1], first.shape)
     second[first == 128], first[first == 128] = 1, 127
     w = np.stack([first, second], axis=1).reshape(70, 97)
-    if beyond is not None:
-        at, column = beyond
-        w[at & ~1, column], w[at | 1, column] = 127, 2
+    w[at : at + 2, column] = pair
     w = w.astype(np.int8)
     pycomp.set_isa(level)
     try:
