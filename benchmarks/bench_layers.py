@@ -121,10 +121,14 @@ def torch_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
     return torch_codes(xq, np.random.default_rng(1).integers(-127, 128, w.shape, np.int8))
 
 
+def onnxruntime_codes(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """The product of codes [m, k] and [k, n], which are known ahead."""
+    return onnx_models.session("MatMulInteger", {"x": x}, {"w": w}, np.empty((len(x), w.shape[1]), np.int32))
+
+
 def onnxruntime_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
-    codes = np.random.default_rng(1).integers(-127, 128, (w.shape[1], w.shape[0]), np.int8)
     xq = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
-    return onnx_models.session("MatMulInteger", {"x": xq}, {"w": codes}, np.empty((len(x), len(w)), np.int32))
+    return onnxruntime_codes(xq, np.random.default_rng(1).integers(-127, 128, w.shape[::-1], np.int8))
 
 
 def matmul(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
@@ -147,10 +151,6 @@ def onnxruntime_integer(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
 def packed_matmul(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
     packed, out = quantization.pack(w.T), np.empty((len(x), w.shape[1]), np.int32)
     return lambda: quantization.matmul_int8(x, packed, out=out)
-
-
-def onnxruntime_codes(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
-    return onnx_models.session("MatMulInteger", {"x": x}, {"w": w}, np.empty((len(x), w.shape[1]), np.int32))
 
 
 def numpy_float(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:

@@ -20,8 +20,7 @@ def weights(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def onnxruntime_integer(case: Case) -> Callable[[], object]:
-    x, w = weights(case)
-    return onnx_models.session("MatMulInteger", {"x": x}, {"w": w}, np.empty((x.shape[0], w.shape[1]), np.int32))
+    return bench_layers.onnxruntime_codes(*weights(case))
 
 
 def torch_int_mm(case: Case) -> Callable[[], object]:
