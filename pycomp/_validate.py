@@ -11,6 +11,9 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 FLOAT32 = np.dtype(np.float32)
+ANY_NDIM = tuple(range(65))
+BATCH_NDIM = ANY_NDIM[1:]
+"""Of a batch in any shape: rows are along the last axis."""
 LARGE = 1 << 14
 """Elements of a result for which finding a cache line, some microseconds, pays."""
 OVERLAP_WORK = 1000
@@ -26,7 +29,8 @@ def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...
         raise TypeError(f"{name} has dtype {called(a.dtype)}, expected {dtype.name}; "
                         f"convert it with {name if name.isidentifier() else ''}.astype(np.{dtype.name})")
     if a.ndim != ndim and (isinstance(ndim, int) or a.ndim not in ndim):
-        raise ValueError(f"{name} has {a.ndim} dimensions {a.shape}, expected {ndim}")
+        expected = "at least 1" if ndim is BATCH_NDIM else ndim
+        raise ValueError(f"{name} has {a.ndim} dimensions {a.shape}, expected {expected}")
     return a  # type: ignore[no-any-return]
 
 
@@ -89,6 +93,11 @@ def rows(a: NDArray[Any]) -> NDArray[Any]:
     if (flags.c_contiguous and flags.aligned) or has_rows(a):
         return a
     return np.require(a, requirements=("C", "A"))
+
+
+def as_matrix(a: NDArray[Any]) -> NDArray[Any]:
+    """A batch in any shape as its rows, one after the other; copied where its strides allow no view."""
+    return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
 def has_rows(a: NDArray[Any]) -> bool:

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from pycomp.kernels import dispatch
 
 from ._validate import (
+    ANY_NDIM,
+    BATCH_NDIM,
     FLOAT32,
     activation_code,
     aligned,
     as_array,
+    as_matrix,
     contiguous,
     delivered,
     integer,
@@ -115,19 +118,19 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
 
     Parameters
     ----------
-    x : array of float32, shape (M, K)
+    x : array of float32, shape (..., K)
         Rows may be any distance apart; other strides cost a copy.
     w : PackedMatrix or array of float32, shape (N, K)
         An array is packed on every call: :func:`pack` it once where it is used again.
     bias : array of float32, shape (N,), optional
     activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
         As :func:`activate` computes it.
-    out : array of float32, shape (M, N), optional
+    out : array of float32, shape (..., N), optional
         Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
 
     Returns
     -------
-    array of float32, shape (M, N)
+    array of float32, shape (..., N)
 
     Raises
     ------
@@ -151,15 +154,15 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     array([[11.,  0.]], dtype=float32)
     """
     packed = w if type(w) is PackedMatrix else pack(w)
-    x = as_array(x, "x", FLOAT32, 2)
+    x = as_array(x, "x", FLOAT32, BATCH_NDIM)
     data = packed.data
     n = packed.out_features
-    if x.shape[1] != data.shape[1]:
-        raise ValueError(f"x has {x.shape[1]} columns, w has {data.shape[1]}")
+    if x.shape[-1] != data.shape[1]:
+        raise ValueError(f"x has {x.shape[-1]} columns, w has {data.shape[1]}")
     vector = optional_vector(bias, "bias", n)
     code = activation_code(activation)
-    y = result(out, (x.shape[0], n), FLOAT32, (x, data if packed is w else w, bias))
-    dispatch.gemm_f32(rows(x), data, vector, code, y)
+    y = result(out, (*x.shape[:-1], n), FLOAT32, (x, data if packed is w else w, bias))
+    dispatch.gemm_f32(rows(as_matrix(x)), data, vector, code, as_matrix(y))
     return delivered(y, out)
 
 
@@ -239,7 +242,7 @@ def activate(x: Any, activation: str | None, *, out: Any = None) -> NDArray[np.f
     >>> activate(np.array([-1, 0, 1], np.float32), "gelu")
     array([-0.15865526,  0.        ,  0.8413448 ], dtype=float32)
     """
-    x = as_array(x, "x", FLOAT32, tuple(range(65)))
+    x = as_array(x, "x", FLOAT32, ANY_NDIM)
     code = activation_code(activation)
     y = result(out, x.shape, FLOAT32, (x,), whole=True)
     dispatch.activate_f32(contiguous(x).reshape(-1), code, y.reshape(-1))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import FLOAT32, as_array, optional_vector
+from pycomp._validate import BATCH_NDIM, FLOAT32, as_array, as_matrix, optional_vector
 
 from .observer import finite
 from .tensor import QuantizedTensor
@@ -47,16 +47,16 @@ class InputMean:
         self._total: NDArray[np.float64] | None = None
 
     def update(self, x: Any) -> None:
-        """Take in a batch of inputs, float32, shape (M, K); M may be 0.
+        """Take in a batch of inputs, float32, shape (..., K), of which there may be none.
 
         Raises
         ------
         TypeError
             If ``x`` is not float32.
         ValueError
-            If it holds NaN or infinity, does not have two dimensions, or K changes; what was seen before is kept.
+            If it holds NaN or infinity, has no dimensions, or K changes; what was seen before is kept.
         """
-        x = as_array(x, "x", FLOAT32, 2)
+        x = as_matrix(as_array(x, "x", FLOAT32, BATCH_NDIM))
         if self._total is not None and self._total.shape[0] != x.shape[1]:
             raise ValueError(f"x has {x.shape[1]} columns, expected {self._total.shape[0]} as before")
         finite(x, None)

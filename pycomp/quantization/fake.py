@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pycomp._sums import total
-from pycomp._validate import FLOAT32, as_array, contiguous, delivered, flag, result
+from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, delivered, flag, result
 from pycomp.kernels import dispatch
 from pycomp.kernels.entry import NanError
 
 from .schemes import Layout, check_axis, layout
-from .tensor import ANY_NDIM, as_scale, as_zero_point, code_dtype, code_range, refuse_nan, run
+from .tensor import as_scale, as_zero_point, code_dtype, code_range, refuse_nan, run
 
 Floats = NDArray[np.float32]
 PART = 16384

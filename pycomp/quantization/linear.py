@@ -9,12 +9,15 @@ from numpy.typing import DTypeLike, NDArray
 
 from pycomp._floats import bfloat16, narrowed
 from pycomp._validate import (
+    BATCH_NDIM,
     FLOAT32,
     activation_code,
     as_array,
+    as_matrix,
     contiguous,
     delivered,
     flag,
+    fresh,
     of_shape,
     optional_vector,
     plain,
@@ -70,7 +73,7 @@ class Linear:
     weight_only : bool
         Multiply float32 activations by the weights that the codes stand for (W8A32): nothing is lost of x, and codes
         may have scales for groups of inputs. A quarter of the memory of float weights, which is what limits few rows.
-        Takes no input or output quantization. True with a PackedGroupedMatrix.
+        Takes no input quantization. True with a PackedGroupedMatrix.
     group_size : int, optional
         Inputs that share a scale, where ``weight`` is floats and ``weight_only`` is set; it must divide K. None: all.
 
@@ -146,9 +149,8 @@ class Linear:
     ) -> None:
         output = dtype_name(output_dtype, "output_dtype", OUTPUTS)
         if flag(weight_only, "weight_only") or isinstance(weight, PackedGroupedMatrix):
-            if not (input_scale is input_zero_point is input_dtype is None and output == "float32"):
-                raise ValueError("weight_only takes no input_scale, input_zero_point or input_dtype, "
-                                 "and its output_dtype is 'float32'")
+            if not input_scale is input_zero_point is input_dtype is None:
+                raise ValueError("weight_only takes no input_scale, input_zero_point or input_dtype")
             self._weight: PackedInt8Matrix | PackedGroupedMatrix = _pack_weight_only(weight, group_size)
         else:
             self._weight = _pack(weight, group_size)
@@ -195,19 +197,19 @@ class Linear:
 
         Parameters
         ----------
-        x : array of float32 or QuantizedTensor, shape (M, K)
-            Codes, with one scale or one a row (``axis=0``), are multiplied as they are, by their own scales and zero
-            points, whatever the layer's ``input_scale`` and dtype: what a layer before it gave as int8 or uint8. Not
-            with ``weight_only``.
-        residual : array of float32, shape (M, N), optional
+        x : array of float32 or QuantizedTensor, shape (..., K)
+            Codes, with one scale or one an index of the first of several axes (``axis=0``), are multiplied as they are,
+            by their own scales and zero points, whatever the layer's ``input_scale`` and dtype: what a layer before it
+            gave as int8 or uint8. Not with ``weight_only``.
+        residual : array of float32, shape (..., N), optional
             Added before the activation.
-        out : array of the output dtype, shape (M, N), optional
+        out : array of the output dtype, shape (..., N), optional
             Any strides. Other than contiguous rows cost a copy, and so do codes: if they would have to express NaN, it
             is as it was.
 
         Returns
         -------
-        array of the output dtype, shape (M, N)
+        array of the output dtype, shape (..., N)
 
         Raises
         ------
@@ -221,9 +223,9 @@ class Linear:
         -----
         Dynamic: a row that holds NaN or infinity has NaN outputs, other rows are not affected. Static: infinity and
         what else is out of range saturates. Workspace: codes of x, a byte an element, 12 bytes a row, and at most
-        1.1 MB a thread. Where a sum of a batch is outside int32, which takes K above 33025, all are made again
-        in int64, with 20 bytes an output and a copy of the weights of 33024 inputs at a time; rows whose sums fit have
-        the bits that they have without such a row.
+        1.1 MB a thread; with ``weight_only``, y in float32 where it ends in another dtype. Where a sum of a batch is
+        outside int32, which takes K above 33025, all are made again in int64, with 20 bytes an output and a copy of the
+        weights of 33024 inputs at a time; rows whose sums fit have the bits that they have without such a row.
         """
         w: Any = self._weight
         grouped = isinstance(w, PackedGroupedMatrix)
@@ -231,38 +233,52 @@ class Linear:
         if coded:
             _check_codes(x, grouped)
         else:
-            x = _floats(x, "x", grouped)
-        if x.shape[1] != w.in_features:
-            raise ValueError(f"x has {x.shape[1]} columns, weight has {w.in_features}")
-        shape = (x.shape[0], w.out_features)
+            x = _floats(x, "x", BATCH_NDIM, grouped)
+        if x.shape[-1] != w.in_features:
+            raise ValueError(f"x has {x.shape[-1]} columns, weight has {w.in_features}")
+        shape = (*x.shape[:-1], w.out_features)
         if residual is not None:
             residual = of_shape(residual, "residual", FLOAT32, shape)
         given = (x.data, x.scale, x.zero_point) if coded else (x,)
-        y = result(out, shape, self._output_dtype,
-                   (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self._bias),
-                   late=bool(self._output_grid))
-        residual = None if residual is None else contiguous(residual)
-        if grouped:
-            dispatch.gemm_f32s8(rows(x), w.data, w.scale, w.zero_point, self._bias, residual, self._activation, y)
-            return delivered(y, out)
-        if not coded:
-            x = rows(x)
-        rest = (w.data, w.column_sums, w.scale, w.zero_point, self._bias, residual, self._activation,
-                *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
+        made = result(out, shape, self._output_dtype,
+                      (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self._bias),
+                      late=bool(self._output_grid))
+        residual, y = None if residual is None else as_matrix(contiguous(residual)), as_matrix(made)
+        fill = self._fill_from_floats if grouped else self._fill_from_codes
         try:
-            try:
-                if coded or self._scale is not None:
-                    codes, scale, zero = _codes_of(x) if coded else self._quantize(x)
-                    product = "s8s8" if codes.dtype == INT8 else "u8s8"
-                    getattr(dispatch, f"gemm_{product}_{self._output}")(codes, scale, zero, *rest)
-                else:
-                    getattr(dispatch, f"linear_dynamic_{self._output}")(x, *rest)
-            except OverflowError:  # a sum is outside int32
-                self._fill_from_long_sums(*(_codes_of(x) if coded else self._quantize(x)), residual, y)
+            fill(x if coded else rows(as_matrix(x)), residual, y)
         except NanError:
             raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual, "
                              "and the product of scales?") from None
-        return delivered(y, out)
+        return delivered(made, out)
+
+    def _fill_from_floats(
+        self, x: NDArray[np.float32], residual: NDArray[np.float32] | None, y: NDArray[Any]
+    ) -> None:
+        """The product of weights alone, in float32 and from there what the layer gives."""
+        w: Any = self._weight
+        values = y if y.dtype == FLOAT32 else fresh(y.shape, FLOAT32)
+        dispatch.gemm_f32s8(x, w.data, w.scale, w.zero_point, self._bias, residual, self._activation, values)
+        if values is not y:
+            with dispatch.aside():
+                self._end(values, y)
+
+    def _fill_from_codes(
+        self, x: NDArray[np.float32] | QuantizedTensor, residual: NDArray[np.float32] | None, y: NDArray[Any]
+    ) -> None:
+        """The product of codes: those of x, or of its floats."""
+        w: Any = self._weight
+        rest = (w.data, w.column_sums, w.scale, w.zero_point, self._bias, residual, self._activation,
+                *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
+        try:
+            if isinstance(x, QuantizedTensor) or self._scale is not None:
+                codes, scale, zero = self._codes(x)
+                product = "s8s8" if codes.dtype == INT8 else "u8s8"
+                getattr(dispatch, f"gemm_{product}_{self._output}")(codes, scale, zero, *rest)
+            else:
+                getattr(dispatch, f"linear_dynamic_{self._output}")(x, *rest)
+        except OverflowError:  # a sum is outside int32
+            self._fill_from_long_sums(*self._codes(x), residual, y)
 
     def _fill_from_long_sums(
         self, codes: NDArray[Any], scale: NDArray[np.float32], zero: NDArray[np.int32],
@@ -287,18 +303,24 @@ class Linear:
                 values += residual
             activated = np.empty_like(values)
             dispatch.activate_f32(values.reshape(-1), self._activation, activated.reshape(-1))
-            if self._output_grid:
-                y_scale, y_zero = self._output_grid
-                given = np.empty((m, n), y.dtype)
-                (dispatch.quantize_s8 if y.dtype == INT8 else dispatch.quantize_u8)(
-                    activated, np.full(m, y_scale), np.full(m, y_zero, np.int32), given)
-                y[...] = given
-            else:
-                y[...] = narrowed(activated, y.dtype)
+            self._end(activated, y)
 
-    def _quantize(self, x: NDArray[np.float32]) -> Codes:
+    def _end(self, values: NDArray[np.float32], y: NDArray[Any]) -> None:
+        """Results in float32 as the layer gives them."""
+        if not self._output_grid:
+            y[...] = narrowed(values, y.dtype)
+            return
+        y_scale, y_zero = self._output_grid
+        kernel = dispatch.quantize_s8 if y.dtype == INT8 else dispatch.quantize_u8
+        kernel(values, np.full(len(y), y_scale), np.full(len(y), y_zero, np.int32), y)
+
+    def _codes(self, x: NDArray[np.float32] | QuantizedTensor) -> Codes:
         """Codes of activations, and scale and zero point of each row. (Dynamic ones are made by the layer's kernel, and
         here again where its sums must be.)"""
+        if isinstance(x, QuantizedTensor):
+            given = rows(as_matrix(x.data))
+            repeats = len(given) // max(x.scale.size, 1)
+            return given, np.repeat(x.scale, repeats), np.repeat(x.zero_point, repeats)
         m = x.shape[0]
         if self._scale is None:
             codes: NDArray[Any] = np.empty(x.shape, np.uint8)
@@ -320,11 +342,11 @@ class Linear:
                 f"output_dtype={self._output_dtype.name!r})")
 
 
-def _floats(a: Any, name: str, floats_alone: bool = False) -> NDArray[np.float32]:
+def _floats(a: Any, name: str, ndim: int | tuple[int, ...], floats_alone: bool = False) -> NDArray[np.float32]:
     if type(a) is not np.ndarray:
         a = plain(a, name, "float32")
     try:
-        return as_array(a, name, FLOAT32, 2)
+        return as_array(a, name, FLOAT32, ndim)
     except TypeError:
         if a.dtype in DTYPES.values():  # astype, which as_array advises, would lose their scale
             axis, end = ", axis=0" if name == "weight" else "", ".dequantize()" if floats_alone else ""
@@ -336,16 +358,11 @@ def _floats(a: Any, name: str, floats_alone: bool = False) -> NDArray[np.float32
 def _check_codes(x: QuantizedTensor, grouped: bool) -> None:
     if grouped:
         raise TypeError("x is a QuantizedTensor, but a weight_only layer multiplies float32; pass x.dequantize()")
-    if x.data.ndim != 2:
-        raise ValueError(f"x has {x.data.ndim} dimensions {x.shape}, expected 2")
-    if x.axis not in (None, 0) or x.group_size is not None:
-        raise ValueError(f"x has axis {x.axis} and group_size {x.group_size}, expected one scale or one a row (axis 0)")
-
-
-def _codes_of(x: QuantizedTensor) -> Codes:
-    """Codes with contiguous rows, and scale and zero point of each."""
-    m = x.shape[0]
-    return rows(x.data), contiguous(np.broadcast_to(x.scale, m)), contiguous(np.broadcast_to(x.zero_point, m))
+    if x.data.ndim < 1:
+        raise ValueError(f"x has {x.data.ndim} dimensions {x.shape}, expected at least 1")
+    if x.group_size is not None or x.axis not in ((None, 0) if x.data.ndim > 1 else (None,)):
+        raise ValueError(f"x has shape {x.shape}, axis {x.axis} and group_size {x.group_size}, expected one scale, "
+                         "or one an index of the first of several axes (axis 0)")
 
 
 def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:
@@ -353,7 +370,7 @@ def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:
         if group_size is not None:
             raise ValueError(f"group_size is {group_size}, but weight is quantized already")
         return weight
-    weight = _floats(weight, "weight")
+    weight = _floats(weight, "weight", 2)
     if group_size is not None:
         check_axis(1, group_size, weight.shape, "weight")
     finite(weight, None, "weight")

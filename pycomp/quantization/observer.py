@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pycomp._validate import FLOAT32, as_array, contiguous, flag, integer, real
+from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, flag, integer, real
 
 from .schemes import choose, layout
-from .tensor import ANY_NDIM, code_dtype
+from .tensor import code_dtype
 
 Seen = float | Any
 Grid = tuple[float | Any, int | Any]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array
+from pycomp._validate import BATCH_NDIM, FLOAT32, as_array
 
 from .linear import Linear
 from .observer import MinMax, finite
@@ -105,7 +105,7 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
     Parameters
     ----------
     layers : mapping from names to (weight, inputs)
-        Arrays of float32 of shapes (N, K) and (M, K): the inputs are what the layer sees in the float network, for a
+        Arrays of float32 of shapes (N, K) and (..., K): the inputs are what the layer sees in the float network, for a
         few dozen examples or more.
     schemes : mapping from names to functions, optional
         A function takes weight and inputs and returns the quantized layer, a function of the inputs. By default
@@ -127,7 +127,7 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
     -----
     The reference is ``inputs @ weight.T`` in float64; a bias would cancel and is left out. An output that is all zeros
     has relative error 0 if it is met exactly, else infinite. Errors of a layer that gives NaN or infinity are infinite.
-    Workspace: two arrays (M, N) in float64.
+    Workspace: two arrays of the shape of a layer's output in float64.
 
     Examples
     --------
@@ -171,9 +171,9 @@ def _checked(name: str, entry: Any) -> tuple[NDArray[np.float32], NDArray[np.flo
         length = f" of length {len(entry)}" if isinstance(entry, (tuple, list)) else ""
         raise TypeError(f"layer {name!r} is a {type(entry).__name__}{length}, expected a pair (weight, inputs)")
     weight = as_array(entry[0], f"weight of {name!r}", FLOAT32, 2)
-    inputs = as_array(entry[1], f"inputs of {name!r}", FLOAT32, 2)
-    if inputs.shape[1] != weight.shape[1]:
-        raise ValueError(f"inputs of {name!r} have {inputs.shape[1]} columns, its weight has {weight.shape[1]}")
+    inputs = as_array(entry[1], f"inputs of {name!r}", FLOAT32, BATCH_NDIM)
+    if inputs.shape[-1] != weight.shape[1]:
+        raise ValueError(f"inputs of {name!r} have {inputs.shape[-1]} columns, its weight has {weight.shape[1]}")
     if not inputs.size or not weight.size:
         raise ValueError(f"layer {name!r} has weight {weight.shape} and inputs {inputs.shape}, expected some of each")
     finite(weight, None, f"weight of {name!r}")

@@ -8,11 +8,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pycomp._validate import as_array, contiguous, delivered, result
+from pycomp._validate import ANY_NDIM, as_array, contiguous, delivered, result
 from pycomp.kernels import dispatch
 
 from .schemes import check_axis
-from .tensor import ANY_NDIM, INT8, INT32, as_integers, as_numbers, as_scale, as_zero_point, code_dtype
+from .tensor import INT8, INT32, as_integers, as_numbers, as_scale, as_zero_point, code_dtype
 
 WIDTH = 4096
 """Columns of the matrix that an array with one scale is laid out as."""

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pycomp._validate import (
+    ANY_NDIM,
+    BATCH_NDIM,
     FLOAT32,
     as_array,
+    as_matrix,
     choice,
     contiguous,
     delivered,
@@ -33,7 +36,6 @@ INT8 = np.dtype(np.int8)
 UINT8 = np.dtype(np.uint8)
 INT32 = np.dtype(np.int32)
 DTYPES = {"int8": INT8, "uint8": UINT8}
-ANY_NDIM = tuple(range(65))
 Rows = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]
 RowsAndSums = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
 CACHED = 1 << 16
@@ -523,7 +525,7 @@ def quantize_rows(
 
     Parameters
     ----------
-    x : array of float32, shape (M, K)
+    x : array of float32, shape (..., K)
         Rows may be any distance apart.
     symmetric : bool
         True: int8 codes from -127 to 127, zero points 0. False: uint8 codes over the range of the row and 0.
@@ -534,8 +536,8 @@ def quantize_rows(
 
     Returns
     -------
-    codes : array of int8 or uint8, shape (M, K)
-    scale : array of float32, shape (M,), or (M, K / group_size)
+    codes : array of int8 or uint8, the shape of ``x``
+    scale : array of float32, shape (...), or (..., K / group_size)
     zero_point : array of int32, the shape of ``scale``
     sums : array of int32, the shape of ``scale``
         Only with ``return_sums``; modulo 2³².
@@ -545,7 +547,7 @@ def quantize_rows(
     TypeError
         If ``x`` is not float32, or ``symmetric`` no bool.
     ValueError
-        If ``x`` does not have two dimensions, or ``group_size`` does not divide K.
+        If ``x`` has no dimensions, or ``group_size`` does not divide K.
 
     Notes
     -----
@@ -558,15 +560,15 @@ def quantize_rows(
     >>> quantize_rows(np.array([[0, 51, 255]], np.float32), symmetric=False)
     (array([[  0,  51, 255]], dtype=uint8), array([1.], dtype=float32), array([0], dtype=int32))
     """
-    x = rows(as_array(x, "x", FLOAT32, 2))
-    m, k = x.shape
-    shape = (m, 1)
+    x = as_array(x, "x", FLOAT32, BATCH_NDIM)
     if group_size is not None:
-        check_axis(1, group_size, x.shape, "x")
-        shape = (m, k // group_size)
-    data = np.empty(x.shape, INT8 if flag(symmetric, "symmetric") else UINT8)
-    scale, zero = np.empty(shape, np.float32), np.zeros(shape, np.int32)
-    sums = _quantize_rows(x, data, scale, zero)
-    if group_size is None:
-        scale, zero, sums = scale.reshape(m), zero.reshape(m), sums.reshape(m)
-    return (data, scale, zero, sums) if flag(return_sums, "return_sums") else (data, scale, zero)
+        check_axis(-1, group_size, x.shape, "x")
+    batch = rows(as_matrix(x))
+    m, k = batch.shape
+    groups = (m, 1 if group_size is None else k // group_size)
+    data = np.empty(batch.shape, INT8 if flag(symmetric, "symmetric") else UINT8)
+    scale, zero = np.empty(groups, np.float32), np.zeros(groups, np.int32)
+    sums = _quantize_rows(batch, data, scale, zero)
+    shape = x.shape[:-1] if group_size is None else (*x.shape[:-1], groups[1])
+    made = data.reshape(x.shape), scale.reshape(shape), zero.reshape(shape)
+    return (*made, sums.reshape(shape)) if flag(return_sums, "return_sums") else made

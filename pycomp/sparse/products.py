@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from pycomp._validate import (
     ACTIVATIONS,
+    BATCH_NDIM,
     FLOAT32,
     activation_code,
     as_array,
+    as_matrix,
     contiguous,
     delivered,
     of_shape,
@@ -32,14 +34,14 @@ def linear(
 
     Parameters
     ----------
-    x : array of float32, shape (M, K)
+    x : array of float32, shape (..., K)
         Any strides. float64 where a's values are.
     a : CSRMatrix, BSRMatrix, NMMatrix, BitmapMatrix or CodedMatrix, shape (N, K)
         Weights as frameworks store them: one row an output.
     bias : array of x's dtype, shape (N,), optional
     activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
         As :func:`pycomp.dense.activate` computes it; the first three for float64.
-    residual : array of x's dtype, shape (M, N), optional
+    residual : array of x's dtype, shape (..., N), optional
         Added before the activation.
     format : None, "auto", "csr", "tiles", "slices", "bitmap", "blocks", "nm" or "dense"
         How the matrix runs. None: as its class does, a CSRMatrix of float32 by its rows, not packed. "auto": in the
@@ -50,12 +52,12 @@ def linear(
         rows, else none; "csr" none of a CSRMatrix, up to 8 an entry of others; "dense" 4 an element, and as "csr".
         "dense" runs the entries alone where x is not finite, since zeros that are not stored contribute nothing.
         ``pycomp.info(last=True)`` says which kernel ran last.
-    out : array of x's dtype, shape (M, N), optional
+    out : array of x's dtype, shape (..., N), optional
         Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
 
     Returns
     -------
-    array of x's dtype, shape (M, N)
+    array of x's dtype, shape (..., N)
 
     Raises
     ------
@@ -86,20 +88,21 @@ def linear(
     """
     check_matrix(a, "a")
     dtype = FLOAT64 if a.dtype == FLOAT64 else FLOAT32
-    x = as_array(x, "x", dtype, 2)
+    x = as_array(x, "x", dtype, BATCH_NDIM)
     n, k = a.shape
-    if x.shape[1] != k:
-        raise ValueError(f"x has {x.shape[1]} columns, a has {k}")
+    if x.shape[-1] != k:
+        raise ValueError(f"x has {x.shape[-1]} columns, a has {k}")
     vector = optional_vector(bias, "bias", n, dtype)
     code = activation_code(activation)
     if dtype == FLOAT64 and code > ACTIVATIONS["relu"]:
         raise ValueError(f"activation is {activation!r}, expected None, 'identity' or 'relu' for float64")
-    shape = x.shape[0], n
+    shape = *x.shape[:-1], n
     if residual is not None:
         residual = of_shape(residual, "residual", dtype, shape)
-    form = a._form(_chosen(a, shape[0], format))
+    batch = as_matrix(x)
+    form = a._form(_chosen(a, batch.shape[0], format))
     y = result(out, shape, dtype, (x, bias, residual, *(getattr(a, name) for name in a._arrays)))
-    form.run(x, vector, None if residual is None else contiguous(residual), code, y)
+    form.run(batch, vector, None if residual is None else as_matrix(contiguous(residual)), code, as_matrix(y))
     return delivered(y, out)
 
 

@@ -236,7 +236,7 @@ X = np.ones((2, 3), np.float32)
         (lambda: quantize(X, axis=2), ValueError, "axis is 2"),
         (lambda: quantize(X, axis=0.0), TypeError, "axis is 0.0"),
         (lambda: quantize(X, dtype="int16"), ValueError, "dtype is 'int16'"),
-        (lambda: quantize_rows(X[0]), ValueError, "x has 1 dimensions"),
+        (lambda: quantize_rows(X[0, 0]), ValueError, "x has 0 dimensions"),
         (lambda: dequantize(X), TypeError, "expected a QuantizedTensor"),
         (lambda: QuantizedTensor(X, X[0, 0], np.int32(0)), TypeError, "data"),
         (lambda: _tensor(scale=np.float32(0)), ValueError, "scale holds 0.0"),

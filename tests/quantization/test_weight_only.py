@@ -130,7 +130,7 @@ W = np.ones((3, 8), np.float32)
     (lambda: Linear(pack_groups(quantize(W)), weight_only=True, group_size=4), ValueError, "quantized already"),
     (lambda: Linear(quantization.pack(quantize(W)), weight_only=True), ValueError, "laid out for 8-bit activations"),
     (lambda: Linear(W, weight_only=True, input_scale=0.1), ValueError, "weight_only takes no input_scale"),
-    (lambda: Linear(W, weight_only=True, output_dtype="int8", output_scale=1.0), ValueError, "its output_dtype"),
+    (lambda: Linear(W, weight_only=True, output_dtype="int8"), ValueError, "needs output_scale"),
     (lambda: pack_groups(W), TypeError, "q is a ndarray, expected a QuantizedTensor"),
     (lambda: pack_groups(quantize(W, axis=1)), ValueError, "axis 1 and group_size None"),
     (lambda: pack_groups(quantize(np.ones((4, 4), np.float32), axis=0, group_size=2)), ValueError, "axis 0"),

@@ -203,7 +203,7 @@ def test_other_dtypes_are_refused(small, dtype):
 
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda x, a: linear(x[:, 1:], a), ValueError, "x has 5 columns, a has 6"),
-    (lambda x, a: linear(x[0], a), ValueError, "x has 1 dimensions"),
+    (lambda x, a: linear(x[0, 0], a), ValueError, "x has 0 dimensions"),
     (lambda x, a: linear(x, a, np.zeros(6, np.float32)), ValueError, "bias has 6 elements, expected 5"),
     (lambda x, a: linear(x, a, activation="swish"), ValueError, "activation is 'swish'"),
     (lambda x, a: linear(x, a.to_dense()), TypeError, "a is a ndarray, expected a sparse matrix"),
