@@ -16,18 +16,11 @@
 #define PC_LEAST_SHARE 0x1p-100 /* far below it e^-|d| is no float */
 
 typedef struct {
-  int64_t n;
-  int wide; /* doubles, not floats */
-  int32_t kind;
-  double share;
-  const void *student;
-  int64_t ldstudent;
+  pc_rows rows;
   const void *teacher;
   int64_t ldteacher;
-  const double *temperature, *scale;
-  double *loss;
-  void *grad; /* NULL: the loss alone */
-  int64_t ldgrad;
+  int32_t kind;
+  double share;
 } job;
 
 /* A row. kept_s and kept_t: room for its terms, or NULL. */
@@ -235,13 +228,13 @@ static double sum_of_probabilities(const row *r) {
 
 static double loss_of_row(const void *context, int64_t i, double *kept) {
   const job *j = context;
-  double *kept_t = kept ? kept + PC_ROOM(j->n) : NULL;
-  const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]);
-  void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
+  double *kept_t = kept ? kept + PC_ROOM(j->rows.n) : NULL;
+  const double scale = j->rows.scale[i], inverse_t = pc_inverse_of(j->rows.temperature[i]);
+  void *grad = pc_grad_row(&j->rows, i);
   const int given = is_given(j->kind), reverse = j->kind == PC_REVERSE_SKEW_KL;
-  row r = {.n = j->n, .wide = j->wide, .share_p = reverse ? 1.0 - j->share : j->share,
+  row r = {.n = j->rows.n, .wide = j->rows.wide, .share_p = reverse ? 1.0 - j->share : j->share,
            .share_q = reverse ? j->share : 1.0 - j->share, .inverse_t = inverse_t, .step = scale * inverse_t, .grad = grad,
-           .s = pc_element(j->student, j->wide, i * j->ldstudent), .t = pc_element(j->teacher, j->wide, i * j->ldteacher),
+           .s = pc_student_row(&j->rows, i), .t = pc_element(j->teacher, j->rows.wide, i * j->ldteacher),
            .kept_s = kept, .kept_t = kept_t, .sum_p = 1.0};
   double loss = 0.0;
   if (scale != 0.0) {
@@ -270,25 +263,25 @@ static double loss_of_row(const void *context, int64_t i, double *kept) {
   return loss;
 }
 
-static int losses(int64_t m, const job *j) {
-  if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || j->ldgrad < j->n) return PC_EINVAL;
-  if (j->kind < PC_FORWARD_KL || j->kind > PC_SQUARED_LOGITS) return PC_EINVAL;
+static int losses(const job *j) {
+  if (j->ldteacher < j->rows.n || j->kind < PC_FORWARD_KL || j->kind > PC_SQUARED_LOGITS) return PC_EINVAL;
   if (mixes(j->kind) && !(j->share >= PC_LEAST_SHARE && j->share < 1.0)) return PC_EINVAL;
-  return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 2, loss_of_row, j, j->loss});
+  return pc_losses_of_rows(&j->rows, 2, loss_of_row, j);
 }
 
-#define ENTRIES(name, with_grad, type, wide)                                                                              \
-  int PC_FN(name)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,                      \
-                  int64_t ldteacher, int32_t kind, double share, const double *temperature,                               \
-                  const double *scale, double *loss) {                                                                    \
-    const job j = {n, wide, kind, share, student, ldstudent, teacher, ldteacher, temperature, scale, loss, NULL, n};      \
-    return losses(m, &j);                                                                                                 \
-  }                                                                                                                       \
-  int PC_FN(with_grad)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,                 \
-                       int64_t ldteacher, int32_t kind, double share, const double *temperature,                          \
-                       const double *scale, double *loss, type *grad, int64_t ldgrad) {                                   \
-    const job j = {n, wide, kind, share, student, ldstudent, teacher, ldteacher, temperature, scale, loss, grad, ldgrad}; \
-    return losses(m, &j);                                                                                                 \
+#define ENTRIES(name, with_grad, type, is_wide)                                                            \
+  int PC_FN(with_grad)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,  \
+                       int64_t ldteacher, int32_t kind, double share, const double *temperature,           \
+                       const double *scale, double *loss, type *grad, int64_t ldgrad) {                    \
+    const job j = {.rows = PC_ROWS(is_wide),                                                               \
+                   .teacher = teacher, .ldteacher = ldteacher, .kind = kind, .share = share};              \
+    return losses(&j);                                                                                     \
+  }                                                                                                        \
+  int PC_FN(name)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,       \
+                  int64_t ldteacher, int32_t kind, double share, const double *temperature,                \
+                  const double *scale, double *loss) {                                                     \
+    return PC_FN(with_grad)(m, n, student, ldstudent, teacher, ldteacher, kind, share, temperature, scale, \
+                            loss, NULL, n);                                                                \
   }
 ENTRIES(divergence_f32, divergence_grad_f32, float, 0)
 ENTRIES(divergence_f64, divergence_grad_f64, double, 1)

@@ -136,30 +136,52 @@ static inline double pc_sum_doubles(const void *x, int wide, int64_t n, int64_t 
   return vd_fold_add(sum);
 }
 
+/* What losses of rows have in common. */
+typedef struct {
+  int64_t m, n;
+  int wide; /* doubles, not floats */
+  const void *student;
+  int64_t ldstudent;
+  const double *temperature, *scale;
+  double *loss;
+  void *grad; /* NULL: the loss alone */
+  int64_t ldgrad;
+} pc_rows;
+
+/* The same from the parameters that entries name alike. */
+#define PC_ROWS(is_wide)                                                                                                    \
+  {.m = m, .n = n, .wide = is_wide, .student = student, .ldstudent = ldstudent, .temperature = temperature, .scale = scale, \
+   .loss = loss, .grad = grad, .ldgrad = ldgrad}
+
+static inline const void *pc_student_row(const pc_rows *r, int64_t i) { return pc_element(r->student, r->wide, i * r->ldstudent); }
+static inline void *pc_grad_row(const pc_rows *r, int64_t i) { return pc_result_row(r->grad, r->wide, i * r->ldgrad); }
+
 /* The loss of row i of a job, with room for terms or NULL. */
 typedef double pc_loss_of_row(const void *job, int64_t i, double *kept);
 
 typedef struct {
-  int64_t n;
+  const pc_rows *rows;
   int rooms; /* for a row's terms, PC_ROOM(n) doubles each */
   pc_loss_of_row *row;
   const void *job;
-  double *loss;
 } pc_losses;
 
 static inline void pc_run_losses(int64_t begin, int64_t end, const void *context) {
   const pc_losses *l = context;
+  const int64_t n = l->rows->n;
   void *found = NULL;
-  double *kept = l->n <= PC_KEPT ? pc_heap((size_t)(l->rooms * PC_ROOM(l->n)) * sizeof *kept, &found) : NULL;
-  for (int64_t i = begin; i < end; i++) l->loss[i] = l->row(l->job, i, kept);
+  double *kept = n <= PC_KEPT ? pc_heap((size_t)(l->rooms * PC_ROOM(n)) * sizeof *kept, &found) : NULL;
+  for (int64_t i = begin; i < end; i++) l->rows->loss[i] = l->row(l->job, i, kept);
   free(found);
 }
 
-/* The losses of m rows; threads share them. The job's other operands have been checked. */
-static inline int pc_losses_of_rows(int64_t m, const double *temperature, pc_losses l) {
+/* The losses of all rows of a job, which threads share. What the job has beside them has been checked. */
+static inline int pc_losses_of_rows(const pc_rows *r, int rooms, pc_loss_of_row *row, const void *job) {
   enum { GRAIN = 1 << 11 }; /* elements that pay for waking a thread */
-  if (!pc_are_temperatures(m, temperature)) return PC_EINVAL;
-  pc_for(m, 1 + GRAIN / (l.n + 1), pc_run_losses, &l);
+  const pc_losses losses = {r, rooms, row, job};
+  if (r->m < 0 || r->n < 0 || r->ldstudent < r->n || r->ldgrad < r->n) return PC_EINVAL;
+  if (!pc_are_temperatures(r->m, r->temperature)) return PC_EINVAL;
+  pc_for(r->m, 1 + GRAIN / (r->n + 1), pc_run_losses, &losses);
   return PC_OK;
 }
 #endif

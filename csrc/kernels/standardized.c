@@ -10,16 +10,9 @@
 #include "table.h"
 
 typedef struct {
-  int64_t n;
-  int wide; /* doubles, not floats */
-  const void *student;
-  int64_t ldstudent;
+  pc_rows rows;
   const void *teacher;
   int64_t ldteacher;
-  const double *temperature, *scale;
-  double *loss;
-  void *grad; /* NULL: the loss alone */
-  int64_t ldgrad;
 } job;
 
 typedef struct {
@@ -34,25 +27,25 @@ typedef struct {
 
 /* Returns what kind of row it is. One with -inf beside others has no deviation: its inverse is NaN. */
 static pc_row_kind begin_side(const job *j, const void *x, double inverse_t, double *kept, side *to) {
-  *to = (side){.x = x, .max = pc_max_of_doubles(x, j->wide, j->n), .kept = kept};
+  *to = (side){.x = x, .max = pc_max_of_doubles(x, j->rows.wide, j->rows.n), .kept = kept};
   if (!(to->max > -INFINITY)) return isnan(to->max) ? PC_ROW_NAN : PC_ROW_EMPTY;
   vd16 sum = vd_zero(), squares = vd_zero();
-  for (int64_t i = 0; i < j->n; i += LANES)
-    sum = vd_add(sum, vd_sub(pc_load_doubles(x, j->wide, i, j->n, to->max), vd_set1(to->max)));
-  to->mean = vd_fold_add(sum) / (double)j->n;
-  for (int64_t i = 0; i < j->n; i += LANES) {
-    const vd16 v = pc_load_doubles(x, j->wide, i, j->n, NAN);
+  for (int64_t i = 0; i < j->rows.n; i += LANES)
+    sum = vd_add(sum, vd_sub(pc_load_doubles(x, j->rows.wide, i, j->rows.n, to->max), vd_set1(to->max)));
+  to->mean = vd_fold_add(sum) / (double)j->rows.n;
+  for (int64_t i = 0; i < j->rows.n; i += LANES) {
+    const vd16 v = pc_load_doubles(x, j->rows.wide, i, j->rows.n, NAN);
     const vd16 off = vd_select_lt(v, vd_set1(INFINITY), vd_sub(vd_sub(v, vd_set1(to->max)), vd_set1(to->mean)), vd_zero());
     squares = vd_fma(off, off, squares);
   }
-  const double deviation = sqrt(vd_fold_add(squares) / (double)j->n);
+  const double deviation = sqrt(vd_fold_add(squares) / (double)j->rows.n);
   if (!(deviation < INFINITY)) {
     to->inverse = NAN;
     return PC_ROW_FINITE;
   }
   to->inverse = deviation > 0.0 ? pc_inverse_of(deviation) : 0.0;
   to->slope = fmin(to->inverse * inverse_t, DBL_MAX / 2.0);
-  const double terms = pc_sum_doubles(x, j->wide, j->n, PC_NO_HOLE, to->max, to->slope, kept);
+  const double terms = pc_sum_doubles(x, j->rows.wide, j->rows.n, PC_NO_HOLE, to->max, to->slope, kept);
   to->inverse_sum = 1.0 / terms;
   to->log_sum = pc_log(terms);
   return PC_ROW_FINITE;
@@ -63,8 +56,8 @@ PC_INLINE void part_of(const job *j, const side *s, const side *t, int64_t i, vd
   const double apart = t->log_sum - s->log_sum;
   vd16 x[TOGETHER], y[TOGETHER], p[TOGETHER], q[TOGETHER], d[TOGETHER];
   PC_OF_EACH(TOGETHER) {
-    x[c] = pc_load_doubles(s->x, j->wide, i + c * LANES, j->n, -INFINITY);
-    y[c] = pc_load_doubles(t->x, j->wide, i + c * LANES, j->n, -INFINITY);
+    x[c] = pc_load_doubles(s->x, j->rows.wide, i + c * LANES, j->rows.n, -INFINITY);
+    y[c] = pc_load_doubles(t->x, j->rows.wide, i + c * LANES, j->rows.n, -INFINITY);
     c_s[c] = vd_sub(x[c], vd_set1(s->max));
   }
   pc_probabilities(TOGETHER, s->kept ? s->kept + i : NULL, x, s->max, s->slope, s->inverse_sum, q);
@@ -82,7 +75,7 @@ PC_INLINE void part_of(const job *j, const side *s, const side *t, int64_t i, vd
 static double kl_of(const job *j, const side *s, const side *t, double *moment) {
   const vd16 none = vd_set1(-INFINITY); /* c past the end of the row */
   vd16 sum = vd_zero(), moments = vd_zero();
-  for (int64_t i = 0; i < j->n; i += TOGETHER * LANES) {
+  for (int64_t i = 0; i < j->rows.n; i += TOGETHER * LANES) {
     vd16 c_s[TOGETHER], gap[TOGETHER], kl[TOGETHER];
     part_of(j, s, t, i, c_s, gap, kl);
     PC_OF_EACH(TOGETHER) {
@@ -95,56 +88,54 @@ static double kl_of(const job *j, const side *s, const side *t, double *moment) 
 }
 
 static void gradient_of(const job *j, const side *s, const side *t, double along, double step, void *grad) {
-  for (int64_t i = 0; i < j->n; i += TOGETHER * LANES) {
+  for (int64_t i = 0; i < j->rows.n; i += TOGETHER * LANES) {
     vd16 c_s[TOGETHER], gap[TOGETHER];
     part_of(j, s, t, i, c_s, gap, NULL);
     PC_OF_EACH(TOGETHER) {
       const vd16 z = vd_mul(vd_sub(c_s[c], vd_set1(s->mean)), vd_set1(s->inverse));
-      pc_store_doubles(grad, j->wide, i + c * LANES, j->n, vd_mul(vd_fma(z, vd_set1(-along), gap[c]), vd_set1(step)));
+      pc_store_doubles(grad, j->rows.wide, i + c * LANES, j->rows.n, vd_mul(vd_fma(z, vd_set1(-along), gap[c]), vd_set1(step)));
     }
   }
 }
 
 static double loss_of_row(const void *context, int64_t i, double *kept) {
   const job *j = context;
-  double *kept_t = kept ? kept + PC_ROOM(j->n) : NULL;
-  const double scale = j->scale[i], inverse_t = pc_inverse_of(j->temperature[i]);
-  void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
+  double *kept_t = kept ? kept + PC_ROOM(j->rows.n) : NULL;
+  const double scale = j->rows.scale[i], inverse_t = pc_inverse_of(j->rows.temperature[i]);
+  void *grad = pc_grad_row(&j->rows, i);
   double nothing = 0.0;
   if (scale != 0.0) {
     side s, t;
-    const pc_row_kind of_s = begin_side(j, pc_element(j->student, j->wide, i * j->ldstudent), inverse_t, kept, &s);
-    const pc_row_kind of_t = begin_side(j, pc_element(j->teacher, j->wide, i * j->ldteacher), inverse_t, kept_t, &t);
+    const pc_row_kind of_s = begin_side(j, pc_student_row(&j->rows, i), inverse_t, kept, &s);
+    const pc_row_kind of_t = begin_side(j, pc_element(j->teacher, j->rows.wide, i * j->ldteacher), inverse_t, kept_t, &t);
     const int unknown = of_s == PC_ROW_NAN || of_t == PC_ROW_NAN, finite = of_s == PC_ROW_FINITE && of_t == PC_ROW_FINITE;
     if (unknown || (finite && isnan(s.inverse + t.inverse))) {
       nothing = NAN;
     } else if (finite) {
       double moment;
       const double kl = kl_of(j, &s, &t, &moment);
-      if (grad) gradient_of(j, &s, &t, s.inverse * moment / (double)j->n, scale * inverse_t * s.inverse, grad);
+      if (grad) gradient_of(j, &s, &t, s.inverse * moment / (double)j->rows.n, scale * inverse_t * s.inverse, grad);
       return scale * (kl < 0.0 ? 0.0 : kl); /* NaN stays */
     }
   }
-  if (grad) pc_fill_doubles(grad, j->wide, j->n, nothing);
+  if (grad) pc_fill_doubles(grad, j->rows.wide, j->rows.n, nothing);
   return nothing;
 }
 
-static int losses(int64_t m, const job *j) {
-  if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || j->ldgrad < j->n) return PC_EINVAL;
-  return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 2, loss_of_row, j, j->loss});
+static int losses(const job *j) {
+  return j->ldteacher < j->rows.n ? PC_EINVAL : pc_losses_of_rows(&j->rows, 2, loss_of_row, j);
 }
 
-#define ENTRIES(name, with_grad, type, wide)                                                                 \
-  int PC_FN(name)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,         \
-                  int64_t ldteacher, const double *temperature, const double *scale, double *loss) {         \
-    const job j = {n, wide, student, ldstudent, teacher, ldteacher, temperature, scale, loss, NULL, n};      \
-    return losses(m, &j);                                                                                    \
-  }                                                                                                          \
-  int PC_FN(with_grad)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,    \
-                       int64_t ldteacher, const double *temperature, const double *scale, double *loss,      \
-                       type *grad, int64_t ldgrad) {                                                         \
-    const job j = {n, wide, student, ldstudent, teacher, ldteacher, temperature, scale, loss, grad, ldgrad}; \
-    return losses(m, &j);                                                                                    \
+#define ENTRIES(name, with_grad, type, is_wide)                                                               \
+  int PC_FN(with_grad)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,     \
+                       int64_t ldteacher, const double *temperature, const double *scale, double *loss,       \
+                       type *grad, int64_t ldgrad) {                                                          \
+    const job j = {.rows = PC_ROWS(is_wide), .teacher = teacher, .ldteacher = ldteacher};                     \
+    return losses(&j);                                                                                        \
+  }                                                                                                           \
+  int PC_FN(name)(int64_t m, int64_t n, const type *student, int64_t ldstudent, const type *teacher,          \
+                  int64_t ldteacher, const double *temperature, const double *scale, double *loss) {          \
+    return PC_FN(with_grad)(m, n, student, ldstudent, teacher, ldteacher, temperature, scale, loss, NULL, n); \
   }
 ENTRIES(standardized_kl_f32, standardized_kl_grad_f32, float, 0)
 ENTRIES(standardized_kl_f64, standardized_kl_grad_f64, double, 1)

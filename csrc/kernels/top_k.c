@@ -12,16 +12,10 @@
 enum { BLOCK = 1024 }; /* terms that are made anew at a time, where a row is too long to keep them */
 
 typedef struct {
-  int64_t n, k;
-  int wide; /* doubles, not floats */
-  const void *student;
-  int64_t ldstudent;
+  pc_rows rows;
+  int64_t k;
   const double *probabilities;
   const int64_t *classes;
-  const double *temperature, *scale;
-  double *loss;
-  void *grad; /* NULL: the loss alone */
-  int64_t ldgrad;
 } job;
 
 typedef struct {
@@ -133,39 +127,41 @@ static double loss_of_finite(row *r, double scale, void *grad) {
 
 static double loss_of_row(const void *context, int64_t i, double *kept) {
   const job *j = context;
-  void *grad = pc_result_row(j->grad, j->wide, i * j->ldgrad);
-  row r = {.n = j->n, .k = j->k, .wide = j->wide, .x = pc_element(j->student, j->wide, i * j->ldstudent),
+  void *grad = pc_grad_row(&j->rows, i);
+  row r = {.n = j->rows.n, .k = j->k, .wide = j->rows.wide, .x = pc_student_row(&j->rows, i),
            .p = j->probabilities + i * j->k, .classes = j->classes + i * j->k,
-           .inverse_t = pc_inverse_of(j->temperature[i]), .kept = kept};
+           .inverse_t = pc_inverse_of(j->rows.temperature[i]), .kept = kept};
   double nothing = 0.0;
-  if (j->scale[i] != 0.0) {
+  if (j->rows.scale[i] != 0.0) {
     r.max = pc_max_of_doubles(r.x, r.wide, r.n);
-    if (r.max > -INFINITY) return loss_of_finite(&r, j->scale[i], grad);
+    if (r.max > -INFINITY) return loss_of_finite(&r, j->rows.scale[i], grad);
     if (isnan(r.max)) nothing = NAN;
   }
   if (grad) pc_fill_doubles(grad, r.wide, r.n, nothing);
   return nothing;
 }
 
-static int losses(int64_t m, const job *j) {
-  if (m < 0 || j->n < 0 || j->k < 0 || j->ldstudent < j->n || j->ldgrad < j->n) return PC_EINVAL;
-  for (int64_t i = 0; i < m * j->k; i++)
-    if (j->classes[i] < 0 || j->classes[i] >= j->n) return PC_EINVAL;
-  return pc_losses_of_rows(m, j->temperature, (pc_losses){j->n, 1, loss_of_row, j, j->loss});
+static int losses(const job *j) {
+  const pc_rows *r = &j->rows;
+  if (j->k < 0) return PC_EINVAL;
+  for (int64_t i = 0; i < r->m * j->k; i++)
+    if (j->classes[i] < 0 || j->classes[i] >= r->n) return PC_EINVAL;
+  return pc_losses_of_rows(r, 1, loss_of_row, j);
 }
 
-#define ENTRIES(name, with_grad, type, wide)                                                                        \
-  int PC_FN(name)(int64_t m, int64_t n, int64_t k, const type *student, int64_t ldstudent,                          \
-                  const double *probabilities, const int64_t *classes, const double *temperature,                   \
-                  const double *scale, double *loss) {                                                              \
-    const job j = {n, k, wide, student, ldstudent, probabilities, classes, temperature, scale, loss, NULL, n};      \
-    return losses(m, &j);                                                                                           \
-  }                                                                                                                 \
-  int PC_FN(with_grad)(int64_t m, int64_t n, int64_t k, const type *student, int64_t ldstudent,                     \
-                       const double *probabilities, const int64_t *classes, const double *temperature,              \
-                       const double *scale, double *loss, type *grad, int64_t ldgrad) {                             \
-    const job j = {n, k, wide, student, ldstudent, probabilities, classes, temperature, scale, loss, grad, ldgrad}; \
-    return losses(m, &j);                                                                                           \
+#define ENTRIES(name, with_grad, type, is_wide)                                                            \
+  int PC_FN(with_grad)(int64_t m, int64_t n, int64_t k, const type *student, int64_t ldstudent,            \
+                       const double *probabilities, const int64_t *classes, const double *temperature,     \
+                       const double *scale, double *loss, type *grad, int64_t ldgrad) {                    \
+    const job j = {.rows = PC_ROWS(is_wide),                                                               \
+                   .k = k, .probabilities = probabilities, .classes = classes};                            \
+    return losses(&j);                                                                                     \
+  }                                                                                                        \
+  int PC_FN(name)(int64_t m, int64_t n, int64_t k, const type *student, int64_t ldstudent,                 \
+                  const double *probabilities, const int64_t *classes, const double *temperature,          \
+                  const double *scale, double *loss) {                                                     \
+    return PC_FN(with_grad)(m, n, k, student, ldstudent, probabilities, classes, temperature, scale, loss, \
+                            NULL, n);                                                                      \
   }
 ENTRIES(top_k_kl_f32, top_k_kl_grad_f32, float, 0)
 ENTRIES(top_k_kl_f64, top_k_kl_grad_f64, double, 1)
