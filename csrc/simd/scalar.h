@@ -151,10 +151,14 @@ PC_INLINE vi16 vi_shr_each(vi16 a, vi16 n) { PC_EACH(vi16, a.v[i] >> n.v[i]); } 
 /* (a*b + 2^30) >> 31 in 64 bits: a times the fraction b / 2^31, half up; b >= 0 */
 PC_INLINE vi16 vi_mul_fraction(vi16 a, vi16 b) { PC_EACH(vi16, (int32_t)(((int64_t)a.v[i] * b.v[i] + (1 << 30)) >> 31)); }
 /* acc + sum of the lane's 4 products u8 * s8, exact modulo 2^32: never the saturating 16-bit form */
+/* Lane by lane and from 16 bits, which compilers turn into vectors. */
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
-  uint8_t ub[64]; int8_t sb[64];
-  memcpy(ub, u.v, 64); memcpy(sb, s.v, 64);
-  for (int i = 0; i < 64; i++) acc.v[i / 4] = PC_WRAP((uint32_t)acc.v[i / 4] + (uint32_t)(ub[i] * sb[i]));
+  for (int i = 0; i < 16; i++) {
+    const uint32_t x = (uint32_t)u.v[i], w = (uint32_t)s.v[i];
+    const int16_t x0 = (uint8_t)x, x1 = (uint8_t)(x >> 8), x2 = (uint8_t)(x >> 16), x3 = (uint8_t)(x >> 24);
+    const int16_t w0 = (int8_t)w, w1 = (int8_t)(w >> 8), w2 = (int8_t)(w >> 16), w3 = (int8_t)(w >> 24);
+    acc.v[i] = PC_WRAP((uint32_t)acc.v[i] + (uint32_t)(x0 * w0 + x1 * w1 + x2 * w2 + x3 * w3));
+  }
   return acc;
 }
 
