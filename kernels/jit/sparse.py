@@ -60,19 +60,13 @@ def spmv_csr_f64(x, data, indices, indptr, y):  # type: ignore[no-untyped-def]
         y[j] = acc
 
 
-@njit(**FAST)
-def _float(v):  # type: ignore[no-untyped-def]
-    return np.float32(v)
-
-
-@njit(**FAST)
-def _bfloat(v):  # type: ignore[no-untyped-def]
-    return bits_float(np.int32(np.uint32(v) << np.uint32(16)))
+AS_THEY_ARE, BFLOAT, HALF, NIBBLES = range(4)
+"""What values are: an argument, since what is made for each of them could not be cached."""
 
 
 @njit(**FAST)
 def _half(v):  # type: ignore[no-untyped-def]
-    size, sign = np.int32(v) & 0x7FFF, np.float32(-1 if v & 0x8000 else 1)
+    size, sign = np.int32(v) & 0x7FFF, np.float32(-1 if np.int32(v) & 0x8000 else 1)
     if size < 0x400:
         return sign * np.float32(size) * np.float32(2.0**-24)
     bits = (size << 13) + 0x38000000 if size < 0x7C00 else 0x7F800000 | size << 13
@@ -80,68 +74,68 @@ def _half(v):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def _at(values, s, r):  # type: ignore[no-untyped-def]
-    return values[s, r]
+def _nibble(values, s, r):  # type: ignore[no-untyped-def]
+    neighbours = values.shape[1] == 2  # of tiles; of slices they lie eight rows apart
+    place, half = (r // 2, r % 2) if neighbours else (r % 8, r // 8)
+    return ((np.int32(values[s, place]) >> 4 * half) & 15 ^ 8) - 8
 
 
 @njit(**FAST)
-def _neighbour(values, s, r):  # type: ignore[no-untyped-def]
-    return ((np.int32(values[s, r // 2]) >> 4 * (r % 2)) & 15 ^ 8) - 8
+def _value(kind, values, s, r):  # type: ignore[no-untyped-def]
+    """The value of row r in step s, as a float."""
+    if kind == BFLOAT:
+        return bits_float(np.int32(np.uint32(values[s, r]) << np.uint32(16)))
+    if kind == HALF:
+        return _half(values[s, r])
+    if kind == NIBBLES:
+        return np.float32(_nibble(values, s, r))
+    return np.float32(values[s, r])
 
 
 @njit(**FAST)
-def _apart(values, s, r):  # type: ignore[no-untyped-def]
-    return ((np.int32(values[s, r % 8]) >> 4 * (r // 8)) & 15 ^ 8) - 8
+def _tiles(kind, x, values, columns, rows, starts, begins, firsts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    for g in range(len(begins) - 1):
+        first, count = firsts[g], firsts[g + 1] - firsts[g]
+        chains = np.zeros((y.shape[0], count + 1), np.float32)
+        for t in range(begins[g], begins[g + 1]):
+            for s in range(starts[t], starts[t + 1]):
+                for r in range(4):
+                    w, row, c = _value(kind, values, s, r), rows[t, r], columns[s, r]
+                    for i in range(y.shape[0]):
+                        chains[i, row] = fma(x[i // 16, c, i % 16], w, chains[i, row])
+        for i in range(y.shape[0]):
+            for row in range(count):
+                j = first + row
+                v = chains[i, row] if scale is None else chains[i, row] * scale[j]
+                y[i, j] = _ended(v, j, bias, None if residual is None else residual[i], activation)
 
 
-def _packed(widen, read_tile, read_slice):  # type: ignore[no-untyped-def]
-    """Products with values that ``widen`` makes floats: in tiles, and in slices."""
-
-    @njit(**{**FAST, "cache": False})
-    def tiles(x, values, columns, rows, starts, begins, firsts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
-        for g in range(len(begins) - 1):
-            first, count = firsts[g], firsts[g + 1] - firsts[g]
-            chains = np.zeros((y.shape[0], count + 1), np.float32)
-            for t in range(begins[g], begins[g + 1]):
-                for s in range(starts[t], starts[t + 1]):
-                    for r in range(4):
-                        w, row, c = widen(read_tile(values, s, r)), rows[t, r], columns[s, r]
-                        for i in range(y.shape[0]):
-                            chains[i, row] = fma(x[i // 16, c, i % 16], w, chains[i, row])
-            for i in range(y.shape[0]):
-                for row in range(count):
-                    j = first + row
-                    v = chains[i, row] if scale is None else chains[i, row] * scale[j]
-                    y[i, j] = _ended(v, j, bias, None if residual is None else residual[i], activation)
-
-    @njit(**{**FAST, "cache": False})
-    def slices(x, values, columns, rows, starts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
-        for t in range(len(starts) - 1):
-            for r in range(16):
-                j = rows[t, r]
-                if j < 0:
-                    continue
-                acc = np.float32(0)
-                for s in range(starts[t], starts[t + 1]):
-                    acc = fma(x[columns[s, r]], widen(read_slice(values, s, r)), acc)
-                v = acc if scale is None else acc * scale[j]
-                y[j] = _ended(v, j, bias, residual, activation)
-
-    return tiles, slices
+@njit(**FAST)
+def _slices(kind, x, values, columns, rows, starts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    for t in range(len(starts) - 1):
+        for r in range(16):
+            j = rows[t, r]
+            if j < 0:
+                continue
+            acc = np.float32(0)
+            for s in range(starts[t], starts[t + 1]):
+                acc = fma(x[columns[s, r]], _value(kind, values, s, r), acc)
+            v = acc if scale is None else acc * scale[j]
+            y[j] = _ended(v, j, bias, residual, activation)
 
 
-def _unscaled(function, before):  # type: ignore[no-untyped-def]
-    return lambda *operands: function(*operands[:before], None, *operands[before:])
+def _scaled(function, kind):  # type: ignore[no-untyped-def]
+    return lambda *operands: function(kind, *operands)
 
 
-_tiles, _slices = _packed(_float, _at, _at)
-spmm_tiles_s8, spmv_sell_s8 = _tiles, _slices
-spmm_tiles_f32, spmv_sell_f32 = _unscaled(_tiles, 7), _unscaled(_slices, 5)
-_tiles, _slices = _packed(_bfloat, _at, _at)
-spmm_tiles_bf16, spmv_sell_bf16 = _unscaled(_tiles, 7), _unscaled(_slices, 5)
-_tiles, _slices = _packed(_half, _at, _at)
-spmm_tiles_f16, spmv_sell_f16 = _unscaled(_tiles, 7), _unscaled(_slices, 5)
-spmm_tiles_s4, spmv_sell_s4 = _packed(_float, _neighbour, _apart)
+def _unscaled(function, kind, before):  # type: ignore[no-untyped-def]
+    return lambda *operands: function(kind, *operands[:before], None, *operands[before:])
+
+
+spmm_tiles_f32, spmm_tiles_bf16, spmm_tiles_f16 = (_unscaled(_tiles, k, 7) for k in (AS_THEY_ARE, BFLOAT, HALF))
+spmv_sell_f32, spmv_sell_bf16, spmv_sell_f16 = (_unscaled(_slices, k, 5) for k in (AS_THEY_ARE, BFLOAT, HALF))
+spmm_tiles_s8, spmm_tiles_s4 = (_scaled(_tiles, k) for k in (AS_THEY_ARE, NIBBLES))
+spmv_sell_s8, spmv_sell_s4 = (_scaled(_slices, k) for k in (AS_THEY_ARE, NIBBLES))
 
 
 @njit(**FAST)

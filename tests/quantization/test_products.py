@@ -575,7 +575,8 @@ X = np.ones((2, 3), np.float32)
         (lambda: Linear(A), TypeError, "weight has dtype int8, expected float32, or codes with their scale: "
                                        "QuantizedTensor(weight, scale, zero_point, axis=0)"),
         (lambda: Linear(W)(QuantizedTensor(A[:, :2], 1.0, 0)), ValueError, "x has 2 columns, weight has 3"),
-        (lambda: Linear(W)(quantize(X, axis=1)), ValueError, "x has shape (2, 3), axis 1 and group_size None, expected one scale, or"),
+        (lambda: Linear(W)(quantize(X, axis=1)), ValueError,
+         "x has shape (2, 3), axis 1 and group_size None, expected one scale, or"),
         (lambda: Linear(W)(quantize(X, group_size=3)), ValueError, "axis 1 and group_size 3"),
         (lambda: Linear(W)(quantize(X[0], axis=0)), ValueError, "x has shape (3,), axis 0 and group_size None"),
         (lambda: Linear(W, X[0]), ValueError, "bias has 3 elements"),
