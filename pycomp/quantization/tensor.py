@@ -36,6 +36,8 @@ INT8 = np.dtype(np.int8)
 UINT8 = np.dtype(np.uint8)
 INT32 = np.dtype(np.int32)
 DTYPES = {"int8": INT8, "uint8": UINT8}
+LIMITS = {INT8: (-128, 127, "int8"), UINT8: (0, 255, "uint8")}
+"""Smallest and largest code of each, and its name, which NumPy makes anew whenever it is asked."""
 Rows = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]
 RowsAndSums = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
 CACHED = 1 << 16
@@ -203,16 +205,16 @@ def check_scale(scale: NDArray[np.float32], name: str) -> None:
 
 
 def check_zero_point(zero_point: NDArray[Any], name: str, dtype: np.dtype[Any]) -> None:
-    limits = np.iinfo(dtype)
-    _check_range(zero_point, name, limits.min, limits.max, f" ({dtype.name})")
+    low, high, called = LIMITS[dtype]
+    _check_range(zero_point, name, low, high, f" ({called})")
 
 
 def code_range(zero_point: NDArray[np.int32], kind: np.dtype[Any], narrow_range: bool) -> tuple[int, int]:
     """Smallest and largest code; a zero point below the first is an error."""
-    limits = np.iinfo(kind)
-    low = limits.min + narrow_range
-    _check_range(zero_point, "zero_point", low, limits.max, f" ({kind.name}, narrow range)")
-    return low, limits.max
+    low, high, called = LIMITS[kind]
+    low += narrow_range
+    _check_range(zero_point, "zero_point", low, high, f" ({called}, narrow range)")
+    return low, high
 
 
 def _check_range(values: NDArray[Any], name: str, low: int, high: int, of: str = "") -> None:
@@ -245,8 +247,8 @@ def as_zero_point(
     zero_point: Any, name: str, shape: int | tuple[int, ...] | None, dtype: np.dtype[Any]
 ) -> NDArray[np.int32]:
     """An integer or an array of integers as int32 of shape () or as given, in the range of a code's dtype."""
-    limits = np.iinfo(dtype)
-    return as_integers(zero_point, name, shape, limits.min, limits.max, f" ({dtype.name})")
+    low, high, called = LIMITS[dtype]
+    return as_integers(zero_point, name, shape, low, high, f" ({called})")
 
 
 def as_integers(
@@ -421,7 +423,7 @@ def _made(
 def _is_fused(parts: Layout, symmetric: bool, narrow: bool, power_of_two: bool, kind: np.dtype[Any]) -> bool:
     """Whether one kernel finds the scales of rows and their codes."""
     scheme = (symmetric, narrow, kind) in ((True, True, INT8), (False, False, UINT8))
-    one_after_the_other = bool(parts.shape) and not parts.by_column and parts.outer == 1
+    one_after_the_other = not parts.by_column and parts.outer == 1
     return scheme and not power_of_two and one_after_the_other and parts.matrix[1] <= CACHED
 
 
