@@ -162,7 +162,8 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     vector = optional_vector(bias, "bias", n)
     code = activation_code(activation)
     y = result(out, (*x.shape[:-1], n), FLOAT32, (x, data if packed is w else w, bias))
-    dispatch.gemm_f32(rows(as_matrix(x)), data, vector, code, as_matrix(y))
+    batch, product = (x, y) if x.ndim == 2 else (as_matrix(x), as_matrix(y))
+    dispatch.gemm_f32(rows(batch), data, vector, code, product)
     return delivered(y, out)
 
 
