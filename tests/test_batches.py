@@ -11,6 +11,7 @@ rng = np.random.default_rng(0)
 K, N = 12, 7
 W, BIAS = rng.standard_normal((N, K), np.float32), rng.standard_normal(N, np.float32)
 A = sparse.CSRMatrix.from_dense(np.where(rng.random(W.shape) < 0.5, W, np.float32(0)))
+CODED = sparse.CSRMatrix.from_dense(rng.integers(-128, 128, W.shape, np.int8))
 LAYERS = {
     "dynamic": quantization.Linear(W, BIAS, activation="relu"),
     "static": quantization.Linear(W, BIAS, input_scale=0.1),
@@ -18,10 +19,17 @@ LAYERS = {
     "to float16": quantization.Linear(W, BIAS, output_dtype="float16"),
     "weight-only, to int8": quantization.Linear(W, BIAS, weight_only=True, output_dtype="int8", output_scale=0.5),
 }
+
+
+def codes(x):
+    return (20 * x).astype(np.int8)
+
+
 PRODUCTS = {
     "dense.linear": lambda x, residual, out: dense.linear(x, W, BIAS, out=out),
     **{f"sparse.linear, {form}": lambda x, residual, out, form=form: sparse.linear(
         x, A, BIAS, residual=residual, format=form, out=out) for form in ("csr", "tiles", "slices", "bitmap", "dense")},
+    "sparse.matmul_int8": lambda x, residual, out: sparse.matmul_int8(codes(x), CODED, out=out),
     "sparse.linear, blocks": lambda x, residual, out: sparse.linear(
         x, sparse.BSRMatrix.from_dense(W, (7, 4)), residual=residual, out=out),
     "sparse.linear, float64": lambda x, residual, out: sparse.linear(
@@ -50,6 +58,17 @@ def test_products_take_batches_in_any_shape(product, data, batch):
     out = strided(y.shape, data.draw(orders)).astype(y.dtype, order="K")
     assert product(x, residual, out) is out
     assert out.tobytes() == y.tobytes()
+
+
+@given(SHAPES)
+def test_gradients_of_a_batch_in_any_shape_are_those_of_its_rows(batch):
+    x, grad = (rng.standard_normal((*batch, n), np.float32) for n in (K, N))
+    m = int(np.prod(batch))
+    dx, da, dbias = sparse.linear_backward(grad, x, A)
+    by_rows = sparse.linear_backward(grad.reshape(m, N), x.reshape(m, K), A)
+    assert dx.shape == x.shape
+    assert [a.tobytes() for a in (dx, da.data, dbias)] == [
+        a.tobytes() for a in (by_rows[0], by_rows[1].data, by_rows[2])]
 
 
 @given(SHAPES, st.booleans(), st.sampled_from([None, 4]))
@@ -105,7 +124,7 @@ X, SCALAR = np.ones((2, 3, K), np.float32), np.ones((), np.float32)
     ({"residual": np.ones((3, 2, N), np.float32)}, r"residual has shape \(3, 2, 7\), expected \(2, 3, 7\)"),
 ])
 def test_shapes_that_do_not_fit_are_refused(product, operands, message):
-    if "residual" in operands and product is PRODUCTS["dense.linear"]:
+    if "residual" in operands and product in (PRODUCTS["dense.linear"], PRODUCTS["sparse.matmul_int8"]):
         pytest.skip("takes no residual")
     given = {"x": X, "residual": np.ones((2, 3, N), np.float32), "out": None} | operands
     if given["out"] is not None:

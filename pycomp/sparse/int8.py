@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import as_array, delivered, plain, result
+from pycomp._validate import BATCH_NDIM, as_array, as_matrix, delivered, plain, result
 from pycomp.kernels import dispatch, layouts
 
 from .bsr import BSRMatrix
@@ -23,16 +23,16 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
 
     Parameters
     ----------
-    x : array of int8 or uint8, shape (M, K)
+    x : array of int8 or uint8, shape (..., K)
         Any strides.
     a : BSRMatrix or CSRMatrix of int8, shape (N, K)
         Entries are taken four columns at a time: fast where they come in blocks of 1×4, as
         ``pruning.block_mask(scores, sparsity, (1, 4))`` leaves them.
-    out : array of int32, shape (M, N), optional
+    out : array of int32, shape (..., N), optional
 
     Returns
     -------
-    array of int32, shape (M, N)
+    array of int32, shape (..., N)
 
     Raises
     ------
@@ -59,16 +59,16 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
     x = x if type(x) is np.ndarray else plain(x, "x", "int8 or uint8")
     if x.dtype not in (INT8, UINT8):
         raise TypeError(f"x has dtype {x.dtype.name}, expected int8 or uint8")
-    x, signed = as_array(x, "x", x.dtype, 2), x.dtype == INT8
+    x, signed = as_array(x, "x", x.dtype, BATCH_NDIM), x.dtype == INT8
     n, k = a.shape
-    if x.shape[1] != k:
-        raise ValueError(f"x has {x.shape[1]} columns, a has {k}")
+    if x.shape[-1] != k:
+        raise ValueError(f"x has {x.shape[-1]} columns, a has {k}")
     codes = _Codes.of(a)
     heaviest = int(codes.weight.max(initial=0)) * (128 if signed else 255)
     if heaviest > 2**31 - 1:
         raise OverflowError(f"row {int(codes.weight.argmax())} of a can reach {heaviest}, which int32 cannot hold")
-    y = result(out, (x.shape[0], n), INT32, (x, *(getattr(a, name) for name in a._arrays)), whole=True)
-    codes.run(x, codes.moved if signed else None, y)
+    y = result(out, (*x.shape[:-1], n), INT32, (x, *(getattr(a, name) for name in a._arrays)), whole=True)
+    codes.run(as_matrix(x), codes.moved if signed else None, as_matrix(y))
     return delivered(y, out)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import FLOAT32, as_array, contiguous, rows
+from pycomp._validate import BATCH_NDIM, FLOAT32, as_array, as_matrix, contiguous, of_shape, rows
 from pycomp.dense import panels
 from pycomp.kernels import dispatch
 
@@ -89,18 +89,18 @@ def _cut_out(pattern: CSRMatrix, a: NDArray[Any], b: NDArray[Any], values: NDArr
 def linear_backward(grad: Any, x: Any, a: CSRMatrix) -> tuple[NDArray[np.float32], CSRMatrix, NDArray[np.float32]]:
     """Gradients of ``y = x @ a.T + bias`` for all three, the weights' only where the matrix has entries.
 
-    ``dx = grad @ a``, ``da = (grad.T @ x) ⊙ pattern``, ``dbias = Σ_i grad[i]``.
+    ``dx = grad @ a``, ``da = (grad.T @ x) ⊙ pattern``, ``dbias = Σ_i grad[i]``, i over the rows of a batch in any shape.
 
     Parameters
     ----------
-    grad : array of float32, shape (M, N)
+    grad : array of float32, shape (..., N)
         Gradient of the loss for y, before the activation.
-    x : array of float32, shape (M, K)
+    x : array of float32, shape (..., K)
     a : CSRMatrix of float32, shape (N, K)
 
     Returns
     -------
-    dx : array of float32, shape (M, K)
+    dx : array of float32, the shape of ``x``
     da : CSRMatrix of float32, the pattern of ``a``
     dbias : array of float32, shape (N,)
 
@@ -125,10 +125,12 @@ def linear_backward(grad: Any, x: Any, a: CSRMatrix) -> tuple[NDArray[np.float32
     (array([[2., 3.]], dtype=float32), array([5., 7.], dtype=float32), array([1., 1.], dtype=float32))
     """
     check_matrix(a, "a", (CSRMatrix,), (FLOAT32,))
-    grad, x = as_array(grad, "grad", FLOAT32, 2), as_array(x, "x", FLOAT32, 2)
-    if grad.shape != (x.shape[0], a.shape[0]) or x.shape[1] != a.shape[1]:
-        raise ValueError(f"grad has shape {grad.shape} and x {x.shape}, "
-                         f"expected (M, {a.shape[0]}) and (M, {a.shape[1]})")
+    x = as_array(x, "x", FLOAT32, BATCH_NDIM)
+    n, k = a.shape
+    if x.shape[-1] != k:
+        raise ValueError(f"x has {x.shape[-1]} columns, a has {k}")
+    grad = of_shape(grad, "grad", FLOAT32, (*x.shape[:-1], n))
+    by_output = as_matrix(grad)
     with np.errstate(all="ignore"):
-        dbias = total(grad.astype(np.float64), axis=0).astype(FLOAT32)
-    return linear(grad, a.T), sddmm(a, grad.T, x), dbias
+        dbias = total(by_output.astype(np.float64), axis=0).astype(FLOAT32)
+    return linear(grad, a.T), sddmm(a, by_output.T, as_matrix(x)), dbias
