@@ -1,4 +1,4 @@
-/* What this machine can do at most: fma and 8-bit dot products in registers, reading from memory. One thread a call. */
+/* What this machine can do at most: fma and exact 8-bit dot products in registers, reading from memory. One thread a call. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdint.h>
 #include <time.h>
@@ -57,24 +57,45 @@ double fma_limit(double seconds) {
 #endif
 }
 
-double dot_limit(double seconds) {
 #if defined(__AVX512VNNI__)
-  __m512i a[16];
-  const __m512i x = _mm512_set1_epi8(1);
+enum { DOTS = 16, PRODUCTS = 64 };
+typedef __m512i codes;
+#define ONES _mm512_set1_epi16(0x0101)
+#define DOT(a, x) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(a) : "v"(x))
+#elif defined(__AVXVNNI__)
+enum { DOTS = 12, PRODUCTS = 32 };
+typedef __m256i codes;
+#define ONES _mm256_set1_epi16(0x0101)
+#define DOT(a, x) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(a) : "x"(x))
+#elif defined(__AVX2__) /* exact: of codes widened to 16 bits */
+enum { DOTS = 12, PRODUCTS = 16 };
+typedef __m256i codes;
+#define ONES _mm256_set1_epi16(1)
+#define DOT(a, x)                                                                                   \
+  do {                                                                                              \
+    codes pairs;                                                                                    \
+    __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(a), "=&x"(pairs) : "x"(x)); \
+  } while (0)
+#endif
+
+double dot_limit(double seconds) {
+#if defined(DOT)
+  codes a[DOTS];
+  const codes x = ONES;
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; i++) a[i] = _mm512_set1_epi32(i);
+  for (int i = 0; i < DOTS; i++) a[i] = x;
   const double start = now();
   double rounds = 0, took;
   do {
     for (int n = 0; n < 10000; n++) {
 #pragma GCC unroll 16
-      for (int i = 0; i < 16; i++) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(a[i]) : "v"(x));
+      for (int i = 0; i < DOTS; i++) DOT(a[i], x);
     }
     rounds += 10000;
   } while ((took = now() - start) < seconds);
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; i++) __asm__ volatile("" : : "v"(a[i]));
-  return rounds * 16 * 128 / took * 1e-9;
+  for (int i = 0; i < DOTS; i++) __asm__ volatile("" : : "x"(a[i]));
+  return rounds * DOTS * PRODUCTS * 2 / took * 1e-9;
 #else
   (void)seconds;
   return 0;

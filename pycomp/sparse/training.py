@@ -89,7 +89,7 @@ def _cut_out(pattern: CSRMatrix, a: NDArray[Any], b: NDArray[Any], values: NDArr
 def linear_backward(grad: Any, x: Any, a: CSRMatrix) -> tuple[NDArray[np.float32], CSRMatrix, NDArray[np.float32]]:
     """Gradients of ``y = x @ a.T + bias`` for all three, the weights' only where the matrix has entries.
 
-    ``dx = grad @ a``, ``da = (grad.T @ x) ⊙ pattern``, ``dbias = Σ_i grad[i]``, i over the rows of a batch in any shape.
+    ``dx = grad @ a``, ``da = (grad.T @ x) ⊙ pattern``, ``dbias = Σ_i grad[i]``, i over rows of a batch in any shape.
 
     Parameters
     ----------
