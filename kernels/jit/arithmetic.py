@@ -1,14 +1,35 @@
 """What Numba lacks: the fused multiply-add, reinterpretation of bits, and control of the floating-point mode."""
 
+import functools
 import platform
+from collections.abc import Callable
+from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
 FAST = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
 """Options of every kernel: no value-changing optimisation, no GIL, compiled once a machine."""
+
+
+def with_terms(kernel: Callable[..., None]) -> Callable[..., None]:
+    """A kernel that ends in ``bias, residual, activation, y`` as one that takes None for the first two.
+
+    Numba compiles for each combination of None and arrays, some seconds each; in the place of None stand arrays
+    without elements.
+    """
+
+    @functools.wraps(kernel)
+    def call(*operands: Any) -> None:
+        *before, bias, residual, activation, y = operands
+        nothing = np.empty((*y.shape[:-1], 0), np.float32)
+        kernel(*before, np.empty(0, np.float32) if bias is None else bias, nothing if residual is None else residual,
+               activation, y)
+
+    return call
 
 
 @intrinsic

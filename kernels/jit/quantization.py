@@ -5,7 +5,7 @@ from numba import njit
 
 from ..entry import NanError
 from .activations import activate
-from .arithmetic import FAST, float_bits, fma, fold
+from .arithmetic import FAST, float_bits, fma, fold, with_terms
 
 SMALLEST = np.float32(2.0**-126)
 BLOCK = 4096
@@ -353,6 +353,7 @@ def requantize_fixed_u8(acc, multiplier, shift, zero, codes):  # type: ignore[no
     _requantize_fixed(acc, multiplier, shift, _zero_columns(zero, shift), 0, 255, codes)
 
 
+@with_terms
 @njit(**FAST)
 def gemm_f32s8(x, w, scale, zero, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     groups = scale.shape[1]
@@ -372,9 +373,9 @@ def gemm_f32s8(x, w, scale, zero, bias, residual, activation, y):  # type: ignor
                     total[j] = fma(acc[j], scale[s, t, j], total[j])
             for j in range(min(16, y.shape[1] - 16 * s)):
                 v = total[j]
-                if bias is not None:
+                if bias.size:
                     v += bias[16 * s + j]
-                if residual is not None:
+                if residual.size:
                     v += residual[i, 16 * s + j]
                 y[i, 16 * s + j] = activate(v, activation)
 

@@ -4,18 +4,19 @@ import numpy as np
 from numba import njit
 
 from .activations import activate
-from .arithmetic import FAST, bits_float, fma
+from .arithmetic import FAST, bits_float, fma, with_terms
 
 
 @njit(**FAST)
 def _ended(v, j, bias, residual, activation):  # type: ignore[no-untyped-def]
-    if bias is not None:
+    if bias.size:
         v += bias[j]
-    if residual is not None:
+    if residual.size:
         v += residual[j]
     return activate(v, activation)
 
 
+@with_terms
 @njit(**FAST)
 def spmm_csr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     m, n = y.shape
@@ -28,10 +29,10 @@ def spmm_csr_f32(x, data, indices, indptr, bias, residual, activation, y):  # ty
                 for i in range(16):
                     acc[i] = fma(row[i], w, acc[i])
             for i in range(min(16, m - 16 * s)):
-                y[16 * s + i, j] = _ended(acc[i], j, bias, None if residual is None else residual[16 * s + i],
-                                          activation)
+                y[16 * s + i, j] = _ended(acc[i], j, bias, residual[16 * s + i], activation)
 
 
+@with_terms
 @njit(**FAST)
 def spmv_csr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     for j in range(y.shape[0]):
@@ -92,6 +93,7 @@ def _value(kind, values, s, r):  # type: ignore[no-untyped-def]
     return np.float32(values[s, r])
 
 
+@with_terms
 @njit(**FAST)
 def _tiles(kind, x, values, columns, rows, starts, begins, firsts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     for g in range(len(begins) - 1):
@@ -107,9 +109,10 @@ def _tiles(kind, x, values, columns, rows, starts, begins, firsts, scale, bias, 
             for row in range(count):
                 j = first + row
                 v = chains[i, row] if scale is None else chains[i, row] * scale[j]
-                y[i, j] = _ended(v, j, bias, None if residual is None else residual[i], activation)
+                y[i, j] = _ended(v, j, bias, residual[i], activation)
 
 
+@with_terms
 @njit(**FAST)
 def _slices(kind, x, values, columns, rows, starts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     for t in range(len(starts) - 1):
@@ -176,6 +179,7 @@ def spmv_sell_u8s8(x, values, columns, rows, starts, offset, y):  # type: ignore
                 y[rows[t, r]] = _moved(acc, rows[t, r], offset)
 
 
+@with_terms
 @njit(**FAST)
 def spmm_bitmap_f32(x, values, bits, starts, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     m, n = y.shape
@@ -191,10 +195,10 @@ def spmm_bitmap_f32(x, values, bits, starts, bias, residual, activation, y):  # 
                     p += 1
         for i in range(m):
             for r in range(min(16, n - 16 * s)):
-                y[i, 16 * s + r] = _ended(acc[i, r], 16 * s + r, bias, None if residual is None else residual[i],
-                                          activation)
+                y[i, 16 * s + r] = _ended(acc[i, r], 16 * s + r, bias, residual[i], activation)
 
 
+@with_terms
 @njit(**FAST)
 def spmv_nm_f32(x, values, at, keep, group, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     for j in range(len(y)):
@@ -205,6 +209,7 @@ def spmv_nm_f32(x, values, at, keep, group, bias, residual, activation, y):  # t
         y[j] = _ended(acc, j, bias, residual, activation)
 
 
+@with_terms
 @njit(**FAST)
 def spmm_bsr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     h, w = data.shape[1:]
@@ -214,9 +219,10 @@ def spmm_bsr_f32(x, data, indices, indptr, bias, residual, activation, y):  # ty
             for p in range(indptr[j // h], indptr[j // h + 1]):
                 for c in range(w):
                     acc = fma(x[i // 16, indices[p] * w + c, i % 16], data[p, j % h, c], acc)
-            y[i, j] = _ended(acc, j, bias, None if residual is None else residual[i], activation)
+            y[i, j] = _ended(acc, j, bias, residual[i], activation)
 
 
+@with_terms
 @njit(**FAST)
 def spmv_bsr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     w = data.shape[1]
