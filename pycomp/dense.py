@@ -126,7 +126,8 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     activation : None, "identity", "relu", "gelu", "gelu_tanh" or "silu"
         As :func:`activate` computes it.
     out : array of float32, shape (..., N), optional
-        Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
+        Takes the result; any strides, though other than contiguous rows, and of more than two dimensions other than C
+        order, cost a copy. May not overlap an input.
 
     Returns
     -------

@@ -83,13 +83,15 @@ def test_rows_of_a_batch_in_any_shape_are_quantized_alike(batch, symmetric, grou
         assert a.tobytes() == of_rows.tobytes()
 
 
-@given(SHAPES, st.booleans())
-def test_layers_take_codes_in_any_shape(batch, by_first_axis):
+@given(SHAPES, st.sampled_from(["tensor", "first axis", "row"]), st.sampled_from(["int8", "uint8"]), st.booleans())
+def test_layers_take_codes_in_any_shape(batch, scales, dtype, symmetric):
     x = rng.standard_normal((*batch, K), np.float32)
-    q = quantization.quantize(x, axis=0 if by_first_axis and batch else None)
-    scale, zero = (np.broadcast_to(a.reshape(-1, *[1] * len(batch))[..., 0] if a.ndim else a, batch).reshape(-1)
-                   for a in (q.scale, q.zero_point))
-    rows = quantization.QuantizedTensor(q.data.reshape(-1, K) if x.size else np.empty((0, K), np.int8), scale, zero, 0)
+    first = scales == "first axis" and len(batch) > 0
+    layout = {"axis": 0} if first else {"group_size": K} if scales == "row" else {}
+    q = quantization.quantize(x, dtype=dtype, symmetric=symmetric, **layout)
+    shape = [*batch[:1], *[1] * (len(batch) - 1)] if first else batch if scales == "row" else ()
+    scale, zero = (np.broadcast_to(a.reshape(shape), batch).reshape(-1) for a in (q.scale, q.zero_point))
+    rows = quantization.QuantizedTensor(q.data.reshape(len(scale), K), scale, zero, 0)
     y = LAYERS["dynamic"](q)
     assert y.shape == (*batch, N)
     assert y.tobytes() == LAYERS["dynamic"](rows).tobytes()

@@ -34,6 +34,10 @@ CALLS = {
     "quantization.Linear, dynamic": lambda out: quantization.Linear(W)(X, out=out),
     "quantization.Linear, static": lambda out: quantization.Linear(W, input_scale=0.1)(X, out=out),
     "quantization.Linear, weight-only": lambda out: quantization.Linear(W, weight_only=True)(X, out=out),
+    "quantization.Linear, weight-only to float16":
+        lambda out: quantization.Linear(W, weight_only=True, output_dtype="float16")(X, out=out),
+    "quantization.Linear, weight-only to uint8":
+        lambda out: quantization.Linear(W, weight_only=True, output_dtype="uint8", output_scale=0.5)(X, out=out),
     "quantization.Linear, to float16": lambda out: quantization.Linear(W, output_dtype="float16")(X, out=out),
     "quantization.Linear, to int8":
         lambda out: quantization.Linear(W, output_dtype="int8", output_scale=0.5)(X, out=out),
@@ -98,12 +102,14 @@ def test_out_that_cannot_take_the_result_is_refused_and_not_changed(call):
 
 
 TO_INT8 = quantization.Linear(W, output_dtype="int8", output_scale=0.5)
+WEIGHT_ONLY_TO_INT8 = quantization.Linear(W, weight_only=True, output_dtype="int8", output_scale=0.5)
 SCALE_GIVEN = {
     "scale": lambda x, out: quantization.quantize(x, scale=0.1, out=out),
     "scale, columns": lambda x, out: quantization.quantize(x, axis=1, scale=0.1, narrow_range=True, out=out),
     "fake": lambda x, out: quantization.fake_quantize(x, 0.1, out=out),
     "fake, columns": lambda x, out: quantization.fake_quantize(x, 0.1, axis=1, out=out),
     "layer": lambda x, out: TO_INT8(x, out=out),
+    "layer, weight-only": lambda x, out: WEIGHT_ONLY_TO_INT8(x, out=out),
 }
 SCALE_FOUND = {
     "tensor": lambda x, out: quantization.quantize(x, out=out),
@@ -120,7 +126,7 @@ def test_values_that_are_refused_leave_out_as_it_was(bad, name, order):
     x = np.ones((300, 12), np.float32, order)
     x[-1, -1] = bad
     dtype = np.float32 if "fake" in name else np.uint8 if "uint8" in name else np.int8
-    out = np.full((300, 7 if name == "layer" else 12), 99, dtype)
+    out = np.full((300, 7 if "layer" in name else 12), 99, dtype)
     with pytest.raises(ValueError, match="NaN" if np.isnan(bad) else "infinity"):
         (SCALE_GIVEN | SCALE_FOUND)[name](x, out)
     assert (out == 99).all()

@@ -150,8 +150,8 @@ PC_INLINE vi16 vi_shr(vi16 a, int n) { PC_EACH(vi16, PC_WRAP((uint32_t)a.v[i] >>
 PC_INLINE vi16 vi_shr_each(vi16 a, vi16 n) { PC_EACH(vi16, a.v[i] >> n.v[i]); } /* the sign comes in; 0 <= n <= 31 */
 /* (a*b + 2^30) >> 31 in 64 bits: a times the fraction b / 2^31, half up; b >= 0 */
 PC_INLINE vi16 vi_mul_fraction(vi16 a, vi16 b) { PC_EACH(vi16, (int32_t)(((int64_t)a.v[i] * b.v[i] + (1 << 30)) >> 31)); }
-/* acc + sum of the lane's 4 products u8 * s8, exact modulo 2^32: never the saturating 16-bit form */
-/* Lane by lane and from 16 bits, which compilers turn into vectors. */
+/* acc + sum of the lane's 4 products u8 * s8, exact modulo 2^32: never the saturating 16-bit form. Lane by lane and from 16 bits,
+ * which compilers turn into vectors. */
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
   for (int i = 0; i < 16; i++) {
     const uint32_t x = (uint32_t)u.v[i], w = (uint32_t)s.v[i];

@@ -198,14 +198,14 @@ class Linear:
         Parameters
         ----------
         x : array of float32 or QuantizedTensor, shape (..., K)
-            Codes, with one scale or one an index of the first of several axes (``axis=0``), are multiplied as they are,
-            by their own scales and zero points, whatever the layer's ``input_scale`` and dtype: what a layer before it
-            gave as int8 or uint8. Not with ``weight_only``.
+            Codes are multiplied as they are, by their own scales and zero points, whatever the layer's ``input_scale``
+            and dtype: what a layer before it gave as int8 or uint8. They have one scale, one an index of the first of
+            several axes (``axis=0``) or one a row (``axis=-1, group_size=K``). Not with ``weight_only``.
         residual : array of float32, shape (..., N), optional
             Added before the activation.
         out : array of the output dtype, shape (..., N), optional
-            Any strides. Other than contiguous rows cost a copy, and so do codes: if they would have to express NaN, it
-            is as it was.
+            Any strides. Other than contiguous rows cost a copy, of more than two dimensions other than C order. So do
+            codes: if they would have to express NaN, it is as it was.
 
         Returns
         -------
@@ -222,10 +222,11 @@ class Linear:
         Notes
         -----
         Dynamic: a row that holds NaN or infinity has NaN outputs, other rows are not affected. Static: infinity and
-        what else is out of range saturates. Workspace: codes of x, a byte an element, 12 bytes a row, and at most
-        1.1 MB a thread; with ``weight_only``, y in float32 where it ends in another dtype. Where a sum of a batch is
-        outside int32, which takes K above 33025, all are made again in int64, with 20 bytes an output and a copy of the
-        weights of 33024 inputs at a time; rows whose sums fit have the bits that they have without such a row.
+        what else is out of range saturates. Workspace: codes of x, a byte an element, 12 bytes a row, and at most 1.1
+        MB a thread; with ``weight_only`` and another dtype than float32, y in float32 and once more. Where a sum of a
+        batch is outside int32, which takes K above 33025, all are made again in int64, with 20 bytes an output and a
+        copy of the weights of 33024 inputs at a time; rows whose sums fit have the bits that they have without such a
+        row.
         """
         w: Any = self._weight
         grouped = isinstance(w, PackedGroupedMatrix)
@@ -306,7 +307,7 @@ class Linear:
             self._end(activated, y)
 
     def _end(self, values: NDArray[np.float32], y: NDArray[Any]) -> None:
-        """Results in float32 as the layer gives them."""
+        """Results in float32 as the layer gives them; codes to y in C order."""
         if not self._output_grid:
             y[...] = narrowed(values, y.dtype)
             return
@@ -360,9 +361,11 @@ def _check_codes(x: QuantizedTensor, grouped: bool) -> None:
         raise TypeError("x is a QuantizedTensor, but a weight_only layer multiplies float32; pass x.dequantize()")
     if x.data.ndim < 1:
         raise ValueError(f"x has {x.data.ndim} dimensions {x.shape}, expected at least 1")
-    if x.group_size is not None or x.axis not in ((None, 0) if x.data.ndim > 1 else (None,)):
+    last, k = x.data.ndim - 1, x.shape[-1]
+    by_row, by_first = (last, k), (0, None) if last else (None, None)
+    if (x.axis, x.group_size) not in ((None, None), by_first, by_row):
         raise ValueError(f"x has shape {x.shape}, axis {x.axis} and group_size {x.group_size}, expected one scale, "
-                         "or one an index of the first of several axes (axis 0)")
+                         f"one an index of the first of several axes (axis 0) or one a row (group_size {k})")
 
 
 def _quantized(weight: Any, group_size: int | None) -> QuantizedTensor:

@@ -16,7 +16,7 @@ from .observer import MinMax, finite
 from .tensor import quantize
 
 Scheme = Callable[[NDArray[np.float32], NDArray[np.float32]], Callable[[NDArray[np.float32]], NDArray[Any]]]
-"""(weight [N, K], inputs [M, K]) -> a layer without bias, called with inputs."""
+"""(weight [N, K], inputs [..., K]) -> a layer without bias, called with inputs."""
 
 
 def _static(w: NDArray[np.float32], x: NDArray[np.float32]) -> Linear:

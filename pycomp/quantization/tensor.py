@@ -36,7 +36,7 @@ INT8 = np.dtype(np.int8)
 UINT8 = np.dtype(np.uint8)
 INT32 = np.dtype(np.int32)
 DTYPES = {"int8": INT8, "uint8": UINT8}
-LIMITS = {INT8: (-128, 127, "int8"), UINT8: (0, 255, "uint8")}
+CODE_LIMITS = {INT8: (-128, 127, "int8"), UINT8: (0, 255, "uint8")}
 """Smallest and largest code of each, and its name, which NumPy makes anew whenever it is asked."""
 Rows = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]
 RowsAndSums = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
@@ -205,13 +205,13 @@ def check_scale(scale: NDArray[np.float32], name: str) -> None:
 
 
 def check_zero_point(zero_point: NDArray[Any], name: str, dtype: np.dtype[Any]) -> None:
-    low, high, called = LIMITS[dtype]
+    low, high, called = CODE_LIMITS[dtype]
     _check_range(zero_point, name, low, high, f" ({called})")
 
 
 def code_range(zero_point: NDArray[np.int32], kind: np.dtype[Any], narrow_range: bool) -> tuple[int, int]:
     """Smallest and largest code; a zero point below the first is an error."""
-    low, high, called = LIMITS[kind]
+    low, high, called = CODE_LIMITS[kind]
     low += narrow_range
     _check_range(zero_point, "zero_point", low, high, f" ({called}, narrow range)")
     return low, high
@@ -247,7 +247,7 @@ def as_zero_point(
     zero_point: Any, name: str, shape: int | tuple[int, ...] | None, dtype: np.dtype[Any]
 ) -> NDArray[np.int32]:
     """An integer or an array of integers as int32 of shape () or as given, in the range of a code's dtype."""
-    low, high, called = LIMITS[dtype]
+    low, high, called = CODE_LIMITS[dtype]
     return as_integers(zero_point, name, shape, low, high, f" ({called})")
 
 

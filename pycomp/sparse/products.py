@@ -53,7 +53,8 @@ def linear(
         "dense" runs the entries alone where x is not finite, since zeros that are not stored contribute nothing.
         ``pycomp.info(last=True)`` says which kernel ran last.
     out : array of x's dtype, shape (..., N), optional
-        Takes the result; any strides, though other than contiguous rows cost a copy. May not overlap an input.
+        Takes the result; any strides, though other than contiguous rows, and of more than two dimensions other than C
+        order, cost a copy. May not overlap an input.
 
     Returns
     -------
@@ -74,9 +75,10 @@ def linear(
     the second term again for a residual and for the scale of a CodedMatrix; through gelu or silu 1.13 times that and
     1 ulp. The bits do not depend on the format, but for the sign of a zero that underflow left, to which "dense" adds
     the zeros that are not stored. Row i of a batch has the bits of row i alone, and those of
-    :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for M > 1, up to 256 rows of x, packed;
-    in float64 all of x. For format "dense" a byte for each element of x, and y twice with a residual; for "dense" and
-    "bitmap" also x, and y, where their rows are not contiguous.
+    :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for more than one row of x, up to 256, packed; in
+    float64 all of x, and so where its axes but the last do not follow each other in memory. For format "dense" a byte
+    for each element of x, and y twice with a residual; for "dense" and "bitmap" also x, and y, where their rows are not
+    contiguous.
 
     Examples
     --------

@@ -401,15 +401,16 @@ def test_packed_matrix_unpacks():
     assert (unsigned.zero_point == -128).all()
 
 
-@given(st.integers(0, 20), st.integers(0, 70), st.integers(0, 40), st.sampled_from(["int8", "uint8"]), st.booleans(),
-       SEEDS)
+@given(st.integers(0, 20), st.integers(0, 70), st.integers(0, 40), st.sampled_from(["int8", "uint8"]),
+       st.sampled_from(["dynamic", "static", "weight-only"]), SEEDS)
 @settings(deadline=None)
-def test_every_output_is_the_float32_result_rounded_once_more(m, k, n, kind, dynamic, seed):
+def test_every_output_is_the_float32_result_rounded_once_more(m, k, n, kind, mode, seed):
     """Fused equals unfused, bit for bit."""
     rng = np.random.default_rng(seed)
     w, x = (rng.standard_normal(s).astype(np.float32) for s in ((n, k), (m, k)))
     bias, residual = rng.standard_normal(n).astype(np.float32), rng.standard_normal((m, n)).astype(np.float32)
-    given = {"activation": "relu"} | ({} if dynamic else {"input_scale": 0.02, "input_dtype": kind})
+    given = {"activation": "relu"} | {"dynamic": {}, "static": {"input_scale": 0.02, "input_dtype": kind},
+                                      "weight-only": {"weight_only": True}}[mode]
     plain = Linear(w, bias, **given)(x)
     added = Linear(w, bias, **(given | {"activation": None}))(x) + residual
     y = np.maximum(added, np.float32(0))
@@ -424,13 +425,20 @@ def test_every_output_is_the_float32_result_rounded_once_more(m, k, n, kind, dyn
     assert (codes == expected).all()
 
 
-def test_bfloat16_is_the_float32_result_rounded_once_more():
+@pytest.mark.parametrize("options", [{}, {"weight_only": True, "group_size": 10}])
+def test_bfloat16_is_the_float32_result_rounded_once_more(options):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     rng = np.random.default_rng(3)
     w, x = (rng.standard_normal(s).astype(np.float32) for s in ((33, 50), (9, 50)))
-    y = Linear(w, output_dtype="bfloat16")(x)
+    y = Linear(w, output_dtype="bfloat16", **options)(x)
     assert y.dtype == ml_dtypes.bfloat16
-    assert (y == Linear(w)(x).astype(ml_dtypes.bfloat16)).all()
+    assert (y == Linear(w, **options)(x).astype(ml_dtypes.bfloat16)).all()
+
+
+@pytest.mark.parametrize("output", [{"output_dtype": "float16"}, {"output_dtype": "int8", "output_scale": 0.5}])
+def test_the_kernel_that_ran_last_is_the_product_not_what_its_result_ends_by(output):
+    Linear(W, weight_only=True, **output)(X)
+    assert pycomp.info(last=True)["kernel"] == "gemm_f32s8"
 
 
 def test_large_results_become_infinite_in_half_precision_and_saturate_as_codes():
@@ -576,8 +584,8 @@ X = np.ones((2, 3), np.float32)
                                        "QuantizedTensor(weight, scale, zero_point, axis=0)"),
         (lambda: Linear(W)(QuantizedTensor(A[:, :2], 1.0, 0)), ValueError, "x has 2 columns, weight has 3"),
         (lambda: Linear(W)(quantize(X, axis=1)), ValueError,
-         "x has shape (2, 3), axis 1 and group_size None, expected one scale, or"),
-        (lambda: Linear(W)(quantize(X, group_size=3)), ValueError, "axis 1 and group_size 3"),
+         "x has shape (2, 3), axis 1 and group_size None, expected one scale, one an index of the first"),
+        (lambda: Linear(W)(quantize(X, group_size=1)), ValueError, "axis 1 and group_size 1"),
         (lambda: Linear(W)(quantize(X[0], axis=0)), ValueError, "x has shape (3,), axis 0 and group_size None"),
         (lambda: Linear(W, X[0]), ValueError, "bias has 3 elements"),
         (lambda: Linear(W, activation="swish"), ValueError, "activation is 'swish'"),
