@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 FLOAT32 = np.dtype(np.float32)
 ANY_NDIM = tuple(range(65))
 BATCH_NDIM = ANY_NDIM[1:]
-"""Of a batch in any shape: rows are along the last axis."""
+"""At least one, as of a batch in any shape, whose rows are along the last axis."""
 LARGE = 1 << 14
 """Elements of a result for which finding a cache line, some microseconds, pays."""
 OVERLAP_WORK = 1000

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycomp.kernels import dispatch
 from pycomp.kernels.entry import NanError
 
-from .._validate import ANY_NDIM, FLOAT32, as_array, contiguous, fraction, integer
+from .._validate import BATCH_NDIM, FLOAT32, as_array, contiguous, fraction, integer
 
 NORMS = {"sum": 0, "l1": 1, "l2": 2}
 
@@ -232,10 +232,7 @@ def channel_mask(scores: Any, sparsity: float, *, axis: int = 0, norm: str = "su
 
 
 def _scores(a: Any, name: str = "scores") -> NDArray[np.float32]:
-    scores = as_array(a, name, FLOAT32, ANY_NDIM)
-    if scores.ndim == 0:
-        raise ValueError(f"{name} has 0 dimensions, expected at least 1")
-    return scores
+    return as_array(a, name, FLOAT32, BATCH_NDIM)
 
 
 def _axis(axis: Any, scores: NDArray[np.float32]) -> int:
