@@ -163,8 +163,7 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     vector = optional_vector(bias, "bias", n)
     code = activation_code(activation)
     y = result(out, (*x.shape[:-1], n), FLOAT32, (x, data if packed is w else w, bias))
-    batch, product = (x, y) if x.ndim == 2 else (as_matrix(x), as_matrix(y))
-    dispatch.gemm_f32(rows(batch), data, vector, code, product)
+    dispatch.gemm_f32(rows(as_matrix(x)), data, vector, code, as_matrix(y))
     return delivered(y, out)
 
 

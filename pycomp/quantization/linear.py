@@ -359,8 +359,7 @@ def _floats(a: Any, name: str, ndim: int | tuple[int, ...], floats_alone: bool =
 def _check_codes(x: QuantizedTensor, grouped: bool) -> None:
     if grouped:
         raise TypeError("x is a QuantizedTensor, but a weight_only layer multiplies float32; pass x.dequantize()")
-    if x.data.ndim < 1:
-        raise ValueError(f"x has {x.data.ndim} dimensions {x.shape}, expected at least 1")
+    as_array(x.data, "x", x.data.dtype, BATCH_NDIM)
     last, k = x.data.ndim - 1, x.shape[-1]
     by_row, by_first = (last, k), (0, None) if last else (None, None)
     if (x.axis, x.group_size) not in ((None, None), by_first, by_row):

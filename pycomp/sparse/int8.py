@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import BATCH_NDIM, as_array, as_matrix, delivered, plain, result
+from pycomp._validate import as_matrix, delivered, plain, result
 from pycomp.kernels import dispatch, layouts
 
 from .bsr import BSRMatrix
 from .csr import INT8, INT32, CSRMatrix
 from .forms import BATCH
-from .matrix import check_matrix
+from .matrix import batch_for, check_matrix
 
 UINT8 = np.dtype(np.uint8)
 
@@ -59,15 +59,12 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
     x = x if type(x) is np.ndarray else plain(x, "x", "int8 or uint8")
     if x.dtype not in (INT8, UINT8):
         raise TypeError(f"x has dtype {x.dtype.name}, expected int8 or uint8")
-    x, signed = as_array(x, "x", x.dtype, BATCH_NDIM), x.dtype == INT8
-    n, k = a.shape
-    if x.shape[-1] != k:
-        raise ValueError(f"x has {x.shape[-1]} columns, a has {k}")
+    x, signed = batch_for(a, x, x.dtype), x.dtype == INT8
     codes = _Codes.of(a)
     heaviest = int(codes.weight.max(initial=0)) * (128 if signed else 255)
     if heaviest > 2**31 - 1:
         raise OverflowError(f"row {int(codes.weight.argmax())} of a can reach {heaviest}, which int32 cannot hold")
-    y = result(out, (*x.shape[:-1], n), INT32, (x, *(getattr(a, name) for name in a._arrays)), whole=True)
+    y = result(out, (*x.shape[:-1], a.shape[0]), INT32, (x, *(getattr(a, name) for name in a._arrays)), whole=True)
     codes.run(as_matrix(x), codes.moved if signed else None, as_matrix(y))
     return delivered(y, out)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pycomp._validate import BATCH_NDIM, as_array
 from pycomp.kernels import layouts
 
 if TYPE_CHECKING:
@@ -134,6 +135,14 @@ def check_matrix(
     if kinds and isinstance(a, SparseMatrix) and not isinstance(a, kinds):
         hint = f"; {name}.to_csr() makes a CSRMatrix"
     raise TypeError(f"{name} is a {found}, expected a {expected}{hint}")
+
+
+def batch_for(a: SparseMatrix, x: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """x [..., K] of this dtype, as the other operand of a matrix [N, K]."""
+    x = as_array(x, "x", dtype, BATCH_NDIM)
+    if x.shape[-1] != a.shape[1]:
+        raise ValueError(f"x has {x.shape[-1]} columns, a has {a.shape[1]}")
+    return x  # type: ignore[no-any-return]
 
 
 def given(a: NDArray[Any]) -> NDArray[Any]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pycomp._validate import (
     ACTIVATIONS,
-    BATCH_NDIM,
     FLOAT32,
     activation_code,
     as_array,
@@ -21,7 +20,7 @@ from pycomp._validate import (
     result,
 )
 
-from .matrix import SparseMatrix, check_matrix
+from .matrix import SparseMatrix, batch_for, check_matrix
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -90,10 +89,7 @@ def linear(
     """
     check_matrix(a, "a")
     dtype = FLOAT64 if a.dtype == FLOAT64 else FLOAT32
-    x = as_array(x, "x", dtype, BATCH_NDIM)
-    n, k = a.shape
-    if x.shape[-1] != k:
-        raise ValueError(f"x has {x.shape[-1]} columns, a has {k}")
+    x, n = batch_for(a, x, dtype), a.shape[0]
     vector = optional_vector(bias, "bias", n, dtype)
     code = activation_code(activation)
     if dtype == FLOAT64 and code > ACTIVATIONS["relu"]:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import BATCH_NDIM, FLOAT32, as_array, as_matrix, contiguous, of_shape, rows
+from pycomp._validate import FLOAT32, as_array, as_matrix, contiguous, of_shape, rows
 from pycomp.dense import panels
 from pycomp.kernels import dispatch
 
 from .csr import CSRMatrix
-from .matrix import check_matrix, given
+from .matrix import batch_for, check_matrix, given
 from .products import linear
 
 DENSE = 0.4
@@ -125,11 +125,8 @@ def linear_backward(grad: Any, x: Any, a: CSRMatrix) -> tuple[NDArray[np.float32
     (array([[2., 3.]], dtype=float32), array([5., 7.], dtype=float32), array([1., 1.], dtype=float32))
     """
     check_matrix(a, "a", (CSRMatrix,), (FLOAT32,))
-    x = as_array(x, "x", FLOAT32, BATCH_NDIM)
-    n, k = a.shape
-    if x.shape[-1] != k:
-        raise ValueError(f"x has {x.shape[-1]} columns, a has {k}")
-    grad = of_shape(grad, "grad", FLOAT32, (*x.shape[:-1], n))
+    x = batch_for(a, x, FLOAT32)
+    grad = of_shape(grad, "grad", FLOAT32, (*x.shape[:-1], a.shape[0]))
     by_output = as_matrix(grad)
     with np.errstate(all="ignore"):
         dbias = total(by_output.astype(np.float64), axis=0).astype(FLOAT32)
