@@ -136,6 +136,7 @@ GOOD = Q.to_dict()
         (zipped(claiming((12,)).replace(b"'descr'", b"b'desc'")), "no header of an array"),
         (zipped(claiming((12,)), compression=zipfile.ZIP_LZMA), "is compressed in a way that is not known"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",  # bytes of archives tell when they were made
 )
 def test_what_is_not_a_tensor_is_refused(tmp_path, content, message):
     path = tmp_path / "q.npz"
