@@ -44,7 +44,8 @@ from pycomp.kernels.contract import KERNELS, Kernel  # noqa: E402
 from pycomp.testing import Case, make_case, nudged  # noqa: E402
 
 GELU = 2
-PRODUCTS = ("gemm_", "spmm_", "spmv_", "sddmm_", "linear_")
+SPARSE = ("spmm_", "spmv_", "sddmm_")
+PRODUCTS = ("gemm_", "linear_", *SPARSE)
 SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_LOSSES}
 MOST_COPIES = 256
 ADDING, READING = "(multiplying and adding)", "(reading the operands)"
@@ -143,7 +144,8 @@ def limits_of(
     operands = getattr(kernel, "inputs", ())
     of_codes = any(part in kernel.name for part in ("int8", "linear_dynamic")) or any(
         o.name == "x" and o.dtype in ("u8", "i8") for o in operands)
-    kind = "dot" if of_codes else "fma"
+    tiles = machine.get("tile") and not kernel.name.startswith(SPARSE)
+    kind = "fma" if not of_codes else "tile" if tiles else "dot"
     if kernel.name.startswith(PRODUCTS) and machine.get(kind):
         found.append(Limit(ADDING, lambda: limits.arithmetic(kind, threads), amount=flops))
     if machine.get("memory"):
@@ -155,7 +157,7 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
     pycomp.set_num_threads(threads)
     used = backend()
     levels: list[str | None] = options.levels or [None]
-    machine = limits.measure(threads)
+    machine = limits.measure(threads, tiles=used == "native" and pycomp.info()["isa"] == "amx")
     known = ", ".join(f"{k} {v:.0f} {limits.UNITS[k]}" for k, v in machine.items())
     running = f"native, {pycomp.info()['isa']}" if used == "native" else used
     print(f"\n{threads} thread(s), {running}; limits: {known or 'not measured, no C compiler'}")

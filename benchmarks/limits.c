@@ -1,4 +1,5 @@
-/* What this machine can do at most: fma and exact 8-bit dot products in registers, reading from memory. One thread a call. */
+/* What this machine can do at most: fma, exact 8-bit dot products and products of tiles in registers, reading from memory. One
+ * thread a call. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdint.h>
 #include <time.h>
@@ -96,6 +97,39 @@ double dot_limit(double seconds) {
 #pragma GCC unroll 16
   for (int i = 0; i < DOTS; i++) __asm__ volatile("" : : "x"(a[i]));
   return rounds * DOTS * PRODUCTS * 2 / took * 1e-9;
+#else
+  (void)seconds;
+  return 0;
+#endif
+}
+
+/* Gop/s of 8-bit products in AMX tiles; 0 where this file's compiler or CPU knows none. The process must be permitted to use them. */
+double tile_limit(double seconds) {
+#if defined(__AMX_INT8__)
+  struct { /* what LDTILECFG reads */
+    uint8_t palette, start, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+  } shape = {.palette = 1};
+  enum { TILES = 8, SIDE = 16, DEPTH = 64, SUMS = 4, OPS = 2 * SIDE * SIDE * DEPTH };
+  for (int t = 0; t < TILES; t++) {
+    shape.bytes[t] = DEPTH;
+    shape.rows[t] = SIDE;
+  }
+  _tile_loadconfig(&shape); /* all tiles are 0 then */
+  const double start = now();
+  double rounds = 0, took;
+  do {
+    for (int n = 0; n < 1000; n++) { /* sums 0-3, operands 4-7 */
+      _tile_dpbusd(0, 4, 6);
+      _tile_dpbusd(1, 4, 7);
+      _tile_dpbusd(2, 5, 6);
+      _tile_dpbusd(3, 5, 7);
+    }
+    rounds += 1000;
+  } while ((took = now() - start) < seconds);
+  _tile_release();
+  return rounds * SUMS * OPS / took * 1e-9;
 #else
   (void)seconds;
   return 0;

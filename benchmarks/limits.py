@@ -14,7 +14,7 @@ from threading import Barrier
 
 import numpy as np
 
-UNITS = {"fma": "Gop/s", "dot": "Gop/s", "memory": "GB/s"}
+UNITS = {"fma": "Gop/s", "dot": "Gop/s", "tile": "Gop/s", "memory": "GB/s"}
 SECONDS = 0.003
 TIMES = 15
 """Measurements that a limit is the best of, shorter (but for memory, which is read once at least) than the turns of
@@ -34,7 +34,7 @@ def _library() -> ctypes.CDLL | None:
             loaded = ctypes.CDLL(library)
         except (OSError, subprocess.CalledProcessError):
             return None
-    for function in (loaded.fma_limit, loaded.dot_limit, loaded.read_limit):
+    for function in (loaded.fma_limit, loaded.dot_limit, loaded.tile_limit, loaded.read_limit):
         function.restype = ctypes.c_double
     return loaded
 
@@ -75,16 +75,16 @@ class Reading:
 
 
 def arithmetic(kind: str, threads: int, times: int = 1) -> float:
-    """Gop/s of ``fma`` or 8-bit ``dot`` products in registers now; 0 without a C compiler."""
+    """Gop/s of ``fma``, 8-bit ``dot`` products or products of AMX ``tile`` registers now; 0 without a C compiler."""
     if (library := _library()) is None:
         return 0.0
-    run = {"fma": library.fma_limit, "dot": library.dot_limit}[kind]
+    run = {"fma": library.fma_limit, "dot": library.dot_limit, "tile": library.tile_limit}[kind]
     return _together(threads, lambda _: run(ctypes.c_double(SECONDS)), times)
 
 
-def measure(threads: int) -> dict[str, float]:
-    """Of so many threads together; empty without a C compiler."""
+def measure(threads: int, tiles: bool) -> dict[str, float]:
+    """Of so many threads together, of ``tiles`` where the process may use them; empty without a C compiler."""
     if _library() is None:
         return {}
-    return {"fma": arithmetic("fma", threads, TIMES), "dot": arithmetic("dot", threads, TIMES),
-            "memory": Reading(512 << 20, threads).best}
+    kinds = ("fma", "dot", "tile") if tiles else ("fma", "dot")
+    return {**{kind: arithmetic(kind, threads, TIMES) for kind in kinds}, "memory": Reading(512 << 20, threads).best}

@@ -88,7 +88,7 @@ def test_levels_are_refused_where_the_backend_has_none(benchmarks, capsys, refer
 
 
 def test_another_backend_than_native_is_named(benchmarks, capsys, monkeypatch, reference):
-    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {})
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads, tiles: {})
     given = ["gemm_f32", "linear_int8_dynamic", "--shapes", "1,768,768", "--no-peers", "--rounds", "1"]
     rows = benchmarks.measure(benchmarks.options_of(given), pycomp.get_num_threads())
     assert {(row["backend"], row["contender"]) for row in rows} == {(reference, f"pycomp {reference}")}
@@ -127,14 +127,14 @@ def test_every_call_takes_the_next_copy(benchmarks):
 
 
 def test_cold_operands_are_as_many_copies_as_fill_so_much_memory(benchmarks, monkeypatch, reference):
-    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {})
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads, tiles: {})
     given = ["gemm_f32", "--shapes", "1,768,768", "--no-peers", "--rounds", "1", "--seconds", "1e-3", "--cold", "7"]
     (row,) = benchmarks.measure(benchmarks.options_of(given), 1)
     assert row["copies"] == 4  # of 2.25 MiB of weights each
 
 
 def test_what_is_too_small_to_be_cold_is_left_out_with_a_line(benchmarks, capsys, monkeypatch):
-    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {})
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads, tiles: {})
     given = benchmarks.options_of(["gemm_f32", "--shapes", "1,768,768", "--cold", "65536"])
     assert benchmarks.measure(given, 1) == []
     said = capsys.readouterr().out.splitlines()[-1]
@@ -142,7 +142,7 @@ def test_what_is_too_small_to_be_cold_is_left_out_with_a_line(benchmarks, capsys
 
 
 def test_limits_are_timed_with_the_contenders(benchmarks, monkeypatch, reference):
-    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads: {"fma": 1.0, "dot": 1.0, "memory": 1.0})
+    monkeypatch.setattr(benchmarks.limits, "measure", lambda threads, tiles: {"fma": 1.0, "dot": 1.0, "memory": 1.0})
     monkeypatch.setattr(benchmarks.limits, "Reading", lambda size, threads: SimpleNamespace(rate=lambda: 2.0))
     monkeypatch.setattr(benchmarks.limits, "arithmetic", lambda kind, threads: {"fma": 4.0, "dot": 8.0}[kind])
     for name, rate in {"gemm_f32": 4e9, "linear_int8_dynamic": 8e9}.items():
@@ -151,6 +151,15 @@ def test_limits_are_timed_with_the_contenders(benchmarks, monkeypatch, reference
         assert [row["contender"] for row in rows] == [f"pycomp {reference}", benchmarks.ADDING, benchmarks.READING]
         assert rows[1]["seconds"] == 2 * 768 * 768 / rate
         assert rows[2]["seconds"] == benchmarks.SUBJECTS[name].bytes(m=1, k=768, n=768) / 2e9
+
+
+def test_products_of_codes_are_held_to_tiles_where_those_are_used(benchmarks, monkeypatch):
+    monkeypatch.setattr(benchmarks.limits, "arithmetic", lambda kind, threads: {"dot": 8.0, "tile": 64.0}[kind])
+    call = {"flops": 1.0, "moved": 1.0, "threads": 1, "copies": 1}
+    for machine, rates in (({"dot": 8.0, "tile": 64.0}, (64.0, 8.0)), ({"dot": 8.0}, (8.0, 8.0))):
+        limits = [benchmarks.limits_of(benchmarks.SUBJECTS[name], machine=machine, **call)
+                  for name in ("gemm_u8s8_f32", "spmm_tiles_u8s8")]
+        assert tuple(found.run() for (found,) in limits) == rates
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")

@@ -3,8 +3,9 @@
  *
  * Four C tiles are in flight: 2 x 2 where there are rows enough, so that each A and B loaded serves two products, 1 x 4
  * below. The epilogue of a block waits for the products of the next, a few rows for each step of theirs: it runs on the
- * vector units while the tile unit works. Limit: the tile unit where operands come from L1 (16 cycles a product against 16
- * for its loads); the bandwidth of the weights for m <= 16. */
+ * vector units while the tile unit works. Limit: the tile unit where operands come from L1 (64 cycles a step of 2 x 2 against 32
+ * for its loads); L2, where the weights come from, and x where it and they do not fit L1 together; the lines of y, which take
+ * about as long as the products where L2 does not hold them; the bandwidth of the weights for m <= 16. */
 #include "int8.h"
 
 #ifdef __AMX_INT8__
