@@ -18,7 +18,10 @@ enum {
   LONGEST = 2 * BLOCK,      /* (chains that wait cost more than fewer rows that share a tile's weights, unless k is longer) */
   ROOM = 130 * BLOCK,       /* floats of x that are copied at a time: half of an L2 of 1 MB; */
   ON_STACK = 16 * BLOCK,    /* so many wait there */
-  FEW = 4,                  /* rows whose weights, read faster than they can be asked for, the hardware follows better by itself */
+  FEW = 4,                  /* rows whose weights, read faster than they can be asked for, the hardware follows better by itself,
+                               where they are several streams; */
+  AHEAD = 32 * LANES,       /* one stream, of a tile one vector wide, is asked for so many floats ahead, */
+  ASKING = 4,               /* or by so many panels together, each a part of it: one alone would wait for it */
   STREAMS = 4,              /* slices beside each other for a row alone: the latency of an fma, and few enough for the
                                hardware to follow */
   WIDEST = 8,               /* vectors in the widest tile of any level */
@@ -50,7 +53,8 @@ typedef struct {
   int64_t stride;
   const float *w;      /* slices, `slice` floats apart */
   int64_t slice;
-  int64_t soon;        /* how far from w is what to ask for meanwhile: a slice, or 0 */
+  int64_t soon;        /* how far from w is what to ask for meanwhile, or 0; */
+  int64_t pace;        /* bytes of it a step, for a tile one vector wide; else LANES floats */
   const float *from;   /* what the chains have reached; NULL: they begin */
   int64_t ldfrom;
   float *y;
@@ -63,7 +67,7 @@ typedef struct {
 PC_INLINE void tile(int rows, int vectors, const work t) {
   const float *panel = t.panel, *w = t.w, *from = t.from;
   float *y = t.y;
-  const int64_t ldfrom = t.ldfrom, ldy = t.ldy, slice = t.slice, stride = t.stride, soon = t.soon;
+  const int64_t ldfrom = t.ldfrom, ldy = t.ldy, slice = t.slice, stride = t.stride, soon = t.soon, pace = t.pace;
   vf16 acc[PC_TILE_ROWS][WIDEST];
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
@@ -73,7 +77,8 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
     for (int i = 0; i < rows; i++)
       for (int j = 0; j < vectors; j++) __builtin_prefetch(t.then + i * t.apart + LANES * j, 1, 2);
   for (int64_t l = 0; l < t.length; l++) {
-    if (rows > FEW) __builtin_prefetch(w + LANES * l + soon);
+    if (vectors == 1) __builtin_prefetch((const char *)(w + soon) + pace * l);
+    else if (rows > FEW) __builtin_prefetch(w + LANES * l + soon);
     vf16 b[WIDEST];
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
@@ -122,6 +127,20 @@ static void finish(const job *j, int rows, int64_t width, int64_t column, float 
     }
 }
 
+/* What panel p of so many asks for meanwhile: a slice of the next tile, of `after` slices; or see AHEAD and ASKING. */
+static void ask(int64_t p, int64_t panels, int vectors, int64_t after, work *t) {
+  t->pace = LANES * sizeof(float);
+  if (vectors == 1 && panels == 1) {
+    t->soon = AHEAD;
+  } else if (vectors == 1 && after) {
+    const int64_t parts = smaller(panels, ASKING);
+    t->pace /= parts;
+    t->soon = p < parts ? t->slice + t->length * p / parts * LANES : 0;
+  } else {
+    t->soon = panels > 1 && p < after ? (vectors + p) * t->slice : 0;
+  }
+}
+
 /* A block of rows [top, top + rows) of x, copied to `block` [rows][stride], against the columns [begin, end). A tile that sticks
  * out past column n works on a copy. */
 static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0, int64_t length, const float *block, int64_t stride,
@@ -137,14 +156,14 @@ static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0,
     vectors = (int)smaller(left, widest);
     const int64_t width = smaller(end - c, LANES * vectors), after = smaller(left - vectors, vectors);
     const float *w = j->w + c * j->k + l0 * LANES;
-    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one; each asks for a slice of the next tile */
+    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one */
       const int64_t first = rows * p / panels, row = top + first;
       const int height = (int)(rows * (p + 1) / panels - first);
       float *y = j->y + row * j->ldy + c;
       work t = {.length = length, .panel = block + first * stride, .stride = stride, .w = w, .slice = slice,
-                .soon = panels > 1 && p < after ? (vectors + p) * slice : 0,
                 .from = reached ? reached + row * ldreached + c : NULL, .ldfrom = ldreached,
                 .then = p + 1 < panels && first + 2 * height <= rows ? y + height * j->ldy : NULL, .apart = j->ldy};
+      ask(p, panels, vectors, after, &t);
       if (width == LANES * vectors) {
         t.y = y;
         t.ldy = j->ldy;

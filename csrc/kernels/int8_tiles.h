@@ -5,7 +5,7 @@
  * both widened), tiles of rows x vectors run down all of k: a whole strip wide, or one slice where registers hold no more. All
  * panels of those rows pass a tile's weights, which stay in L1 unless k is large, before the next tile's, which they ask for
  * meanwhile: a panel is a sixth of what its tile of weights is. A panel alone reads a strip once, as one stream, and asks for
- * its next lines. */
+ * its next lines. Where tiles are one slice wide, all panels ask for the next strip, evenly: one alone would wait for memory. */
 #ifndef PC_INT8_TILES_H
 #define PC_INT8_TILES_H
 
@@ -27,7 +27,8 @@ enum {
   IN_L2 = 3 << 19,       /* these bytes of each thread are not, */
   IN_L3 = 3 << 22,       /* nor more than these */
   KEPT = 1 << 18,        /* bytes of a strip that L2 keeps while the next one comes */
-  BLOCKED = 2            /* panels that may share blocks of a strip, where not even L3 keeps all */
+  BLOCKED = 2,           /* panels that may share blocks of a strip, where not even L3 keeps all; */
+  ASKING = 4             /* and of more, those that ask for the next */
 };
 
 _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
@@ -35,10 +36,10 @@ _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
 _Static_assert(OF(1) && OF(2) && OF(3) && OF(4) && OF(5) && OF(6) && OF(7) && OF(8), "a level's tiles do not fit strips");
 
 /* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, or 0: a line a step,
- * or as many as it reads; and what it writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs
+ * as many as it reads, or, of a tile one slice wide, `pace` bytes; and what it writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs
  * begin. */
 typedef struct {
-  int64_t groups, stride, soon, ld;
+  int64_t groups, stride, soon, pace, ld;
   const pc_code *panel;
   const int8_t *w;
   int32_t *sums;
@@ -84,7 +85,7 @@ PC_INLINE void add_lines(int rows, int vectors, int first, int parts, const pc_c
 
 /* Groups of k take `chains` accumulators in turn, where one would wait for itself. */
 PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job *of) {
-  const int64_t groups = of->groups, stride = of->stride, soon = of->soon;
+  const int64_t groups = of->groups, stride = of->stride, soon = of->soon, pace = of->pace;
   const int asks_all = of->asks_all;
   const pc_code *panel = of->panel;
   const int8_t *w = of->w;
@@ -102,7 +103,7 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
     for (; g + chains <= groups; g += chains) {
 #pragma GCC unroll 4
       for (int c = 0; c < chains; c++) {
-        if (pass == 0) __builtin_prefetch(w + STEP * (g + c) + soon);
+        if (pass == 0) __builtin_prefetch(w + (vectors == 1 ? pace : STEP) * (g + c) + soon);
         if (pass == 0 && asks_all)
 #pragma GCC unroll 4
           for (int j = 1; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + soon + LINE * j);
@@ -187,6 +188,7 @@ static int64_t of_strip(int64_t slice, int64_t widest) { return smaller(widest, 
  * lines ahead of itself. (From caches, a line more that is asked for costs more than it gains, except for a row alone on CPUs
  * that lag behind a stream.) */
 static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int height, int vectors, int64_t next, tile_job *of) {
+  of->pace = STEP;
   const int few = panels < BESIDE && vectors == BESIDE, cached = j->k * j->n <= CACHED;
   if (few && (panels == 1 || groups_of(j->k) * STEP > KEPT)) {
     const int64_t several = !cached ? FAR_AHEAD : height <= STREAMING ? AHEAD : 0;
@@ -196,6 +198,16 @@ static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int
     of->asks_all = few && !cached && p == 0 && next == vectors;
     of->soon = p < next ? slice_at(j->k, slice + vectors + p) - slice_at(j->k, slice) : 0;
   }
+}
+
+/* The same where tiles are one slice wide: passes of the panels over the slices of a strip share the next one. */
+static void ask_evenly(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int64_t end, tile_job *of) {
+  const int64_t asking = smaller(panels, ASKING), passes = BESIDE * asking, pass = slice % BESIDE * asking + p;
+  const int64_t strip = groups_of(j->k) * STEP, next = slice / BESIDE + 1;
+  const int asks = p < asking && next * SPAN < end;
+  of->asks_all = 0;
+  of->pace = asks ? STEP / passes : STEP;
+  of->soon = asks ? slice_at(j->k, next * BESIDE) + strip * pass / passes - slice_at(j->k, slice) : 0;
 }
 
 /* Rows [row, row + rows) of x, which lie at `codes` [rows][stride], against the columns [begin, end). */
@@ -225,7 +237,8 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
       of.sums = direct ? (int32_t *)j->y + of.row * j->ldy + c : sums;
       of.ends = ends ? j : NULL;
       of.zero = owed ? zero + first : NULL;
-      ask(j, p, panels, slice, height, vectors, smaller(left - vectors, vectors), &of);
+      if (widest == 1) ask_evenly(j, p, panels, slice, end, &of);
+      else ask(j, p, panels, slice, height, vectors, smaller(left - vectors, vectors), &of);
       run_tile(height, vectors, &of);
       if (!direct && !ends)
         finish(j, height, smaller(end - c, LANES * vectors), of.row, c, of.zero, j->w_zero ? shift + first : NULL, sums, of.ld);
@@ -243,11 +256,11 @@ static int by_blocks(const int8_job *j, int64_t rows) {
  * so many tiles one asks for one of the lines of the next block. */
 static void columns_by_blocks(const int8_job *j, int64_t rows, int64_t row, const pc_code *codes, int64_t stride, int64_t begin,
                               int64_t end) {
-  enum { MOST = BLOCKED * PC_DOT_ROWS, DEPTH = PC_DOT_DEPTH };
-  int32_t zero[MOST], shift[MOST], sums[MOST * SPAN];
+  enum { HIGHEST = BLOCKED * PC_DOT_ROWS, DEPTH = PC_DOT_DEPTH };
+  int32_t zero[HIGHEST], shift[HIGHEST], sums[HIGHEST * SPAN];
   const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS, groups = groups_of(j->k);
   row_debts(j, (int)rows, row, moved(j), zero, shift);
-  tile_job of = {.stride = stride, .ld = SPAN};
+  tile_job of = {.stride = stride, .pace = STEP, .ld = SPAN};
   for (int64_t c = begin, width; c < end; c += width) {
     const int64_t slices = of_strip(c / LANES, smaller((end - c + LANES - 1) / LANES, BESIDE));
     width = smaller(LANES * slices, end - c);
