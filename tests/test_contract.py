@@ -213,6 +213,41 @@ def test_c_refuses_rows_that_would_overlap(kernel):
         assert status(kernel, arguments | {name: arguments[name] - 1}) == native.lib.PC_EINVAL, name
 
 
+GRIDS = [k for k in KERNELS if any(o.name in ("y_scale", "low") for o in KERNELS[k].inputs)]
+
+
+@pytest.mark.parametrize("kernel", GRIDS)
+def test_c_refuses_grids_that_have_no_codes(kernel):
+    arguments = good_arguments(kernel)
+    wrong = [{"low": 5, "high": -5}] if "low" in arguments else [
+        {"y_scale": 0.0}, {"y_scale": -1.0}, {"y_scale": np.nan}, {"y_scale": np.inf}, {"y_zero": -129}, {"y_zero": 256},
+        {"y_zero": -1 if kernel.endswith("u8") else 128}]
+    for values in wrong:
+        assert status(kernel, arguments | values) == native.lib.PC_EINVAL, values
+
+
+@pytest.mark.parametrize("backend", ["native", "jit", "reference"])
+def test_what_is_not_a_number_gives_none(backend):
+    if (why := dispatch.missing(backend)) is not None:
+        pytest.skip(why)
+    x = np.array([[1, np.nan, 2], [0, 0, 0], [3, 4, 0]], np.float32)
+    inverse, unit, sign = np.empty(3), np.empty_like(x), np.empty((1, 3, 3), np.float32)
+    losses, slopes = np.empty(2), np.empty((2, 3))
+    known = np.array([[np.nan, 0.5], [0.25, 0.5]]), np.array([[0, 1], [0, 1]])
+    pycomp.set_backend(backend)
+    try:
+        dispatch.unit_rows_f32(x, inverse, unit)
+        dispatch.attention_map_grad_f32(x[None], 1, np.ones((1, 3)), sign)
+        dispatch.top_k_kl_grad_f64(np.zeros((2, 3)), *known, np.ones(2), np.ones(2), losses, slopes)
+    finally:
+        pycomp.set_backend(None)
+    np.testing.assert_array_equal(inverse, [np.nan, 0, 0.2])
+    np.testing.assert_array_equal(unit[:2], [[np.nan] * 3, [0] * 3])
+    np.testing.assert_array_equal(sign[0], np.sign(x))
+    np.testing.assert_array_equal(np.isnan(losses), [True, False])
+    np.testing.assert_array_equal(np.isnan(slopes), [[True] * 3, [False] * 3])
+
+
 def wrong_element(function):
     def broken(*operands):
         function(*operands)

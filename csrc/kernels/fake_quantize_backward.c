@@ -66,7 +66,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
 int PC_FN(fake_quantize_backward_f32)(int64_t m, int64_t k, const float *grad, int64_t ldgrad, const float *x, int64_t ldx,
                                       const float *scale, const int32_t *zero, int32_t low, int32_t high, float *dx,
                                       double *dscale, double *dzero) {
-  if (m < 0 || k < 0 || ldgrad < k || ldx < k) return PC_EINVAL;
+  if (m < 0 || k < 0 || ldgrad < k || ldx < k || low > high) return PC_EINVAL;
   if (m == 0 || k == 0) return PC_OK;
   int nan = 0;
   const job j = {k, (k + PART - 1) / PART, grad, ldgrad, x, ldx, scale, zero, low, high, dx, dscale, dzero, &nan};

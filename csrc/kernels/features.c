@@ -50,7 +50,7 @@ PC_INLINE void grad_block(const maps_job *j, int32_t power, const float *x, int6
   for (int64_t l = 0; l < j->c; l++, x += j->n, grad += j->n)
     for (int64_t p = 0; p < width; p += LANES) {
       const vf16 v = vf_load_left(x + p, width - p);
-      const vd16 w = vd_from_vf(v), sign = vd_select_lt(zero, w, one, vd_select_lt(w, zero, minus, zero));
+      const vd16 w = vd_from_vf(v), sign = vd_select_lt(zero, w, one, vd_select_lt(w, zero, minus, vd_add(w, zero)));
       const vd16 by_x = power == 1 ? sign : vd_mul(w, raised(v, power - 2)); /* sign |x|^(power - 1) */
       pc_store_row(grad + p, width - p, vf_from_vd(vd_mul(by_x, vd_load(slopes + p))));
     }

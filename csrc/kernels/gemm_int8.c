@@ -131,7 +131,7 @@ static int64_t parts_down(const int8_job *j) {
 
 int PC_FN(int8_multiply)(int8_job *j) {
   if (j->m < 0 || j->k < 0 || j->n < 0 || j->ldx < j->k || j->ldy < j->n) return PC_EINVAL;
-  if (!pc_is_activation(j->activation)) return PC_EINVAL;
+  if (!pc_is_activation(j->activation) || !has_grid(j)) return PC_EINVAL;
   if (j->m == 0 || j->n == 0) return PC_OK;
   int status = PC_OK;
   j->status = &status;

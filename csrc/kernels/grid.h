@@ -81,7 +81,7 @@ PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int
   for (int i = 0; i < 4; i++) {
     v[i] = vf_load(x + i * LANES);
     /* further off than `range` has asked already */
-    if (asks) __builtin_prefetch(x + i * LANES + (by == RANGED ? AHEAD / 2 * 3 : AHEAD), 0, 2);
+    if (asks) __builtin_prefetch(x + i * LANES + (by == RANGED ? PC_ASKED / 2 * 3 : PC_ASKED), 0, 2);
     code[i] = codes_of(v[i], g, by);
     f.total = vi_add(f.total, code[i]);
   }

@@ -80,6 +80,13 @@ typedef struct {
   const int32_t *zero, *shift, *sums;
 } part;
 
+/* Whether results can be codes of this scale and zero point, where they are codes. */
+static inline int has_grid(const int8_job *j) {
+  if (j->to != TO_S8 && j->to != TO_U8) return 1;
+  const int32_t low = j->to == TO_S8 ? -128 : 0;
+  return j->y_scale > 0.0f && j->y_scale < INFINITY && j->y_zero >= low && j->y_zero <= low + 255;
+}
+
 /* Whether sums end with scales and bias alone, but for zero points of w. */
 static inline int ends_plainly(const int8_job *j) { return !j->residual && j->activation == PC_IDENTITY; }
 

@@ -3,7 +3,7 @@
 #define PC_MEMORY_H
 
 enum {
-  FAR = 1 << 22,  /* elements of four bytes that no cache may hold: from one, asking costs up to a fifth of the time */
-  AHEAD = 1 << 12 /* elements between reading and asking */
+  PC_FAR = 1 << 22,  /* elements of four bytes that no cache may hold: from one, asking costs up to a fifth of the time */
+  PC_ASKED = 1 << 12 /* elements between reading and asking */
 };
 #endif

@@ -24,7 +24,7 @@ static void dequantize_span(const uint8_t *codes, int64_t n, int is_signed, floa
   int64_t l = 0;
   for (; l < head; l++) y[l] = dequantized(codes[l], is_signed, scale, zero);
   for (; l + LANES <= n; l += LANES) {
-    if (asks) __builtin_prefetch(codes + l + AHEAD, 0, 2);
+    if (asks) __builtin_prefetch(codes + l + PC_ASKED, 0, 2);
     const vi16 code = is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
     const vf16 v = vf_mul(vf_from_vi(vi_sub(code, vi_set1(zero))), vf_set1(scale));
     if (stream) vf_stream(y + l, v);
@@ -85,9 +85,8 @@ static void quantize_column_chunks(int64_t begin, int64_t end, const void *conte
     for (int64_t l = first; l < last; l += LANES) {
       const int64_t lanes = smaller(last - l, LANES);
       const vf16 v = vf_load_left(j->x + i * j->ldx + l, lanes);
-      __builtin_prefetch(j->x + i * j->ldx + l + AHEAD, 0, 2);
-      const vf16 loaded = vf_load_left(j->scale + scales + l, lanes);
-      const vf16 scale = lanes == LANES ? loaded : vf_select(vm_first(lanes), loaded, vf_set1(1.0f));
+      __builtin_prefetch(j->x + i * j->ldx + l + PC_ASKED, 0, 2);
+      const vf16 scale = vf_load_left(j->scale + scales + l, lanes);
       const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
       vi_store_bytes_n(j->codes + i * j->k + l, lanes, code_of(vf_div(v, scale), zero, low, high));
       nan = vm_or(nan, vf_isnan(v));
@@ -118,7 +117,7 @@ static void dequantize_column_chunks(int64_t begin, int64_t end, const void *con
     int64_t l = first;
     for (; l < head; l++) y[l] = dequantized(codes[l], j->is_signed, scale[l], zero ? zero[l] : 0);
     for (; l + LANES <= last; l += LANES) {
-      __builtin_prefetch(codes + l + AHEAD, 0, 2);
+      __builtin_prefetch(codes + l + PC_ASKED, 0, 2);
       const vi16 code = j->is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
       const vf16 v = vf_mul(vf_from_vi(zero ? vi_sub(code, vi_load(zero + l)) : code), vf_load(scale + l));
       if (j->stream) vf_stream(y + l, v);
@@ -148,7 +147,7 @@ PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int asks, int
   for (int64_t l = 0, lanes; l < n; l += lanes) {
     lanes = lanes_at(l, head, n);
     const vf16 v = vf_load_left(x + l, lanes);
-    if (asks) __builtin_prefetch(x + l + AHEAD, 0, 2);
+    if (asks) __builtin_prefetch(x + l + PC_ASKED, 0, 2);
     nan = vm_or(nan, vf_isnan(v));
     store_values(y + l, lanes, stream, vi_sub(codes_of(v, g, by), vi_set1(g.zero)), vf_set1(g.scale));
   }
@@ -184,7 +183,7 @@ static void fake_column_chunks(int64_t begin, int64_t end, const void *context) 
       lanes = lanes_at(l, head, n);
       const vf16 v = vf_load_left(x + l, lanes), scale = vf_load_left(j->scale + scales + l, lanes);
       const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
-      __builtin_prefetch(x + l + AHEAD, 0, 2);
+      __builtin_prefetch(x + l + PC_ASKED, 0, 2);
       nan = vm_or(nan, vf_isnan(v));
       store_values(y + l, lanes, j->stream, vi_sub(code_of(vf_div(v, scale), zero, low, high), zero), scale);
     }
@@ -194,12 +193,12 @@ static void fake_column_chunks(int64_t begin, int64_t end, const void *context) 
 }
 
 static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
-  if (j->m < 0 || j->k < 0 || j->ldx < j->k) return PC_EINVAL;
+  if (j->m < 0 || j->k < 0 || j->ldx < j->k || j->low > j->high) return PC_EINVAL;
   if (j->m == 0 || j->k == 0) return PC_OK;
   int nan = 0;
   j->nan = &nan;
   j->chunks = (j->k + CHUNK - 1) / CHUNK;
-  j->asks = j->m * j->k >= FAR;
+  j->asks = j->m * j->k >= PC_FAR;
   j->stream = j->y && j->k >= LONG && j->m * j->k >= LARGE;
   pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->k, CHUNK), chunks, j);
   return nan ? PC_ENAN : PC_OK;

@@ -41,8 +41,8 @@ PC_INLINE int range(const float *x, int64_t n, int magnitude, int asks, float *l
   extent a = {vf_zero(), vf_zero(), vi_zero()}, b = a;
   int64_t l = 0;
   for (; l + 2 * LANES <= n; l += 2 * LANES) {
-    if (asks) __builtin_prefetch(x + l + AHEAD, 0, 2);
-    if (asks) __builtin_prefetch(x + l + LANES + AHEAD, 0, 2);
+    if (asks) __builtin_prefetch(x + l + PC_ASKED, 0, 2);
+    if (asks) __builtin_prefetch(x + l + LANES + PC_ASKED, 0, 2);
     a = beyond(a, vf_load(x + l), magnitude);
     b = beyond(b, vf_load(x + l + LANES), magnitude);
   }
@@ -60,8 +60,8 @@ PC_INLINE void choose(vf16 low, vf16 high, vm16 finite, const job *j, grids *g) 
   if (j->zero) scale = vf_div(vf_sub(vf_mul(half, high), vf_mul(half, low)), vf_set1(127.5f)); /* high - low may be infinite */
   else scale = vf_div(high, vf_set1(127));
   scale = vf_select(vf_eq(low, high), vf_set1(1), vf_max(scale, least));
-  const vi16 zero = j->zero ? vi_from_vf(vf_div(vf_sub(vf_zero(), low), scale)) : vi_zero();
-  make_grids(vf_select(finite, scale, vf_set1(NAN)), vi_select(finite, zero, vi_zero()), j->low, j->high, g);
+  const vf16 zero = j->zero ? vf_div(vf_sub(vf_zero(), low), scale) : vf_zero();
+  make_grids(vf_select(finite, scale, vf_set1(NAN)), vi_from_vf(vf_select(finite, zero, vf_zero())), j->low, j->high, g);
 }
 
 /* Groups by batches that stay in the first cache: one after the other each would wait for its own scale. A group without one
@@ -102,7 +102,7 @@ static int quantize_rows(job *j) {
   if (j->m < 0 || j->k < 0 || j->groups < 0 || j->ldx < j->k) return PC_EINVAL;
   if (j->groups == 0 ? j->k > 0 : j->k % j->groups) return PC_EINVAL;
   const int64_t size = j->groups ? j->k / j->groups : 0;
-  j->asks = j->m * j->k >= FAR;
+  j->asks = j->m * j->k >= PC_FAR;
   pc_for(j->m * j->groups, 1 + GRAIN / (size + 1), groups, j);
   return PC_OK;
 }

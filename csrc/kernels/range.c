@@ -40,7 +40,7 @@ static void chunks(int64_t begin, int64_t end, const void *context) {
     int64_t l = 0;
     for (; l + LANES <= n; l += LANES) {
       const vf16 v = vf_load(x + l);
-      if (j->asks) __builtin_prefetch(x + l + AHEAD, 0, 2);
+      if (j->asks) __builtin_prefetch(x + l + PC_ASKED, 0, 2);
       low = vf_min(v, low);
       high = vf_max(v, high);
       nan = vm_or(nan, vf_isnan(v));
@@ -66,7 +66,7 @@ int PC_FN(range_f32)(int64_t m, int64_t k, const float *x, int64_t ldx, float *l
   if (m < 0 || k < 0 || ldx < k) return PC_EINVAL;
   begin_empty(m, low, high);
   if (k == 0) return PC_OK;
-  const job j = {.k = k, .ldx = ldx, .chunks = (k + CHUNK - 1) / CHUNK, .x = x, .low = low, .high = high, .asks = m * k >= FAR};
+  const job j = {.k = k, .ldx = ldx, .chunks = (k + CHUNK - 1) / CHUNK, .x = x, .low = low, .high = high, .asks = m * k >= PC_FAR};
   pc_for(m * j.chunks, 1 + GRAIN / smaller(k, CHUNK), chunks, &j);
   return PC_OK;
 }

@@ -27,7 +27,7 @@ static void by_scale(const job *j, int64_t i, int64_t first, int64_t last) {
   const vi16 low = vi_set1(j->low), high = vi_set1(j->high);
   for (int64_t l = first; l < last; l += LANES) {
     const int64_t lanes = smaller(last - l, LANES);
-    __builtin_prefetch(acc + l + AHEAD, 0, 2);
+    __builtin_prefetch(acc + l + PC_ASKED, 0, 2);
     const vf16 t = vf_from_vi(load(acc + l, lanes));
     const vf16 scale = vf_load_left(j->scale + l, lanes);
     const vi16 zero = j->zero ? load(j->zero + l, lanes) : vi_zero();
@@ -54,7 +54,7 @@ static void by_multiplier(const job *j, int64_t i, int64_t first, int64_t last) 
   const vi16 low = vi_set1(j->low), high = vi_set1(j->high), least = vi_set1(-MOST), most = vi_set1(MOST);
   for (int64_t l = first; l < last; l += LANES) {
     const int64_t lanes = smaller(last - l, LANES);
-    __builtin_prefetch(acc + l + AHEAD, 0, 2);
+    __builtin_prefetch(acc + l + PC_ASKED, 0, 2);
     const vi16 r = fixed(load(acc + l, lanes), load(j->multiplier + l, lanes), load(j->shift + l, lanes));
     const vi16 code = vi_add(vi_min(vi_max(r, least), most), j->zero ? load(j->zero + l, lanes) : vi_zero());
     vi_store_bytes_n(j->codes + i * j->n + l, lanes, vi_min(vi_max(code, low), high));

@@ -49,7 +49,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
 int PC_FN(sddmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *a, int64_t lda, const float *b,
                          int64_t ldb, const int32_t *indices, const int64_t *indptr, float *values) {
   if (m < 0 || k < 0 || n < 0 || nnz < 0 || lda < m || ldb < m) return PC_EINVAL;
-  if (n == 0 || nnz == 0) return PC_OK;
+  if (n == 0) return nnz ? PC_EINVAL : PC_OK;
   if (indptr[0] != 0 || indptr[n] != nnz) return PC_EINVAL;
   const job j = {m, n, a, lda, b, ldb, indices, indptr, values};
   pc_for(nnz + n, 1 + GRAIN / (m + 1), run, &j);

@@ -106,7 +106,7 @@ PC_INLINE void pc_sum_columns(int vectors, int moved, const pc_columns *j, const
   const pc_terms shared = pc_terms_of(0.0f, j->temperature);
   const vf16 high = vf_set1(shared.c), low = vf_set1(shared.c_low);
   const int used = (int)smaller(j->c, LANES);
-  vd16 lanes[LANES][PC_WIDE]; /* those past `used` are 0 */
+  vd16 lanes[LANES][PC_WIDE]; /* those past `used` are not looked at */
   for (int v = 0; v < vectors; v++) lanes[0][v] = vd_zero();
   for (int64_t i = 0; i < j->c; i += 2 * LANES)
     for (int64_t l = i; l < i + LANES && l < j->c; l++) {

@@ -117,6 +117,10 @@ static double loss_of_finite(row *r, double scale, void *grad) {
   r->inverse_sum = 1.0 / sum;
   const double kl = kl_of_known(r, pc_log(sum), &mass);
   for (int64_t j = 0; j < r->k && r->kept; j++) r->kept[r->classes[j]] = 0.0;
+  if (isnan(mass)) {
+    if (grad) pc_fill_doubles(grad, r->wide, r->n, NAN);
+    return NAN;
+  }
   const double rest = 1.0 - mass < PC_LEAST_REST ? 0.0 : 1.0 - mass, left = mass_of_others(r);
   if (grad) {
     gradient_of_others(r, (1.0 - (left > 0.0 ? rest / left : 0.0)) * step, grad);

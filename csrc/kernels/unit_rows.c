@@ -30,7 +30,7 @@ PC_INLINE double inverse_length(const void *x, int wide, int64_t n, double power
     lanes = vd_fma(v, v, lanes);
   }
   const double squares = vd_fold_add(lanes);
-  return squares > 0.0 ? 1.0 / sqrt(squares) : 0.0;
+  return squares == 0.0 ? 0.0 : 1.0 / sqrt(squares);
 }
 
 static int share(int64_t m, int64_t n, void (*run)(int64_t, int64_t, const void *), const void *job) {

@@ -8,6 +8,14 @@
 #define _POSIX_C_SOURCE 200809L /* sigset_t under -std=c11 */
 #include "table.h"
 
+static _Thread_local int most;
+
+int pc_most_threads(void) {
+  const int found = most;
+  most = 0;
+  return found;
+}
+
 #ifdef _OPENMP
 #include <omp.h>
 #include <pthread.h>
@@ -74,14 +82,6 @@ __attribute__((constructor)) static void install(void) {
 }
 
 int pc_has_openmp(void) { return 1; }
-
-static _Thread_local int most;
-
-int pc_most_threads(void) {
-  const int found = most;
-  most = 0;
-  return found;
-}
 
 /* A limit that somebody lowers from outside (threadpoolctl) is kept even under a higher one of our own. */
 int pc_get_num_threads(void) {
@@ -278,10 +278,11 @@ void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *
 int pc_has_openmp(void) { return 0; }
 int pc_get_num_threads(void) { return 1; }
 void pc_set_num_threads(int n) { (void)n; }
-int pc_most_threads(void) { return 1; }
 
 void pc_for(int64_t n, int64_t grain, void (*run)(int64_t, int64_t, const void *), const void *context) {
   (void)grain;
-  if (n > 0) run(0, n, context);
+  if (n <= 0) return;
+  most = 1;
+  run(0, n, context);
 }
 #endif

@@ -35,7 +35,7 @@ def attention_map_grad_f32(x, power, slope, grad):  # type: ignore[no-untyped-de
         for l in range(x.shape[1]):
             for j in range(x.shape[2]):
                 v = f64(x[i, l, j])
-                by_x = (1.0 if v > 0.0 else -1.0 if v < 0.0 else 0.0) if power == 1 else v * raised(v, power - 2)
+                by_x = (1.0 if v > 0.0 else -1.0 if v < 0.0 else v + 0.0) if power == 1 else v * raised(v, power - 2)
                 grad[i, l, j] = by_x * slope[i, j]
 
 

@@ -46,6 +46,10 @@ def loss_of_finite(x, probabilities, classes, top, inverse_t, scale, grad):  # t
         if not known[i]:
             outside[i % LANES] += exp2(f64(x[i]) - top, inverse_t * LOG2E)
     rest, left = 1.0 - fold(mass), fold(outside) * inverse_sum
+    if rest != rest:
+        if grad is not None:
+            grad[:] = np.nan
+        return np.nan
     rest = 0.0 if rest < LEAST_REST else rest
     apart = log64(rest) - log64(left) if rest > 0.0 and left > 0.0 else np.inf
     loss = fold(kl) + divergence(rest, left, apart)

@@ -16,7 +16,7 @@ FAR = 1021
 
 @njit(**FAST)
 def inverse_of(squares):  # type: ignore[no-untyped-def]
-    return 1.0 / math.sqrt(squares) if squares > 0.0 else 0.0
+    return 0.0 if squares == 0.0 else 1.0 / math.sqrt(squares)
 
 
 @njit(**FAST)

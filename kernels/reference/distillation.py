@@ -787,6 +787,7 @@ def top_k_kl_grad_f64(student, probabilities, classes, temperature, scale, loss,
                              + kl_terms(np.log(rest), rest, np.log(left), left))
         slopes = q * (1.0 - np.where(left > 0, rest / left, 0.0))[:, None]
         np.put_along_axis(slopes, classes, known - probabilities, axis=1)
+        slopes[np.isnan(rest)] = np.nan
         grad[...] = scale[:, None] * slopes / t
     settle(states(student), scale, loss, grad)
 

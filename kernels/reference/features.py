@@ -136,7 +136,7 @@ def triple_angles_f64_sample(rng, m):
 def unit_rows(x):
     """x/|x| and 1/|x| of rows, 0 for rows of zeros."""
     length = np.linalg.norm(x, axis=1)
-    inverse = np.where(length > 0, 1 / np.where(length > 0, length, 1.0), 0.0)
+    inverse = np.where(length == 0, 0.0, 1 / np.where(length == 0, 1.0, length))
     return x * inverse[:, None], inverse
 
 
