@@ -80,7 +80,7 @@ static double cross_entropy(const job *j, const float *s, float max, int64_t lab
     const vf16 r = vf_set1((float)(hard / sum)), share = vf_set1((float)(hard * even(j)));
     for (int64_t i = 0; i < j->n; i += LANES) {
       const vf16 e = pc_term(pc_load_row(s + i, j->n - i), &terms);
-      pc_store_row(grad + i, j->n - i, vf_fma(e, r, vf_sub(pc_load_row(grad + i, j->n - i), share)));
+      vf_store_left(grad + i, j->n - i, vf_fma(e, r, vf_sub(pc_load_row(grad + i, j->n - i), share)));
     }
   }
   return at_label(j, s, max, label, hard, grad, pc_log_sum(sum, &terms), even(j) > 0.0 ? below_max(j->n, s, max) : 0.0);

@@ -87,7 +87,7 @@ PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t le
   second_order(count, d, g);
   PC_OF_EACH(count) {
     const vf16 excess = vf_sub(q[c], p[c]);
-    if (r->grad) pc_store_row(r->grad + i + c * LANES, left - c * LANES, vf_mul(r->step, excess));
+    if (r->grad) vf_store_left(r->grad + i + c * LANES, left - c * LANES, vf_mul(r->step, excess));
     const vf16 pd = vf_select(vf_eq(p[c], vf_zero()), p[c], vf_mul(p[c], d[c])), bend = vf_mul(d[c], g[c]);
     const vm16 near = vf_lt(vf_abs(d[c]), vf_set1(0.5f));
     to = (sums){vf_add(to.kl, vf_select(near, vf_mul(pd, bend), vf_add(pd, excess))), vf_add(to.pd, pd)};

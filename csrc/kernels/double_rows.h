@@ -60,7 +60,7 @@ static inline void pc_set_double_at(void *y, int wide, int64_t i, double value) 
 
 PC_INLINE void pc_store_doubles(void *y, int wide, int64_t i, int64_t n, vd16 v) {
   if (!wide) {
-    pc_store_row((float *)y + i, n - i, vf_from_vd(v));
+    vf_store_left((float *)y + i, n - i, vf_from_vd(v));
   } else if (n - i >= LANES) {
     vd_store((double *)y + i, v);
   } else if (n - i > 0) {

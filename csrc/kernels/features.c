@@ -52,7 +52,7 @@ PC_INLINE void grad_block(const maps_job *j, int32_t power, const float *x, int6
       const vf16 v = vf_load_left(x + p, width - p);
       const vd16 w = vd_from_vf(v), sign = vd_select_lt(zero, w, one, vd_select_lt(w, zero, minus, vd_add(w, zero)));
       const vd16 by_x = power == 1 ? sign : vd_mul(w, raised(v, power - 2)); /* sign |x|^(power - 1) */
-      pc_store_row(grad + p, width - p, vf_from_vd(vd_mul(by_x, vd_load(slopes + p))));
+      vf_store_left(grad + p, width - p, vf_from_vd(vd_mul(by_x, vd_load(slopes + p))));
     }
 }
 
@@ -143,7 +143,7 @@ static void pulls_of_rows(int64_t begin, int64_t end, const void *context) {
         for (int r = 0; r < ROWS; r++) sums[r] = vd_fma(vd_set1(pull[r][i]), vd_sub(own[r], other), sums[r]);
       }
       for (int r = 0; r < ROWS && row + r < j->m; r++)
-        pc_store_row(j->y + (row + r) * j->k + l, left, vf_from_vd(sums[r]));
+        vf_store_left(j->y + (row + r) * j->k + l, left, vf_from_vd(sums[r]));
     }
 }
 

@@ -56,9 +56,7 @@ PC_INLINE void fail(const int8_job *j, int status) {
 /* Stores one vector of float results at y[at..], as `to`. */
 PC_INLINE void store_as(output to, const int8_job *j, int64_t at, int64_t lanes, vf16 f) {
   if (to == TO_F32) {
-    float *y = (float *)j->y + at;
-    if (lanes == LANES) vf_store(y, f);
-    else vf_store_n(y, lanes, f);
+    vf_store_left((float *)j->y + at, lanes, f);
   } else if (to == TO_F16) {
     vf_store_f16_n((uint16_t *)j->y + at, lanes, f);
   } else if (to == TO_BF16) {

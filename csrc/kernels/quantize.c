@@ -132,9 +132,8 @@ static void dequantize_column_chunks(int64_t begin, int64_t end, const void *con
  * turned into an integer and back, and where the CPU can truncate leave out both: then it would have the sign of x. */
 PC_INLINE void store_values(float *y, int64_t lanes, int stream, vi16 steps, vf16 scale) {
   const vf16 v = vf_add(vf_mul(vf_from_vi(steps), scale), vf_zero());
-  if (lanes < LANES) vf_store_n(y, lanes, v);
-  else if (stream) vf_stream(y, v);
-  else vf_store(y, v);
+  if (stream && lanes == LANES) vf_stream(y, v);
+  else vf_store_left(y, lanes, v);
 }
 
 /* Lanes from l on, of which the first `head` stand before a line where y goes past the caches. */

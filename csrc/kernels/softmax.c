@@ -33,7 +33,7 @@ PC_INLINE void subtract_log_sum(int64_t n, const float *x, int first, double tem
   if (first || !pc_has_line(inverse)) {
     for (int64_t i = 0; i < n; i += LANES) {
       const vd16 z = vd_sub(vd_from_vf(pc_load_row(x + i, n - i)), vd_set1(max));
-      pc_store_row(y + i, n - i, vf_from_vd(vd_fma(z, vd_set1(inverse), vd_set1(-log_sum))));
+      vf_store_left(y + i, n - i, vf_from_vd(vd_fma(z, vd_set1(inverse), vd_set1(-log_sum))));
     }
     return;
   }
@@ -44,7 +44,7 @@ PC_INLINE void subtract_log_sum(int64_t n, const float *x, int first, double tem
     PC_OF_EACH(PC_TOGETHER) v[c] = vf_load(x + i + c * LANES);
     PC_OF_EACH(PC_TOGETHER) vf_store(y + i + c * LANES, pc_on_line(v[c], &l));
   }
-  for (; i < n; i += LANES) pc_store_row(y + i, n - i, pc_on_line(vf_load_left(x + i, n - i), &l));
+  for (; i < n; i += LANES) vf_store_left(y + i, n - i, pc_on_line(vf_load_left(x + i, n - i), &l));
 }
 
 /* Times a factor in two floats: a rounding less than in one. Where terms stand in y, from a cache line on; elsewhere they are read as
@@ -64,7 +64,7 @@ PC_INLINE void scale_row(int64_t n, const float *terms, float *y, double factor)
   }
   for (; i < n; i += LANES) {
     const vf16 e = vf_load_left(terms + i, n - i);
-    pc_store_row(y + i, n - i, vf_fma(e, high, vf_mul(e, low)));
+    vf_store_left(y + i, n - i, vf_fma(e, high, vf_mul(e, low)));
   }
 }
 

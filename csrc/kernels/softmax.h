@@ -19,13 +19,8 @@ PC_INLINE vf16 pc_load_row(const float *x, int64_t left) {
   return left <= 0 ? vf_set1(-INFINITY) : vf_select(vm_first(left), vf_load_n(x, left), vf_set1(-INFINITY));
 }
 
-PC_INLINE void pc_store_row(float *y, int64_t left, vf16 v) {
-  if (left >= LANES) vf_store(y, v);
-  else if (left > 0) vf_store_n(y, left, v);
-}
-
 PC_INLINE void pc_fill_row(float *y, int64_t n, float value) {
-  for (int64_t i = 0; i < n; i += LANES) pc_store_row(y + i, n - i, vf_set1(value));
+  for (int64_t i = 0; i < n; i += LANES) vf_store_left(y + i, n - i, vf_set1(value));
 }
 
 /* What a pass will need, asked for as it goes. Hardware fetches ahead within a page, but not over its end, and not far enough for
@@ -149,7 +144,7 @@ PC_INLINE float pc_max_found(vf16 top, int64_t n, const float *x) {
 PC_INLINE vd16 pc_add_part(vf16 *e, const pc_terms *terms, int moved, int64_t left, float *kept, vd16 lanes) {
   pc_term_each(PC_TOGETHER, e, terms, moved, e);
   if (kept)
-    PC_OF_EACH(PC_TOGETHER) pc_store_row(kept + c * LANES, left - c * LANES, e[c]);
+    PC_OF_EACH(PC_TOGETHER) vf_store_left(kept + c * LANES, left - c * LANES, e[c]);
   for (int c = 0; c < PC_TOGETHER; c += 2) lanes = vd_add_vf(lanes, vf_add(e[c], e[c + 1]));
   return lanes;
 }

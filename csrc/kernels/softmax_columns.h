@@ -25,7 +25,7 @@ PC_INLINE vf16 pc_load_columns(const pc_part *p, int64_t l, int v) {
 }
 
 PC_INLINE void pc_store_columns(float *y, const pc_part *of, int64_t l, int v, vf16 e) {
-  pc_store_row(y + l * of->apart + v * LANES, of->columns - v * LANES, e);
+  vf_store_left(y + l * of->apart + v * LANES, of->columns - v * LANES, e);
 }
 
 /* Columns that lie side by side, PC_WIDE vectors a row. */
@@ -49,7 +49,7 @@ PC_INLINE void pc_turn_out(int64_t rows, int64_t n, const float *columns, float 
     vf16 block[LANES];
     for (int l = 0; l < LANES; l++) block[l] = vf_load(columns + (i + l) * PC_WIDE * LANES);
     vf_transpose(block);
-    for (int r = 0; r < LANES && r < rows; r++) pc_store_row(y + r * ldy + i, n - i, block[r]);
+    for (int r = 0; r < LANES && r < rows; r++) vf_store_left(y + r * ldy + i, n - i, block[r]);
   }
 }
 

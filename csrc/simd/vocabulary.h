@@ -82,6 +82,12 @@ PC_INLINE vf16 vf_load_bf16(const uint16_t *p) { return vf_from_bits(vi_shl(vi_l
 /* What is left of a row, at most a vector; 0 past it: a plain load where the vector is whole */
 PC_INLINE vf16 vf_load_left(const float *p, int64_t left) { return left >= LANES ? vf_load(p) : vf_load_n(p, left); }
 
+/* The same of what is stored; past the end of a row nothing */
+PC_INLINE void vf_store_left(float *p, int64_t left, vf16 v) {
+  if (left >= LANES) vf_store(p, v);
+  else if (left > 0) vf_store_n(p, left, v);
+}
+
 /* p as it is, in a register: an address that the compiler is not to make again from what it was made of */
 PC_INLINE const char *pc_held(const char *p) {
   __asm__("" : "+r"(p));
