@@ -23,6 +23,15 @@ TYPES = {"BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64":
 """Of safetensors, as NumPy calls them; BF16 takes ml_dtypes."""
 
 
+def as_path(path: Any) -> Path:
+    """What names a file, as an argument ``path``."""
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(name := os.fspath(path), str):
+        raise TypeError(f"path is {path!r}, expected a str or os.PathLike")
+    if "\0" in name:
+        raise ValueError(f"path is {name!r}, expected a name without a null byte")
+    return Path(name)
+
+
 def write_arrays(target: Path, arrays: Arrays) -> None:
     """The arrays in a file of the format that its name says, by :func:`write_whole`."""
     arrays = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
@@ -104,10 +113,12 @@ def _parse(content: bytes, what: str) -> NDArray[Any]:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     except Exception as error:  # NumPy reads the header as Python text: SyntaxError, TokenError, TypeError, ...
         raise FormatError(f"{what} has no header of an array ({' '.join(str(error).split())})") from None
+    if dtype.hasobject:
+        raise FormatError(f"{what} claims {dtype} {shape}, but pickled objects are not read")
     size = dtype.itemsize
     for length in shape:  # Python's integers do not overflow
         size *= length
-    if dtype.hasobject or min(shape, default=0) < 0 or size != len(content) - stream.tell():
+    if min(shape, default=0) < 0 or size != len(content) - stream.tell():
         raise FormatError(f"{what} claims {dtype} {shape}, which its {len(content) - stream.tell()} bytes are not")
     flat = np.frombuffer(content, dtype, offset=stream.tell())
     array: NDArray[Any] = flat.reshape(shape, order="F" if fortran else "C").copy()

@@ -57,7 +57,7 @@ def plain(a: Any, name: str, expected: str) -> NDArray[Any]:
         raise TypeError(f"{name} is a {type(a).__name__}, expected an array of {expected}")
     try:
         return as_ndarray(a)
-    except (BufferError, RuntimeError) as error:  # of DLPack: of another device, or a type that NumPy lacks
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # of another device, or a type that NumPy lacks
         raise TypeError(f"{name} is a {type(a).__name__} that NumPy cannot read ({' '.join(str(error).split())}), "
                         f"expected an array of {expected}") from None
 
@@ -184,6 +184,31 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 def fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An uninitialised array for a result. A large one starts on a cache line, as NumPy's do not: storing is faster."""
     return aligned(shape, dtype) if math.prod(shape) >= LARGE else np.empty(shape, dtype)
+
+
+def first(bad: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Index of the first of some bad elements."""
+    return tuple(map(int, np.unravel_index(int(bad.argmax()), bad.shape)))
+
+
+def given(a: NDArray[Any]) -> NDArray[Any]:
+    """A new array, made ready to be taken without a copy: nobody can write to it, nor to the buffer that it lies in."""
+    a.flags.writeable = False
+    if isinstance(a.base, ndarray):
+        a.base.flags.writeable = False
+    return a
+
+
+def frozen(a: NDArray[Any]) -> NDArray[Any]:
+    """A view of ``a`` if it is read-only, as is what owns its memory, else a copy of that kind; contiguous and aligned.
+    Not ``a`` itself: whoever has it may set its shape and dtype."""
+    flags, owner = a.flags, a if a.base is None else a.base
+    read_only = not flags.writeable and isinstance(owner, ndarray) and not owner.flags.writeable
+    if read_only and owner.flags.owndata and flags.c_contiguous and flags.aligned:
+        return a.view(ndarray)
+    copy = fresh(a.shape, a.dtype)
+    copy[...] = a
+    return given(copy)
 
 
 def one_integer(a: Any, name: str) -> int:

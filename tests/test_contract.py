@@ -220,8 +220,8 @@ GRIDS = [k for k in KERNELS if any(o.name in ("y_scale", "low") for o in KERNELS
 def test_c_refuses_grids_that_have_no_codes(kernel):
     arguments = good_arguments(kernel)
     wrong = [{"low": 5, "high": -5}] if "low" in arguments else [
-        {"y_scale": 0.0}, {"y_scale": -1.0}, {"y_scale": np.nan}, {"y_scale": np.inf}, {"y_zero": -129}, {"y_zero": 256},
-        {"y_zero": -1 if kernel.endswith("u8") else 128}]
+        *({"y_scale": scale} for scale in (0.0, -1.0, np.nan, np.inf)),
+        *({"y_zero": zero} for zero in (-129, 256, -1 if kernel.endswith("u8") else 128))]
     for values in wrong:
         assert status(kernel, arguments | values) == native.lib.PC_EINVAL, values
 

@@ -49,11 +49,13 @@ def test_arrays_that_offer_dlpack_alone_are_taken():
     assert (x == 1).all()
 
 
-def test_an_array_that_dlpack_cannot_hand_over_is_refused_in_one_line():
-    class Elsewhere(Capsule):
-        def __dlpack__(self, **options):
-            raise BufferError("on another\ndevice")
+@pytest.mark.parametrize("kind", [BufferError, RuntimeError, TypeError, ValueError])
+@pytest.mark.parametrize("door", ["__dlpack__", "__array__"])
+def test_an_array_that_cannot_be_handed_over_is_refused_in_one_line(kind, door):
+    def refuse(*arguments, **options):
+        raise kind("on another\ndevice")
 
+    Elsewhere = type("Elsewhere", (Capsule,), {door: refuse})
     for call in (quantize, Linear(X)):
         with pytest.raises(TypeError, match=r"^x is a Elsewhere that NumPy cannot read \(on another device\), exp"):
             call(Elsewhere(X))

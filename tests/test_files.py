@@ -6,7 +6,7 @@ import stat
 import numpy as np
 import pytest
 
-from pycomp import quantization
+from pycomp import quantization, sparse
 from pycomp._files import write_whole
 
 
@@ -63,6 +63,20 @@ def test_a_name_as_long_as_names_can_be(tmp_path):
     quantization.save(path, Q)
     assert os.listdir(tmp_path) == [path.name]
     assert quantization.load(path).data.tobytes() == Q.data.tobytes()
+
+
+@pytest.mark.parametrize(("path", "error", "message"), [
+    (3, TypeError, "^path is 3, expected a str or os.PathLike$"),
+    (None, TypeError, "^path is None, expected a str or os.PathLike$"),
+    (b"a.npz", TypeError, "^path is b'a.npz', expected a str or os.PathLike$"),
+    ("a\0b.npz", ValueError, r"^path is 'a\\x00b.npz', expected a name without a null byte$"),
+])
+def test_what_is_no_path_is_refused_by_name(path, error, message):
+    a = sparse.CSRMatrix.from_dense(np.eye(2, dtype=np.float32))
+    for call in (lambda: quantization.save(path, Q), lambda: quantization.load(path),
+                 lambda: sparse.save(path, a), lambda: sparse.load(path)):
+        with pytest.raises(error, match=message):
+            call()
 
 
 @pytest.mark.parametrize(

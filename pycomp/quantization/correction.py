@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import BATCH_NDIM, FLOAT32, as_array, as_matrix, optional_vector
+from pycomp._validate import BATCH_NDIM, FLOAT32, as_array, as_matrix, first, optional_vector
 
 from .observer import finite
 from .tensor import QuantizedTensor
@@ -85,6 +85,7 @@ class InputMean:
 
     @property
     def mean(self) -> NDArray[np.float64]:
+        """The mean of each input over the rows seen; a ValueError where there were none."""
         if self._total is None or self.count == 0:
             raise ValueError("no inputs were seen; call update with calibration data first")
         return self._total / self.count
@@ -160,6 +161,7 @@ def _mean(mean: Any, name: str, k: int) -> NDArray[np.float64]:
     mean = as_array(mean, name, np.dtype(np.float64), 1)
     if mean.shape[0] != k:
         raise ValueError(f"{name} has {mean.shape[0]} elements, expected {k}")
-    if not np.isfinite(mean).all():
-        raise ValueError(f"{name} holds NaN or infinity")
+    if (bad := ~np.isfinite(mean)).any():
+        at = first(bad)
+        raise ValueError(f"{name} holds NaN or infinity, first {mean[at]} at {at}")
     return mean  # type: ignore[no-any-return]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from pycomp._errors import FormatError
-from pycomp._files import read_arrays, write_arrays
+from pycomp._files import as_path, read_arrays, write_arrays
 
 from .tensor import QuantizedTensor
 
@@ -27,17 +26,27 @@ def save(path: str | os.PathLike[str], q: QuantizedTensor) -> None:
     Raises
     ------
     TypeError
-        If ``q`` is something else.
+        If ``q`` or ``path`` is something else.
     ValueError
         If the name ends otherwise.
     ImportError
         If safetensors is not installed.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from pycomp.quantization import quantize
+    >>> q = quantize(np.array([[-1, 0.5], [0, 4]], np.float32), axis=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/q.npz", q)
+    ...     sorted(np.load(f"{folder}/q.npz"))
+    ['axis', 'bits', 'data', 'scale', 'zero_point']
     """
     if not isinstance(q, QuantizedTensor):
         raise TypeError(f"q is a {type(q).__name__}, expected a QuantizedTensor")
-    write_arrays(Path(path), q.to_dict())
+    write_arrays(as_path(path), q.to_dict())
 
 
 def load(path: str | os.PathLike[str]) -> QuantizedTensor:
@@ -47,6 +56,8 @@ def load(path: str | os.PathLike[str]) -> QuantizedTensor:
     ------
     pycomp.FormatError
         If the file is cut short, of another format, or holds arrays that do not make a QuantizedTensor.
+    TypeError
+        If ``path`` is no str or os.PathLike.
     ValueError
         If the name does not end in .npz or .safetensors.
     ImportError
@@ -63,7 +74,7 @@ def load(path: str | os.PathLike[str]) -> QuantizedTensor:
     ...     load(f"{folder}/q.npz").data
     array([-127,   64], dtype=int8)
     """
-    source = Path(path)
+    source = as_path(path)
     arrays = read_arrays(source)
     try:
         return QuantizedTensor.from_dict(arrays)

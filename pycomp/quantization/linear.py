@@ -18,6 +18,7 @@ from pycomp._validate import (
     delivered,
     flag,
     fresh,
+    given,
     of_shape,
     optional_vector,
     plain,
@@ -82,7 +83,7 @@ class Linear:
     weight : PackedInt8Matrix or, for weights alone, PackedGroupedMatrix
         Cannot be set: other weights are another layer.
     bias : array of float32, shape (N,), or None
-        The layer's own. Another may be set, as by :func:`bias_correction`, which is checked and copied.
+        The layer's own, read-only. Another may be set, as by :func:`bias_correction`, which is checked and copied.
 
     Raises
     ------
@@ -163,8 +164,8 @@ class Linear:
             self._scale = as_scale(input_scale, "input_scale", None).copy()
             self._zero = as_zero_point(zero, "input_zero_point", None, self._dtype)
         elif input_zero_point is not None or input_dtype is not None:
-            given = "input_dtype" if input_zero_point is None else "input_zero_point"
-            raise ValueError(f"{given} is given without input_scale")
+            name = "input_dtype" if input_zero_point is None else "input_zero_point"
+            raise ValueError(f"{name} is given without input_scale")
         self._output = OUTPUTS[output]
         self._output_dtype = bfloat16() if output == "bfloat16" else np.dtype(output)
         self._output_grid: tuple[Any, ...] = ()
@@ -185,7 +186,7 @@ class Linear:
     @property
     def bias(self) -> NDArray[np.float32] | None:
         """What is added to each output; None for nothing. It is checked and copied where it is set."""
-        return None if self._bias is None else self._bias.view()  # of which nobody can change the shape
+        return None if self._bias is None else given(self._bias.view())  # a copy of the layer has the same array
 
     @bias.setter
     def bias(self, bias: Any) -> None:
@@ -240,9 +241,10 @@ class Linear:
         shape = (*x.shape[:-1], w.out_features)
         if residual is not None:
             residual = of_shape(residual, "residual", FLOAT32, shape)
-        given = (x.data, x.scale, x.zero_point) if coded else (x,)
+        operands = (x.data, x.scale, x.zero_point) if coded else (x,)
         made = result(out, shape, self._output_dtype,
-                      (*given, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point, self._bias),
+                      (*operands, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point,
+                       self._bias),
                       late=bool(self._output_grid))
         residual, y = None if residual is None else as_matrix(contiguous(residual)), as_matrix(made)
         fill = self._fill_from_floats if grouped else self._fill_from_codes
@@ -319,12 +321,12 @@ class Linear:
         """Codes of activations, and scale and zero point of each row. (Dynamic ones are made by the layer's kernel, and
         here again where its sums must be.)"""
         if isinstance(x, QuantizedTensor):
-            given = rows(as_matrix(x.data))
-            repeats = len(given) // max(x.scale.size, 1)
-            return given, np.repeat(x.scale, repeats), np.repeat(x.zero_point, repeats)
+            codes: NDArray[Any] = rows(as_matrix(x.data))
+            repeats = len(codes) // max(x.scale.size, 1)
+            return codes, np.repeat(x.scale, repeats), np.repeat(x.zero_point, repeats)
         m = x.shape[0]
         if self._scale is None:
-            codes: NDArray[Any] = np.empty(x.shape, np.uint8)
+            codes = np.empty(x.shape, np.uint8)
             scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
             dispatch.quantize_rows_u8(x, codes, scale[:, None], zero[:, None], np.empty((m, 1), np.int32))
             return codes, scale, zero

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, flag, integer, real
+from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, first, flag, integer, real
 
 from .schemes import choose, layout
 from .tensor import code_dtype
@@ -37,7 +37,8 @@ def finite(
         raise ValueError(f"axis is {axis}, but {name} has {x.ndim} dimensions")
     low, high = layout(x.shape, axis, None).ranges(contiguous(x))
     if x.size and not (np.isfinite(low) & np.isfinite(high)).all():
-        raise ValueError(f"{name} holds NaN or infinity")
+        at = first(~np.isfinite(x))
+        raise ValueError(f"{name} holds NaN or infinity, first {x[at]} at {at}")
     return x, low, high
 
 
@@ -107,7 +108,15 @@ class MinMax:
             raise ValueError(f"{name} has {given[0]} channels along axis {self.axis}, expected {expected[0]}")
 
     def merge(self, other: MinMax) -> None:
-        """Take in what another observer of the same axis has seen."""
+        """Take in what another observer of the same axis has seen.
+
+        Raises
+        ------
+        TypeError
+            If ``other`` is no MinMax.
+        ValueError
+            If its axis or its number of channels differs.
+        """
         if type(other) is not MinMax:
             raise TypeError(f"other is a {type(other).__name__}, expected a MinMax")
         if other.axis != self.axis:
@@ -143,6 +152,13 @@ class MovingAverage(MinMax):
     ``min += (1 - momentum)·(min of x - min)``, the first update as it is, in float64. There is no merge: the average of
     two sequences that were seen apart is not defined.
 
+    Parameters
+    ----------
+    momentum : float
+        What stays of the average in an update, from 0 to below 1.
+    axis : int, optional
+        As of :class:`MinMax`.
+
     Examples
     --------
     >>> import numpy as np
@@ -169,5 +185,11 @@ class MovingAverage(MinMax):
             self.max = self.max + (1 - self.momentum) * (high - self.max)
 
     def merge(self, other: MinMax) -> None:
-        """Refused: an average over time depends on the order."""
+        """Refused: an average over time depends on the order.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
         raise TypeError("a MovingAverage cannot be merged: it depends on the order of updates")

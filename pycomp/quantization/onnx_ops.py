@@ -74,7 +74,8 @@ def quantize_linear(
     TypeError
         If an array has the wrong type.
     ValueError
-        If x holds NaN, a scale is not finite and above 0, a zero point is out of range, or shapes do not fit.
+        If x holds NaN, a scale is not finite and above 0, also in ``precision``, a zero point is out of range, or
+        shapes do not fit.
 
     Notes
     -----
@@ -89,8 +90,8 @@ def quantize_linear(
     x = _array(x, "x", (*FLOATS, "int32"))
     y_scale = _array(y_scale, "y_scale", FLOATS)
     kind, dtype, zero = _output(y_zero_point, output_dtype, y_scale.shape)
-    scale = y_scale if precision is None else y_scale.astype(_float(precision, "precision"))
-    _positive(scale, "y_scale")
+    _positive(y_scale, "y_scale")
+    scale = y_scale if precision is None else _narrowed(y_scale, _float(precision, "precision"), "y_scale")
     spread = _Spread(y_scale.shape, "y_scale", x.shape, axis, block_size)
     with np.errstate(over="ignore", under="ignore"):
         x = x.astype(scale.dtype, copy=False)
@@ -248,6 +249,10 @@ def matmul_integer(a: Any, b: Any, a_zero_point: Any = None, b_zero_point: Any =
     OverflowError
         If a result is outside int32, which takes K above 33025; the specification allows any result there.
 
+    Notes
+    -----
+    Bound: 0. Every result is exact, or an error.
+
     Examples
     --------
     >>> import numpy as np
@@ -331,8 +336,10 @@ def qlinear_matmul(
         rows = _of_rows(scales[0], "a_scale", left)[..., None]  # type: ignore[index]
         columns = _of_columns(scales[1], "b_scale", right)[..., None, :]  # type: ignore[index]
         scale = rows * columns / scales[2].reshape(())
-    if not np.isfinite(scale).all():
-        raise ValueError("a_scale·b_scale / y_scale is not finite")
+    if (bad := ~np.isfinite(scale)).any():
+        a_bad, b_bad = (np.broadcast_to(s, scale.shape)[bad][0] for s in (rows, columns))
+        raise ValueError(f"a_scale·b_scale / y_scale is {a_bad!s}·{b_bad!s} / {scales[2].flat[0]!s}, "
+                         "expected a quotient that float32 holds")
     y = np.empty(sums.shape, zero.dtype)
     if scale.shape[-2] == 1 and scale.size == scale.shape[-1] and sums.size:
         n = sums.shape[-1]
@@ -386,6 +393,16 @@ def _positive(scale: NDArray[Any], name: str) -> None:
     wide = scale.astype(np.float32)
     if (bad := wide[~(np.isfinite(wide) & (wide > 0))]).size:
         raise ValueError(f"{name} holds {bad.flat[0]}, expected finite numbers above 0")
+
+
+def _narrowed(scale: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """Scales of another type, which they stay finite and above 0 in."""
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = scale.astype(dtype)
+    wide = narrow.astype(np.float32)
+    if (bad := scale[~(np.isfinite(wide) & (wide > 0))]).size:
+        raise ValueError(f"{name} holds {bad.flat[0]!s}, which {dtype.name} does not hold")
+    return narrow
 
 
 def _same_shape(shape: tuple[int, ...], name: str, other: tuple[int, ...], other_name: str) -> None:

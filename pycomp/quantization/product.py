@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, aligned, contiguous, delivered, integer, result, rows
+from pycomp._validate import FLOAT32, aligned, contiguous, delivered, given, integer, result, rows
 from pycomp.dense import LANES
 from pycomp.kernels import dispatch
 
@@ -33,11 +33,16 @@ Zeros = NDArray[np.int32] | None
 SAFE = 33025
 """Products whose sum int32 always holds: 255²·33025 < 2³¹."""
 BLOCK = SAFE // GROUP * GROUP
+SMALL = 8192
+"""Products of two numbers in a matrix of a stack up to which NumPy takes less time than the call of a kernel. The sums
+are SAFE."""
 
 
 @dataclass(frozen=True, eq=False)
 class PackedInt8Matrix:
     """Weights of 8-bit codes laid out for products; made by :func:`pack`.
+
+    Its arrays are read-only: what can be written to is copied.
 
     Attributes
     ----------
@@ -51,6 +56,23 @@ class PackedInt8Matrix:
         None where all are 0.
     in_features : int
         K.
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype, or ``in_features`` is no integer.
+    ValueError
+        If shapes do not fit, a scale is not finite or below 2⁻¹²⁶, a zero point is out of range, or a sum is not that
+        of its codes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> packed = pack(np.array([[1, 2, 3], [4, 5, 6]], np.int8))
+    >>> packed.column_sums, packed.zero_point, packed.nbytes
+    (array([ 6, 15], dtype=int32), None, 208)
+    >>> matmul_int8(np.ones((1, 3), np.int8), packed)
+    array([[ 6, 15]], dtype=int32)
     """
 
     data: NDArray[np.int8]
@@ -64,22 +86,27 @@ class PackedInt8Matrix:
         k = integer(self.in_features, "in_features", 0)
         n = held(self, "column_sums", INT32, 1).shape[0]
         expected = _packed_shape(k, n)
-        if self.data.shape != expected or not self.data.flags.c_contiguous:
-            raise ValueError(f"data has shape {self.data.shape}, expected {expected} in C order")
+        if self.data.shape != expected:
+            raise ValueError(f"data has shape {self.data.shape}, expected {expected}")
         check_scale(held(self, "scale", FLOAT32, 1), "scale")
         if self.zero_point is not None:
             check_zero_point(held(self, "zero_point", INT32, 1), "zero_point", INT8)
-        for name in ("column_sums", "scale", "zero_point"):
+        for name in ("scale", "zero_point"):
             a = getattr(self, name)
-            if a is not None and (len(a) != n or not a.flags.c_contiguous):
-                raise ValueError(f"{name} has shape {a.shape}, expected ({n},), contiguous")
+            if a is not None and len(a) != n:
+                raise ValueError(f"{name} has shape {a.shape}, expected ({n},)")
         sums = self.data.sum(axis=(1, 4), dtype=np.int32).reshape(-1)[:n]
         if (wrong := np.flatnonzero(sums != self.column_sums)).size:
             at = wrong[0]
             raise ValueError(f"column_sums[{at}] is {self.column_sums[at]}, expected the sum of its codes {sums[at]}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the constructor: what a pickle holds is checked too, and not writable either."""
+        return type(self), (self.data, self.column_sums, self.scale, self.zero_point, self.in_features)
+
     @property
     def out_features(self) -> int:
+        """N."""
         return len(self.column_sums)
 
     @property
@@ -89,6 +116,7 @@ class PackedInt8Matrix:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of codes, sums, scales and zero points."""
         zero = 0 if self.zero_point is None else self.zero_point.nbytes
         return self.data.nbytes + self.column_sums.nbytes + self.scale.nbytes + zero
 
@@ -155,8 +183,8 @@ def pack_named(q: Any, name: str) -> PackedInt8Matrix:
     data, sums = aligned(_packed_shape(k, n), INT8), np.empty(n, np.int32)
     dispatch.pack_s8(signed.T, data, sums)
     packed = object.__new__(PackedInt8Matrix)  # of arrays that are good: to check them would take longer than to pack
-    packed.__dict__.update(data=data, column_sums=sums, scale=scale, zero_point=zero if zero.any() else None,
-                           in_features=k)
+    packed.__dict__.update(data=given(data), column_sums=given(sums), scale=given(scale),
+                           zero_point=given(zero) if zero.any() else None, in_features=k)
     return packed
 
 
@@ -207,7 +235,8 @@ def matmul_int8(
     -----
     Exact on every machine: no saturation of partial sums. int64 results are sums over at most 33024 inputs, which are
     exact in int32, added in int64. Workspace: at most 1.7 MB a thread and, where K is above 33025, 48 bytes an
-    input a thread; for int64, (M, N) of int32 and of a packed ``b`` a copy of so many inputs, where it has more.
+    input a thread; for int64, (M, N) of int32 and of a packed ``b`` a copy of so many inputs, where it has more; for
+    stacks of matrices with ``M·K·N`` of at most 8192, which NumPy multiplies, 4 bytes an element of ``a`` and ``b``.
 
     Examples
     --------
@@ -257,6 +286,8 @@ def _fill_sums(a: NDArray[Any], b: Any, a_zero: Zeros, b_zero: Zeros, y: NDArray
 
 def fill_long_sums(a: NDArray[Any], b: Any, a_zero: Zeros, b_zero: Zeros, y: NDArray[np.int64]) -> None:
     """The sums of any K in int64: over so many inputs at a time that int32 holds them."""
+    if y.size == 0:
+        return
     y[...] = 0
     sums = np.empty(y.shape, INT32)
     for first in range(0, a.shape[1], BLOCK):
@@ -322,6 +353,8 @@ def fill_stacks(
     a: NDArray[Any], b: NDArray[Any], a_zero: NDArray[Any], b_zero: NDArray[Any], y: NDArray[Any]
 ) -> None:
     """Exact products of stacks of matrices in y, in C order; zero points broadcast to (..., M) and (..., N)."""
+    if y.size == 0:
+        return
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     a_zero = np.broadcast_to(a_zero.astype(np.int32), a.shape[:-1])
     b_zero = np.broadcast_to(b_zero.astype(np.int32), (*b.shape[:-2], n))
@@ -331,6 +364,9 @@ def fill_stacks(
         return
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = y.reshape(*batch, m, n)
+    if m * k * n <= SMALL:
+        np.matmul(a - a_zero[..., None], b - b_zero[..., None, :], out=y)
+        return
     left, right = np.broadcast_to(a, (*batch, m, k)), np.broadcast_to(b, (*batch, k, n))
     of_rows, of_columns = np.broadcast_to(a_zero, (*batch, m)), np.broadcast_to(b_zero, (*batch, n))
     for i in np.ndindex(*batch):

@@ -47,6 +47,11 @@ class LayerError:
         Root mean square of the error over that of the output.
     largest : float
         Largest error over the root mean square of the output.
+
+    Examples
+    --------
+    >>> LayerError("first", "dynamic", relative=0.01, largest=0.05).sqnr
+    40.0
     """
 
     layer: str
@@ -68,6 +73,15 @@ class SensitivityReport:
     ----------
     errors : tuple of LayerError
         One for each layer and scheme, in the order given.
+
+    Examples
+    --------
+    >>> errors = LayerError("first", "dynamic", 0.01, 0.05), LayerError("last", "dynamic", 0.1, 0.5)
+    >>> print(SensitivityReport(errors))
+    signal to quantization noise in dB, the most sensitive layer first
+    layer  dynamic
+    last      20.0
+    first     40.0
     """
 
     errors: tuple[LayerError, ...]

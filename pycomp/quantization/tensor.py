@@ -15,11 +15,15 @@ from pycomp._validate import (
     FLOAT32,
     as_array,
     as_matrix,
+    called,
     choice,
     contiguous,
     delivered,
+    first,
     flag,
     from_lists,
+    frozen,
+    given,
     integer,
     one_integer,
     plain,
@@ -65,6 +69,15 @@ class QuantizedTensor:
     bits : int
         8.
 
+    Raises
+    ------
+    TypeError
+        If ``data`` is no array of int8 or uint8, ``scale`` none of float32 and no number, ``zero_point`` does not hold
+        integers, or another argument is no integer.
+    ValueError
+        If a scale is not finite or below 2⁻¹²⁶, a zero point is out of range, ``bits`` is not 8, or shapes, ``axis``
+        and ``group_size`` do not fit.
+
     Examples
     --------
     >>> import numpy as np
@@ -104,8 +117,8 @@ class QuantizedTensor:
         group_size: int | None,
     ) -> None:
         """The fields, once they are good; so that they stay so, nobody writes to scales and zero points."""
-        scale.flags.writeable = zero_point.flags.writeable = False
-        self.__dict__.update(data=data, scale=scale, zero_point=zero_point, axis=axis, group_size=group_size, bits=8)
+        self.__dict__.update(data=data, scale=given(scale), zero_point=given(zero_point), axis=axis,
+                             group_size=group_size, bits=8)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By the constructor: what a pickle holds is checked too, and not writable either."""
@@ -113,6 +126,7 @@ class QuantizedTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """That of ``data``."""
         return self.data.shape
 
     @property
@@ -164,13 +178,13 @@ def codes(a: Any, name: str, ndim: int | tuple[int, ...] = ANY_NDIM) -> NDArray[
         a = plain(a, name, "int8 or uint8")
     dtype = a.dtype
     if dtype is not INT8 and dtype is not UINT8 and dtype not in (INT8, UINT8):  # to ask for identity is cheap
-        raise TypeError(f"{name} has dtype {dtype.name}, expected int8 or uint8")
+        raise TypeError(f"{name} has dtype {called(dtype)}, expected int8 or uint8")
     return a if ndim is ANY_NDIM else as_array(a, name, dtype, ndim)
 
 
 def held(of: Any, name: str, dtype: np.dtype[Any], ndim: int) -> NDArray[Any]:
-    """A field of a frozen dataclass, which from now on is an ndarray where another library's array was given."""
-    array = as_array(getattr(of, name), name, dtype, ndim)
+    """A field of a frozen dataclass, which from now on is an ndarray that nobody writes to, in C order."""
+    array = frozen(as_array(getattr(of, name), name, dtype, ndim))
     object.__setattr__(of, name, array)
     return array
 
@@ -205,15 +219,15 @@ def check_scale(scale: NDArray[np.float32], name: str) -> None:
 
 
 def check_zero_point(zero_point: NDArray[Any], name: str, dtype: np.dtype[Any]) -> None:
-    low, high, called = CODE_LIMITS[dtype]
-    _check_range(zero_point, name, low, high, f" ({called})")
+    low, high, label = CODE_LIMITS[dtype]
+    _check_range(zero_point, name, low, high, f" ({label})")
 
 
 def code_range(zero_point: NDArray[np.int32], kind: np.dtype[Any], narrow_range: bool) -> tuple[int, int]:
     """Smallest and largest code; a zero point below the first is an error."""
-    low, high, called = CODE_LIMITS[kind]
+    low, high, label = CODE_LIMITS[kind]
     low += narrow_range
-    _check_range(zero_point, "zero_point", low, high, f" ({called}, narrow range)")
+    _check_range(zero_point, "zero_point", low, high, f" ({label}, narrow range)")
     return low, high
 
 
@@ -247,8 +261,8 @@ def as_zero_point(
     zero_point: Any, name: str, shape: int | tuple[int, ...] | None, dtype: np.dtype[Any]
 ) -> NDArray[np.int32]:
     """An integer or an array of integers as int32 of shape () or as given, in the range of a code's dtype."""
-    low, high, called = CODE_LIMITS[dtype]
-    return as_integers(zero_point, name, shape, low, high, f" ({called})")
+    low, high, label = CODE_LIMITS[dtype]
+    return as_integers(zero_point, name, shape, low, high, f" ({label})")
 
 
 def as_integers(
@@ -442,7 +456,10 @@ def _quantize_rows(
 def _refuse(x: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
     """An error if any part is bad: it holds NaN or infinity."""
     if bad.any():
-        raise ValueError("x holds NaN" if np.isnan(x).any() else "x holds infinity, which needs a scale")
+        nan = np.isnan(x)
+        if nan.any():
+            raise ValueError(f"x holds NaN, first at {first(nan)}")
+        raise ValueError(f"x holds infinity, first at {first(np.isinf(x))}, which needs a scale")
 
 
 def refuse_nan(x: NDArray[np.float32]) -> None:
@@ -472,7 +489,7 @@ def run(
         kernel(contiguous(x).reshape(parts.matrix), contiguous(parts.spread(scale)), zeros, *limits,
                y.reshape(parts.matrix))
     except NanError:
-        raise ValueError("x holds NaN") from None
+        raise ValueError(f"x holds NaN, first at {first(np.isnan(x))}") from None
 
 
 def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
@@ -507,6 +524,8 @@ def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
     if not isinstance(q, QuantizedTensor):
         raise TypeError(f"q is a {type(q).__name__}, expected a QuantizedTensor")
     parts = layout(q.data.shape, q.axis, q.group_size)
+    if parts.shape != q.scale.shape:  # somebody has set the shape of the array that he got
+        raise ValueError(f"data has shape {q.data.shape}, and scale {q.scale.shape}, expected {parts.shape}")
     y = result(out, q.data.shape, FLOAT32, (q.data, q.scale, q.zero_point), whole=True)
     run("dequantize", q.data, parts, q.scale, q.zero_point, y)
     return delivered(y, out)

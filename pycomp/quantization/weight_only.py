@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, aligned, integer
+from pycomp._validate import FLOAT32, aligned, given, integer
 from pycomp.dense import LANES
 
 from .tensor import INT8, UINT8, QuantizedTensor, check_scale, held
@@ -17,6 +17,8 @@ from .tensor import INT8, UINT8, QuantizedTensor, check_scale, held
 @dataclass(frozen=True, eq=False)
 class PackedGroupedMatrix:
     """Weights of 8-bit codes with a scale for each output and group of inputs; made by :func:`pack_groups`.
+
+    Its arrays are read-only: what can be written to is copied.
 
     Attributes
     ----------
@@ -29,6 +31,23 @@ class PackedGroupedMatrix:
         None where all are 0.
     out_features : int
         N.
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype, or ``out_features`` is no integer.
+    ValueError
+        If shapes do not fit, or a scale is not finite or below 2⁻¹²⁶.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pycomp.quantization import Linear, quantize
+    >>> packed = pack_groups(quantize(np.array([[127, 0, 3, -3]], np.float32), group_size=2))
+    >>> packed.shape, packed.nbytes
+    ((1, 4), 192)
+    >>> Linear(packed)(np.ones((1, 4), np.float32))
+    array([[127.]], dtype=float32)
     """
 
     data: NDArray[np.int8]
@@ -40,8 +59,8 @@ class PackedGroupedMatrix:
         held(self, "data", INT8, 3)
         slices = -(-integer(self.out_features, "out_features", 0) // LANES)
         k = self.data.shape[1]
-        if self.data.shape != (slices, k, LANES) or not self.data.flags.c_contiguous:
-            raise ValueError(f"data has shape {self.data.shape}, expected ({slices}, K, {LANES}) in C order")
+        if self.data.shape != (slices, k, LANES):
+            raise ValueError(f"data has shape {self.data.shape}, expected ({slices}, K, {LANES})")
         groups = held(self, "scale", FLOAT32, 3).shape[1]
         if self.zero_point is not None:
             held(self, "zero_point", INT8, 3)
@@ -49,9 +68,13 @@ class PackedGroupedMatrix:
             raise ValueError(f"scale has {groups} groups, expected a divisor of {k} inputs")
         for name in ("scale", "zero_point"):
             a = getattr(self, name)
-            if a is not None and (a.shape != (slices, groups, LANES) or not a.flags.c_contiguous):
-                raise ValueError(f"{name} has shape {a.shape}, expected {(slices, groups, LANES)} in C order")
+            if a is not None and a.shape != (slices, groups, LANES):
+                raise ValueError(f"{name} has shape {a.shape}, expected {(slices, groups, LANES)}")
         check_scale(self.scale.swapaxes(1, 2).reshape(-1, groups)[: self.out_features], "scale")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the constructor: what a pickle holds is checked too, and not writable either."""
+        return type(self), (self.data, self.scale, self.zero_point, self.out_features)
 
     @property
     def in_features(self) -> int:
@@ -70,6 +93,7 @@ class PackedGroupedMatrix:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of codes, scales and zero points."""
         zero = 0 if self.zero_point is None else self.zero_point.nbytes
         return self.data.nbytes + self.scale.nbytes + zero
 
@@ -90,7 +114,7 @@ def _slices(rows: NDArray[Any]) -> NDArray[Any]:
         part = rows[s * LANES : (s + 1) * LANES].T
         slices[s, :, : part.shape[1]] = part
         slices[s, :, part.shape[1] :] = 0
-    return slices
+    return given(slices)
 
 
 def pack_groups(q: Any) -> PackedGroupedMatrix:

@@ -55,8 +55,20 @@ class Advice:
         The fastest of ``times``, for ``linear(..., format=...)``.
     shape, sparsity, batch : of what was measured
     crossover : float
-        Sparsity above which the best sparse form would beat ``dense``, if its time is proportional to the entries.
+        Sparsity above which the best sparse form would beat ``dense``, if its time is proportional to the entries; NaN
+        where there are none, or ``dense`` is.
     threads, isa, cpu : of the machine
+
+    Examples
+    --------
+    >>> found = Advice({"csr": 1e-6, "dense": 3e-6}, 2e-6, "csr", (8, 8), 0.9, 1, 0.8, 1, "avx2", "")
+    >>> found.speedup
+    2.0
+    >>> print(found)
+    8 x 8, 90.0% zeros, batch 1; 1 thread(s), avx2
+      csr             1.0 us    2.00 times as fast as dense.linear
+      dense           3.0 us    0.67 times as fast as dense.linear
+      use csr; sparse beats dense.linear from about 80% zeros
     """
 
     times: dict[str, float]
@@ -77,7 +89,8 @@ class Advice:
 
     def __str__(self) -> str:
         n, k = self.shape
-        lines = [f"{n} x {k}, {self.sparsity:.1%} zeros, batch {self.batch}; {self.threads} thread(s), {self.isa}"]
+        zeros = f"{self.sparsity:.1%} zeros" if n * k else "no elements"
+        lines = [f"{n} x {k}, {zeros}, batch {self.batch}; {self.threads} thread(s), {self.isa}"]
         compared = not math.isnan(self.dense)
         verdict = f"  use {self.recommendation}"
         if compared and self.speedup <= 1:
@@ -85,7 +98,7 @@ class Advice:
         for name, seconds in sorted(self.times.items(), key=lambda item: item[1]):
             gain = f"  {self.dense / seconds:6.2f} times as fast as dense.linear" if compared else ""
             lines.append(f"  {name:8} {seconds * 1e6:10.1f} us{gain}")
-        if compared:
+        if not math.isnan(self.crossover) and f"{self.crossover:.0%}" != "100%":  # which no matrix would reach
             verdict += f"; sparse beats dense.linear from about {self.crossover:.0%} zeros"
         lines.append(verdict)
         return "\n".join(lines)
@@ -189,7 +202,7 @@ def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
     baseline = times.pop(BASELINE, math.nan)
     sparse = min(t for n, t in times.items() if n != "dense")
     best = min(times, key=lambda n: times[n])
-    crossover = 1 - min(1.0, (1 - a.sparsity) * baseline / sparse) if "dense" in names else math.nan
+    crossover = 1 - min(1.0, (1 - a.sparsity) * baseline / sparse) if a.nnz and "dense" in names else math.nan
     return Advice(times, baseline, best, a.shape, a.sparsity, batch, crossover, threads, isa, _cpu())
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, integer
+from pycomp._validate import FLOAT32, as_array, frozen, given, integer
 from pycomp.kernels import layouts
 
 from .csr import INT32, CSRMatrix, check_scipy
-from .matrix import SparseMatrix, assign, check_matrix, frozen, given
+from .matrix import SparseMatrix, assign, check_matrix
 
 UINT8 = np.dtype(np.uint8)
 
@@ -64,8 +64,8 @@ class BitmapMatrix(SparseMatrix):
             raise ValueError(f"bits has {bits.shape[1]} bytes a row, expected {-(-k // 8)} for {k} columns")
         stored = np.unpackbits(bits, axis=1, bitorder="little")
         if stored[:, k:].any():
-            row = np.argwhere(stored[:, k:])[0][0]
-            raise ValueError(f"bits has one set past the last of {k} columns, in row {row}")
+            row, column = np.argwhere(stored[:, k:])[0]
+            raise ValueError(f"bits has one set past the last of {k} columns, in row {row}: column {k + column}")
         if (count := int(np.count_nonzero(stored))) != data.shape[0]:
             raise ValueError(f"data has {data.shape[0]} elements, bits has {count} set")
         assign(self, data=data, bits=bits, columns=k, shape=(bits.shape[0], k))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, flag, integer
+from pycomp._validate import FLOAT32, flag, frozen, given, integer
 from pycomp.kernels import layouts
 
 from .csr import (
@@ -27,7 +27,7 @@ from .csr import (
     unsorted_places,
     used,
 )
-from .matrix import SparseMatrix, assign, check_matrix, frozen, given
+from .matrix import SparseMatrix, assign, check_matrix
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, integer
+from pycomp._validate import FLOAT32, as_array, frozen, given, integer
 from pycomp.kernels import layouts
 
 from .csr import INT8, CSRMatrix
-from .matrix import SparseMatrix, assign, check_matrix, frozen, given
+from .matrix import SparseMatrix, assign, check_matrix
 
 if TYPE_CHECKING:
     from .forms import Form

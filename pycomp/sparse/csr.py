@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._floats import bfloat16, narrowed
-from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, integer, of_shape, plain
+from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, frozen, given, integer, of_shape, plain
 from pycomp.kernels import layouts
 
-from .matrix import SparseMatrix, assign, frozen, given
+from .matrix import SparseMatrix, assign
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pycomp._errors import FormatError
-from pycomp._files import Arrays, read_arrays, write_arrays
+from pycomp._files import Arrays, as_path, read_arrays, write_arrays
 from pycomp._validate import one_integer
 
 from .bitmap import BitmapMatrix
@@ -45,16 +45,25 @@ def save(path: str | os.PathLike[str], a: SparseMatrix) -> None:
     Raises
     ------
     TypeError
-        If ``a`` is something else, or its values are bfloat16 and the file ``.npz``, from which NumPy does not read it.
+        If ``a`` or ``path`` is something else, or the values are bfloat16 and the file ``.npz``, from which NumPy does
+        not read it.
     ValueError
         If the name ends otherwise.
     ImportError
         If safetensors is not installed.
     OSError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/a.npz", BitmapMatrix.from_dense(np.eye(2, dtype=np.float32)))
+    ...     sorted(np.load(f"{folder}/a.npz"))
+    ['bits', 'columns', 'data']
     """
     check_matrix(a, "a")
-    target = Path(path)
+    target = as_path(path)
     if target.suffix == ".npz" and a.dtype.name == "bfloat16":
         raise TypeError("a has values of bfloat16, which NumPy does not read from .npz; save a.astype(np.float32), "
                         "or as .safetensors")
@@ -82,6 +91,8 @@ def load(path: str | os.PathLike[str]) -> SparseMatrix:
     ------
     pycomp.FormatError
         If the file is cut short, of another format (COO, CSC, DIA), or holds arrays that do not make such a matrix.
+    TypeError
+        If ``path`` is no str or os.PathLike.
     ValueError
         If the name does not end in .npz or .safetensors.
     ImportError
@@ -97,7 +108,7 @@ def load(path: str | os.PathLike[str]) -> SparseMatrix:
     ...     load(f"{folder}/a.npz")
     CSRMatrix(shape=(2, 2), nnz=2)
     """
-    source = Path(path)
+    source = as_path(path)
     arrays = read_arrays(source)
     own = next((kind for kind, (names, numbers) in OWN.items() if {*names, *numbers} == set(arrays)), None)
     kind = None if own else _compressed_kind(source, arrays)

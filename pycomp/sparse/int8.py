@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import as_matrix, delivered, plain, result
+from pycomp._validate import as_matrix, called, delivered, plain, result
 from pycomp.kernels import dispatch, layouts
 
 from .bsr import BSRMatrix
@@ -58,7 +58,7 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
     check_matrix(a, "a", (BSRMatrix, CSRMatrix), (INT8,))
     x = x if type(x) is np.ndarray else plain(x, "x", "int8 or uint8")
     if x.dtype not in (INT8, UINT8):
-        raise TypeError(f"x has dtype {x.dtype.name}, expected int8 or uint8")
+        raise TypeError(f"x has dtype {called(x.dtype)}, expected int8 or uint8")
     x, signed = batch_for(a, x, x.dtype), x.dtype == INT8
     codes = _Codes.of(a)
     heaviest = int(codes.weight.max(initial=0)) * (128 if signed else 255)

@@ -145,22 +145,6 @@ def batch_for(a: SparseMatrix, x: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     return x  # type: ignore[no-any-return]
 
 
-def given(a: NDArray[Any]) -> NDArray[Any]:
-    """A new array, made ready to be taken without a copy."""
-    a.flags.writeable = False
-    return a
-
-
-def frozen(a: NDArray[Any]) -> NDArray[Any]:
-    """A view of ``a`` if it is read-only, as is what owns its memory, else a copy of that kind; contiguous and aligned.
-    Not ``a`` itself: whoever has it may set its shape and dtype."""
-    flags, owner = a.flags, a if a.base is None else a.base
-    read_only = not flags.writeable and isinstance(owner, np.ndarray) and not owner.flags.writeable
-    if read_only and owner.flags.owndata and flags.c_contiguous and flags.aligned:
-        return a.view(np.ndarray)
-    return given(np.array(a, order="C"))
-
-
 def assign(matrix: SparseMatrix, **values: Any) -> None:
     """Attributes of a frozen dataclass."""
     for name, value in values.items():

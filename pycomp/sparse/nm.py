@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, integer
+from pycomp._validate import FLOAT32, as_array, frozen, given, integer
 
 from .csr import INT32, CSRMatrix, check_scipy, matrix_shape
-from .matrix import SparseMatrix, assign, check_matrix, frozen, given
+from .matrix import SparseMatrix, assign, check_matrix
 
 if TYPE_CHECKING:
     from .forms import Form

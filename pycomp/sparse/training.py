@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import FLOAT32, as_array, as_matrix, contiguous, of_shape, rows
+from pycomp._validate import FLOAT32, as_array, as_matrix, contiguous, given, of_shape, rows
 from pycomp.dense import panels
 from pycomp.kernels import dispatch
 
 from .csr import CSRMatrix
-from .matrix import batch_for, check_matrix, given
+from .matrix import batch_for, check_matrix
 from .products import linear
 
 DENSE = 0.4

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -239,6 +240,14 @@ X = np.ones((2, 3), np.float32)
         (lambda: quantize_rows(X[0, 0]), ValueError, "x has 0 dimensions"),
         (lambda: dequantize(X), TypeError, "expected a QuantizedTensor"),
         (lambda: QuantizedTensor(X, X[0, 0], np.int32(0)), TypeError, "data"),
+        (lambda: QuantizedTensor(CODES.astype(">i4"), 1.0, 0), TypeError, "data has dtype int32 (byte-swapped), exp"),
+        *((lambda x=x: quantize(x), ValueError, message) for x, message in (
+            (np.array([[0, 1], [np.inf, np.nan]], np.float32), "x holds NaN, first at (1, 1)"),
+            (np.array([[0, 1], [-np.inf, 3]], np.float32), "x holds infinity, first at (1, 0), which needs a scale"))),
+        *((lambda call=call: call(np.array([[[0, np.inf], [2, np.nan]]], np.float32)), ValueError,
+           "x holds NaN, first at (0, 1, 1)") for call in (
+            lambda x: quantize(x, scale=1), lambda x: quantize(x, axis=2, scale=1),
+            lambda x: fake_quantize(x, 1.0), lambda x: fake_quantize_backward(x, x, 1.0, axis=2))),
         (lambda: _tensor(scale=np.float32(0)), ValueError, "scale holds 0.0"),
         (lambda: _tensor(scale=np.ones(2, np.float32)), ValueError, "scale"),
         (lambda: _tensor(zero_point=np.array(300, np.int32)), ValueError, "zero_point holds 300"),
@@ -336,6 +345,16 @@ def test_what_was_checked_of_a_tensor_cannot_be_written_to(make, remade):
             a[...] = 3
     assert (q.dequantize() == made.dequantize()).all()
     assert (q.axis, q.group_size, q.bits) == (made.axis, made.group_size, made.bits)
+
+
+def test_codes_whose_shape_somebody_has_set_are_refused():
+    codes = np.ones((4, 6), np.int8)
+    q = QuantizedTensor(codes, np.arange(1, 5, dtype=np.float32), 0, axis=0)
+    codes.shape = (24,)
+    assert q.dequantize().shape == (4, 6)
+    q.data.shape = (24,)
+    with pytest.raises(ValueError, match=re.escape("data has shape (24,), and scale (4,), expected (24,)")):
+        q.dequantize()
 
 
 def test_the_numbers_of_a_tensor_are_plain_integers():

@@ -185,6 +185,8 @@ ONE = np.ones((2, 3), np.float32)
         (lambda s: s.scale_and_zero_point(), ValueError, "no values were seen"),
         (lambda s: s.update(ONE * np.float32(np.nan)), ValueError, "NaN or infinity"),
         (lambda s: s.update(ONE * np.float32(np.inf)), ValueError, "NaN or infinity"),
+        (lambda s: s.update(np.array([[1, -np.inf], [np.nan, 1]], np.float32)), ValueError,
+         r"x holds NaN or infinity, first -inf at \(0, 1\)"),
         (lambda s: s.update(ONE.astype(np.float64)), TypeError, "x has dtype float64"),
         (lambda s: type(s)(axis=-1), ValueError, "axis is -1"),
         (lambda s: type(s)(axis=2).update(ONE), ValueError, "axis is 2, but x has 2 dimensions"),

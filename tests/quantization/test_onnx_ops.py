@@ -260,7 +260,8 @@ def qlinear(**changes):
         (lambda: onnx_ops.quantize_linear(X, F32(-1)), ValueError, "y_scale holds -1.0"),
         (lambda: onnx_ops.quantize_linear(X, F32(np.nan)), ValueError, "y_scale holds nan"),
         (lambda: onnx_ops.quantize_linear(X, F32(np.inf)), ValueError, "y_scale holds inf"),
-        (lambda: onnx_ops.quantize_linear(X, F32(1e-9), precision="float16"), ValueError, "y_scale holds 0.0"),
+        *((lambda s=s: onnx_ops.quantize_linear(X, F32([1, s]), axis=0, precision="float16"), ValueError,
+           f"y_scale holds {s}, which float16 does not hold") for s in ("1e-10", "1e+10")),
         (lambda: onnx_ops.quantize_linear(X, ONE, np.int8([1, 2])), ValueError, "y_zero_point has shape (2,)"),
         (lambda: onnx_ops.quantize_linear(X, ONE, F32(0)), TypeError, "y_zero_point has dtype float32"),
         (lambda: onnx_ops.quantize_linear(X, ONE, np.int8(8), output_dtype="int4"), ValueError, "y_zero_point holds 8"),
@@ -301,12 +302,13 @@ def qlinear(**changes):
         (lambda: qlinear(a_scale=F32(0)), ValueError, "a_scale holds 0.0"),
         (lambda: qlinear(y_scale=np.ones(4, F32)), ValueError, "y_scale has shape (4,)"),
         (lambda: qlinear(b_scale=np.ones(4, F32)), ValueError, "b_zero_point has shape ()"),
-        (lambda: qlinear(a_scale=F32(3e38), b_scale=F32(3e38)), ValueError, "is not finite"),
+        (lambda: qlinear(a_scale=F32(3e38), b_scale=F32(2e38)), ValueError,
+         "a_scale·b_scale / y_scale is 3e+38·2e+38 / 1.0, expected a quotient that float32 holds"),
         (lambda: qlinear(y_zero_point=np.int16(0)), TypeError, "y_zero_point has dtype int16"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, error, message):
-    with pytest.raises(error) as caught:
+    with pytest.raises(error) as caught, np.errstate(all="raise"):
         call()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,8 +1,11 @@
 """Exact integer products and the quantized layer."""
 
+import copy
 import importlib.util
+import itertools
+import pickle
+import time
 from dataclasses import fields, replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -13,7 +16,17 @@ from numpy.lib.stride_tricks import as_strided
 import pycomp
 from pycomp import _validate
 from pycomp.kernels import dispatch, native
-from pycomp.quantization import Linear, MinMax, QuantizedTensor, matmul_int8, pack, pack_groups, quantize, quantize_rows
+from pycomp.quantization import (
+    Linear,
+    MinMax,
+    QuantizedTensor,
+    matmul_int8,
+    pack,
+    pack_groups,
+    product,
+    quantize,
+    quantize_rows,
+)
 
 DTYPES = st.sampled_from([np.int8, np.uint8])
 
@@ -232,7 +245,7 @@ def test_few_rows_of_weights_larger_than_caches_are_exact(large, level):
     a, za, packed, moved, plain, shifted = large
     pycomp.set_isa(level)
     try:
-        for m, threads in product((1, 2, 5, 7, 12), (1, 3)):
+        for m, threads in itertools.product((1, 2, 5, 7, 12), (1, 3)):
             y, one = np.empty((m, 3090), np.float32), np.ones(m, np.float32)
             with pycomp.threads(threads):
                 assert (matmul_int8(a[:m], packed) == plain[:m]).all()
@@ -264,7 +277,7 @@ def test_weights_whose_pairs_barely_fit_16_bits_are_exact(level, pair, at, colum
             x[::3], x[1::3] = low, high
             zx, zw = zeros(rng, dtype, 200), zeros(rng, np.int8, 97).astype(np.int32)
             moved = pack(QuantizedTensor(w.T, np.ones(97, np.float32), zw, 0))
-            for m, threads in product((15, 16, 200), (1, 3)):
+            for m, threads in itertools.product((15, 16, 200), (1, 3)):
                 with pycomp.threads(threads):
                     assert (matmul_int8(x[:m], w) == x[:m].astype(np.int64) @ w).all()
                     y = matmul_int8(x[:m], moved, a_zero_point=zx[:m])
@@ -293,14 +306,14 @@ def test_plain_matrices_are_exact_around_the_edges_of_blocks(m, k, n, level):
     rng = np.random.default_rng(m)
     pycomp.set_isa(level)
     try:
-        for a_dtype, b_dtype in product(*[(np.uint8, np.int8)] * 2):
+        for a_dtype, b_dtype in itertools.product(*[(np.uint8, np.int8)] * 2):
             a, b = codes(rng, (m, k), a_dtype, False), codes(rng, (k, n), b_dtype, False)
             za, zb = zeros(rng, a_dtype, m), zeros(rng, b_dtype, n)
             plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
             shifted = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
             only_a = plain - za[:, None] * b.sum(axis=0, dtype=np.float64)
             only_b = plain - a.sum(axis=1, dtype=np.float64)[:, None] * zb
-            for threads, turn in product((1, 3), STRIDED.values()):
+            for threads, turn in itertools.product((1, 3), STRIDED.values()):
                 with pycomp.threads(threads):
                     assert (matmul_int8(a, turn(b)) == plain).all()
                     assert (matmul_int8(a, turn(b), b_zero_point=zb) == only_b).all()
@@ -333,6 +346,34 @@ def test_vectors_and_stacks_are_taken_as_numpy_takes_them(stacks, data, a_dtype,
         exact = (a.astype(np.int64) - (za[:, None] if np.ndim(za) else za)) @ b.astype(np.int64)
         assert packed.shape == exact.shape
         assert (packed == exact).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize(("m", "k", "n"), [
+    (2, 3, 4), (3, 0, 2), (1, 8192, 1), (1, 8193, 1), (16, 32, 16), (17, 32, 16),
+])
+def test_stacks_of_matrices_around_the_size_that_numpy_multiplies_are_exact(m, k, n, dtype, monkeypatch):
+    used = []
+    fill = product._fill_sums
+    monkeypatch.setattr(product, "_fill_sums", lambda *given: (used.append(given), fill(*given)))
+    for left, right in itertools.product((np.int8, np.uint8), repeat=2):
+        low, high = np.iinfo(left).min, np.iinfo(right).max
+        a, b = np.full((5, 1, m, k), low, left), np.full((3, k, n), high, right)
+        a_zero, b_zero = np.iinfo(left).max, np.iinfo(right).min
+        out = np.empty((5, 3, m, n), dtype)
+        assert matmul_int8(a, b, a_zero_point=a_zero, b_zero_point=b_zero, out=out) is out
+        assert (out == -255 * 255 * k).all()
+        assert (matmul_int8(a, b, dtype=dtype) == low * high * k).all()
+    assert bool(used) == (m * k * n > 8192)
+
+
+def test_a_result_without_elements_takes_no_time():
+    a, b = np.zeros((10**7, 2, 3), np.int8)[:, :0], np.zeros((10**7, 3, 100), np.int8)
+    long = as_strided(np.zeros(1, np.int8), (0, 2**40), (0, 0))
+    begun = time.perf_counter()
+    assert matmul_int8(a, b).shape == (10**7, 0, 100)
+    assert matmul_int8(long, as_strided(np.zeros(1, np.int8), (2**40, 3), (0, 0)), dtype=np.int64).shape == (0, 3)
+    assert time.perf_counter() - begun < 5
 
 
 def test_sums_of_stacks_outside_int32_are_refused_or_in_int64():
@@ -382,6 +423,49 @@ def test_the_bias_of_a_layer_can_be_set_and_is_checked(options):
     assert (layer(np.zeros((1, 3), np.float32)) == 0).all()
     with pytest.raises(AttributeError, match="weight"):
         layer.weight = Linear(np.eye(4, dtype=np.float32)).weight
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_only": True}])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_the_bias_of_a_layer_changes_in_no_other_way(options, copied):
+    layer = Linear(np.eye(3, dtype=np.float32), np.ones(3, np.float32), **options)
+    for one in (layer, copied(layer)):
+        with pytest.raises(ValueError, match="read-only"):
+            one.bias[:] = 5
+    assert (copied(layer)(np.zeros((1, 3), np.float32)) == 1).all()
+
+
+@pytest.mark.parametrize("pack_by", [pack, pack_groups])
+@pytest.mark.parametrize("remade", [
+    lambda p: p, copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p)),
+    lambda p: replace(p, **{name: a.copy() for name, a in vars(p).items() if isinstance(a, np.ndarray)}),
+])
+def test_what_was_checked_of_a_packed_matrix_cannot_be_written_to(pack_by, remade):
+    w = np.random.default_rng(0).standard_normal((3, 5), np.float32)
+    made = pack_by(quantize(w, axis=0, symmetric=False))
+    packed = remade(made)
+    for name, array in vars(made).items():
+        if isinstance(array, np.ndarray):
+            a = getattr(packed, name)
+            assert (a == array).all()
+            with pytest.raises(ValueError, match="read-only"):
+                a[...] = 3
+    assert (Linear(packed)(w) == Linear(made)(w)).all()
+
+
+def test_a_packed_matrix_does_not_follow_arrays_that_change_and_its_pickle_is_checked():
+    packed = pack(np.ones((3, 5), np.int8))
+    sums = packed.column_sums.copy()
+    again = replace(packed, column_sums=sums)
+    sums[:] = 777
+    assert again.column_sums.tolist() == [5, 5, 5]
+    groups = pack_groups(quantize(np.ones((3, 4), np.float32)))
+    for p, name in ((packed, "column_sums"), (groups, "scale")):
+        p = copy.copy(p)
+        vars(p)[name] = 0 * vars(p)[name]
+        content = pickle.dumps(p)
+        with pytest.raises(ValueError, match=name):
+            pickle.loads(content)
 
 
 def test_sums_of_a_packed_matrix_are_checked():
@@ -524,7 +608,9 @@ def test_arrays_of_other_libraries_are_taken_by_their_numpy_form():
     for packed in (pack(q), pack_groups(q)):
         given = {f.name: getattr(packed, f.name) for f in fields(packed)}
         again = type(packed)(**{k: Foreign(v) if isinstance(v, np.ndarray) else v for k, v in given.items()})
-        assert all(getattr(again, name) is value for name, value in given.items())
+        for name, value in given.items():
+            assert type(getattr(again, name)) is type(value)
+            assert value is None or np.array_equal(getattr(again, name), value)
     with pytest.raises(TypeError, match=r"^a has dtype float32, expected int8 or uint8$"):
         matmul_int8(Foreign(np.ones((3, 5), np.float32)), b)
 

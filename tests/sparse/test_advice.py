@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,20 @@ def test_the_advice_says_plainly_whether_a_form_beats_the_dense_product(seconds,
     *_, first, second, last = str(found).splitlines()
     assert (first.split()[0], second.split()[0], last.strip()) == ("csr", "dense", verdict)
     assert all(line.endswith(" times as fast as dense.linear") for line in (first, second))
+
+
+@pytest.mark.parametrize(("shape", "ones", "line"), [
+    ((0, 5), 0, "0 x 5, no elements, batch 1;"), ((5, 0), 0, "5 x 0, no elements, batch 1;"),
+    ((4, 5), 0, "4 x 5, 100.0% zeros, batch 1;"), ((4, 5), 1, "4 x 5, 95.0% zeros, batch 1;"),
+])
+def test_a_matrix_without_entries_has_no_crossover(shape, ones, line):
+    w = np.zeros(shape, np.float32)
+    w.flat[:ones] = 1
+    found = advise(CSRMatrix.from_dense(w), 1, cache=False)
+    assert np.isnan(found.crossover) == (not ones)
+    assert str(found).startswith(line)
+    assert ones or "zeros" not in str(found).splitlines()[-1]
+    assert "100%" not in str(replace(found, crossover=0.996))
 
 
 def test_forms_with_room_for_zeros_are_not_tried_on_a_matrix_that_is_nearly_all_of_them():

@@ -37,6 +37,7 @@ def test_extremes_and_strides():
 @pytest.mark.parametrize(("x", "a", "error", "message"), [
     (np.ones((1, 8), np.float32), np.int8, TypeError, "x has dtype float32, expected int8 or uint8"),
     (np.ones((1, 8), np.uint8), np.float32, TypeError, "expected a BSRMatrix or CSRMatrix of int8"),
+    (np.ones((1, 8), ">i2"), np.int8, TypeError, r"x has dtype int16 \(byte-swapped\), expected"),
     (np.ones((1, 9), np.uint8), np.int8, ValueError, "x has 9 columns, a has 8"),
 ])
 def test_what_does_not_fit_is_refused(x, a, error, message):
