@@ -22,6 +22,8 @@ enum {
                                where they are several streams; */
   AHEAD = 32 * LANES,       /* one stream, of a tile one vector wide, is asked for so many floats ahead, */
   ASKING = 4,               /* or by so many panels together, each a part of it: one alone would wait for it */
+  FAR = 1 << 23,            /* floats of weights that no cache keeps: four rows of them, */
+  NARROW = 4,               /* where one tile of so many has one stream, are two panels, whose tiles have more */
   STREAMS = 4,              /* slices beside each other for a row alone: the latency of an fma, and few enough for the
                                hardware to follow */
   WIDEST = 8,               /* vectors in the widest tile of any level */
@@ -110,6 +112,12 @@ __attribute__((noinline)) static void run_tile(int rows, int vectors, const work
 
 static int64_t panels_of(int64_t rows) { return (rows + PC_TILE_ROWS - 1) / PC_TILE_ROWS; }
 
+/* Panels of rows that pass the weights together. */
+static int64_t panels_together(const job *j, int64_t rows) {
+  const int halved = rows == NARROW && PC_TILE_VECTORS(NARROW) == 1 && PC_TILE_VECTORS(NARROW / 2) > 1;
+  return halved && j->k * j->n > FAR ? 2 : panels_of(rows);
+}
+
 static void copy_rows(int64_t rows, int64_t width, const float *from, int64_t ldfrom, float *to, int64_t ldto) {
   for (int64_t i = 0; i < rows; i++) memcpy(to + i * ldto, from + i * ldfrom, (size_t)width * sizeof(float));
 }
@@ -145,7 +153,7 @@ static void ask(int64_t p, int64_t panels, int vectors, int64_t after, work *t) 
  * out past column n works on a copy. */
 static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0, int64_t length, const float *block, int64_t stride,
                             int64_t begin, int64_t end) {
-  const int64_t panels = panels_of(rows), slice = LANES * j->k;
+  const int64_t panels = panels_together(j, rows), slice = LANES * j->k;
   const int widest = PC_TILE_VECTORS((rows + panels - 1) / panels), last = l0 + length == j->k;
   const float *reached = l0 == 0 ? j->start : j->y;
   const int64_t ldreached = l0 == 0 ? j->ldstart : j->ldy;
@@ -188,7 +196,8 @@ static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0,
 /* Rows [top, bottom) x columns [begin, end). */
 static void cell(const job *j, int64_t top, int64_t bottom, int64_t begin, int64_t end) {
   _Alignas(64) float few[ON_STACK];
-  const int64_t longest = bottom - top > PC_TILE_ROWS ? LONGEST : ROOM / PC_TILE_ROWS - 2 * LANES; /* one panel shares no weights */
+  const int one = panels_together(j, bottom - top) == 1; /* which shares no weights */
+  const int64_t longest = one ? ROOM / PC_TILE_ROWS - 2 * LANES : LONGEST;
   const int64_t blocks = j->k <= longest ? 1 : (j->k + BLOCK - 1) / BLOCK; /* of equal length, give or take one */
   const int64_t stride = (((j->k + blocks - 1) / blocks + LANES - 1) / LANES | 1) * LANES; /* an odd number of lines */
   const int64_t room = ROOM / stride / PC_TILE_ROWS * PC_TILE_ROWS, most = smaller(bottom - top, room);

@@ -11,14 +11,15 @@ LEVELS = [name for name, usable in native.levels().items() if usable]
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(("m", "k"), [
-    *((m, k) for m in (9, 70) for k in (1023, 1024, 1025, 2047, 2048, 2049, 3073)),  # panels: k is cut above 2048
-    *((6, 22187 - d) for d in range(0, 50, 3)),  # one panel, and k that just fits, or does not
-    *((8, 16641 - d) for d in range(0, 50, 3)),
-    (300, 700), (1000, 3)])
-def test_rows_together_equal_rows_alone(m, k, level):
+@pytest.mark.parametrize(("m", "k", "n"), [
+    *((m, k, 17) for m in (9, 70) for k in (1023, 1024, 1025, 2047, 2048, 2049, 3073)),  # panels: k is cut above 2048
+    *((6, 22187 - d, 17) for d in range(0, 50, 3)),  # one panel, and k that just fits, or does not
+    *((8, 16641 - d, 17) for d in range(0, 50, 3)),
+    *((m, 2049, 4097) for m in (3, 4, 5, 10)),  # weights from memory, which four rows may read as two panels
+    (4, 2048, 4096), (300, 700, 17), (1000, 3, 17)])
+def test_rows_together_equal_rows_alone(m, k, n, level):
     rng = np.random.default_rng(k)
-    x, w = rng.standard_normal((m, k)).astype(np.float32), dense.pack(rng.standard_normal((17, k)).astype(np.float32))
+    x, w = rng.standard_normal((m, k), np.float32), dense.pack(rng.standard_normal((n, k), np.float32))
     pycomp.set_isa(level)
     try:
         alone = np.concatenate([dense.linear(x[i : i + 1], w) for i in range(m)])
