@@ -36,8 +36,8 @@ _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
 _Static_assert(OF(1) && OF(2) && OF(3) && OF(4) && OF(5) && OF(6) && OF(7) && OF(8), "a level's tiles do not fit strips");
 
 /* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, or 0: a line a step,
- * as many as it reads, or, of a tile one slice wide, `pace` bytes; and what it writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs
- * begin. */
+ * as many as it reads, or, of a tile one slice wide, `pace` bytes; and what it writes, sums [rows][ld], or, where it ends in
+ * registers, the job and where its outputs begin. */
 typedef struct {
   int64_t groups, stride, soon, pace, ld;
   const pc_code *panel;
