@@ -191,6 +191,13 @@ def first(bad: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(map(int, np.unravel_index(int(bad.argmax()), bad.shape)))
 
 
+def check_finite(a: NDArray[Any], name: str) -> None:
+    bad = ~np.isfinite(a)
+    if bad.any():
+        at = first(bad)
+        raise ValueError(f"{name} holds NaN or infinity, first {a[at]} at {at}")
+
+
 def given(a: NDArray[Any]) -> NDArray[Any]:
     """A new array, made ready to be taken without a copy: nobody can write to it, nor to the buffer that it lies in."""
     a.flags.writeable = False

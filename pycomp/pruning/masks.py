@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycomp.kernels import dispatch
 from pycomp.kernels.entry import NanError
 
-from .._validate import BATCH_NDIM, FLOAT32, as_array, contiguous, fraction, integer
+from .._validate import BATCH_NDIM, FLOAT32, as_array, contiguous, first, fraction, integer
 
 NORMS = {"sum": 0, "l1": 1, "l2": 2}
 
@@ -257,7 +257,7 @@ def _call(kernel: str, scores: NDArray[np.float32], what: str, *operands: Any) -
     try:
         getattr(dispatch, kernel)(*operands)
     except NanError:
-        where = np.argwhere(np.isnan(scores))
+        nan = np.isnan(scores)
         parts = " (infinities of both signs, or parts beyond float32)"
-        place = f"; scores is NaN at {tuple(map(int, where[0]))}" if len(where) else parts
+        place = f"; scores is NaN at {first(nan)}" if nan.any() else parts
         raise ValueError(f"{what} is NaN{place}" if what != "scores" else place[2:]) from None

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import BATCH_NDIM, FLOAT32, as_array, as_matrix, first, optional_vector
+from pycomp._validate import BATCH_NDIM, FLOAT32, as_array, as_matrix, check_finite, optional_vector
 
 from .observer import finite
 from .tensor import QuantizedTensor
@@ -161,7 +161,5 @@ def _mean(mean: Any, name: str, k: int) -> NDArray[np.float64]:
     mean = as_array(mean, name, np.dtype(np.float64), 1)
     if mean.shape[0] != k:
         raise ValueError(f"{name} has {mean.shape[0]} elements, expected {k}")
-    if (bad := ~np.isfinite(mean)).any():
-        at = first(bad)
-        raise ValueError(f"{name} holds NaN or infinity, first {mean[at]} at {at}")
+    check_finite(mean, name)
     return mean  # type: ignore[no-any-return]

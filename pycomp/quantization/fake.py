@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pycomp._sums import total
-from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, delivered, first, flag, result
+from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, delivered, flag, result
 from pycomp.kernels import dispatch
 from pycomp.kernels.entry import NanError
 
 from .schemes import Layout, check_axis, layout
-from .tensor import as_scale, as_zero_point, code_dtype, code_range, refuse_nan, run
+from .tensor import as_scale, as_zero_point, code_dtype, code_range, nan_in, refuse_nan, run
 
 Floats = NDArray[np.float32]
 PART = 16384
@@ -143,7 +143,7 @@ def fake_quantize_backward(
         dispatch.fake_quantize_backward_f32(by_rows(grad), by_rows(x), np.tile(scale.reshape(-1), parts.outer), zeros,
                                             low, high, dx, *sums)
     except NanError:
-        raise ValueError(f"x holds NaN, first at {first(np.isnan(x))}") from None
+        raise nan_in(x) from None
     each = max(x.size // max(scale.size, 1), 1)
     factor = 1 / np.sqrt(np.float64(each * high)) if flag(lsq_scale, "lsq_scale") else np.float64(1)
     per_scale = sums.reshape(2, parts.outer, scale.size, sums.shape[2]).swapaxes(1, 2).reshape(

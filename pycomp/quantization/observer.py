@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, first, flag, integer, real
+from pycomp._validate import ANY_NDIM, FLOAT32, as_array, check_finite, contiguous, flag, integer, real
 
 from .schemes import choose, layout
 from .tensor import code_dtype
@@ -37,8 +37,7 @@ def finite(
         raise ValueError(f"axis is {axis}, but {name} has {x.ndim} dimensions")
     low, high = layout(x.shape, axis, None).ranges(contiguous(x))
     if x.size and not (np.isfinite(low) & np.isfinite(high)).all():
-        at = first(~np.isfinite(x))
-        raise ValueError(f"{name} holds NaN or infinity, first {x[at]} at {at}")
+        check_finite(x, name)
     return x, low, high
 
 

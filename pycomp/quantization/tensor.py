@@ -453,12 +453,16 @@ def _quantize_rows(
     return sums
 
 
+def nan_in(x: NDArray[np.float32]) -> ValueError:
+    """That x holds NaN, to be raised."""
+    return ValueError(f"x holds NaN, first at {first(np.isnan(x))}")
+
+
 def _refuse(x: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
     """An error if any part is bad: it holds NaN or infinity."""
     if bad.any():
-        nan = np.isnan(x)
-        if nan.any():
-            raise ValueError(f"x holds NaN, first at {first(nan)}")
+        if np.isnan(x).any():
+            raise nan_in(x)
         raise ValueError(f"x holds infinity, first at {first(np.isinf(x))}, which needs a scale")
 
 
@@ -489,7 +493,7 @@ def run(
         kernel(contiguous(x).reshape(parts.matrix), contiguous(parts.spread(scale)), zeros, *limits,
                y.reshape(parts.matrix))
     except NanError:
-        raise ValueError(f"x holds NaN, first at {first(np.isnan(x))}") from None
+        raise nan_in(x) from None
 
 
 def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
