@@ -68,14 +68,15 @@ enum { DOTS = 12, PRODUCTS = 32 };
 typedef __m256i codes;
 #define ONES _mm256_set1_epi16(0x0101)
 #define DOT(a, x) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(a) : "x"(x))
-#elif defined(__AVX2__) /* exact: of codes widened to 16 bits */
-enum { DOTS = 12, PRODUCTS = 16 };
+#elif defined(__AVX2__) /* exact: of codes widened to 16 bits, two products as one of sums (csrc/kernels/gemm_int8_sums.c) */
+enum { DOTS = 8, PRODUCTS = 32 };
 typedef __m256i codes;
 #define ONES _mm256_set1_epi16(1)
-#define DOT(a, x)                                                                                   \
-  do {                                                                                              \
-    codes pairs;                                                                                    \
-    __asm__ volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(a), "=&x"(pairs) : "x"(x)); \
+#define DOT(a, x)                                                                                                 \
+  do {                                                                                                            \
+    codes first, second;                                                                                          \
+    __asm__ volatile("vpaddw %3, %3, %1\n\tvpaddw %3, %3, %2\n\tvpmaddwd %2, %1, %1\n\tvpaddd %1, %0, %0"         \
+                     : "+x"(a), "=&x"(first), "=&x"(second) : "x"(x));                                            \
   } while (0)
 #endif
 

@@ -12,11 +12,18 @@
 
 enum {
   BLOCK = 2048,          /* l in a block of a product that may overflow */
+#ifdef PC_DOT_SUMS
+  SHORTEST = 128,        /* rows of a part: adding blocks counts less the more they are; */
+#else
   SHORTEST = 64,         /* rows of a part; */
+#endif
   PARTS = 4,             /* at most so many for each thread */
   STRIPS = 4,            /* for each thread, that are enough to cut between strips alone */
   PACKING = 16,          /* rows that take as long as packing loose weights */
   LOOKING = 16,          /* rows that pay for looking at all weights, even where those come from memory */
+  SUMMED_ROWS = 16,      /* rows, */
+  SUMMED_DEPTH = 256,    /* k, */
+  SUMMED_COLUMNS = 192,  /* and columns that pay for widening all codes before they are multiplied */
   GRAIN = 1 << 19        /* multiply-adds that pay for waking a thread */
 };
 
@@ -99,6 +106,10 @@ void PC_FN(int8_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t beg
 #endif
 #ifdef PC_DOT_PAIRS
   else if (row1 - row0 >= LOOKING && pairs_fit(j, begin, end)) PC_FN(int8_pairs_part)(j, row0, row1, begin, end);
+#endif
+#ifdef PC_DOT_SUMS
+  else if (row1 - row0 >= SUMMED_ROWS && j->k >= SUMMED_DEPTH && end - begin >= SUMMED_COLUMNS)
+    PC_FN(int8_sums_part)(j, row0, row1, begin, end);
 #endif
   else part_by_rows(j, row0, row1, begin, end);
 }

@@ -6,6 +6,7 @@
 #define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
 #ifndef __AVXVNNI__
 #define PC_DOT_PAIRS
+#define PC_DOT_SUMS
 #endif
 #if defined __AVXVNNI__ || defined PC_PAIRS
 #define PC_DOT_ROWS PC_TILE_ROWS
@@ -223,6 +224,41 @@ PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) {
 }
 PC_INLINE __m256i pc_fold_pairs(__m256i a, __m256i b) { return _mm256_permute4x64_epi64(_mm256_hadd_epi32(a, b), 0xd8); }
 PC_INLINE vi16 dot_sum(dot16 acc) { return (vi16){pc_fold_pairs(acc.part[0], acc.part[1]), pc_fold_pairs(acc.part[2], acc.part[3])}; }
+#endif
+
+#ifdef PC_DOT_SUMS
+/* -- products of sums (gemm_int8_sums.c). Of 16 groups of 4 signed codes, the first and third or the second and fourth, as 16 bits: */
+PC_INLINE __m256i pc_even(__m256i a) { return _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8); }
+PC_INLINE __m256i pc_odd(__m256i a) { return _mm256_srai_epi16(a, 8); }
+PC_INLINE vi16 dot_even(vi16 a) { return (vi16){pc_even(a.a), pc_even(a.b)}; }
+PC_INLINE vi16 dot_odd(vi16 a) { return (vi16){pc_odd(a.a), pc_odd(a.b)}; }
+PC_INLINE vi16 dot_add_halves(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_add_epi16, a, b); }
+PC_INLINE vi16 dot_sub_halves(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_sub_epi16, a, b); }
+/* each lane: acc + the products of both halves of a and b */
+PC_INLINE vi16 dot_add_products(vi16 acc, vi16 a, vi16 b) {
+  return (vi16){_mm256_add_epi32(acc.a, _mm256_madd_epi16(a.a, b.a)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(a.b, b.b))};
+}
+/* the same of odd + x[0] and even + x[1]. Assembly: GCC 12 would spill accumulators. */
+PC_INLINE vi16 dot_add_sums(vi16 acc, const int32_t *x, vi16 even, vi16 odd) {
+  __m256i a, b, c, d;
+  __asm__("vpbroadcastd %6, %2\n\tvpbroadcastd %7, %3\n\t"
+          "vpaddw %8, %2, %4\n\tvpaddw %9, %2, %2\n\tvpaddw %10, %3, %5\n\tvpaddw %11, %3, %3\n\t"
+          "vpmaddwd %5, %4, %4\n\tvpmaddwd %3, %2, %2\n\tvpaddd %4, %0, %0\n\tvpaddd %2, %1, %1"
+          : "+x"(acc.a), "+x"(acc.b), "=&x"(a), "=&x"(b), "=&x"(c), "=&x"(d)
+          : "m"(x[0]), "m"(x[1]), "x"(odd.a), "x"(odd.b), "x"(even.a), "x"(even.b));
+  return acc;
+}
+/* to[i*stride ..]: lane i of a, then that of b */
+PC_INLINE void dot_store_beside(int32_t *to, int64_t stride, int64_t n, vi16 a, vi16 b) {
+  int32_t both[2 * 16];
+  const __m256i low[2] = {_mm256_unpacklo_epi32(a.a, b.a), _mm256_unpacklo_epi32(a.b, b.b)};
+  const __m256i high[2] = {_mm256_unpackhi_epi32(a.a, b.a), _mm256_unpackhi_epi32(a.b, b.b)};
+  for (int i = 0; i < 2; i++) {
+    _mm256_storeu_si256((__m256i *)both + 2 * i, _mm256_permute2x128_si256(low[i], high[i], 0x20));
+    _mm256_storeu_si256((__m256i *)both + 2 * i + 1, _mm256_permute2x128_si256(low[i], high[i], 0x31));
+  }
+  for (int64_t i = 0; i < n; i++) __builtin_memcpy(to + i * stride, both + 2 * i, 8);
+}
 #endif
 
 /* -- lanes moved */

@@ -1,7 +1,7 @@
 """Runs kernels with every array against a page that may not be touched; a step outside ends the process.
 
-``python guarded.py KERNEL...``: over the edge sizes of the contract, on every level, arrays ending at the page, then
-beginning at it. Prints each case before it runs.
+``python guarded.py KERNEL...``: over the edge sizes of the contract, and the largest of each together, on every level,
+arrays ending at the page, then beginning at it. Prints each case before it runs.
 """
 
 import ctypes
@@ -11,7 +11,8 @@ import numpy as np
 
 import pycomp
 from pycomp.kernels import dispatch, native
-from pycomp.testing import cases
+from pycomp.kernels.contract import KERNELS
+from pycomp.testing import cases, make_case
 
 PAGE = 4096
 PATTERN = 0xA5
@@ -58,7 +59,8 @@ def main(kernel):
         if not usable:
             continue
         pycomp.set_isa(level)
-        for case in cases(kernel, 8):
+        largest = make_case(kernel, {size: max(edges) for size, edges in KERNELS[kernel].edges.items()})
+        for case in (*cases(kernel, 8), largest):
             expected = case.run(function)
             for at_end in (True, False):
                 print(level, "end" if at_end else "start", case, flush=True)
