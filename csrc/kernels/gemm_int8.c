@@ -6,7 +6,8 @@
  * and every step is exact modulo 2^32, so a result that fits int32 is exact whatever the order. Where k is so large that
  * it might not fit, sums are made in 64 bits and checked.
  *
- * Threads share the strips, and rows where there are many; tiles (int8_tiles.h) multiply.
+ * Threads share the strips, and rows where there are many; tiles (int8_tiles.h)
+ * multiply, and where a level has another way for many rows, those of gemm_int8_amx.c, _pairs.c and _sums.c.
  * Limit: the dot-product units for m >= 8, the bandwidth of the weights below. */
 #include "int8_tiles.h"
 
@@ -23,7 +24,8 @@ enum {
   LOOKING = 16,          /* rows that pay for looking at all weights, even where those come from memory */
   SUMMED_ROWS = 16,      /* rows, */
   SUMMED_DEPTH = 256,    /* k, */
-  SUMMED_COLUMNS = 192,  /* and columns that pay for widening all codes before they are multiplied */
+  SUMMED_COLUMNS = 192,  /* and columns that pay for widening all codes before they are multiplied; */
+  SHARES = 2,            /* for each thread, since each widens x anew */
   GRAIN = 1 << 19        /* multiply-adds that pay for waking a thread */
 };
 
@@ -140,6 +142,18 @@ static int64_t parts_down(const int8_job *j) {
   return parts;
 }
 
+/* Units of a thread's share, at least. */
+static int64_t share_of(const int8_job *j, int64_t work) {
+  const int64_t least = 1 + GRAIN / work;
+#ifdef PC_DOT_SUMS
+  const int64_t shares = SHARES * pc_get_num_threads(), even = (j->down * j->units + shares - 1) / shares;
+  if (j->m >= SUMMED_ROWS && even > least) return even;
+#else
+  (void)j;
+#endif
+  return least;
+}
+
 int PC_FN(int8_multiply)(int8_job *j) {
   if (j->m < 0 || j->k < 0 || j->n < 0 || j->ldx < j->k || j->ldy < j->n) return PC_EINVAL;
   if (!pc_is_activation(j->activation) || !has_grid(j)) return PC_EINVAL;
@@ -152,7 +166,7 @@ int PC_FN(int8_multiply)(int8_job *j) {
   j->down = parts_down(j);
   j->own = j->k * j->n / pc_get_num_threads();
   const int64_t work = ((j->m + j->down - 1) / j->down + (j->loose ? PACKING : 0)) * j->unit * (j->k + 1);
-  pc_for(j->down * j->units, 1 + GRAIN / work, run, j);
+  pc_for(j->down * j->units, share_of(j, work), run, j);
   return status;
 }
 

@@ -29,7 +29,7 @@ enum {
   MANY = 48,           /* rows that pay for adding blocks */
   PAIRS = GROUP / 2,   /* of codes as 16 bits */
   BLOCKS = 4,          /* 0 1 / 2 3, of x, w and y */
-  PRODUCTS = 7,            /* products of them */
+  PRODUCTS = 7,        /* of such blocks */
   MOVE = 128           /* of signed codes, which become unsigned */
 };
 
@@ -38,7 +38,7 @@ typedef struct {
   int at, sign, other;
 } blocks;
 
-/* A product of blocks, and those of y that it is added to, or taken off. */
+/* A product of blocks of x and w, and the blocks of y that it is added to, or taken off: Strassen's I to VII. */
 typedef struct {
   blocks x, w, y;
 } product;
@@ -57,7 +57,7 @@ typedef struct {
   int64_t row, rows, high;         /* rows of a block: cut * high >= rows */
   int64_t panels, low, taller;     /* of a block's rows, low of each, and one more of the first `taller` */
   int64_t groups, steps, deep;     /* of k; and groups of a step's blocks, at most */
-  int32_t *x;                      /* [steps][count][high][deep][PAIRS], panel by panel, group by group: x0 x2, x1 x3 of each row */
+  int32_t *x;                      /* [steps][count][high][deep][PAIRS], by panels, then by groups: x0 x2, x1 x3 of each row */
   int32_t *owed;                   /* sums of x0*x1 [steps][count][high] */
 } plan;
 

@@ -228,11 +228,11 @@ def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n, level):
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
-@pytest.mark.parametrize(("m", "k", "n"), [(16, 256, 192), (17, 259, 201), (47, 700, 192), (48, 257, 208), (49, 1025, 209),
-                                           (66, 1300, 385), (257, 260, 193)])
+@pytest.mark.parametrize(("m", "k", "n"), [(16, 256, 192), (17, 259, 201), (47, 700, 192), (48, 257, 208),
+                                           (49, 1025, 209), (66, 1300, 385), (257, 260, 193)])
 @pytest.mark.parametrize("extreme", [False, True])
 def test_products_of_sums_of_codes_are_exact(level, m, k, n, extreme):
-    """Where rows, inputs and columns are enough for them: odd ones of each, several steps of k, and the largest sums."""
+    """Where rows, inputs and columns are enough: odd ones of each, several steps of k, and the largest sums."""
     rng = np.random.default_rng(m)
     b, zb = codes(rng, (k, n), np.int8, extreme), zeros(rng, np.int8, n).astype(np.int32)
     w, moved = pack(b.T), pack(QuantizedTensor(b.T, np.ones(n, np.float32), zb, 0))
