@@ -6,7 +6,6 @@
 #define PC_TILE_VECTORS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 3 : (rows) == 3 ? 2 : 1)
 #ifndef __AVXVNNI__
 #define PC_DOT_PAIRS
-#define PC_DOT_SUMS
 #endif
 #if defined __AVXVNNI__ || defined PC_PAIRS
 #define PC_DOT_ROWS PC_TILE_ROWS
@@ -17,6 +16,7 @@
 #define PC_DOT_VECTORS(rows) ((rows) == 1 ? 3 : 1)
 #define PC_DOT_PASSES(rows) ((rows) <= 2 ? 1 : 2)
 #define PC_DOT_DEPTH 32
+#define PC_DOT_SUMS
 #endif
 
 typedef struct { __m256 a, b; } vf16;
@@ -183,12 +183,14 @@ PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
   return acc;
 }
 #else
-/* u = 2*(u>>1) + (u&1): with u>>1 <= 127 a pair of products is at most 2*127*128 = 32512 and cannot saturate. */
+/* The first and third byte of each lane, and the second and fourth, as 16 bits: no pair of products saturates. What is done to s
+ * is done once for all the u that meet it. */
+PC_INLINE __m256i pc_even(__m256i a) { return _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8); }
+PC_INLINE __m256i pc_odd(__m256i a) { return _mm256_srai_epi16(a, 8); }
 PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
-  const __m256i high = _mm256_and_si256(_mm256_srli_epi16(u, 1), _mm256_set1_epi8(0x7f));
-  const __m256i low = _mm256_and_si256(u, _mm256_set1_epi8(1));
-  acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(high, s), _mm256_set1_epi16(2)));
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(low, s), _mm256_set1_epi16(1)));
+  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(0xff)), pc_even(s));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), pc_odd(s));
+  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
 }
 #endif
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { return (vi16){pc_dot_u8s8(acc.a, u.a, s.a), pc_dot_u8s8(acc.b, u.b, s.b)}; }
@@ -227,9 +229,7 @@ PC_INLINE vi16 dot_sum(dot16 acc) { return (vi16){pc_fold_pairs(acc.part[0], acc
 #endif
 
 #ifdef PC_DOT_SUMS
-/* -- products of sums (gemm_int8_sums.c). Of 16 groups of 4 signed codes, the first and third or the second and fourth, as 16 bits: */
-PC_INLINE __m256i pc_even(__m256i a) { return _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8); }
-PC_INLINE __m256i pc_odd(__m256i a) { return _mm256_srai_epi16(a, 8); }
+/* -- products of sums (gemm_int8_sums.c). Of 16 groups of 4 signed codes, the first and third or the second and fourth: */
 PC_INLINE vi16 dot_even(vi16 a) { return (vi16){pc_even(a.a), pc_even(a.b)}; }
 PC_INLINE vi16 dot_odd(vi16 a) { return (vi16){pc_odd(a.a), pc_odd(a.b)}; }
 PC_INLINE vi16 dot_add_halves(vi16 a, vi16 b) { PC_BOTH(vi16, _mm256_add_epi16, a, b); }
