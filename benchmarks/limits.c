@@ -68,7 +68,8 @@ enum { DOTS = 12, PRODUCTS = 32 };
 typedef __m256i codes;
 #define ONES _mm256_set1_epi16(0x0101)
 #define DOT(a, x) __asm__ volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(a) : "x"(x))
-#elif defined(__AVX2__) /* exact: of codes widened to 16 bits, two products as one of sums (csrc/kernels/gemm_int8_sums.c) */
+#elif defined(__AVX2__) /* exact: of codes widened to 16 bits, two products as one of sums (csrc/kernels/gemm_int8_sums.c); many
+                           * rows, of which blocks are added first, may come to 8/7 of this, and weights of 7 bits to 4/3 */
 enum { DOTS = 8, PRODUCTS = 32 };
 typedef __m256i codes;
 #define ONES _mm256_set1_epi16(1)

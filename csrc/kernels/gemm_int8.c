@@ -6,28 +6,25 @@
  * and every step is exact modulo 2^32, so a result that fits int32 is exact whatever the order. Where k is so large that
  * it might not fit, sums are made in 64 bits and checked.
  *
- * Threads share the strips, and rows where there are many; tiles (int8_tiles.h)
- * multiply, and where a level has another way for many rows, those of gemm_int8_amx.c, _pairs.c and _sums.c.
+ * Threads share the strips, and rows where there are many; tiles (int8_tiles.h) multiply, and where a level has another way
+ * for many rows, those of gemm_int8_amx.c, _pairs.c and _sums.c.
  * Limit: the dot-product units for m >= 8, the bandwidth of the weights below. */
 #include "int8_tiles.h"
 
 enum {
   BLOCK = 2048,          /* l in a block of a product that may overflow */
-#ifdef PC_DOT_SUMS
-  SHORTEST = 128,        /* rows of a part: adding blocks counts less the more they are; */
-#else
-  SHORTEST = 64,         /* rows of a part; */
-#endif
+  SHORTEST = 64,         /* rows of a part, twice as many where adding blocks counts less the more they are; */
   PARTS = 4,             /* at most so many for each thread */
   STRIPS = 4,            /* for each thread, that are enough to cut between strips alone */
   PACKING = 16,          /* rows that take as long as packing loose weights */
   LOOKING = 16,          /* rows that pay for looking at all weights, even where those come from memory */
   SUMMED_ROWS = 16,      /* rows, */
   SUMMED_DEPTH = 256,    /* k, */
-  SUMMED_COLUMNS = 192,  /* and columns that pay for widening all codes before they are multiplied; */
-  SHARES = 2,            /* for each thread, since each widens x anew */
+  SUMMED_COLUMNS = 192,  /* and columns that pay for widening all codes before they are multiplied */
   GRAIN = 1 << 19        /* multiply-adds that pay for waking a thread */
 };
+
+_Static_assert(SUMMED_ROWS >= 6, "panels of products of sums have three rows or four");
 
 /* One tile where the sums may leave int32: each block is exact, and the total is checked. */
 static void wide_tile(const int8_job *j, int rows, int64_t row, int vectors, int64_t column) {
@@ -101,6 +98,16 @@ static int pairs_fit(const int8_job *j, int64_t begin, int64_t end) {
 }
 #endif
 
+/* Whether so many rows and columns are products of sums, unless pairs of their weights fit. */
+static int is_summed(const int8_job *j, int64_t rows, int64_t columns) {
+#ifdef PC_DOT_SUMS
+  return rows >= SUMMED_ROWS && j->k >= SUMMED_DEPTH && columns >= SUMMED_COLUMNS;
+#else
+  (void)j, (void)rows, (void)columns;
+  return 0;
+#endif
+}
+
 void PC_FN(int8_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
   if (may_overflow(j->k, j->w_zero != NULL)) part_wide(j, row0, row1, begin, end);
 #ifdef __AMX_INT8__
@@ -110,8 +117,7 @@ void PC_FN(int8_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t beg
   else if (row1 - row0 >= LOOKING && pairs_fit(j, begin, end)) PC_FN(int8_pairs_part)(j, row0, row1, begin, end);
 #endif
 #ifdef PC_DOT_SUMS
-  else if (row1 - row0 >= SUMMED_ROWS && j->k >= SUMMED_DEPTH && end - begin >= SUMMED_COLUMNS)
-    PC_FN(int8_sums_part)(j, row0, row1, begin, end);
+  else if (is_summed(j, row1 - row0, end - begin)) PC_FN(int8_sums_part)(j, row0, row1, begin, end);
 #endif
   else part_by_rows(j, row0, row1, begin, end);
 }
@@ -133,25 +139,22 @@ static void run(int64_t begin, int64_t end, const void *context) {
  * all rows beside them. AMX, which reads x where it is, shares rows only where columns are few, and so do loose weights, which
  * each part of rows packs. */
 static int64_t parts_down(const int8_job *j) {
-  const int64_t threads = pc_get_num_threads();
+  const int64_t threads = pc_get_num_threads(), shortest = is_summed(j, j->m, j->n) ? 2 * SHORTEST : SHORTEST;
   int64_t parts = 1;
   if (by_amx(j) || j->loose)
     while (4 * parts * parts * j->n <= threads * j->m && SHORTEST * parts <= j->m) parts *= 2;
-  else if (threads > 1 && j->m >= 2 * SHORTEST)
-    parts = smaller(j->m / SHORTEST, PARTS * threads);
+  else if (threads > 1 && j->m >= 2 * shortest)
+    parts = smaller(j->m / shortest, PARTS * threads);
   return parts;
 }
 
-/* Units of a thread's share, at least. */
+/* Units of a share, at least. Where products are of sums each widens x anew: two for each thread, or one of columns enough. */
 static int64_t share_of(const int8_job *j, int64_t work) {
-  const int64_t least = 1 + GRAIN / work;
-#ifdef PC_DOT_SUMS
-  const int64_t shares = SHARES * pc_get_num_threads(), even = (j->down * j->units + shares - 1) / shares;
-  if (j->m >= SUMMED_ROWS && even > least) return even;
-#else
-  (void)j;
-#endif
-  return least;
+  const int64_t least = 1 + GRAIN / work, units = j->down * j->units, threads = pc_get_num_threads();
+  if (!is_summed(j, j->m / j->down, j->n)) return least;
+  const int64_t shares = threads * (units / (2 * threads) * j->unit >= SUMMED_COLUMNS ? 2 : 1);
+  const int64_t even = (units + shares - 1) / shares;
+  return even > least ? even : least;
 }
 
 int PC_FN(int8_multiply)(int8_job *j) {

@@ -8,9 +8,11 @@
  * - The product of 2 x 2 blocks of V. Strassen ("Gaussian Elimination is not Optimal", Numerische Mathematik 13, 1969) takes
  *   seven products of blocks in place of eight, where rows are so many that adding blocks counts little.
  *
- * Threads share parts (gemm_int8.c). Of a part, codes of x are widened once; weights of a slice, or of the blocks of two, a step
- * of k at a time, for all panels of rows, which ask for the next ones meanwhile.
- * Limit: instructions; AMD's CPUs do four of 32 bytes a cycle, of which two may multiply. */
+ * Nothing leaves 16 bits: |x| <= 255 and |w| <= 128, of two blocks twice as much, so that x + w is at most 766.
+ *
+ * Threads share parts (gemm_int8.c). Of a part, codes of x are widened first; then weights of a slice, or of the blocks of two, a
+ * step of k at a time, for all panels of rows, which ask for the next ones meanwhile.
+ * Limit: instructions; AMD's CPUs from Zen 3 on do four of 32 bytes a cycle, of which two may multiply. */
 #include <string.h>
 
 #include "vocabulary.h"
@@ -22,12 +24,12 @@
 enum {
   HEIGHT = 4,          /* rows of a panel: as many as registers hold, */
   LOWEST = 3,          /* or one less: six rows or more are made of these */
-  DEPTH = 512 / GROUP, /* groups of a step, at most: 16 KB of widened weights, which L1 keeps beside what they meet */
+  DEPTH = 512 / GROUP, /* groups of a block, at most: 16 KB of widened weights, which L1 keeps beside what they meet */
   TOGETHER = 256,      /* rows that share widened weights, */
   ROOM = 1 << 24,      /* if their codes take no more bytes than this */
-  ASKING = 2,          /* tiles that ask for a block of the next weights */
+  ASKING = 2,          /* tiles that ask for a block of the next weights, a line of each two groups */
   MANY = 48,           /* rows that pay for adding blocks */
-  PAIRS = GROUP / 2,   /* of codes as 16 bits */
+  WORDS = GROUP / 2,   /* of a group: two codes as 16 bits each */
   BLOCKS = 4,          /* 0 1 / 2 3, of x, w and y */
   PRODUCTS = 7,        /* of such blocks */
   MOVE = 128           /* of signed codes, which become unsigned */
@@ -57,7 +59,7 @@ typedef struct {
   int64_t row, rows, high;         /* rows of a block: cut * high >= rows */
   int64_t panels, low, taller;     /* of a block's rows, low of each, and one more of the first `taller` */
   int64_t groups, steps, deep;     /* of k; and groups of a step's blocks, at most */
-  int32_t *x;                      /* [steps][count][high][deep][PAIRS], by panels, then by groups: x0 x2, x1 x3 of each row */
+  int32_t *x;                      /* [steps][count][high][deep][WORDS], by panels, then by groups: x0 x2, x1 x3 of each row */
   int32_t *owed;                   /* sums of x0*x1 [steps][count][high] */
 } plan;
 
@@ -84,9 +86,9 @@ static vi16 codes_at(const plan *p, int64_t row, int64_t g, int64_t some) {
   return vi_load(codes);
 }
 
-PC_INLINE vi16 combined(blocks of, const vi16 *v) {
-  if (of.sign == 0) return v[of.at];
-  return of.sign > 0 ? dot_add_halves(v[of.at], v[of.other]) : dot_sub_halves(v[of.at], v[of.other]);
+/* a, and b added or taken off where sign is not 0 */
+PC_INLINE vi16 combined(vi16 a, int sign, vi16 b) {
+  return sign == 0 ? a : sign > 0 ? dot_add_halves(a, b) : dot_sub_halves(a, b);
 }
 
 /* Row i of each block of x, of the panel that begins with row `first`. */
@@ -106,10 +108,11 @@ static void widen_row(const plan *p, int64_t step, int64_t i, int64_t first, int
       odd[b] = vi_and(vi_shr(codes, 8), low);
     }
     for (int n = 0; n < p->count; n++) {
-      const vi16 a = combined(p->products[n].x, even), b = combined(p->products[n].x, odd);
-      int32_t *to = p->x + (((step * p->count + n) * p->high + first) * p->deep + g * height + i - first) * PAIRS;
+      const blocks of = p->products[n].x;
+      const vi16 a = combined(even[of.at], of.sign, even[of.other]), b = combined(odd[of.at], of.sign, odd[of.other]);
+      int32_t *to = p->x + (((step * p->count + n) * p->high + first) * p->deep + g * height + i - first) * WORDS;
       owed[n] = dot_add_products(owed[n], a, b);
-      dot_store_beside(to, height * PAIRS, some, a, b);
+      dot_store_beside(to, height * WORDS, some, a, b);
     }
   }
   for (int n = 0; n < p->count; n++) p->owed[(step * p->count + n) * p->high + i] = vi_fold_add(owed[n]);
@@ -132,13 +135,8 @@ typedef struct {
 PC_INLINE void widen(const int8_t *w, int sign, const int8_t *other, int64_t groups, weights *to) {
   vi16 owed = vi_zero();
   for (int64_t g = 0; g < groups; g++) {
-    const vi16 line = vi_load(w + g * STEP);
-    vi16 even = dot_even(line), odd = dot_odd(line);
-    if (sign) {
-      const vi16 more = vi_load(other + g * STEP);
-      even = sign > 0 ? dot_add_halves(even, dot_even(more)) : dot_sub_halves(even, dot_even(more));
-      odd = sign > 0 ? dot_add_halves(odd, dot_odd(more)) : dot_sub_halves(odd, dot_odd(more));
-    }
+    const vi16 line = vi_load(w + g * STEP), more = sign ? vi_load(other + g * STEP) : line;
+    const vi16 even = combined(dot_even(line), sign, dot_even(more)), odd = combined(dot_odd(line), sign, dot_odd(more));
     owed = dot_add_products(owed, even, odd);
     vi_store(to->codes[g][0], even);
     vi_store(to->codes[g][1], odd);
@@ -166,7 +164,7 @@ typedef struct {
 PC_INLINE void add_group(int height, const int32_t *x, const int16_t *w, vi16 *acc) {
   const vi16 even = vi_load(w), odd = vi_load(w + 2 * LANES);
 #pragma GCC unroll 4
-  for (int i = 0; i < height; i++) acc[i] = dot_add_sums(acc[i], x + PAIRS * i, even, odd);
+  for (int i = 0; i < height; i++) acc[i] = dot_add_sums(acc[i], x + WORDS * i, even, odd);
   __asm__ volatile("" ::: "memory"); /* GCC 12 would load what follows before, and spill */
 }
 
@@ -179,10 +177,10 @@ PC_INLINE void tile(int height, int sign, const tile_job *of) {
 #pragma GCC unroll 4
   for (int i = 0; i < height; i++) acc[i] = vi_zero();
   int64_t g = 0;
-  for (; g + 2 <= groups; g += 2, x += 2 * PAIRS * height, w += 2 * LINE, soon += 2 * pace) {
+  for (; g + 2 <= groups; g += 2, x += 2 * WORDS * height, w += 2 * LINE, soon += 2 * pace) {
     __builtin_prefetch(soon, 0, 2);
     add_group(height, x, w, acc);
-    add_group(height, x + PAIRS * height, w + LINE, acc);
+    add_group(height, x + WORDS * height, w + LINE, acc);
   }
   if (g < groups) add_group(height, x, w, acc);
   const vi16 owed = vi_load(of->w->owed);
@@ -215,7 +213,7 @@ static void weights_at(const plan *p, int64_t slice, int64_t step, const int8_t 
 static void add_step(const plan *p, int64_t slice, int64_t step, int64_t next_slice, int64_t next_step, weights *widened,
                      int32_t *sums, int64_t ld) {
   const int8_t *w[BLOCKS], *next[BLOCKS];
-  const int64_t groups = depth_of(p, step), asking = smaller(ASKING, p->count * p->panels / (p->cut * p->cut));
+  const int64_t groups = depth_of(p, step);
   weights_at(p, slice, step, w);
   weights_at(p, next_slice, next_step, next);
   int64_t tiles = 0;
@@ -223,17 +221,17 @@ static void add_step(const plan *p, int64_t slice, int64_t step, int64_t next_sl
     const product *of = p->products + n;
     const int64_t at = (step * p->count + n) * p->high;
     widen_weights(of->w, w, groups, widened);
-    tile_job job = {.groups = groups, .ld = ld, .x = p->x + at * p->deep * PAIRS, .owed = p->owed + at, .w = widened,
+    tile_job job = {.groups = groups, .ld = ld, .x = p->x + at * p->deep * WORDS, .owed = p->owed + at, .w = widened,
                     .sums = sums + of->y.at / 2 * p->high * ld + of->y.at % 2 * LANES, .sign = of->y.sign,
                     .others = sums + of->y.other / 2 * p->high * ld + of->y.other % 2 * LANES};
     for (int64_t panel = 0; panel < p->panels; panel++, tiles++) {
-      const int64_t height = height_of(p, panel), block = tiles / asking;
+      const int64_t height = height_of(p, panel), block = tiles / ASKING;
       const int asks = block < p->cut * p->cut;
-      job.soon = asks ? next[block] + tiles % asking * (groups / asking) * STEP : w[0];
-      job.pace = asks ? STEP / asking : 0;
+      job.soon = asks ? next[block] + tiles % ASKING * (groups / ASKING) * STEP : w[0];
+      job.pace = asks ? STEP / ASKING : 0;
       if (height == HEIGHT) four_rows(&job);
       else three_rows(&job);
-      job.x += height * p->deep * PAIRS;
+      job.x += height * p->deep * WORDS;
       job.owed += height;
       job.sums += height * ld;
       job.others += height * ld;
@@ -275,7 +273,7 @@ static plan planned(const int8_job *j, int64_t row, int64_t rows, int cut) {
 /* Some rows, at most TOGETHER, of columns as `columns` takes them. */
 static void rows_together(const int8_job *j, int64_t row, int64_t rows, int cut, int64_t begin, int64_t end) {
   plan p = planned(j, row, rows, cut);
-  const int64_t sums = cut * p.high * cut * LANES, owed = p.steps * p.count * p.high, codes = owed * p.deep * PAIRS;
+  const int64_t sums = cut * p.high * cut * LANES, owed = p.steps * p.count * p.high, codes = owed * p.deep * WORDS;
   void *found;
   weights *const widened = pc_heap(sizeof(weights) + (size_t)(sums + owed + codes) * sizeof(int32_t), &found);
   if (!widened) {
@@ -291,7 +289,7 @@ static void rows_together(const int8_job *j, int64_t row, int64_t rows, int cut,
 }
 
 void PC_FN(int8_sums_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end) {
-  const int64_t room = ROOM / (8 * GROUP * (groups_of(j->k) + 1)), most = smaller(TOGETHER, room); /* of up to 7 bytes a code */
+  const int64_t room = ROOM / (4 * GROUP * (groups_of(j->k) + 1)), most = smaller(TOGETHER, room); /* of 3.5 bytes a code */
   const int64_t parts = (row1 - row0 + most - 1) / most;
   for (int64_t part = 0; part < parts; part++) {
     const int64_t row = row0 + (row1 - row0) * part / parts, rows = row0 + (row1 - row0) * (part + 1) / parts - row;

@@ -223,7 +223,7 @@ void PC_FN(int8_amx_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t
 /* The same of weights whose pairs fit 16 bits; only on levels that have PC_DOT_PAIRS. */
 void PC_FN(int8_pairs_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
 
-/* The same of many rows; only on levels that have PC_DOT_SUMS. */
+/* The same of six rows or more; only on levels that have PC_DOT_SUMS. */
 void PC_FN(int8_sums_part)(const int8_job *j, int64_t row0, int64_t row1, int64_t begin, int64_t end);
 
 /* The same of loose weights. */

@@ -44,7 +44,7 @@ _Static_assert(FLT_EVAL_METHOD == 0, "each operation must round to its type, or 
  * over some of the parts; where they are too few to hide a step's latency, it sums PC_DOT_CHAINS(rows) at a time. CPUs that lag
  * behind a stream from memory have a PC_DOT_DEPTH: groups of k that narrow tiles take at a time. A level that widens codes and has
  * PC_DOT_PAIRS can also multiply bytes as they are, for a file that defines PC_PAIRS before this one and weights for which
- * pc_pairs_fit: there two products add up in 16 bits. */
+ * pc_pairs_fit: there two products add up in 16 bits. One that has PC_DOT_SUMS can multiply sums of codes (gemm_int8_sums.c). */
 #ifndef PC_DOT_PASSES
 #define PC_DOT_PASSES(rows) 1
 #endif

@@ -149,8 +149,8 @@ def pack(q: Any) -> PackedInt8Matrix:
 
     Notes
     -----
-    Products are exact whatever the weights. On CPUs whose best level is AVX2, those of 16 rows or more are up to 1.15
-    times as fast (``python -m benchmarks matmul_7_bits gemm_u8s8``) where int8 weights are from -64 to 63, as
+    Products are exact whatever the weights. On CPUs whose best level is AVX2, those of 16 rows or more take a tenth
+    less time (``python -m benchmarks matmul_7_bits gemm_u8s8``) where int8 weights are from -64 to 63, as
     :func:`quantize` makes them if ``scale`` is the largest magnitude of a row over 63.
 
     Examples

@@ -16,6 +16,7 @@ from pycomp.testing import cases, make_case
 
 PAGE = 4096
 PATTERN = 0xA5
+THREADS = pycomp.get_num_threads()
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -60,7 +61,9 @@ def main(kernel):
             continue
         pycomp.set_isa(level)
         largest = make_case(kernel, {size: max(edges) for size, edges in KERNELS[kernel].edges.items()})
-        for case in (*cases(kernel, 8), largest):
+        calls = [(case, THREADS) for case in (*cases(kernel, 8), largest)]
+        for case, threads in (*calls, (largest, 1)):  # alone, a thread has work enough for other ways
+            pycomp.set_num_threads(threads)
             expected = case.run(function)
             for at_end in (True, False):
                 print(level, "end" if at_end else "start", case, flush=True)

@@ -1,10 +1,11 @@
 """Kernels whose every allocation fails; run with the library of refuse.c preloaded.
 
-Prints of each kernel that asked for memory, on every level, what came of it: ``raised`` a MemoryError, or
-``did without`` and gave the same bits, or anything else.
+Prints of each kernel that asked for memory, on every level, by one thread and by two, what came of it: ``raised`` a
+MemoryError, or ``did without`` and gave the same bits, or anything else.
 """
 
 import ctypes
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +47,11 @@ def attempt(function, case, expected, core):
     return outcome if library.refused() else None
 
 
-pycomp.set_num_threads(2)
 levels = [name for name, usable in native.levels().items() if usable]
 core = addresses()  # the question above has loaded it
-for level in levels:
+for level, threads in itertools.product(levels, (1, 2)):
     pycomp.set_isa(level)
+    pycomp.set_num_threads(threads)
     for entry in KERNELS.values():
         case = make_case(entry, {size: max(edges) for size, edges in entry.edges.items()})
         function = dispatch.implementations(entry.name)["native"]

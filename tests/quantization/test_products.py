@@ -229,10 +229,11 @@ def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n, level):
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.parametrize(("m", "k", "n"), [(16, 256, 192), (17, 259, 201), (47, 700, 192), (48, 257, 208),
-                                           (49, 1025, 209), (66, 1300, 385), (257, 260, 193)])
+                                           (49, 1025, 209), (66, 1300, 385), (257, 260, 193), (60, 1030, 1500)])
 @pytest.mark.parametrize("extreme", [False, True])
 def test_products_of_sums_of_codes_are_exact(level, m, k, n, extreme):
-    """Where rows, inputs and columns are enough: odd ones of each, several steps of k, and the largest sums."""
+    """Where rows, inputs and columns are enough: odd ones of each, several steps of k, and the largest sums; the last
+    has columns enough for three threads."""
     rng = np.random.default_rng(m)
     b, zb = codes(rng, (k, n), np.int8, extreme), zeros(rng, np.int8, n).astype(np.int32)
     w, moved = pack(b.T), pack(QuantizedTensor(b.T, np.ones(n, np.float32), zb, 0))
@@ -244,6 +245,7 @@ def test_products_of_sums_of_codes_are_exact(level, m, k, n, extreme):
             exact = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
             with pycomp.threads(threads):
                 assert (matmul_int8(a, w) == plain).all()
+                assert (matmul_int8(a, b) == plain).all()
                 assert (matmul_int8(a, moved, a_zero_point=za) == exact).all()
                 for rows in (a[:-1], np.pad(a, ((0, 0), (5, 1)))[:, 5:-1]):
                     assert (matmul_int8(rows, w) == plain[: len(rows)]).all()
