@@ -71,6 +71,9 @@ static int64_t block_at(const plan *p, int64_t step, int second) {
   return second ? start_of(p, step + 1) - depth_of(p, step) : start_of(p, step);
 }
 
+/* Where the rows of x begin that product n of a step takes. */
+static int64_t rows_at(const plan *p, int64_t step, int n) { return (step * p->count + n) * p->high; }
+
 static int64_t height_of(const plan *p, int64_t panel) { return p->low + (panel < p->taller); }
 
 /* Codes of some groups of a row, at most 16, from group g on, unsigned; zeros of rows, groups and k that are not there. */
@@ -79,11 +82,13 @@ static vi16 codes_at(const plan *p, int64_t row, int64_t g, int64_t some) {
   if (row >= p->rows) return vi_zero();
   const int64_t left = smaller(j->k - GROUP * g, GROUP * some);
   const uint8_t *x = j->x + (p->row + row) * j->ldx + GROUP * g;
-  const vi16 signs = vi_set1(j->is_signed ? (int32_t)0x80808080 : 0);
-  if (left >= LINE) return vi_xor(vi_load(x), signs);
-  uint8_t codes[LINE] = {0};
-  for (int64_t i = 0; i < left; i++) codes[i] = x[i] ^ (j->is_signed ? MOVE : 0);
-  return vi_load(codes);
+  uint8_t codes[LINE];
+  if (left < LINE) {
+    memset(codes, j->is_signed ? MOVE : 0, sizeof codes); /* what becomes zero */
+    memcpy(codes, x, (size_t)left);
+    x = codes;
+  }
+  return vi_xor(vi_load(x), vi_set1(j->is_signed ? (int32_t)0x80808080 : 0));
 }
 
 /* a, and b added or taken off where sign is not 0 */
@@ -110,12 +115,12 @@ static void widen_row(const plan *p, int64_t step, int64_t i, int64_t first, int
     for (int n = 0; n < p->count; n++) {
       const blocks of = p->products[n].x;
       const vi16 a = combined(even[of.at], of.sign, even[of.other]), b = combined(odd[of.at], of.sign, odd[of.other]);
-      int32_t *to = p->x + (((step * p->count + n) * p->high + first) * p->deep + g * height + i - first) * WORDS;
+      int32_t *to = p->x + ((rows_at(p, step, n) + first) * p->deep + g * height + i - first) * WORDS;
       owed[n] = dot_add_products(owed[n], a, b);
       dot_store_beside(to, height * WORDS, some, a, b);
     }
   }
-  for (int n = 0; n < p->count; n++) p->owed[(step * p->count + n) * p->high + i] = vi_fold_add(owed[n]);
+  for (int n = 0; n < p->count; n++) p->owed[rows_at(p, step, n) + i] = vi_fold_add(owed[n]);
 }
 
 static void widen_rows(const plan *p) {
@@ -219,7 +224,7 @@ static void add_step(const plan *p, int64_t slice, int64_t step, int64_t next_sl
   int64_t tiles = 0;
   for (int n = 0; n < p->count; n++) {
     const product *of = p->products + n;
-    const int64_t at = (step * p->count + n) * p->high;
+    const int64_t at = rows_at(p, step, n);
     widen_weights(of->w, w, groups, widened);
     tile_job job = {.groups = groups, .ld = ld, .x = p->x + at * p->deep * WORDS, .owed = p->owed + at, .w = widened,
                     .sums = sums + of->y.at / 2 * p->high * ld + of->y.at % 2 * LANES, .sign = of->y.sign,

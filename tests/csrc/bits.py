@@ -1,6 +1,13 @@
-"""What the programs beside it compare results by."""
+"""What the programs beside it share."""
 
 import numpy as np
+
+from pycomp.testing import make_case
+
+
+def largest(entry):
+    """The case of a kernel whose every size is the largest of its edges."""
+    return make_case(entry, {size: max(edges) for size, edges in entry.edges.items()})
 
 
 def bits(outputs):

@@ -8,11 +8,12 @@ import ctypes
 import sys
 
 import numpy as np
+from bits import largest
 
 import pycomp
 from pycomp.kernels import dispatch, native
 from pycomp.kernels.contract import KERNELS
-from pycomp.testing import cases, make_case
+from pycomp.testing import cases
 
 PAGE = 4096
 PATTERN = 0xA5
@@ -60,9 +61,9 @@ def main(kernel):
         if not usable:
             continue
         pycomp.set_isa(level)
-        largest = make_case(kernel, {size: max(edges) for size, edges in KERNELS[kernel].edges.items()})
-        calls = [(case, THREADS) for case in (*cases(kernel, 8), largest)]
-        for case, threads in (*calls, (largest, 1)):  # alone, a thread has work enough for other ways
+        large = largest(KERNELS[kernel])
+        calls = [(case, THREADS) for case in (*cases(kernel, 8), large)]
+        for case, threads in (*calls, (large, 1)):  # alone, a thread has work enough for other ways
             pycomp.set_num_threads(threads)
             expected = case.run(function)
             for at_end in (True, False):

@@ -9,12 +9,11 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from bits import bits
+from bits import bits, largest
 
 import pycomp
 from pycomp.kernels import dispatch, native
 from pycomp.kernels.contract import KERNELS
-from pycomp.testing import make_case
 
 library = ctypes.CDLL(None)
 library.refuse.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -53,7 +52,7 @@ for level, threads in itertools.product(levels, (1, 2)):
     pycomp.set_isa(level)
     pycomp.set_num_threads(threads)
     for entry in KERNELS.values():
-        case = make_case(entry, {size: max(edges) for size, edges in entry.edges.items()})
+        case = largest(entry)
         function = dispatch.implementations(entry.name)["native"]
         expected = bits(case.run(function))
         outcome = attempt(function, case, expected, core)
