@@ -18,7 +18,7 @@ enum {
   STRIPS = 4,            /* for each thread, that are enough to cut between strips alone */
   PACKING = 16,          /* rows that take as long as packing loose weights */
   LOOKING = 16,          /* rows that pay for looking at all weights, even where those come from memory */
-  SUMMED_ROWS = 16,      /* rows, */
+  SUMMED_ROWS = 20,      /* rows, */
   SUMMED_DEPTH = 256,    /* k, */
   SUMMED_COLUMNS = 192,  /* and columns that pay for widening all codes before they are multiplied */
   GRAIN = 1 << 19        /* multiply-adds that pay for waking a thread */

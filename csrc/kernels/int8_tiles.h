@@ -32,7 +32,9 @@ enum {
 };
 
 _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
-#define OF(rows) ((PC_DOT_VECTORS(rows) == 1 || PC_DOT_VECTORS(rows) == BESIDE) && PC_DOT_CHAINS(rows) <= MOST_CHAINS)
+#define OF(rows)                                                                                                       \
+  ((PC_DOT_VECTORS(rows) == 1 || PC_DOT_VECTORS(rows) == BESIDE) && PC_DOT_CHAINS(rows) <= MOST_CHAINS &&                \
+   PC_DOT_TURN(rows) % PC_DOT_CHAINS(rows) == 0 && PC_DOT_TURN(rows) % PC_DOT_PASSES(rows) == 0)
 _Static_assert(OF(1) && OF(2) && OF(3) && OF(4) && OF(5) && OF(6) && OF(7) && OF(8), "a level's tiles do not fit strips");
 
 /* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, or 0: a line a step,
@@ -64,7 +66,7 @@ PC_INLINE void add_lines(int rows, int vectors, int first, int parts, const pc_c
       for (int p = 0; p < parts; p++) {
         const dot_w b = dot_load(w + LINE * j, first + p);
 #pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) acc[i][j] = dot_add(acc[i][j], first + p, a[i], b);
+        for (int i = 0; i < rows; i++) acc[i][j] = dot_add(acc[i][j], first + p, 1, a[i], &b);
       }
     return;
   }
@@ -77,16 +79,15 @@ PC_INLINE void add_lines(int rows, int vectors, int first, int parts, const pc_c
   for (int i = 0; i < rows; i++) {
     const dot_x a = dot_set1(panel + i * stride);
 #pragma GCC unroll 4
-    for (int j = 0; j < vectors; j++)
-#pragma GCC unroll 4
-      for (int p = 0; p < parts; p++) acc[i][j] = dot_add(acc[i][j], first + p, a, b[j][p]);
+    for (int j = 0; j < vectors; j++) acc[i][j] = dot_add(acc[i][j], first, parts, a, b[j]);
   }
 }
 
-/* Groups of k take `chains` accumulators in turn, where one would wait for itself. */
-PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job *of) {
-  const int64_t groups = of->groups, stride = of->stride, soon = of->soon, pace = of->pace;
-  const int asks_all = of->asks_all;
+/* Groups of k take `chains` accumulators in turn, where one would wait for itself. The passes of a tile ask for a part of the lines
+ * each, evenly. */
+PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
+  const int64_t groups = of->groups, stride = of->stride, soon = of->soon, pace = vectors == 1 ? of->pace : STEP;
+  const int chains = PC_DOT_CHAINS(rows), turn = PC_DOT_TURN(rows), asks_all = of->asks_all;
   const pc_code *panel = of->panel;
   const int8_t *w = of->w;
   dot16 acc[MOST_CHAINS][PC_DOT_ROWS][BESIDE];
@@ -100,17 +101,18 @@ PC_INLINE void tile(int rows, int vectors, int chains, int ends, const tile_job 
 #pragma GCC unroll 2
   for (int pass = 0; pass < passes; pass++) {
     int64_t g = 0;
-    for (; g + chains <= groups; g += chains) {
+    for (; g + turn <= groups; g += turn) {
 #pragma GCC unroll 4
-      for (int c = 0; c < chains; c++) {
-        if (pass == 0) __builtin_prefetch(w + (vectors == 1 ? pace : STEP) * (g + c) + soon);
+      for (int t = 0; t < turn; t++) {
+        if (t % passes == 0) __builtin_prefetch(w + pace * (g + t + pass) + soon);
         if (pass == 0 && asks_all)
 #pragma GCC unroll 4
-          for (int j = 1; j < vectors; j++) __builtin_prefetch(w + STEP * (g + c) + soon + LINE * j);
-        add_lines(rows, vectors, pass * parts, parts, panel + GROUP * (g + c), stride, w + STEP * (g + c), acc[c]);
+          for (int j = 1; j < vectors; j++) __builtin_prefetch(w + STEP * (g + t) + soon + LINE * j);
+        add_lines(rows, vectors, pass * parts, parts, panel + GROUP * (g + t), stride, w + STEP * (g + t), acc[t % chains]);
+        if (turn > chains) __asm__ volatile("" ::: "memory"); /* GCC 12 would load what follows before, and spill */
       }
     }
-    if (chains > 1)
+    if (turn > 1)
       for (; g < groups; g++) add_lines(rows, vectors, pass * parts, parts, panel + GROUP * g, stride, w + STEP * g, acc[0]);
   }
   /* What follows needs registers too: brought before the loop, it would take them from the accumulators, and so would its
@@ -150,8 +152,8 @@ __attribute__((noinline)) static void run_tile(int rows, int vectors, const tile
 #define SHAPE(r, v)                                                     \
   case (r) * 4 + (v):                                                   \
     if ((r) > PC_DOT_ROWS || (v) > PC_DOT_VECTORS(r)) break;            \
-    if (may_end(r, v) && of->ends) tile(r, v, PC_DOT_CHAINS(r), 1, of); \
-    else tile(r, v, PC_DOT_CHAINS(r), 0, of);                           \
+    if (may_end(r, v) && of->ends) tile(r, v, 1, of);                   \
+    else tile(r, v, 0, of);                                             \
     break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3)
   switch (rows * 4 + vectors) {

@@ -155,9 +155,12 @@ PC_INLINE dot16 dot_zero(void) { return (dot16){{_mm512_setzero_si512(), _mm512_
 PC_INLINE dot_w dot_load(const int8_t *w, int part) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)w + part)); }
 PC_INLINE dot_x dot_set1(const pc_code *x) { int64_t v; __builtin_memcpy(&v, x, 8); return _mm512_set1_epi64(v); }
 /* Assembly: as in avx2.h */
-PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) {
-  __m512i pairs;
-  __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(acc.part[part]), "=&v"(pairs) : "v"(x), "v"(w));
+PC_INLINE dot16 dot_add(dot16 acc, int first, int parts, dot_x x, const dot_w *w) {
+#pragma GCC unroll 2
+  for (int p = 0; p < parts; p++) {
+    __m512i pairs;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(acc.part[first + p]), "=&v"(pairs) : "v"(x), "v"(w[p]));
+  }
   return acc;
 }
 PC_INLINE vi16 dot_sum(dot16 acc) {

@@ -41,10 +41,11 @@ _Static_assert(FLT_EVAL_METHOD == 0, "each operation must round to its type, or 
 /* -- sums of products of codes: the step that the 8-bit products are made of. x comes as pc_code, signed codes PC_DOT_MOVE
  * above their value; w as 16 groups of 4 bytes. Tiles are of at most PC_DOT_ROWS rows by PC_DOT_VECTORS(rows), 1 or 3, vectors.
  * An accumulator has PC_DOT_PARTS registers; where those of a tile are too many, the tile runs in PC_DOT_PASSES(rows), each
- * over some of the parts; where they are too few to hide a step's latency, it sums PC_DOT_CHAINS(rows) at a time. CPUs that lag
- * behind a stream from memory have a PC_DOT_DEPTH: groups of k that narrow tiles take at a time. A level that widens codes and has
- * PC_DOT_PAIRS can also multiply bytes as they are, for a file that defines PC_PAIRS before this one and weights for which
- * pc_pairs_fit: there two products add up in 16 bits. One that has PC_DOT_SUMS can multiply sums of codes (gemm_int8_sums.c). */
+ * over some of the parts; where they are too few to hide a step's latency, it sums PC_DOT_CHAINS(rows) at a time. A loop takes
+ * PC_DOT_TURN(rows) groups of k a turn. CPUs that lag behind a stream from memory have a PC_DOT_DEPTH: groups of k that narrow tiles
+ * take at a time. A level that widens codes and has PC_DOT_PAIRS can also multiply bytes as they are, for a file that defines
+ * PC_PAIRS before this one and weights for which pc_pairs_fit: there two products add up in 16 bits. One that has PC_DOT_SUMS can
+ * multiply sums of codes (gemm_int8_sums.c). */
 #ifndef PC_DOT_PASSES
 #define PC_DOT_PASSES(rows) 1
 #endif
@@ -53,6 +54,9 @@ _Static_assert(FLT_EVAL_METHOD == 0, "each operation must round to its type, or 
 #endif
 #ifndef PC_DOT_CHAINS
 #define PC_DOT_CHAINS(rows) 1
+#endif
+#ifndef PC_DOT_TURN
+#define PC_DOT_TURN(rows) PC_DOT_CHAINS(rows)
 #endif
 
 /* A level that multiplies bytes as they are needs no more than this: */
@@ -64,7 +68,8 @@ typedef vi16 dot16, dot_w, dot_x;
 PC_INLINE dot16 dot_zero(void) { return vi_zero(); }
 PC_INLINE dot_w dot_load(const int8_t *w, int part) { (void)part; return vi_load(w); }
 PC_INLINE dot_x dot_set1(const pc_code *x) { return vi_set1_bytes(x); }
-PC_INLINE dot16 dot_add(dot16 acc, int part, dot_x x, dot_w w) { (void)part; return vi_dot_u8s8(acc, x, w); }
+/* acc + the products of x and some parts of w, from `first` on */
+PC_INLINE dot16 dot_add(dot16 acc, int first, int parts, dot_x x, const dot_w *w) { (void)first, (void)parts; return vi_dot_u8s8(acc, x, *w); }
 PC_INLINE vi16 dot_sum(dot16 acc) { return acc; }
 #endif
 

@@ -228,7 +228,7 @@ def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n, level):
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
-@pytest.mark.parametrize(("m", "k", "n"), [(16, 256, 192), (17, 259, 201), (47, 700, 192), (48, 257, 208),
+@pytest.mark.parametrize(("m", "k", "n"), [(20, 256, 192), (23, 259, 201), (47, 700, 192), (48, 257, 208),
                                            (49, 1025, 209), (66, 1300, 385), (257, 260, 193), (60, 1030, 1500)])
 @pytest.mark.parametrize("extreme", [False, True])
 def test_products_of_sums_of_codes_are_exact(level, m, k, n, extreme):
