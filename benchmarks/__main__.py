@@ -105,18 +105,22 @@ def contenders(
             if not (error.name or "").startswith("bench_"):
                 raise
             return found
-        found += others(family.PEERS.get(kernel.name, {}), case)
+        remark = getattr(family, "REMARKS", {}).get(kernel.name)
+        found += others(family.PEERS.get(kernel.name, {}), case, remark=remark)
     return found
 
 
-def others(peers: dict[str, Callable[..., Callable[[], object]]], *operands: object) -> list[Contender]:
+def others(
+    peers: dict[str, Callable[..., Callable[[], object]]], *operands: object,
+    remark: Callable[..., str] | None = None,
+) -> list[Contender]:
     """The peers that are installed and can do this; why not, for the rest."""
     found = []
     for name, make in peers.items():
         try:
             run = make(*operands)
-            run()  # some fail only here
-            found.append(Contender(name, run))
+            result = run()  # some fail only here
+            found.append(Contender(name, run, remark=remark(*operands, result) if remark else ""))
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             print(f"    ({name}: {type(error).__name__}: {reason[:100]})")
@@ -182,12 +186,14 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
                 times = interleave(field, options.rounds, options.seconds)
             reference = times[0].median
             for contender, time in zip(field, times, strict=True):
-                print(f"    {contender.name:28} {time.median * 1e6:12.1f} us  ±{time.spread * 100:4.1f} %"
+                called = ", ".join(filter(None, (contender.name, contender.remark)))
+                print(f"    {called:28} {time.median * 1e6:12.1f} us  ±{time.spread * 100:4.1f} %"
                       f" {flops / time.median / 1e9:9.1f} Gop/s {moved / time.median / 1e9:7.1f} GB/s"
                       f"  pycomp is {time.median / reference:5.2f}x")
                 rows.append({"kernel": name, "sizes": sizes, "threads": threads, "backend": used, "copies": copies,
-                             "contender": contender.name, "seconds": time.median, "spread": time.spread,
-                             "ratio": time.median / reference, "limits": machine, "foreign": foreign.cores})
+                             "contender": contender.name, "remark": contender.remark, "seconds": time.median,
+                             "spread": time.spread, "ratio": time.median / reference, "limits": machine,
+                             "foreign": foreign.cores})
             if foreign.cores > 0.1:
                 print(f"    (others used {foreign.cores:.1f} cores meanwhile: repeat this on a quiet machine)")
     return rows

@@ -126,9 +126,18 @@ def onnxruntime_codes(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
     return onnx_models.session("MatMulInteger", {"x": x}, {"w": w}, np.empty((len(x), w.shape[1]), np.int32))
 
 
-def onnxruntime_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
-    xq = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
-    return onnxruntime_codes(xq, np.random.default_rng(1).integers(-127, 128, w.shape[::-1], np.int8))
+def onnxruntime_unsigned(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """The same of weights that became unsigned, and a zero point: exact where it saturates signed ones."""
+    constants = {"w": w.view(np.uint8) ^ np.uint8(128), "xz": np.zeros((), x.dtype), "wz": np.array(128, np.uint8)}
+    return onnx_models.session("MatMulInteger", {"x": x}, constants, np.empty((len(x), w.shape[1]), np.int32))
+
+
+def onnxruntime_product_alone(product: Make) -> Make:
+    def make(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+        xq = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
+        return product(xq, np.random.default_rng(1).integers(-127, 128, w.shape[::-1], np.int8))
+
+    return make
 
 
 def matmul(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
@@ -174,6 +183,7 @@ LAYERS = {
         "ONNX Runtime dynamic": onnxruntime_dynamic,
         "OpenVINO dynamic": openvino_dynamic,
         "oneDNN, product alone": torch_product_alone,
-        "ONNX Runtime, product alone": onnxruntime_product_alone,
+        "ONNX Runtime, product alone": onnxruntime_product_alone(onnxruntime_codes),
+        "the same, uint8 weights": onnxruntime_product_alone(onnxruntime_unsigned),
     }),
 }

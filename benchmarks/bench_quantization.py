@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import bench_layers
 import numpy as np
@@ -19,8 +19,31 @@ def weights(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return case.inputs[0], np.random.default_rng(0).integers(-127, 128, (sizes["k"], sizes["n"]), dtype=np.int8)
 
 
+def sums(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64) @ w.astype(np.float64)  # exact below 2^53
+
+
+def saturation(case: Case, result: object) -> str:
+    """How wrong a peer's product is, if it is: some add two products of bytes in 16 bits, where they saturate. (Those
+    that return codes may be half a step off.)"""
+    x, w = weights(case)
+    if isinstance(result, Mapping):  # OpenVINO
+        (result,) = result.values()
+    if getattr(result, "is_quantized", False):  # PyTorch
+        result = result.dequantize()  # type: ignore[attr-defined]
+    wrong = 1.0
+    for codes in (x.view(np.uint8), x.view(np.int8)):  # peers read x as what they can
+        exact = sums(codes, w)
+        wrong = min(wrong, float(np.abs(np.asarray(result) - exact).max() / np.abs(exact).max()))
+    return f"wrong by {100 * wrong:.0f} %" if wrong > 0.005 else ""
+
+
 def onnxruntime_integer(case: Case) -> Callable[[], object]:
     return bench_layers.onnxruntime_codes(*weights(case))
+
+
+def onnxruntime_unsigned(case: Case) -> Callable[[], object]:
+    return bench_layers.onnxruntime_unsigned(*weights(case))
 
 
 def torch_int_mm(case: Case) -> Callable[[], object]:
@@ -44,7 +67,8 @@ def _torch_quantized(engine: str) -> Make:
             torch.from_numpy(w.T.astype(np.float32)), torch.ones(w.shape[1], dtype=torch.double),
             torch.zeros(w.shape[1], dtype=torch.long), 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(wt, None)
-        return lambda: torch.ops.quantized.linear(xt, packed, 1000.0, 128)
+        step = float(np.abs(sums(x.view(np.uint8), w)).max()) / 127
+        return lambda: torch.ops.quantized.linear(xt, packed, step, 128)
 
     return make
 
@@ -202,6 +226,7 @@ def torch_aminmax(axis: int | None = None) -> Make:
 
 TO_INT32: dict[str, Make] = {
     "ONNX Runtime MatMulInteger": onnxruntime_integer,
+    "the same, uint8 weights": onnxruntime_unsigned,
     "PyTorch _int_mm": torch_int_mm,
     "PyTorch oneDNN qlinear": torch_qlinear,
     "PyTorch fbgemm linear": _torch_quantized("fbgemm"),
@@ -252,3 +277,6 @@ PEERS: dict[str, dict[str, Make]] = {
     "dequantize_columns_s8": BACK,
     "dequantize_columns_u8": BACK,
 }
+REMARKS: dict[str, Callable[[Case, object], str]] = dict.fromkeys(
+    ("gemm_u8s8", "gemm_s8s8", "gemm_u8s8_f32", "gemm_s8s8_f32"), saturation)
+"""Of a kernel's peers: what is to be said of the results of one."""

@@ -13,7 +13,7 @@ def session(
     operator: str, inputs: dict[str, np.ndarray], weights: dict[str, np.ndarray], y: np.ndarray,
     domain: str = "", **attributes: object
 ) -> Callable[[], object]:
-    """A call of ``operator`` on ``inputs`` and constant ``weights``, writing into an array like ``y``."""
+    """A call of ``operator`` on ``inputs`` and constant ``weights``, which fills ``y`` and returns it."""
     import onnx
     import onnxruntime
     from onnx import helper, numpy_helper
@@ -33,7 +33,12 @@ def session(
     for name, array in inputs.items():
         binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
     binding.bind_ortvalue_output("y", onnxruntime.OrtValue.ortvalue_from_numpy(y))
-    return lambda: run.run_with_iobinding(binding)
+
+    def call() -> np.ndarray:
+        run.run_with_iobinding(binding)
+        return y
+
+    return call
 
 
 def openvino_request(model: object, x: np.ndarray, **more: object) -> Callable[[], object]:

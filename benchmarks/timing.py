@@ -20,6 +20,8 @@ class Contender:
     run: Callable[[], Any]
     level: str | None = None
     """The instruction-set level to force while it runs; pycomp's own only."""
+    remark: str = ""
+    """What a reader has to know of its results."""
 
     def time(self, seconds: float) -> float:
         """Mean time of as many calls as fit."""

@@ -72,6 +72,23 @@ def test_a_peer_that_is_missing_is_left_out_with_a_line(benchmarks, capsys, erro
     assert capsys.readouterr().out == f"    (MKL: {type(error).__name__}: {error})\n"
 
 
+def test_a_peer_whose_products_saturate_is_said_to(benchmarks):
+    of_codes = importlib.import_module("bench_quantization")
+    case = benchmarks.make_case(benchmarks.KERNELS["gemm_u8s8"], {"m": 3, "k": 64, "n": 48})
+    case.inputs[0][...] = np.random.default_rng(0).integers(0, 256, (3, 64))
+    x, w = of_codes.weights(case)
+    exact = x.astype(np.int64) @ w
+    pairs = (x.astype(np.int64)[:, :, None] * w).reshape(3, 32, 2, 48).sum(axis=2).clip(-(2**15), 2**15 - 1).sum(axis=1)
+    wrong = np.abs(pairs - exact).max() / np.abs(exact).max()
+    assert wrong > 0.01
+    signed = x.view(np.int8).astype(np.int64) @ w
+    results = {"exact": exact, "signed": signed, "as OpenVINO": {"y": exact}, "pairs": pairs}
+    peers = {name: lambda case, y=y: lambda: y for name, y in results.items()}
+    remarks = {peer.name: peer.remark for peer in benchmarks.others(peers, case, remark=of_codes.saturation)}
+    assert remarks == {"exact": "", "signed": "", "as OpenVINO": "", "pairs": f"wrong by {100 * wrong:.0f} %"}
+    assert {peer.remark for peer in benchmarks.others(peers, case)} == {""}
+
+
 @pytest.fixture
 def reference():
     dispatch.set_backend("reference")
