@@ -186,7 +186,7 @@ PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
 #else
 /* The first and third byte of each lane, and the second and fourth, as 16 bits: no pair of products saturates. What is done to s
  * is done once for all the u that meet it. */
-PC_INLINE __m256i pc_even(__m256i a) { return _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8); }
+PC_INLINE __m256i pc_even(__m256i a) { return _mm256_maddubs_epi16(_mm256_set1_epi16(1), a); }
 PC_INLINE __m256i pc_odd(__m256i a) { return _mm256_srai_epi16(a, 8); }
 PC_INLINE __m256i pc_dot_u8s8(__m256i acc, __m256i u, __m256i s) {
   const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(0xff)), pc_even(s));
