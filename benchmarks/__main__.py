@@ -90,7 +90,7 @@ def plain(case: Case) -> Case:
 
 
 def contenders(
-    kernel: Kernel | Layer, sizes: dict[str, int], levels: list[str | None], peers: bool
+    kernel: Kernel | Layer, sizes: dict[str, int], levels: list[str | None], peers: bool, remarks: bool = True
 ) -> list[Contender]:
     if isinstance(kernel, Layer):
         operands = kernel.operands(**sizes)
@@ -105,14 +105,13 @@ def contenders(
             if not (error.name or "").startswith("bench_"):
                 raise
             return found
-        remark = getattr(family, "REMARKS", {}).get(kernel.name)
+        remark = getattr(family, "REMARKS", {}).get(kernel.name) if remarks else None
         found += others(family.PEERS.get(kernel.name, {}), case, remark=remark)
     return found
 
 
 def others(
-    peers: dict[str, Callable[..., Callable[[], object]]], *operands: object,
-    remark: Callable[..., str] | None = None,
+    peers: dict[str, Callable[..., Callable[[], object]]], *operands: object, remark: Callable[..., str] | None = None
 ) -> list[Contender]:
     """The peers that are installed and can do this; why not, for the rest."""
     found = []
@@ -180,7 +179,7 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
                 continue
             every = [contenders(kernel, sizes, levels, not options.no_peers)]
             with contextlib.redirect_stdout(None):  # who is left out, and why, has been said
-                every += [contenders(kernel, sizes, levels, not options.no_peers) for _ in range(copies - 1)]
+                every += [contenders(kernel, sizes, levels, not options.no_peers, False) for _ in range(copies - 1)]
             field = rotating(every) + limits_of(kernel, flops, moved, machine, threads, copies)
             with foreign_load() as foreign:
                 times = interleave(field, options.rounds, options.seconds)

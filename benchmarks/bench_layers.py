@@ -115,10 +115,9 @@ def torch_codes(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
         xt, 1.0, 0, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], "")
 
 
-def torch_product_alone(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
-    """The product of codes that are there already: what remains of a layer that quantizes for nothing."""
-    xq = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
-    return torch_codes(xq, np.random.default_rng(1).integers(-127, 128, w.shape, np.int8))
+def torch_columns(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
+    """The same of w [k, n]."""
+    return torch_codes(x, w.T.copy())
 
 
 def onnxruntime_codes(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
@@ -132,7 +131,9 @@ def onnxruntime_unsigned(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
     return onnx_models.session("MatMulInteger", {"x": x}, constants, np.empty((len(x), w.shape[1]), np.int32))
 
 
-def onnxruntime_product_alone(product: Make) -> Make:
+def product_alone(product: Make) -> Make:
+    """The product of codes that are there already: what remains of a layer that quantizes for nothing."""
+
     def make(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
         xq = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
         return product(xq, np.random.default_rng(1).integers(-127, 128, w.shape[::-1], np.int8))
@@ -169,7 +170,7 @@ def numpy_float(x: np.ndarray, w: np.ndarray) -> Callable[[], object]:
 
 LAYERS = {
     "matmul_7_bits": SevenBits("matmul_7_bits", packed_matmul, {
-        "PyTorch, oneDNN": lambda x, w: torch_codes(x, w.T.copy()),
+        "PyTorch, oneDNN": torch_columns,
         "ONNX Runtime MatMulInteger": onnxruntime_codes,
     }),
     "matmul_int8": Product("matmul_int8", matmul, {
@@ -182,8 +183,8 @@ LAYERS = {
         "PyTorch x86 dynamic": torch_dynamic("x86"),
         "ONNX Runtime dynamic": onnxruntime_dynamic,
         "OpenVINO dynamic": openvino_dynamic,
-        "oneDNN, product alone": torch_product_alone,
-        "ONNX Runtime, product alone": onnxruntime_product_alone(onnxruntime_codes),
-        "the same, uint8 weights": onnxruntime_product_alone(onnxruntime_unsigned),
+        "oneDNN, product alone": product_alone(torch_columns),
+        "ONNX Runtime, product alone": product_alone(onnxruntime_codes),
+        "the same, uint8 weights": product_alone(onnxruntime_unsigned),
     }),
 }

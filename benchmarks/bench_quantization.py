@@ -53,7 +53,7 @@ def torch_int_mm(case: Case) -> Callable[[], object]:
 
 def torch_qlinear(case: Case) -> Callable[[], object]:
     x, w = weights(case)
-    return bench_layers.torch_codes(x.view(np.uint8), w.T.copy())
+    return bench_layers.torch_columns(x.view(np.uint8), w)
 
 
 def _torch_quantized(engine: str) -> Make:
@@ -277,6 +277,6 @@ PEERS: dict[str, dict[str, Make]] = {
     "dequantize_columns_s8": BACK,
     "dequantize_columns_u8": BACK,
 }
-REMARKS: dict[str, Callable[[Case, object], str]] = dict.fromkeys(
-    ("gemm_u8s8", "gemm_s8s8", "gemm_u8s8_f32", "gemm_s8s8_f32"), saturation)
+REMARKS: dict[str, Callable[[Case, object], str]] = {
+    kernel: saturation for kernel, peers in PEERS.items() if peers is TO_INT32}
 """Of a kernel's peers: what is to be said of the results of one."""
