@@ -88,6 +88,9 @@ static inline int has_grid(const int8_job *j) {
 /* Whether sums end with scales and bias alone, but for zero points of w. */
 static inline int ends_plainly(const int8_job *j) { return !j->residual && j->activation == PC_IDENTITY; }
 
+/* Whether whole tiles of sums can end in registers (finish_tile). */
+static inline int ends_lightly(const int8_job *j) { return (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j); }
+
 PC_INLINE vf16 scaled(vi16 v, vf16 x_scale, vf16 w_scale, vf16 bias) { return vf_fma(vf_from_vi(v), vf_mul(x_scale, w_scale), bias); }
 PC_INLINE vi16 less_zero(vi16 v, int32_t zero, vi16 sums) { return vi_sub(v, vi_mul(vi_set1(zero), sums)); }
 

@@ -219,7 +219,7 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
   const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
   const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS((rows + panels - 1) / panels);
   const int plain = j->to == TO_I32 && !j->adds && !owed && !j->w_zero;
-  const int light = (j->to == TO_F32 || j->to == TO_I32) && !j->w_zero && ends_plainly(j);
+  const int light = ends_lightly(j);
   row_debts(j, (int)rows, row, moved(j), zero, shift);
   tile_job of = {.groups = groups_of(j->k), .stride = stride};
   int vectors;
