@@ -4,7 +4,11 @@
  * packer sorts a group's rows by their entries in a block, so the four end together, and pads the shorter with entries of
  * value -0 at a column of zeros, which leave every chain as it is, NaN included. So a visit has no branch but its end,
  * and the block's part of x stays in L1; a group's chains wait on the stack between its visits.
- * Limit: the load ports, one load of x an fma and one or two for each step and row. */
+ * Limit: the load ports, one load of x an fma and one or two for each step and row. (On Intel's Granite Rapids 16 loads of a
+ * whole vector beside 16 fma take 10.4 cycles, not 8.)
+ *
+ * What is known of a step before its fma, four values and where their x lies, can come as one load each, that registers spread
+ * and shift apart; or, `singly`, one by one. The former takes fewer loads, the latter leaves ports to fma. */
 #include "product.h"
 #include "share.h"
 #include "stored.h"
@@ -85,15 +89,16 @@ PC_INLINE panel panel_of(const void *x, int vectors, int64_t k) {
 
 /* Columns of steps. Where registers hold whole tiles they are read some steps before their use: x at an address that a load has
  * yet to bring is read later than the fma units could use it. They run on from tile to tile; past the last step of all, that
- * step is read again. Other levels, which wait for other things, read the columns of a step one by one. */
+ * step is read again. Other levels, which wait for other things, read the columns of a step one by one, and so do CPUs that
+ * take values singly. */
 typedef struct {
   const uint16_t *at, *last;
   uint64_t read[EARLY];
 } columns;
 
-PC_INLINE uint64_t next_columns(columns *c) {
+PC_INLINE uint64_t next_columns(int singly, columns *c) {
   const uint64_t now = c->read[0];
-  if (!WHOLE) {
+  if (!WHOLE || singly) {
     c->at += HIGH;
     return now;
   }
@@ -104,15 +109,15 @@ PC_INLINE uint64_t next_columns(columns *c) {
   return now;
 }
 
-PC_INLINE columns columns_from(const uint16_t *first, const uint16_t *last) {
+PC_INLINE columns columns_from(int singly, const uint16_t *first, const uint16_t *last) {
   columns c = {first, last, {0}};
-  for (int i = 0; WHOLE && i < EARLY; i++) next_columns(&c);
+  for (int i = 0; WHOLE && !singly && i < EARLY; i++) next_columns(0, &c);
   return c;
 }
 
 /* Where the column of row r of a step, from memory or read before, lies in a slice of x: sixteen lanes of four bytes each. */
-PC_INLINE uint64_t place(const uint16_t *at, uint64_t read, int r) {
-  if (!WHOLE) return (uint64_t)at[r] << 6;
+PC_INLINE uint64_t place(int singly, const uint16_t *at, uint64_t read, int r) {
+  if (!WHOLE || singly) return (uint64_t)at[r] << 6;
   return (r ? read >> (16 * r - 6) : read << 6) & 0x3fffc0;
 }
 
@@ -125,8 +130,8 @@ PC_INLINE vf16 one_more(int coded, vf16 acc, const char *x, vf16 w) {
 PC_INLINE float *chain_of(float *chains, int vectors, int64_t row) { return chains + row * (vectors * LANES); }
 
 /* The chains of some rows of a tile, from row0 on, for steps of values from v up to end. */
-PC_INLINE void advance_rows(int coded, int vectors, int row0, int count, const panel *x, const float *v, const float *end,
-                            columns *c, const int32_t *rows, float *chains) {
+PC_INLINE void advance_rows(int singly, int coded, int vectors, int row0, int count, const panel *x, const float *v,
+                            const float *end, columns *c, const int32_t *rows, float *chains) {
   vf16 acc[HIGH][4];
   float *own[HIGH];
 #pragma GCC unroll 4
@@ -137,17 +142,17 @@ PC_INLINE void advance_rows(int coded, int vectors, int row0, int count, const p
     for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(own[r] + t * LANES);
   }
   for (; v != end; v += HIGH) {
-    if (WHOLE && vectors < FETCHED) { /* each time: a line at a time, in front of the loop, was slower; and so is any, elsewhere */
+    if (WHOLE && vectors < FETCHED) { /* each time: a line at a time was slower, and so is any elsewhere */
       __builtin_prefetch(v + AHEAD);
-      __builtin_prefetch(c->at + AHEAD);
+      if (!singly) __builtin_prefetch(c->at + AHEAD);
     }
     const uint16_t *const at = c->at;
-    const uint64_t read = next_columns(c);
-    const vf4 each = vf_load4(v); /* broadcasts from memory would use the ports that x needs */
+    const uint64_t read = next_columns(singly, c);
+    const vf4 each = vf_load4(v);
 #pragma GCC unroll 4
     for (int r = 0; r < count; r++) {
-      const uint64_t column = place(at, read, row0 + r);
-      const vf16 w = vf_one_of(each, row0 + r);
+      const uint64_t column = place(singly, at, read, row0 + r);
+      const vf16 w = singly ? vf_set1(v[row0 + r]) : vf_one_of(each, row0 + r);
 #pragma GCC unroll 4
       for (int t = 0; t < vectors; t++) acc[r][t] = one_more(coded, acc[r][t], x->slices[t] + column, w);
     }
@@ -162,64 +167,66 @@ PC_INLINE void advance_rows(int coded, int vectors, int row0, int count, const p
 }
 
 /* The chains of a tile. */
-PC_INLINE void advance(int coded, int vectors, const panel *x, const float *v, const float *end, columns *c, const int32_t *rows,
-                       float *chains) {
+PC_INLINE void advance(int singly, int coded, int vectors, const panel *x, const float *v, const float *end, columns *c,
+                       const int32_t *rows, float *chains) {
   if (PC_TILE_VECTORS(HIGH) < vectors) {
     columns again = *c;
-    advance_rows(coded, vectors, 0, HIGH / 2, x, v, end, &again, rows, chains);
-    advance_rows(coded, vectors, HIGH / 2, HIGH / 2, x, v, end, c, rows, chains);
+    advance_rows(singly, coded, vectors, 0, HIGH / 2, x, v, end, &again, rows, chains);
+    advance_rows(singly, coded, vectors, HIGH / 2, HIGH / 2, x, v, end, c, rows, chains);
   } else {
-    advance_rows(coded, vectors, 0, HIGH, x, v, end, c, rows, chains);
+    advance_rows(singly, coded, vectors, 0, HIGH, x, v, end, c, rows, chains);
   }
 }
 
 /* A group's entries against some slices of x: chains [rows][vectors][LANES], floats or the bits of int32. */
-PC_INLINE void add(int coded, int widens, int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
+PC_INLINE void add(int singly, int coded, int widens, int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
   float wide[HIGH * CHUNK + LANES];
   const int64_t *starts = j->starts + j->begins[g], *const last = j->starts + j->begins[g + 1];
   const int64_t first = *starts, all = j->starts[j->begins[j->groups]];
   if (first == all) return;
   const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
-  columns c = columns_from(j->columns + HIGH * first, j->columns + HIGH * (all - 1));
+  columns c = columns_from(singly, j->columns + HIGH * first, j->columns + HIGH * (all - 1));
   const int32_t *rows = j->rows + HIGH * j->begins[g];
   const float *v = widens ? NULL : (const float *)j->values + HIGH * first;
   for (; starts < last; starts++, rows += HIGH) {
     if (!widens) {
       const float *const end = v + HIGH * (starts[1] - starts[0]);
-      advance(coded, vectors, &x, v, end, &c, rows, chains);
+      advance(singly, coded, vectors, &x, v, end, &c, rows, chains);
       v = end;
       continue;
     }
     for (int64_t n, s = starts[0]; s < starts[1]; s += n) {
       n = smaller(starts[1] - s, CHUNK);
       widen(j->kind, j->values, s, n, wide);
-      advance(0, vectors, &x, wide, wide + HIGH * n, &c, rows, chains);
+      advance(singly, 0, vectors, &x, wide, wide + HIGH * n, &c, rows, chains);
     }
   }
 }
 
 /* Each by itself: in one function they would lack registers. */
-#define ADDS(v)                                                                                                       \
-  __attribute__((noinline)) static void add_floats_##v(const job *j, int64_t slice, int64_t g, float *chains) {       \
-    if ((v) <= WIDEST) add(0, 0, v, j, slice, g, chains);                                                             \
-  }                                                                                                                   \
-  __attribute__((noinline)) static void add_stored_##v(const job *j, int64_t slice, int64_t g, float *chains) {       \
-    if ((v) <= WIDEST) add(0, 1, v, j, slice, g, chains);                                                             \
-  }                                                                                                                   \
-  __attribute__((noinline)) static void add_codes_##v(const job *j, int64_t slice, int64_t g, float *chains) {        \
-    if ((v) <= WIDEST) add(1, 0, v, j, slice, g, chains);                                                             \
+typedef void adder(const job *, int64_t, int64_t, float *);
+#define ADD(name, singly, coded, widens, v)                                                                     \
+  __attribute__((noinline)) static void name##_##v(const job *j, int64_t slice, int64_t g, float *chains) {     \
+    if ((v) <= WIDEST && ((singly) == 0 || PC_SHUFFLES_DELAY_FMA)) add(singly, coded, widens, v, j, slice, g, chains); \
   }
-ADDS(1) ADDS(2) ADDS(3) ADDS(4)
+#define ADDS(name, singly, coded, widens)                                                              \
+  ADD(name, singly, coded, widens, 1) ADD(name, singly, coded, widens, 2) ADD(name, singly, coded, widens, 3) \
+  ADD(name, singly, coded, widens, 4)                                                                  \
+  static adder *const name[4] = {name##_1, name##_2, name##_3, name##_4};
+ADDS(add_floats, 0, 0, 0)
+ADDS(add_stored, 0, 0, 1)
+ADDS(add_codes, 0, 1, 0)
+ADDS(add_floats_singly, 1, 0, 0)
+ADDS(add_stored_singly, 1, 0, 1)
+ADDS(add_codes_singly, 1, 1, 0)
 
 static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
-  static void (*const adds[3][4])(const job *, int64_t, int64_t, float *) = {
-      {add_floats_1, add_floats_2, add_floats_3, add_floats_4},
-      {add_stored_1, add_stored_2, add_stored_3, add_stored_4},
-      {add_codes_1, add_codes_2, add_codes_3, add_codes_4}};
+  static adder *const *const adds[2][3] = {{add_floats, add_stored, add_codes},
+                                           {add_floats_singly, add_stored_singly, add_codes_singly}};
   _Alignas(64) float chains[(MOST + 1) * 4 * LANES]; /* the last row is of what pads a tile */
   const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES;
   memset(chains, 0, (size_t)((rows + 1) * width) * sizeof *chains);
-  adds[j->coded ? 2 : j->kind != F32][vectors - 1](j, slice, g, chains);
+  adds[PC_SHUFFLES_DELAY_FMA && !pc_cpu_is_amd()][j->coded ? 2 : j->kind != F32][vectors - 1](j, slice, g, chains);
   if (j->offset)
     for (int64_t r = 0; r < rows; r++)
       for (int64_t c = r * width; c < (r + 1) * width; c += LANES)

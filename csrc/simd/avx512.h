@@ -13,6 +13,8 @@
 #define PC_DOT_VECTORS(rows) ((rows) <= 4 ? 3 : 1)
 #endif
 
+#define PC_SHUFFLES_DELAY_FMA 1 /* Intel: one of two */
+
 typedef __m512 vf16;
 typedef __m512i vi16;
 typedef __mmask16 vm16;
