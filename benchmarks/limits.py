@@ -21,6 +21,8 @@ TIMES = 15
 processes that share a core: slowed by another one, a limit would be below what a kernel reaches."""
 STREAMS = (1, 2, 4, 6, 8)
 """Parts of memory read beside each other: hardware that fetches ahead serves some kernels' streams better than one."""
+WAYS = tuple((streams, asks) for streams in STREAMS for asks in (0, 1))
+"""Streams, and whether lines are asked for ahead of their use, as kernels do where the hardware lags behind."""
 
 
 @functools.cache
@@ -53,25 +55,25 @@ def _together(threads: int, run: Callable[[int], float], times: int = TIMES) -> 
 
 
 class Reading:
-    """Bytes that are read over and over, each thread its share, from whichever cache or memory keeps them, in as many
-    streams as are read fastest."""
+    """Bytes that are read over and over, each thread its share, from whichever cache or memory keeps them, in the
+    fastest of WAYS."""
 
     def __init__(self, size: int, threads: int) -> None:
         self.threads, self.share = threads, max(size // threads, 4096)
         self._memory = np.ones(self.share * threads + 64, np.uint8)
-        self.best, self._streams = max((self._rate(streams, TIMES), streams) for streams in STREAMS)
+        self.best, self._way = max((self._rate(way, TIMES), way) for way in WAYS)
 
-    def _rate(self, streams: int, times: int) -> float:
+    def _rate(self, way: tuple[int, int], times: int) -> float:
         if (library := _library()) is None:
             return 0.0
         start = self._memory.ctypes.data + -self._memory.ctypes.data % 64
         return _together(self.threads, lambda i: library.read_limit(
-            ctypes.c_void_p(start + i * self.share // 64 * 64), ctypes.c_int64(self.share), ctypes.c_int(streams),
+            ctypes.c_void_p(start + i * self.share // 64 * 64), ctypes.c_int64(self.share), *map(ctypes.c_int, way),
             ctypes.c_double(SECONDS)), times)
 
     def rate(self) -> float:
         """GB/s now; ``best`` is what it found when it was made. 0 without a C compiler."""
-        return self._rate(self._streams, 1)
+        return self._rate(self._way, 1)
 
 
 def arithmetic(kind: str, threads: int, times: int = 1) -> float:

@@ -124,13 +124,13 @@ def test_a_limit_is_the_best_of_some_measurements(benchmarks):
     assert benchmarks.limits._together(1, lambda thread: next(found)) == 5
 
 
-def test_memory_is_read_in_as_many_streams_as_are_fastest(benchmarks, monkeypatch):
-    rates = {1: 3.0, 2: 4.0, 4: 8.0, 6: 7.0, 8: 2.0}
-    library = SimpleNamespace(read_limit=lambda start, size, streams, seconds: rates[streams.value])
+def test_memory_is_read_in_the_fastest_way(benchmarks, monkeypatch):
+    rates = {way: 3.0 for way in benchmarks.limits.WAYS} | {(4, 1): 8.0, (4, 0): 7.0}
+    library = SimpleNamespace(read_limit=lambda start, size, streams, asks, seconds: rates[streams.value, asks.value])
     monkeypatch.setattr(benchmarks.limits, "_library", lambda: library)
     memory = benchmarks.limits.Reading(1 << 20, threads=2)
     assert memory.best == 2 * 8
-    rates[4] = 1.0
+    rates[4, 1] = 1.0
     assert memory.rate() == 2 * 1
 
 
@@ -180,12 +180,13 @@ def test_products_of_codes_are_held_to_tiles_where_those_are_used(benchmarks, mo
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
-def test_every_number_of_streams_is_known_to_the_program_in_c(benchmarks):
+def test_every_way_to_read_is_known_to_the_program_in_c(benchmarks):
     array = np.zeros(8192, np.uint8)
     start = ctypes.c_void_p(array.ctypes.data + -array.ctypes.data % 64)
     read = benchmarks.limits._library().read_limit
-    known = [n for n in range(1, 10) if read(start, ctypes.c_int64(4096), ctypes.c_int(n), ctypes.c_double(1e-4))]
-    assert known in ([], [*benchmarks.limits.STREAMS])  # none without AVX2
+    known = [(n, asks) for n in range(1, 10) for asks in (0, 1)
+             if read(start, ctypes.c_int64(4096), ctypes.c_int(n), ctypes.c_int(asks), ctypes.c_double(1e-4))]
+    assert known in ([], [*benchmarks.limits.WAYS])  # none without AVX2
 
 
 def test_a_figure_of_each_number_of_threads_is_written_where_the_user_is(benchmarks, tmp_path):
