@@ -2,8 +2,8 @@
  * residual[i,j]): weights as codes, everything else float. One fma chain a group, and one over the groups.
  *
  * A unit of work is a band of rows by a tile of columns, and tiles of rows x vectors run down its blocks. Each turns codes
- * into floats in its registers: the units that do it are idle beside the fma. (Floats for all tiles of a band, made once
- * in a buffer, were slower by a tenth.)
+ * into floats in its registers: the units that do it are idle beside the fma, and floats for all tiles of a band, made once in a
+ * buffer, were slower by a tenth on AMD. Where those units are the fma's, tall bands have such a buffer.
  * Limit: the fma units for m >= 16, below it the memory of the codes or turning them into floats. */
 #include <string.h>
 
@@ -17,6 +17,9 @@ enum {
   TALL = PC_TILE_VECTORS(PC_TILE_ROWS),     /* vectors in the tallest tile */
   CHAINS = BAND * TALL * LANES,             /* of a unit; no tile of fewer rows has more */
   UNITS = 4,                                /* for each thread, if that takes narrower tiles */
+  WIDENED = 3,                              /* tiles of a band that pay for making floats of their codes first, */
+  HALF = BLOCK / 2,                         /* of so many l: 24 KB */
+  ROOM = 1 << 17,                           /* floats of x that L2 keeps */
   NARROW = 4,                               /* vectors that keep one row's chains busy */
   AHEAD = 1024,                             /* bytes of codes to prefetch ahead of use */
   GRAIN = 1 << 17                           /* multiply-adds that pay for waking a thread */
@@ -33,7 +36,10 @@ typedef struct {
   int32_t activation;
   float *y;
   int64_t ldy;
-  int64_t width, tiles, bands; /* columns of a tile; tiles across y; bands of rows */
+  int64_t width, tiles, bands; /* columns of a tile; tiles across y; bands of rows, */
+  int64_t together;            /* of which so many pass all tiles before the next */
+  int64_t block;               /* l at once */
+  int widens;                  /* whether bands make floats of codes first */
 } job;
 
 /* What a tile works on: `count` groups of `length`, or a part of one. */
@@ -46,10 +52,14 @@ typedef struct {
   const float *scale;
   int64_t slice, table; /* from one slice of codes, and of scales and zeros, to the next */
   float *chains, *sums; /* [rows][vectors][16]: of an unfinished group, and over the groups */
+  const float *wide;    /* the codes less their zero points, [count * length][vectors][16], or NULL */
 } work;
 
-/* zeros: whether weights have zero points */
-PC_INLINE void tile(int rows, int vectors, int zeros, const work t) {
+/* What makes floats of codes: CODES as they are, LESS_ZEROS with zero points, WIDE where they are floats already. */
+typedef enum { CODES, LESS_ZEROS, WIDE } source;
+
+PC_INLINE void tile(int rows, int vectors, source from, const work t) {
+  const int zeros = from == LESS_ZEROS;
   vf16 acc[PC_TILE_ROWS][WIDEST];
   for (int64_t g = 0; g < t.count; g++) {
     vf16 zero[WIDEST];
@@ -64,6 +74,10 @@ PC_INLINE void tile(int rows, int vectors, int zeros, const work t) {
       vf16 b[WIDEST];
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) {
+        if (from == WIDE) {
+          b[j] = vf_held(vf_load(t.wide + (l * vectors + j) * LANES));
+          continue;
+        }
         const int8_t *code = t.codes + j * t.slice + l * LANES;
         __builtin_prefetch(code + AHEAD, 0, 2); /* into L2: of L1 it would take the room and the ways */
         b[j] = vf_from_vi(vi_load_s8(code));
@@ -88,23 +102,48 @@ PC_INLINE void tile(int rows, int vectors, int zeros, const work t) {
 }
 
 /* Shapes that the level's registers cannot hold are compiled away. */
-static void run_tile(int rows, int vectors, const work *t) {
-#define SHAPE(r, v)                                           \
-  case 16 * (r) + (v):                                        \
-    if ((r) > PC_TILE_ROWS || (v) > PC_TILE_VECTORS(r)) break; \
-    if (t->zero) tile(r, v, 1, *t);                           \
-    else tile(r, v, 0, *t);                                   \
-    break;
+PC_INLINE void run_from(source from, int rows, int vectors, const work *t) {
+#define SHAPE(r, v) case 16 * (r) + (v): if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) tile(r, v, from, *t); break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
   switch (16 * rows + vectors) {
     SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
   }
 }
 
+/* Each by itself: in one function they were slower. */
+#define RUN(name, from) \
+  __attribute__((noinline)) static void name(int rows, int vectors, const work *t) { run_from(from, rows, vectors, t); }
+RUN(run_codes, CODES)
+RUN(run_less_zeros, LESS_ZEROS)
+RUN(run_wide, WIDE)
+
+static void run_tile(int rows, int vectors, const work *t) {
+  if (PC_SHUFFLES_DELAY_FMA && t->wide) run_wide(rows, vectors, t);
+  else if (t->zero) run_less_zeros(rows, vectors, t);
+  else run_codes(rows, vectors, t);
+}
+
+/* The floats of a block. */
+static void widen(const work *t, int vectors, float *to) {
+  for (int64_t g = 0; g < t->count; g++)
+    for (int64_t l = g * t->length; l < (g + 1) * t->length; l++)
+      for (int j = 0; j < vectors; j++, to += LANES) {
+        const int8_t *code = t->codes + j * t->slice + l * LANES;
+        __builtin_prefetch(code + AHEAD, 0, 2);
+        const vf16 b = vf_from_vi(vi_load_s8(code));
+        vf_store(to, t->zero ? vf_sub(b, vf_from_vi(vi_load_s8(t->zero + j * t->table + g * LANES))) : b);
+      }
+}
+
 /* One block of the chains of so many rows of x, from t's on. */
-static void block(work t, int vectors, int64_t rows, float *chains, float *sums) {
+static void block(const job *j, work t, int vectors, int64_t rows, float *chains, float *sums) {
+  _Alignas(64) float wide[PC_SHUFFLES_DELAY_FMA ? HALF * TALL * LANES : 1];
   const float *x = t.x;
   const int64_t tiles = (rows + PC_TILE_ROWS - 1) / PC_TILE_ROWS;
+  if (PC_SHUFFLES_DELAY_FMA && j->widens) {
+    widen(&t, vectors, wide);
+    t.wide = wide;
+  }
   for (int64_t p = 0; p < tiles; p++) { /* of equal height, give or take one row */
     const int64_t first = rows * p / tiles;
     t.x = x + first * t.ldx;
@@ -131,28 +170,30 @@ static void unit(const job *j, int64_t top, int64_t bottom, int64_t column) {
   const int64_t slice = column / LANES, slices = (j->n - column + LANES - 1) / LANES, table = j->groups * LANES;
   const int vectors = (int)smaller(slices, j->width / LANES);
   memset(sums, 0, (size_t)((bottom - top) * vectors * LANES) * sizeof(float));
-  const int64_t whole = j->size > 0 && j->size < BLOCK ? BLOCK / j->size : 1; /* groups in a block */
+  const int64_t whole = j->size > 0 && j->size < j->block ? j->block / j->size : 1; /* groups in a block */
   for (int64_t g = 0; j->size > 0 && g < j->groups; g += whole) {
     const int64_t end = (g + 1) * j->size;
     work t = {.count = smaller(whole, j->groups - g), .slice = j->k * LANES, .table = table,
               .ldx = j->ldx, .scale = j->scale + slice * table + g * LANES, .zero = j->zero ? j->zero + slice * table + g * LANES : NULL};
     for (int64_t l = g * j->size; l < end; l += t.length) {
-      t.length = smaller(end - l, BLOCK);
+      t.length = smaller(end - l, j->block);
       t.begins = l == g * j->size;
       t.ends = l + t.length == end;
       t.x = j->x + top * j->ldx + l;
       t.codes = j->w + slice * t.slice + l * LANES;
-      block(t, vectors, bottom - top, chains, sums);
+      block(j, t, vectors, bottom - top, chains, sums);
     }
   }
   finish(j, vectors, top, bottom, column, sums);
 }
 
+/* Bands that L2 keeps share each tile's codes, and pass all tiles, before the next bands. */
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   for (int64_t u = begin; u < end; u++) {
-    const int64_t band = u % j->bands, column = u / j->bands * j->width; /* the bands of a tile share its codes */
-    unit(j, j->m * band / j->bands, j->m * (band + 1) / j->bands, column);
+    const int64_t first = u / (j->tiles * j->together) * j->together, count = smaller(j->bands - first, j->together);
+    const int64_t at = u - first * j->tiles, band = first + at % count;
+    unit(j, j->m * band / j->bands, j->m * (band + 1) / j->bands, at / count * j->width);
   }
 }
 
@@ -168,7 +209,10 @@ int PC_FN(gemm_f32s8)(int64_t m, int64_t k, int64_t n, int64_t groups, const flo
   int64_t vectors = PC_TILE_VECTORS(smaller(m, PC_TILE_ROWS));
   while (vectors > NARROW && j.bands * n < UNITS * pc_get_num_threads() * vectors * LANES) vectors--;
   j.width = vectors * LANES;
+  j.widens = PC_SHUFFLES_DELAY_FMA && m / j.bands >= WIDENED * PC_TILE_ROWS && !pc_cpu_is_amd();
+  j.block = j.widens ? HALF : BLOCK;
   j.tiles = (n + j.width - 1) / j.width;
+  j.together = 1 + ROOM / (BAND * (k + 1));
   pc_for(j.tiles * j.bands, 1 + GRAIN / ((m / j.bands + 1) * j.width * (k + 1)), run, &j);
   return PC_OK;
 }

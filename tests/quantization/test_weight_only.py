@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pycomp
 from pycomp import dense, quantization
 from pycomp.quantization import Linear, PackedGroupedMatrix, QuantizedTensor, pack_groups, quantize
 
@@ -59,6 +60,21 @@ def test_a_row_alone_equals_the_row_in_a_batch(layer):
     for i in range(len(x)):
         part = None if residual is None else residual[i : i + 1]
         assert (run(x[i : i + 1], residual=part) == whole[i]).all()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(("m", "k", "n"), [(24, 130, 48), (65, 520, 33), (330, 1100, 70), (200, 2200, 100)])
+def test_bands_of_rows_give_the_bits_of_a_few(m, k, n, symmetric):
+    """On some CPUs many rows make floats of codes first, and they are cut into bands, of which L2 keeps some: all, two
+    and one left over, or one by one."""
+    rng = np.random.default_rng(m)
+    x = rng.standard_normal((m, k), np.float32)
+    q = quantize(rng.standard_normal((n, k), np.float32), symmetric=symmetric, axis=1, group_size=k // 10)
+    run = Linear(q, weight_only=True)
+    few = np.concatenate([run(x[i : i + 5]) for i in range(0, m, 5)])
+    for threads in (1, 3):
+        with pycomp.threads(threads):
+            assert (run(x) == few).all()
 
 
 @given(layers())
