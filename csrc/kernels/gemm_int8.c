@@ -15,6 +15,7 @@ enum {
   BLOCK = 2048,          /* l in a block of a product that may overflow */
   SHORTEST = 64,         /* rows of a part, twice as many where adding blocks counts less the more they are; */
   PARTS = 4,             /* at most so many for each thread */
+  DEARER = 4,            /* columns of weights that are read like a row of x, which another thread may have just written */
   STRIPS = 4,            /* for each thread, that are enough to cut between strips alone */
   PACKING = 16,          /* rows that take as long as packing loose weights */
   LOOKING = 16,          /* rows that pay for looking at all weights, even where those come from memory */
@@ -136,13 +137,13 @@ static void run(int64_t begin, int64_t end, const void *context) {
 }
 
 /* Threads share columns, so that each reads its own weights; and rows where there are many, since whoever takes columns copies
- * all rows beside them. AMX, which reads x where it is, shares rows only where columns are few, and so do loose weights, which
- * each part of rows packs. */
+ * all rows beside them. AMX reads x where it is: of p parts of rows, twice as many are better while they save more of x, m/2p rows
+ * for each thread, than they add of weights, p*n/threads columns. Loose weights are packed by each part, which counts more. */
 static int64_t parts_down(const int8_job *j) {
   const int64_t threads = pc_get_num_threads(), shortest = is_summed(j, j->m, j->n) ? 2 * SHORTEST : SHORTEST;
   int64_t parts = 1;
   if (by_amx(j) || j->loose)
-    while (4 * parts * parts * j->n <= threads * j->m && SHORTEST * parts <= j->m) parts *= 2;
+    while (4 * parts * parts * j->n < (j->loose ? 1 : 2 * DEARER) * threads * j->m && SHORTEST * parts <= j->m) parts *= 2;
   else if (threads > 1 && j->m >= 2 * shortest)
     parts = smaller(j->m / shortest, PARTS * threads);
   return parts;
