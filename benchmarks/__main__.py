@@ -20,6 +20,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -281,6 +282,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
         command = [sys.executable, str(root / "benchmarks"), *arguments, "--child", threads]
         if code := subprocess.call(command, env=environment):
+            if code < 0:  # OpenVINO 2026.4 has read past its arrays here
+                name = signal.Signals(-code).name
+                print(f"with {threads} thread(s): {name}, of a peer or pycomp; PYTHONFAULTHANDLER=1 shows whose",
+                      file=sys.stderr)
             return code
     return 0
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,13 @@ def test_a_full_disk_is_one_line(benchmarks, capsys, monkeypatch):
     monkeypatch.setattr(benchmarks, "measure", lambda *_: [{}])
     assert benchmarks.main(["--child", "1", "--json", "/dev/full"]) == 1
     assert capsys.readouterr().err == "cannot write /dev/full: No space left on device\n"
+
+
+def test_a_process_that_dies_is_one_line(benchmarks, capsys, monkeypatch):
+    monkeypatch.setattr(benchmarks.subprocess, "call", lambda command, env: -signal.SIGSEGV)
+    assert benchmarks.main(["pack_f32"]) == -signal.SIGSEGV
+    assert capsys.readouterr().err == (
+        "with 1 thread(s): SIGSEGV, of a peer or pycomp; PYTHONFAULTHANDLER=1 shows whose\n")
 
 
 def test_a_limit_is_the_best_of_some_measurements(benchmarks):
