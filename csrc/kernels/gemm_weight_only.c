@@ -58,6 +58,12 @@ typedef struct {
 /* What makes floats of codes: CODES as they are, LESS_ZEROS with zero points, WIDE where they are floats already. */
 typedef enum { CODES, LESS_ZEROS, WIDE } source;
 
+/* Sixteen codes as floats; those ahead are asked for, into L2: of L1 they would take the room and the ways. */
+PC_INLINE vf16 floats_of(const int8_t *code) {
+  __builtin_prefetch(code + AHEAD, 0, 2);
+  return vf_from_vi(vi_load_s8(code));
+}
+
 PC_INLINE void tile(int rows, int vectors, source from, const work t) {
   const int zeros = from == LESS_ZEROS;
   vf16 acc[PC_TILE_ROWS][WIDEST];
@@ -78,9 +84,7 @@ PC_INLINE void tile(int rows, int vectors, source from, const work t) {
           b[j] = vf_held(vf_load(t.wide + (l * vectors + j) * LANES));
           continue;
         }
-        const int8_t *code = t.codes + j * t.slice + l * LANES;
-        __builtin_prefetch(code + AHEAD, 0, 2); /* into L2: of L1 it would take the room and the ways */
-        b[j] = vf_from_vi(vi_load_s8(code));
+        b[j] = floats_of(t.codes + j * t.slice + l * LANES);
         if (zeros) b[j] = vf_sub(b[j], zero[j]);
       }
 #pragma GCC unroll 8
@@ -128,9 +132,7 @@ static void widen(const work *t, int vectors, float *to) {
   for (int64_t g = 0; g < t->count; g++)
     for (int64_t l = g * t->length; l < (g + 1) * t->length; l++)
       for (int j = 0; j < vectors; j++, to += LANES) {
-        const int8_t *code = t->codes + j * t->slice + l * LANES;
-        __builtin_prefetch(code + AHEAD, 0, 2);
-        const vf16 b = vf_from_vi(vi_load_s8(code));
+        const vf16 b = floats_of(t->codes + j * t->slice + l * LANES);
         vf_store(to, t->zero ? vf_sub(b, vf_from_vi(vi_load_s8(t->zero + j * t->table + g * LANES))) : b);
       }
 }
