@@ -94,7 +94,7 @@ typedef struct {
 /* A block whose sums wait for their epilogue. */
 typedef struct {
   const int8_job *j;
-  int rows, done, light;
+  int rows, done;
   int64_t row, column, width, ld;
   const int32_t *zero, *shift, *sums;
 } epilogue;
@@ -111,7 +111,8 @@ PC_INLINE void finish_pair(const epilogue *e, int row, int64_t c) {
 
 /* Not inlined: the loop of products needs its registers for addresses. */
 __attribute__((noinline)) static void finish_rows(const epilogue *e, int row, int end) {
-  for (; e->light && row + MANY <= end; row += MANY)
+  const int in_registers = ends_lightly(e->j) && e->width == e->ld;
+  for (; in_registers && row + MANY <= end; row += MANY)
     for (int64_t c = 0; c < e->width; c += PAIR * LANES) finish_pair(e, row, c);
   if (row < end)
     finish(e->j, end - row, e->width, e->row + row, e->column, e->zero ? e->zero + row : NULL, e->shift ? e->shift + row : NULL,
@@ -218,7 +219,6 @@ static void panel(const int8_job *j, int64_t row, int64_t bottom, int64_t begin,
     e.done = 0;
     e.column = c;
     e.width = width;
-    e.light = ends_lightly(j) && width == SIDE * across;
     e.sums = to;
   }
   finish_until(&e, rows);

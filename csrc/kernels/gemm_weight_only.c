@@ -38,7 +38,6 @@ typedef struct {
   int64_t ldy;
   int64_t width, tiles, bands; /* columns of a tile; tiles across y; bands of rows, */
   int64_t together;            /* of which so many pass all tiles before the next */
-  int64_t block;               /* l at once */
   int widens;                  /* whether bands make floats of codes first */
 } job;
 
@@ -172,13 +171,14 @@ static void unit(const job *j, int64_t top, int64_t bottom, int64_t column) {
   const int64_t slice = column / LANES, slices = (j->n - column + LANES - 1) / LANES, table = j->groups * LANES;
   const int vectors = (int)smaller(slices, j->width / LANES);
   memset(sums, 0, (size_t)((bottom - top) * vectors * LANES) * sizeof(float));
-  const int64_t whole = j->size > 0 && j->size < j->block ? j->block / j->size : 1; /* groups in a block */
+  const int64_t most = j->widens ? HALF : BLOCK; /* l in a block, */
+  const int64_t whole = j->size > 0 && j->size < most ? most / j->size : 1; /* and groups */
   for (int64_t g = 0; j->size > 0 && g < j->groups; g += whole) {
     const int64_t end = (g + 1) * j->size;
     work t = {.count = smaller(whole, j->groups - g), .slice = j->k * LANES, .table = table,
               .ldx = j->ldx, .scale = j->scale + slice * table + g * LANES, .zero = j->zero ? j->zero + slice * table + g * LANES : NULL};
     for (int64_t l = g * j->size; l < end; l += t.length) {
-      t.length = smaller(end - l, j->block);
+      t.length = smaller(end - l, most);
       t.begins = l == g * j->size;
       t.ends = l + t.length == end;
       t.x = j->x + top * j->ldx + l;
@@ -212,7 +212,6 @@ int PC_FN(gemm_f32s8)(int64_t m, int64_t k, int64_t n, int64_t groups, const flo
   while (vectors > NARROW && j.bands * n < UNITS * pc_get_num_threads() * vectors * LANES) vectors--;
   j.width = vectors * LANES;
   j.widens = PC_SHUFFLES_DELAY_FMA && m / j.bands >= WIDENED * PC_TILE_ROWS && !pc_cpu_is_amd();
-  j.block = j.widens ? HALF : BLOCK;
   j.tiles = (n + j.width - 1) / j.width;
   j.together = 1 + ROOM / (BAND * (k + 1));
   pc_for(j.tiles * j.bands, 1 + GRAIN / ((m / j.bands + 1) * j.width * (k + 1)), run, &j);

@@ -96,9 +96,11 @@ typedef struct {
   uint64_t read[EARLY];
 } columns;
 
+PC_INLINE int reads_early(int singly) { return WHOLE && !singly; }
+
 PC_INLINE uint64_t next_columns(int singly, columns *c) {
   const uint64_t now = c->read[0];
-  if (!WHOLE || singly) {
+  if (!reads_early(singly)) {
     c->at += HIGH;
     return now;
   }
@@ -111,13 +113,13 @@ PC_INLINE uint64_t next_columns(int singly, columns *c) {
 
 PC_INLINE columns columns_from(int singly, const uint16_t *first, const uint16_t *last) {
   columns c = {first, last, {0}};
-  for (int i = 0; WHOLE && !singly && i < EARLY; i++) next_columns(0, &c);
+  for (int i = 0; reads_early(singly) && i < EARLY; i++) next_columns(singly, &c);
   return c;
 }
 
 /* Where the column of row r of a step, from memory or read before, lies in a slice of x: sixteen lanes of four bytes each. */
 PC_INLINE uint64_t place(int singly, const uint16_t *at, uint64_t read, int r) {
-  if (!WHOLE || singly) return (uint64_t)at[r] << 6;
+  if (!reads_early(singly)) return (uint64_t)at[r] << 6;
   return (r ? read >> (16 * r - 6) : read << 6) & 0x3fffc0;
 }
 
