@@ -57,7 +57,7 @@ ROW_SHAPES = (
     ("a 7B model's feed-forward, in memory", {"m": 4096, "k": 11008}),
 )
 TENSOR_SHAPES = (*ROW_SHAPES, ("the same, one scale", {"m": 1, "k": 4096 * 11008}))
-GROUP_EDGES = {**ROW_EDGES, "groups": (1, 2, 3, 5)}
+GROUP_EDGES = {"m": ROW_EDGES["m"], "k": (*ROW_EDGES["k"], 256, 640, 1280), "groups": (1, 2, 3, 5, 16, 20)}
 GROUP_SHAPES = (
     *((why, {**sizes, "groups": 1}) for why, sizes in ROW_SHAPES),
     ("the same in groups of 32", {"m": 4096, "k": 11008, "groups": 344}),

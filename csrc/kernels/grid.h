@@ -9,7 +9,8 @@
 
 enum {
   FOUR = 4 * LANES, /* elements whose codes fill a line */
-  BOUND = 1 << 9    /* of quotients, for `multiplies` */
+  BOUND = 1 << 9,   /* of quotients, for `multiplies` */
+  ASKED_AGAIN = PC_ASKED / 2 * 3 /* elements between reading again and asking: further than was asked in reading */
 };
 
 typedef struct {
@@ -80,8 +81,7 @@ PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int
 #pragma GCC unroll 4
   for (int i = 0; i < 4; i++) {
     v[i] = vf_load(x + i * LANES);
-    /* further off than `range` has asked already */
-    if (asks) __builtin_prefetch(x + i * LANES + (by == RANGED ? PC_ASKED / 2 * 3 : PC_ASKED), 0, 2);
+    if (asks) __builtin_prefetch(x + i * LANES + (by == RANGED ? ASKED_AGAIN : PC_ASKED), 0, 2);
     code[i] = codes_of(v[i], g, by);
     f.total = vi_add(f.total, code[i]);
   }

@@ -23,22 +23,21 @@ typedef struct {
   int low, high, asks;
 } job;
 
-/* What is found of a group: smallest, largest, and largest magnitude, which are ordered as their bits. */
+/* The largest magnitudes above and below 0 (or of all, above), as bits, which are ordered as they are: a NaN's are beyond
+ * infinity's. */
 typedef struct {
-  vf16 low, high;
-  vi16 magnitude;
+  vi16 above, below;
 } extent;
 
 PC_INLINE extent beyond(extent e, vf16 v, int magnitude) {
-  const vi16 size = vi_max(e.magnitude, vi_and(vi_from_bits(v), vi_set1(0x7fffffff)));
-  if (magnitude) return (extent){e.low, e.high, size};
-  return (extent){vf_min(v, e.low), vf_max(v, e.high), size};
+  const vi16 bits = vi_from_bits(v);
+  if (magnitude) return (extent){vi_max(e.above, vi_and(bits, vi_set1(0x7fffffff))), e.below};
+  return (extent){vi_max(e.above, bits), vi_max(e.below, vi_xor(bits, vi_set1(INT32_MIN)))};
 }
 
-/* Smallest and largest of the group and 0, low = -high for `magnitude`; returns 0 if it holds NaN or infinity. Two chains: one
- * would be waited for. */
-PC_INLINE int range(const float *x, int64_t n, int magnitude, int asks, float *low, float *high) {
-  extent a = {vf_zero(), vf_zero(), vi_zero()}, b = a;
+/* Two chains: one would be waited for. */
+PC_INLINE extent range(const float *x, int64_t n, int magnitude, int asks) {
+  extent a = {vi_zero(), vi_zero()}, b = a;
   int64_t l = 0;
   for (; l + 2 * LANES <= n; l += 2 * LANES) {
     if (asks) __builtin_prefetch(x + l + PC_ASKED, 0, 2);
@@ -47,10 +46,7 @@ PC_INLINE int range(const float *x, int64_t n, int magnitude, int asks, float *l
     b = beyond(b, vf_load(x + l + LANES), magnitude);
   }
   for (; l < n; l += LANES) a = beyond(a, vf_load_left(x + l, n - l), magnitude);
-  const vi16 size = vi_max(a.magnitude, b.magnitude);
-  *high = vf_fold_max(magnitude ? vf_from_bits(size) : vf_max(a.high, b.high));
-  *low = magnitude ? -*high : vf_fold_min(vf_min(a.low, b.low));
-  return vm_bits(vi_gt(size, vi_set1(INFINITE - 1))) == 0;
+  return (extent){vi_max(a.above, b.above), vi_max(a.below, b.below)};
 }
 
 /* Scales and zero points of groups. A group that no scale fits gets NaN and 0. */
@@ -64,37 +60,92 @@ PC_INLINE void choose(vf16 low, vf16 high, vm16 finite, const job *j, grids *g) 
   make_grids(vf_select(finite, scale, vf_set1(NAN)), vi_from_vf(vf_select(finite, zero, vf_zero())), j->low, j->high, g);
 }
 
-/* Groups by batches that stay in the first cache: one after the other each would wait for its own scale. A group without one
- * gets zero codes, which with its NaN make its outputs NaN. */
+/* Groups that stay in the first cache together: one after the other each would wait for its own scale. */
+typedef struct {
+  int count;
+  const float *x[LANES];
+  grids g;
+  uint32_t finite; /* a bit for each that has a scale */
+} batch;
+
+/* The largest lane of each. */
+PC_INLINE vi16 largest(const vi16 *rows, int count) {
+  return count == 1 ? vi_set1(vi_fold_max(rows[0])) : vi_fold_max_each(rows);
+}
+
+/* Finds what the codes of a batch need. */
+PC_INLINE void find(const job *j, int64_t size, batch *b) {
+  const int asks = j->asks && size >= NEAR / LANES; /* shorter ones are read again so soon that their codes ask for both */
+  vi16 above[LANES], below[LANES];
+  if (b->count > 1 && b->count < LANES)
+    for (int i = 0; i < LANES; i++) above[i] = below[i] = vi_zero();
+  for (int i = 0; i < b->count; i++) {
+    const extent e = j->zero ? range(b->x[i], size, 0, asks) : range(b->x[i], size, 1, asks);
+    above[i] = e.above;
+    if (j->zero) below[i] = e.below;
+  }
+  const vi16 high = largest(above, b->count), low = j->zero ? largest(below, b->count) : high;
+  const vm16 finite = vi_gt(vi_set1(INFINITE), vi_max(low, high));
+  choose(vf_sub(vf_zero(), vf_from_bits(low)), vf_from_bits(high), finite, j, &b->g);
+  b->finite = vm_bits(finite);
+}
+
+/* Codes of groups of one vector, of two, or (4) of a multiple of four, as many as fill lines. */
+PC_INLINE void codes_together(int vectors, const job *j, int64_t size, const batch *b, uint8_t *codes, int32_t *sums) {
+  vi16 total[LANES];
+  for (int i = b->count; i < LANES; i++) total[i] = vi_zero();
+  for (int first = 0; first < b->count; first += 4 / vectors) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4 / vectors; i++) total[first + i] = vi_zero();
+    for (int64_t l = 0; l < size; l += vectors * LANES, codes += FOUR) {
+      vi16 code[4];
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; v++) {
+        const int i = first + v / vectors;
+        const float *x = b->x[i] + l + v % vectors * LANES;
+        if (j->asks) __builtin_prefetch(x + ASKED_AGAIN, 0, 2);
+        code[v] = codes_of(vf_load(x), one_of(&b->g, i), RANGED);
+        total[i] = vi_add(total[i], code[v]);
+      }
+      vi_store_codes(codes, !j->zero, code[0], code[1], code[2], code[3]);
+    }
+  }
+  vi_store_n(sums, b->count, vi_fold_add_each(total));
+}
+
+/* Codes group by group. One without a scale gets zero codes, which with its NaN make its outputs NaN. */
+static void codes_apart(const job *j, int64_t size, const batch *b, uint8_t *codes, int32_t *sums) {
+  for (int i = 0; i < b->count; i++, codes += size)
+    if (b->finite >> i & 1) {
+      quantize_span(b->x[i], size, one_of(&b->g, i), 1, !j->zero, j->asks, codes, sums + i);
+    } else {
+      memset(codes, 0, (size_t)size);
+      sums[i] = 0;
+    }
+}
+
 static void groups(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t size = j->k / j->groups, batch = size < NEAR / LANES ? LANES : size < NEAR ? NEAR / size : 1;
-  int64_t i = begin / j->groups, part = begin % j->groups;
-  for (int64_t first = begin; first < end; first += batch) {
-    const int count = (int)smaller(batch, end - first);
-    const float *x[LANES];
-    float low[LANES] = {0}, high[LANES] = {0};
-    uint32_t finite = 0;
-    grids g;
-    for (int b = 0; b < count; b++) {
-      x[b] = j->x + i * j->ldx + part * size;
-      if (++part == j->groups) part = 0, i++;
-      const int is_finite = j->zero ? range(x[b], size, 0, j->asks, low + b, high + b)
-                                    : range(x[b], size, 1, j->asks, low + b, high + b);
-      finite |= (uint32_t)is_finite << b;
+  const int64_t size = j->k / j->groups, most = size < NEAR / LANES ? LANES : size < NEAR ? NEAR / size : 1;
+  int64_t row = begin / j->groups, part = begin % j->groups;
+  for (int64_t first = begin; first < end; first += most) {
+    batch b;
+    b.count = (int)smaller(most, end - first);
+    uint8_t *codes = j->codes + first * size;
+    int32_t *sums = j->sums + first;
+    for (int i = 0; i < b.count; i++) {
+      b.x[i] = j->x + row * j->ldx + part * size;
+      if (++part == j->groups) part = 0, row++;
     }
-    choose(vf_load(low), vf_load(high), vm_from_bits(finite), j, &g);
-    vf_store_n(j->scale + first, count, vf_load(g.scale));
-    if (j->zero) vi_store_n(j->zero + first, count, vi_load(g.zero));
-    for (int b = 0; b < count; b++) {
-      uint8_t *codes = j->codes + (first + b) * size;
-      if (finite >> b & 1) {
-        quantize_span(x[b], size, one_of(&g, b), 1, !j->zero, j->asks, codes, j->sums + first + b);
-      } else {
-        memset(codes, 0, (size_t)size);
-        j->sums[first + b] = 0;
-      }
-    }
+    find(j, size, &b);
+    vf_store_n(j->scale + first, b.count, vf_load(b.g.scale));
+    if (j->zero) vi_store_n(j->zero + first, b.count, vi_load(b.g.zero));
+    const int is_plain = b.finite == 0xffff && vm_bits(vf_eq(vf_load(b.g.inverse), vf_zero())) == 0;
+    if (!is_plain || b.count % 4) codes_apart(j, size, &b, codes, sums);
+    else if (size == LANES) codes_together(1, j, size, &b, codes, sums);
+    else if (size == 2 * LANES) codes_together(2, j, size, &b, codes, sums);
+    else if (size % FOUR == 0) codes_together(4, j, size, &b, codes, sums);
+    else codes_apart(j, size, &b, codes, sums);
   }
 }
 

@@ -322,12 +322,25 @@ PC_INLINE vf16 vf_from_bits(vi16 a) { return (vf16){_mm256_castsi256_ps(a.a), _m
 PC_INLINE float vf_fold_add(vf16 a) { return pc_fold8_add(_mm256_add_ps(a.a, a.b)); }
 PC_INLINE float vf_fold_max(vf16 a) { return pc_fold8_max(_mm256_max_ps(a.a, a.b)); }
 PC_INLINE float vf_fold_min(vf16 a) { return pc_fold8_min(_mm256_min_ps(a.a, a.b)); }
-PC_INLINE int32_t vi_fold_add(vi16 a) {
-  const __m256i h = _mm256_add_epi32(a.a, a.b);
-  __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-  q = _mm_add_epi32(q, _mm_unpackhi_epi64(q, q));
-  return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 1)));
-}
+#define PC_FOLD_INT(op8, op4, v)                                                                 \
+  const __m256i h = op8((v).a, (v).b);                                                           \
+  __m128i q = op4(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));                    \
+  q = op4(q, _mm_unpackhi_epi64(q, q));                                                          \
+  return _mm_cvtsi128_si32(op4(q, _mm_shuffle_epi32(q, 1)))
+PC_INLINE int32_t vi_fold_add(vi16 a) { PC_FOLD_INT(_mm256_add_epi32, _mm_add_epi32, a); }
+PC_INLINE int32_t vi_fold_max(vi16 a) { PC_FOLD_INT(_mm256_max_epi32, _mm_max_epi32, a); }
+#define PC_FOLD_EACH(op, rows) /* halves of sixteen, pairs, fours, then halves of a register */                           \
+  __m256i h[16], t[8], f[4];                                                                                           \
+  _Pragma("GCC unroll 16")                                                                                             \
+  for (int i = 0; i < 16; i++) h[i] = op((rows)[i].a, (rows)[i].b);                                                          \
+  _Pragma("GCC unroll 8")                                                                                              \
+  for (int i = 0; i < 8; i++) t[i] = op(_mm256_unpacklo_epi32(h[2 * i], h[2 * i + 1]), _mm256_unpackhi_epi32(h[2 * i], h[2 * i + 1])); \
+  _Pragma("GCC unroll 4")                                                                                              \
+  for (int i = 0; i < 4; i++) f[i] = op(_mm256_unpacklo_epi64(t[2 * i], t[2 * i + 1]), _mm256_unpackhi_epi64(t[2 * i], t[2 * i + 1])); \
+  return (vi16){op(_mm256_permute2x128_si256(f[0], f[1], 0x20), _mm256_permute2x128_si256(f[0], f[1], 0x31)),          \
+                op(_mm256_permute2x128_si256(f[2], f[3], 0x20), _mm256_permute2x128_si256(f[2], f[3], 0x31))}
+PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { PC_FOLD_EACH(_mm256_add_epi32, rows); }
+PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { PC_FOLD_EACH(_mm256_max_epi32, rows); }
 
 /* -- double */
 PC_INLINE vd16 vd_zero(void) { const __m256d z = _mm256_setzero_pd(); return (vd16){z, z, z, z}; }

@@ -207,7 +207,13 @@ PC_INLINE float32x4_t pc_min4(float32x4_t a, float32x4_t b) { return vbslq_f32(v
 PC_INLINE float vf_fold_add(vf16 a) { PC_FOLD(vaddq_f32, a); }
 PC_INLINE float vf_fold_max(vf16 a) { PC_FOLD(pc_max4, a); }
 PC_INLINE float vf_fold_min(vf16 a) { PC_FOLD(pc_min4, a); }
-PC_INLINE int32_t vi_fold_add(vi16 a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.q[0], a.q[2]), vaddq_s32(a.q[1], a.q[3]))); }
+#define PC_QUARTER(op, v) op(op((v).q[0], (v).q[2]), op((v).q[1], (v).q[3]))
+PC_INLINE int32_t vi_fold_add(vi16 a) { return vaddvq_s32(PC_QUARTER(vaddq_s32, a)); }
+PC_INLINE int32_t vi_fold_max(vi16 a) { return vmaxvq_s32(PC_QUARTER(vmaxq_s32, a)); }
+#define PC_FOLD_EACH(op, pairs, rows) PC_EACH(vi16, pairs(pairs(PC_QUARTER(op, (rows)[4 * i]), PC_QUARTER(op, (rows)[4 * i + 1])), \
+                                                       pairs(PC_QUARTER(op, (rows)[4 * i + 2]), PC_QUARTER(op, (rows)[4 * i + 3]))))
+PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { PC_FOLD_EACH(vaddq_s32, vpaddq_s32, rows); }
+PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { PC_FOLD_EACH(vmaxq_s32, vpmaxq_s32, rows); }
 
 /* -- double */
 PC_INLINE vd16 vd_load(const double *p) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vld1q_f64(p + 2 * i); return r; }

@@ -186,6 +186,10 @@ PC_INLINE float vf_fold_add(vf16 a) { PC_FOLD(float, a, x + y); }
 PC_INLINE float vf_fold_max(vf16 a) { PC_FOLD(float, a, x > y ? x : y); }
 PC_INLINE float vf_fold_min(vf16 a) { PC_FOLD(float, a, x < y ? x : y); }
 PC_INLINE int32_t vi_fold_add(vi16 a) { PC_FOLD(int32_t, a, PC_WRAP((uint32_t)x + (uint32_t)y)); }
+PC_INLINE int32_t vi_fold_max(vi16 a) { PC_FOLD(int32_t, a, x > y ? x : y); }
+/* of sixteen rows, lane i of the i-th */
+PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { PC_EACH(vi16, vi_fold_add(rows[i])); }
+PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { PC_EACH(vi16, vi_fold_max(rows[i])); }
 
 /* -- double, for sums that must not lose what float32 lanes hold */
 PC_INLINE vd16 vd_zero(void) { PC_EACH(vd16, 0.0); }

@@ -13,7 +13,8 @@ typedef void probe_function(const char *a, const char *b, const char *c, int64_t
 #define PROBE(op, statement)                                                                    \
   static void probe_##op(const char *a, const char *b, const char *c, int64_t n, char *out) {   \
     uint16_t at[LANES];                                                                         \
-    (void)a, (void)b, (void)c, (void)n, (void)out, (void)at;                                    \
+    vi16 r16[LANES];                                                                            \
+    (void)a, (void)b, (void)c, (void)n, (void)out, (void)at, (void)r16;                         \
     statement;                                                                                  \
   }
 PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return r; } /* every level has lanes in order */
@@ -21,16 +22,24 @@ PC_INLINE vd16 doubles(const char *p) { vd16 r; memcpy(&r, p, sizeof r); return 
 /* A store that asks for a line of its own. */
 PC_INLINE void stream(char *out, vf16 a) { _Alignas(64) float line[LANES]; vf_stream(line, a); vf_stream_fence(); memcpy(out, line, sizeof line); }
 
-/* One vector in, one out: lane j of vector i has the bits of lane j of a and 65537 i more, and every element of the result
- * reaches the answer. */
-PC_INLINE void transposed(const char *a, char *out) {
-  vf16 r[LANES];
-  uint32_t bits[LANES], row[LANES], sums[LANES] = {0};
+/* Sixteen vectors of one: lane j of vector i has the bits of lane j of a and 65537 i more. */
+PC_INLINE const vi16 *sixteen(const char *a, vi16 *r) {
+  uint32_t bits[LANES], row[LANES];
   memcpy(bits, a, sizeof bits);
   for (uint32_t i = 0; i < LANES; i++) {
     for (int j = 0; j < LANES; j++) row[j] = bits[j] + 65537 * i;
-    r[i] = vf_from_bits(vi_load(row));
+    r[i] = vi_load(row);
   }
+  return r;
+}
+
+/* One vector in, one out: every element of the result reaches the answer. */
+PC_INLINE void transposed(const char *a, char *out) {
+  vi16 of[LANES];
+  vf16 r[LANES];
+  uint32_t row[LANES], sums[LANES] = {0};
+  sixteen(a, of);
+  for (uint32_t i = 0; i < LANES; i++) r[i] = vf_from_bits(of[i]);
   vf_transpose(r);
   for (uint32_t i = 0; i < LANES; i++) {
     vi_store(row, vi_from_bits(r[i]));
@@ -144,6 +153,9 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
   ONE(vf_fold_max, float, vf_fold_max(F(a)))                                           \
   ONE(vf_fold_min, float, vf_fold_min(F(a)))                                           \
   ONE(vi_fold_add, int32_t, vi_fold_add(I(a)))                                         \
+  ONE(vi_fold_max, int32_t, vi_fold_max(I(a)))                                         \
+  INT(vi_fold_add_each, vi_fold_add_each(sixteen(a, r16)))                             \
+  INT(vi_fold_max_each, vi_fold_max_each(sixteen(a, r16)))                             \
   DOUBLE(vd_zero, vd_zero())                                                           \
   DOUBLE(vd_load, vd_load((const double *)(const void *)a))                            \
   PROBE(vd_store, vd_store((double *)(void *)out, D(a)))                               \

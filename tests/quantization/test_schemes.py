@@ -140,6 +140,43 @@ def test_rows_in_groups_equal_groups_alone_and_have_the_sums_of_their_codes(m, g
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("size", [16, 32, 48, 64, 128, 320])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_group_has_the_bits_of_a_row_alone_whatever_lies_beside_it(size, symmetric, level):
+    """Groups without a scale, of zeros, of one sign, or whose scale must divide, among any number of others."""
+    rng = np.random.default_rng(size)
+    kernel = dispatch.quantize_rows_s8 if symmetric else dispatch.quantize_rows_u8
+
+    def run(x, groups):
+        """Codes, scales, zero points and sums, a group a row."""
+        shape = (*x.shape[:-1], groups)
+        whole = [np.full(shape, 7, dtype) for dtype in ((F32, np.int32) if symmetric else (F32, np.int32, np.int32))]
+        made = np.full(x.shape, 7, np.int8 if symmetric else np.uint8), *whole
+        kernel(x, *made)
+        return [a.reshape(x.size // size, -1) for a in made]
+
+    divides = ((np.arange(size) % 100 + 0.5) * (2 - 2.0**-23)).astype(F32)
+    divides[-2:] = (2 - 2.0**-23) * (127 if symmetric else 255), 0
+    special = {0: np.nan, 1: -np.nan, 2: np.inf, 3: -np.inf, 4: divides}
+    pycomp.set_isa(level)
+    try:
+        for groups in (1, 3, 4, 8, 15, 16, 17, 20, 40):
+            for some in (0, 0, 1, 3):
+                x = (rng.standard_normal((groups, size)) * 10.0 ** rng.integers(-40, 30, (groups, 1))).astype(F32)
+                for g in rng.integers(0, groups, some):
+                    kind = rng.integers(8)
+                    if kind < 4:
+                        x[g, rng.integers(size)] = special[kind]
+                    else:
+                        x[g] = divides if kind == 4 else np.abs(x[g]) * (kind - 6)
+                alone = [np.concatenate(parts) for parts in zip(*(run(row[None], 1) for row in x), strict=True)]
+                for got, expected in zip(run(x.reshape(1, -1), groups), alone, strict=True):
+                    assert got.tobytes() == expected.tobytes()
+    finally:
+        pycomp.set_isa(None)
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_quotients_next_to_a_half_are_those_of_a_true_division(level):
     """Where a reciprocal would be off by one: every half, and its neighbours, for scales of every magnitude."""
     rng = np.random.default_rng(2)
