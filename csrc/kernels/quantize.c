@@ -1,7 +1,7 @@
 /* Float to 8-bit codes and back by scales that are given, of rows or of columns: code = saturate(rint(x / scale) + zero);
  * x = float(code - zero) * scale; or both in one pass (fake quantization). Limit: memory, 5 bytes an element, 8 where codes are
  * not kept.
- * Floats that no cache will hold go past the caches: a store into memory otherwise reads the line first. */
+ * Results that no cache will hold go past the caches: a store into memory otherwise reads the line first. */
 #include "codes.h"
 #include "grid.h"
 #include "table.h"
@@ -70,9 +70,10 @@ static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
     const grid g = grid_of(j, i, &rows);
     int32_t sum;
-    const int nan = quantize_span(j->x + i * j->ldx + l, n, g, 0, j->is_signed, j->asks, j->codes + i * j->k + l, &sum);
+    const int nan = quantize_span(j->x + i * j->ldx + l, n, g, 0, j->is_signed, j->asks, j->stream, j->codes + i * j->k + l, &sum);
     if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
   }
+  if (j->stream) vf_stream_fence();
 }
 
 static void quantize_column_chunks(int64_t begin, int64_t end, const void *context) {
@@ -198,7 +199,7 @@ static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
   j->nan = &nan;
   j->chunks = (j->k + CHUNK - 1) / CHUNK;
   j->asks = j->m * j->k >= PC_FAR;
-  j->stream = j->y && j->k >= LONG && j->m * j->k >= LARGE;
+  j->stream = j->k >= LONG && j->m * j->k >= (j->y ? LARGE : PC_PAST);
   pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->k, CHUNK), chunks, j);
   return nan ? PC_ENAN : PC_OK;
 }

@@ -68,12 +68,11 @@ PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
   _mm_storeu_si128((__m128i *)all, bytes);
   __builtin_memcpy(p, all, (size_t)n);
 }
-PC_INLINE void vi_store_codes(void *p, int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) { /* fours packed: a0 a2 b0 b2 a1 a3 b1 b3 */
+PC_INLINE vi16 vi_codes(int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) { /* fours packed: a0 a2 b0 b2 a1 a3 b1 b3 */
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   const __m256i a0 = _mm256_packs_epi32(a.a, a.b), b0 = _mm256_packs_epi32(b.a, b.b), c0 = _mm256_packs_epi32(c.a, c.b), d0 = _mm256_packs_epi32(d.a, d.b);
   const __m256i ab = is_signed ? _mm256_packs_epi16(a0, b0) : _mm256_packus_epi16(a0, b0), cd = is_signed ? _mm256_packs_epi16(c0, d0) : _mm256_packus_epi16(c0, d0);
-  _mm256_storeu_si256(p, _mm256_permutevar8x32_epi32(ab, order));
-  _mm256_storeu_si256((__m256i *)p + 1, _mm256_permutevar8x32_epi32(cd, order));
+  return (vi16){_mm256_permutevar8x32_epi32(ab, order), _mm256_permutevar8x32_epi32(cd, order)};
 }
 PC_INLINE void vf_stream(float *p, vf16 a) { _mm256_stream_ps(p, a.a); _mm256_stream_ps(p + 8, a.b); }
 PC_INLINE void vf_stream_fence(void) { _mm_sfence(); }

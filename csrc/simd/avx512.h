@@ -34,10 +34,10 @@ PC_INLINE void vi_store_n(int32_t *p, int64_t n, vi16 a) { _mm512_mask_storeu_ep
 PC_INLINE void vi_store_halves_n(void *p, int64_t n, vi16 a) { _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtepi32_epi16(a)); }
 PC_INLINE void vf_store_f16_n(uint16_t *p, int64_t n, vf16 a) { _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) { _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(a)); }
-PC_INLINE void vi_store_codes(void *p, int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) { /* quarters packed: a0 b0 c0 d0 a1 ... */
+PC_INLINE vi16 vi_codes(int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) { /* quarters packed: a0 b0 c0 d0 a1 ... */
   const __m512i ab = _mm512_packs_epi32(a, b), cd = _mm512_packs_epi32(c, d);
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, is_signed ? _mm512_packs_epi16(ab, cd) : _mm512_packus_epi16(ab, cd)));
+  return _mm512_permutexvar_epi32(order, is_signed ? _mm512_packs_epi16(ab, cd) : _mm512_packus_epi16(ab, cd));
 }
 PC_INLINE void vf_stream(float *p, vf16 a) { _mm512_stream_ps(p, a); }
 PC_INLINE void vf_stream_fence(void) { _mm_sfence(); }

@@ -44,15 +44,13 @@ PC_INLINE void vi_store_bytes_n(void *p, int64_t n, vi16 a) {
   vst1q_s8(all, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
   memcpy(p, all, (size_t)(n < 16 ? n : 16));
 }
-PC_INLINE void vi_store_codes(void *p, int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) {
-  const vi16 all[4] = {a, b, c, d};
-  for (int i = 0; i < 4; i++) {
-    const int32x4_t *q = all[i].q;
-    const int16x8_t low = vcombine_s16(vqmovn_s32(q[0]), vqmovn_s32(q[1])), high = vcombine_s16(vqmovn_s32(q[2]), vqmovn_s32(q[3]));
-    uint8_t *to = (uint8_t *)p + 16 * i;
-    if (is_signed) vst1q_s8((int8_t *)to, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
-    else vst1q_u8(to, vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
-  }
+PC_INLINE int32x4_t pc_codes(int is_signed, vi16 a) {
+  const int16x8_t low = vcombine_s16(vqmovn_s32(a.q[0]), vqmovn_s32(a.q[1])), high = vcombine_s16(vqmovn_s32(a.q[2]), vqmovn_s32(a.q[3]));
+  if (is_signed) return vreinterpretq_s32_s8(vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
+  return vreinterpretq_s32_u8(vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
+}
+PC_INLINE vi16 vi_codes(int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) {
+  return (vi16){{pc_codes(is_signed, a), pc_codes(is_signed, b), pc_codes(is_signed, c), pc_codes(is_signed, d)}};
 }
 /* No such stores among the intrinsics. */
 PC_INLINE void vf_stream(float *p, vf16 a) { vf_store(p, a); }

@@ -67,10 +67,11 @@ PC_INLINE void pc_saturate(uint8_t *p, int32_t low, int32_t high, vi16 a) {
   }
 }
 /* 64 bytes: lanes saturated to -128..127 or 0..255, those of a first */
-PC_INLINE void vi_store_codes(void *p, int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) {
+PC_INLINE vi16 vi_codes(int is_signed, vi16 a, vi16 b, vi16 c, vi16 d) {
   const int32_t low = is_signed ? -128 : 0, high = low + 255;
-  uint8_t *to = (uint8_t *)p;
-  pc_saturate(to, low, high, a), pc_saturate(to + 16, low, high, b), pc_saturate(to + 32, low, high, c), pc_saturate(to + 48, low, high, d);
+  uint8_t all[64];
+  pc_saturate(all, low, high, a), pc_saturate(all + 16, low, high, b), pc_saturate(all + 32, low, high, c), pc_saturate(all + 48, low, high, d);
+  return vi_load(all);
 }
 PC_INLINE vi16 vi_load_u8(const uint8_t *p) { PC_EACH(vi16, p[i]); }
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { PC_EACH(vi16, p[i]); }

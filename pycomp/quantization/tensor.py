@@ -21,6 +21,7 @@ from pycomp._validate import (
     delivered,
     first,
     flag,
+    fresh,
     from_lists,
     frozen,
     given,
@@ -591,7 +592,7 @@ def quantize_rows(
     batch = rows(as_matrix(x))
     m, k = batch.shape
     groups = (m, 1 if group_size is None else k // group_size)
-    data = np.empty(batch.shape, INT8 if flag(symmetric, "symmetric") else UINT8)
+    data = fresh(batch.shape, INT8 if flag(symmetric, "symmetric") else UINT8)
     scale, zero = np.empty(groups, np.float32), np.zeros(groups, np.int32)
     sums = _quantize_rows(batch, data, scale, zero)
     shape = x.shape[:-1] if group_size is None else (*x.shape[:-1], groups[1])

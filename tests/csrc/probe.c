@@ -80,7 +80,7 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
   PROBE(vi_store, vi_store(out, I(a)))                                                 \
   PROBE(vi_store_n, vi_store_n((int32_t *)out, n, I(a)))                               \
   PROBE(vi_store_bytes_n, vi_store_bytes_n(out, n, I(a)))                              \
-  PROBE(vi_store_codes, vi_store_codes(out, (int)n & 1, I(a), I(b), I(c), I(a)))       \
+  INT(vi_codes, vi_codes((int)n & 1, I(a), I(b), I(c), I(a)))                          \
   PROBE(vi_store_halves_n, vi_store_halves_n(out, n, I(a)))                            \
   PROBE(vf_store_f16_n, vf_store_f16_n((uint16_t *)(void *)out, n, F(a)))              \
   PROBE(vf_stream, stream(out, F(a)))                                                  \

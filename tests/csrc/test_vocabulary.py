@@ -64,7 +64,7 @@ def lanes_of(op):
         x = np.resize(np.concatenate([x, np.array([0, -0.0, np.nan, 1, 2**20, -(2**-20)], np.float32)]), 321 * 16)
         n = np.repeat(np.arange(-160, 161), 16).astype(np.float32)
         return x.reshape(-1, 16), n.reshape(-1, 16), x.reshape(-1, 16)
-    if op == "vi_store_codes":
+    if op == "vi_codes":
         near = [rng.integers(-400, 400, 4096).astype(np.int32) for _ in range(3)]
         return combined(SPECIAL_INTS, 3, near)
     if op == "vi_from_vf":
@@ -113,7 +113,7 @@ def counts_of(op):
         return range(32)
     if op == "vf_one_of":
         return range(4)
-    if op == "vi_store_codes":
+    if op == "vi_codes":
         return range(2)  # unsigned, signed
     return range(18) if op == "vm_first" else range(17) if op in COUNTED else (0,)
 

@@ -216,6 +216,36 @@ def test_results_too_large_for_caches_are_the_same(level, columns):
     assert (y == expected).all()
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("places", [0, 3])
+def test_codes_too_large_for_caches_are_those_of_a_few_rows(level, places):
+    """Past the caches whole lines are written, from any place in one."""
+    m, k = 4100, 4160
+    x = np.resize(np.random.default_rng(4).standard_normal(100_003, F32), (m, k))
+    scale = np.linspace(0.01, 0.03, m, dtype=F32)
+
+    def codes_of(quantized, rows):
+        """Codes of some rows at a time."""
+        codes = nudged(np.full((m, k), 7, np.int8), places)
+        for i in range(0, m, rows):
+            quantized(slice(i, i + rows), codes[i : i + rows])
+        return codes
+
+    def given(part, codes):
+        dispatch.quantize_s8(x[part], scale[part], None, codes)
+
+    def found(groups):
+        scales, sums = np.full((m, groups), 7, F32), np.full((m, groups), 7, np.int32)
+        return lambda part, codes: dispatch.quantize_rows_s8(x[part], codes, scales[part], sums[part])
+
+    pycomp.set_isa(level)
+    try:
+        for quantized in (given, found(1), found(k // 64)):
+            assert (codes_of(quantized, m) == codes_of(quantized, 500)).all()
+    finally:
+        pycomp.set_isa(None)
+
+
 @given(arrays, st.data())
 @settings(deadline=None)
 def test_out_receives_the_result(x, data):
