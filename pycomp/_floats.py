@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
-from ._validate import contiguous
+from ._validate import FLOAT32, contiguous, fresh
 
 HALF = np.dtype(np.float16)
 KERNELS = {("float32", "float16"): "f32_to_f16", ("float32", "bfloat16"): "f32_to_bf16",
@@ -29,7 +29,7 @@ def widened(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """``a`` as float32 or float64, itself if it is that."""
     if a.dtype != HALF:
         return a.astype(dtype, copy=False)
-    x, y = contiguous(a), np.empty(a.shape, np.float32)
+    x, y = contiguous(a), fresh(a.shape, FLOAT32)
     dispatch.f16_to_f32(x.reshape(-1), y.reshape(-1))
     return y.astype(dtype, copy=False)
 

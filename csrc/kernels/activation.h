@@ -93,11 +93,4 @@ PC_INLINE vf16 vf_activate(vf16 x, int32_t activation) {
   return activation == PC_RELU ? vf_relu(x) : pc_activate_smoothly(x, activation);
 }
 
-/* y[0..n) = activation(x[0..n)); x may be y. */
-static inline void pc_activate_each(int64_t n, const float *x, int32_t activation, float *y) {
-  for (int64_t i = 0; i < n; i += LANES) {
-    const int64_t lanes = smaller(n - i, LANES);
-    vf_store_n(y + i, lanes, vf_activate(vf_load_n(x + i, lanes), activation));
-  }
-}
 #endif

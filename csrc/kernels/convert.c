@@ -4,25 +4,35 @@
 #include <string.h>
 
 #include "double_rows.h"
+#include "memory.h"
 
 enum { GRAIN = 1 << 15 }; /* elements that pay for waking a thread */
 
 typedef struct {
   const void *x;
   void *y;
+  int past; /* floats go past the caches */
 } job;
+
+/* Fewer than a vector, of which no more is read. */
+static void widen_few(int64_t n, const uint16_t *x, float *y) {
+  uint16_t all[LANES] = {0};
+  memcpy(all, x, (size_t)n * sizeof *all);
+  vf_store_n(y, n, vf_load_f16(all));
+}
 
 static void widen(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const uint16_t *x = j->x;
   float *y = j->y;
-  int64_t i = begin;
-  for (; i + LANES <= end; i += LANES) vf_store(y + i, vf_load_f16(x + i));
-  if (i < end) {
-    uint16_t rest[LANES] = {0};
-    memcpy(rest, x + i, (size_t)(end - i) * sizeof *rest);
-    vf_store_n(y + i, end - i, vf_load_f16(rest));
+  int64_t i = begin + pc_head(y + begin, j->past, end - begin);
+  widen_few(i - begin, x + begin, y + begin);
+  for (; i + LANES <= end; i += LANES) {
+    if (j->past) __builtin_prefetch(x + i + PC_ASKED, 0, 2);
+    pc_store_line(y + i, j->past, vf_load_f16(x + i));
   }
+  widen_few(end - i, x + i, y + i);
+  if (j->past) vf_stream_fence();
 }
 
 /* Rounded to odd: towards 0, the last bit set where that took something away. */
@@ -52,7 +62,7 @@ static void f64_to_bf16(int64_t begin, int64_t end, const void *context) { narro
 
 static int share(void (*run)(int64_t, int64_t, const void *), int64_t n, const void *x, void *y) {
   if (n < 0) return PC_EINVAL;
-  pc_for(n, GRAIN, run, &(job){x, y});
+  pc_for(n, GRAIN, run, &(job){x, y, n >= PC_PAST});
   return PC_OK;
 }
 

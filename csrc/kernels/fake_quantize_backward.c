@@ -5,6 +5,7 @@
  * Sums are made in float64 by the lane rule, over parts of a row of a fixed length: threads share the parts. Limit: memory,
  * 12 bytes an element. */
 #include "codes.h"
+#include "memory.h"
 #include "table.h"
 
 enum {
@@ -22,6 +23,7 @@ typedef struct {
   const float *scale;
   const int32_t *zero;
   int32_t low, high;
+  int past; /* dx goes past the caches */
   float *dx;
   double *dscale, *dzero;
   int *nan;
@@ -35,6 +37,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
     const int64_t i = u / j->parts, l0 = u % j->parts * PART, n = smaller(j->k - l0, PART);
     const float *grad = j->grad + i * j->ldgrad + l0, *x = j->x + i * j->ldx + l0;
     float *dx = j->dx + i * j->k + l0;
+    const int past = j->past && pc_to_line(dx) == 0; /* the rule says which lane an element is of */
     const vf16 scale = vf_set1(j->scale[i]);
     const vi16 zero = vi_set1(j->zero ? j->zero[i] : 0);
     vd16 by_scale = vd_zero(), outside = vd_zero();
@@ -54,11 +57,13 @@ static void run(int64_t begin, int64_t end, const void *context) {
       const vd16 slope = vd_sub(vd_from_vf(vf_from_vi(vi_sub(kept, zero))), vd_from_vf(part));
       by_scale = vd_fma(vd_from_vf(g), slope, by_scale);
       outside = vd_add_vf(outside, vf_select(inside, vf_zero(), g));
-      vf_store_left(dx + l, lanes, through);
+      if (lanes == LANES) pc_store_line(dx + l, past, through);
+      else vf_store_n(dx + l, lanes, through);
     }
     j->dscale[u] = vd_fold_add(by_scale);
     j->dzero[u] = vd_fold_add(outside) * -(double)j->scale[i];
   }
+  if (j->past) vf_stream_fence();
   if (vm_bits(nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
 }
 
@@ -68,7 +73,7 @@ int PC_FN(fake_quantize_backward_f32)(int64_t m, int64_t k, const float *grad, i
   if (m < 0 || k < 0 || ldgrad < k || ldx < k || low > high) return PC_EINVAL;
   if (m == 0 || k == 0) return PC_OK;
   int nan = 0;
-  const job j = {k, (k + PART - 1) / PART, grad, ldgrad, x, ldx, scale, zero, low, high, dx, dscale, dzero, &nan};
+  const job j = {k, (k + PART - 1) / PART, grad, ldgrad, x, ldx, scale, zero, low, high, m * k >= PC_PAST, dx, dscale, dzero, &nan};
   pc_for(m * j.parts, 1 + GRAIN / smaller(k, PART), run, &j);
   return nan ? PC_ENAN : PC_OK;
 }

@@ -74,14 +74,8 @@ typedef struct {
   vi16 total;
 } found;
 
-/* A line of codes, past the caches or not. */
-PC_INLINE void store_line(uint8_t *codes, int stream, vi16 line) {
-  if (stream) vf_stream((float *)(void *)codes, vf_from_bits(line));
-  else vi_store(codes, line);
-}
-
 /* 64 codes of x. */
-PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int asks, int stream, uint8_t *codes, found f) {
+PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int asks, int past, uint8_t *codes, found f) {
   vf16 v[4];
   vi16 code[4];
 #pragma GCC unroll 4
@@ -92,7 +86,7 @@ PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int
     f.total = vi_add(f.total, code[i]);
   }
   if (by != RANGED) f.nan = vm_or(f.nan, vm_or(vf_unordered(v[0], v[1]), vf_unordered(v[2], v[3])));
-  store_line(codes, stream, vi_codes(is_signed, code[0], code[1], code[2], code[3]));
+  pc_store_line((float *)(void *)codes, past, vf_from_bits(vi_codes(is_signed, code[0], code[1], code[2], code[3])));
   return f;
 }
 
@@ -110,20 +104,20 @@ PC_INLINE found quantize_few(const float *x, int64_t n, grid g, way by, uint8_t 
 }
 
 /* codes[0..n) of x, and their sum; returns whether x holds NaN. */
-PC_INLINE int span(const float *x, int64_t n, grid g, way by, int is_signed, int asks, int stream, uint8_t *codes, int32_t *sum) {
-  const int64_t head = stream ? smaller(pc_bytes_to_line(codes), n) : 0;
+PC_INLINE int span(const float *x, int64_t n, grid g, way by, int is_signed, int asks, int past, uint8_t *codes, int32_t *sum) {
+  const int64_t head = past ? smaller(pc_bytes_to_line(codes), n) : 0;
   found f = quantize_few(x, head, g, by, codes, (found){vm_first(0), vi_zero()});
   int64_t l = head;
-  for (; l + FOUR <= n; l += FOUR) f = quantize_four(x + l, g, by, is_signed, asks, stream, codes + l, f);
+  for (; l + FOUR <= n; l += FOUR) f = quantize_four(x + l, g, by, is_signed, asks, past, codes + l, f);
   f = quantize_few(x + l, n - l, g, by, codes + l, f);
   *sum = vi_fold_add(f.total);
   return vm_bits(f.nan) != 0;
 }
 
-PC_INLINE int quantize_span(const float *x, int64_t n, grid g, int ranged, int is_signed, int asks, int stream, uint8_t *codes,
+PC_INLINE int quantize_span(const float *x, int64_t n, grid g, int ranged, int is_signed, int asks, int past, uint8_t *codes,
                             int32_t *sum) {
-  return g.inverse == 0 ? span(x, n, g, DIVIDE, is_signed, asks, stream, codes, sum)
-         : ranged       ? span(x, n, g, RANGED, is_signed, asks, stream, codes, sum)
-                        : span(x, n, g, MULTIPLY, is_signed, asks, stream, codes, sum);
+  return g.inverse == 0 ? span(x, n, g, DIVIDE, is_signed, asks, past, codes, sum)
+         : ranged       ? span(x, n, g, RANGED, is_signed, asks, past, codes, sum)
+                        : span(x, n, g, MULTIPLY, is_signed, asks, past, codes, sum);
 }
 #endif

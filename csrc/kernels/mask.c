@@ -11,6 +11,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "memory.h"
 #include "table.h"
 #include "vocabulary.h"
 
@@ -71,6 +72,7 @@ PC_INLINE const float *element(const job *j, int64_t i, int sampled) {
 /* Counts up to 16 keys; returns how many are inside. */
 PC_INLINE int count_vector(const job *j, int64_t i, int64_t lanes, int sampled, int magnitude, int64_t *bins, int64_t *over) {
   const float *x = element(j, i, sampled);
+  if (!sampled) __builtin_prefetch(x + PC_ASKED, 0, 2);
   const vi16 k = keys(vf_load_left(x, lanes), magnitude);
   const uint32_t valid = (1u << lanes) - 1;
   const uint32_t above = vm_bits(vi_gt(k, vi_set1(j->hi))) & valid;
@@ -183,6 +185,7 @@ static void guess(job *j, int64_t k) {
 
 /* mask = key > lo, or key == lo for the first `room` of them. `seen` counts these; only a boundary vector needs a loop. */
 PC_INLINE vm16 write_vector(const job *j, int64_t i, int64_t lanes, int magnitude, int64_t *seen) {
+  __builtin_prefetch(j->scores + i + PC_ASKED, 0, 2);
   const vf16 x = vf_load_left(j->scores + i, lanes);
   const vi16 k = keys(x, magnitude), edge = vi_set1(j->lo);
   vm16 kept = vi_gt(k, edge);
@@ -280,6 +283,7 @@ PC_INLINE void rank_vectors(const groups *j, int64_t begin, int64_t end, int m, 
   vm16 nan = vf_isnan(vf_zero());
   for (int64_t i = begin * LANES; i < end * LANES; i += LANES) {
     const int64_t lanes = smaller(j->g * m - i, LANES);
+    __builtin_prefetch(j->scores + i + PC_ASKED, 0, 2);
     const vf16 x = vf_load_left(j->scores + i, lanes);
     const vi16 k = keys(x, magnitude);
     vi16 rank = zero;
@@ -340,7 +344,10 @@ int PC_FN(nm_mask_f32)(int64_t g, int64_t m, const float *scores, int32_t magnit
 }
 
 /* -- sums of blocks, by the lane rule over a block's elements in C order */
-enum { RESET = 1024 /* elements after which float32 lanes are moved to float64 */ };
+enum {
+  RESET = 1024,  /* elements after which float32 lanes are moved to float64 */
+  BESIDE = 64    /* elements of a row of a block between reading and asking: of the blocks beside it, all of whose rows come next */
+};
 
 typedef struct {
   int64_t h, c, w;
@@ -364,6 +371,7 @@ PC_INLINE vf16 gather(const blocks *j, const float *x, int64_t e) {
 PC_INLINE float sum_block(const blocks *j, const float *x, int norm) {
   const int64_t size = j->h * j->w, row = j->c * j->w;
   const int whole = j->w % LANES == 0 || j->h == 1;
+  const int64_t asked = j->h == 1 ? PC_ASKED : BESIDE;
   vf16 acc = vf_zero();
   vd16 wide = vd_zero();
   for (int64_t e = 0, column = 0; e < size; e += LANES, column += LANES) {
@@ -371,6 +379,7 @@ PC_INLINE float sum_block(const blocks *j, const float *x, int norm) {
       column = 0;
       x += row;
     }
+    __builtin_prefetch(x + column + asked, 0, 2);
     vf16 v;
     if (!whole) v = gather(j, x, e);
     else if (j->w - column >= LANES) v = vf_load(x + column);

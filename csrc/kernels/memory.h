@@ -1,10 +1,24 @@
-/* Reading what no cache may hold: asked for ahead of use, as the hardware stops at the end of a page. */
+/* Memory that no cache holds: read by asking ahead of use, as the hardware stops at the end of a page; written past the caches,
+ * as a store otherwise reads its line first. */
 #ifndef PC_MEMORY_H
 #define PC_MEMORY_H
 
+#include "table.h"
+#include "vocabulary.h"
+
 enum {
-  PC_FAR = 1 << 22,   /* elements of four bytes that no cache may hold: from one, asking costs up to a fifth of the time */
-  PC_ASKED = 1 << 12, /* elements between reading and asking */
-  PC_PAST = 1 << 24   /* codes that are stored past the caches: 16 MB, beside four times that of floats */
+  PC_FAR = 1 << 22,       /* elements of four bytes that no cache may hold: from one, asking costs up to a fifth of the time */
+  PC_ASKED = 1 << 12,     /* elements between reading and asking */
+  PC_PAST = 1 << 23,      /* floats of a result that goes past the caches: 32 MB */
+  PC_PAST_CODES = 1 << 24 /* codes, that come of four times as many bytes: 16 MB */
 };
+
+/* A vector to p, which is on a line where it goes `past` the caches; whoever sends some there ends with vf_stream_fence. */
+PC_INLINE void pc_store_line(float *p, int past, vf16 v) {
+  if (past) vf_stream(p, v);
+  else vf_store(p, v);
+}
+
+/* How many of n floats to p stand before a line, where they go past the caches. */
+PC_INLINE int64_t pc_head(const float *p, int past, int64_t n) { return past ? smaller(pc_to_line(p), n) : 0; }
 #endif

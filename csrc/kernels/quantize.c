@@ -9,7 +9,6 @@
 enum {
   CHUNK = 1 << 14, /* elements of a row that make a unit of work */
   GRAIN = 1 << 15, /* elements that pay for waking a thread */
-  LARGE = 1 << 23, /* floats of a result that goes past the caches: 32 MB */
   LONG = 1 << 10   /* elements of a row for which that pays: lines at its ends are written in parts */
 };
 
@@ -17,18 +16,17 @@ PC_INLINE float dequantized(uint8_t code, int is_signed, float scale, int32_t ze
   return (float)((is_signed ? (int8_t)code : code) - zero) * scale;
 }
 
-/* y[0..n) of codes; stream: past the caches. */
-static void dequantize_span(const uint8_t *codes, int64_t n, int is_signed, float scale, int32_t zero, int asks, int stream,
+/* y[0..n) of codes; `past` the caches or not. */
+static void dequantize_span(const uint8_t *codes, int64_t n, int is_signed, float scale, int32_t zero, int asks, int past,
                             float *y) {
-  const int64_t head = stream ? smaller(pc_to_line(y), n) : 0;
+  const int64_t head = pc_head(y, past, n);
   int64_t l = 0;
   for (; l < head; l++) y[l] = dequantized(codes[l], is_signed, scale, zero);
   for (; l + LANES <= n; l += LANES) {
     if (asks) __builtin_prefetch(codes + l + PC_ASKED, 0, 2);
     const vi16 code = is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
     const vf16 v = vf_mul(vf_from_vi(vi_sub(code, vi_set1(zero))), vf_set1(scale));
-    if (stream) vf_stream(y + l, v);
-    else vf_store(y + l, v);
+    pc_store_line(y + l, past, v);
   }
   for (; l < n; l++) y[l] = dequantized(codes[l], is_signed, scale, zero);
 }
@@ -42,7 +40,7 @@ typedef struct {
   uint8_t *codes;
   const uint8_t *from;
   float *y;
-  int is_signed, stream, asks;
+  int is_signed, past, asks;
   int32_t low, high; /* the least and largest code */
   int *nan;
 } given;
@@ -70,10 +68,10 @@ static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
     const grid g = grid_of(j, i, &rows);
     int32_t sum;
-    const int nan = quantize_span(j->x + i * j->ldx + l, n, g, 0, j->is_signed, j->asks, j->stream, j->codes + i * j->k + l, &sum);
+    const int nan = quantize_span(j->x + i * j->ldx + l, n, g, 0, j->is_signed, j->asks, j->past, j->codes + i * j->k + l, &sum);
     if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
   }
-  if (j->stream) vf_stream_fence();
+  if (j->past) vf_stream_fence();
 }
 
 static void quantize_column_chunks(int64_t begin, int64_t end, const void *context) {
@@ -101,9 +99,9 @@ static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
   for (int64_t u = begin; u < end; u++) {
     const int64_t i = u / j->chunks, l = u % j->chunks * CHUNK, n = smaller(j->k - l, CHUNK);
     const int32_t zero = j->zero ? j->zero[i] : 0;
-    dequantize_span(j->from + i * j->k + l, n, j->is_signed, j->scale[i], zero, j->asks, j->stream, j->y + i * j->k + l);
+    dequantize_span(j->from + i * j->k + l, n, j->is_signed, j->scale[i], zero, j->asks, j->past, j->y + i * j->k + l);
   }
-  if (j->stream) vf_stream_fence();
+  if (j->past) vf_stream_fence();
 }
 
 static void dequantize_column_chunks(int64_t begin, int64_t end, const void *context) {
@@ -114,26 +112,25 @@ static void dequantize_column_chunks(int64_t begin, int64_t end, const void *con
     const float *scale = j->scale + i / (j->m / j->g) * j->k;
     const int32_t *zero = j->zero ? j->zero + i / (j->m / j->g) * j->k : NULL;
     float *y = j->y + i * j->k;
-    const int64_t head = j->stream ? smaller(first + pc_to_line(y + first), last) : first;
+    const int64_t head = first + pc_head(y + first, j->past, last - first);
     int64_t l = first;
     for (; l < head; l++) y[l] = dequantized(codes[l], j->is_signed, scale[l], zero ? zero[l] : 0);
     for (; l + LANES <= last; l += LANES) {
       __builtin_prefetch(codes + l + PC_ASKED, 0, 2);
       const vi16 code = j->is_signed ? vi_load_s8((const int8_t *)codes + l) : vi_load_u8(codes + l);
       const vf16 v = vf_mul(vf_from_vi(zero ? vi_sub(code, vi_load(zero + l)) : code), vf_load(scale + l));
-      if (j->stream) vf_stream(y + l, v);
-      else vf_store(y + l, v);
+      pc_store_line(y + l, j->past, v);
     }
     for (; l < last; l++) y[l] = dequantized(codes[l], j->is_signed, scale[l], zero ? zero[l] : 0);
   }
-  if (j->stream) vf_stream_fence();
+  if (j->past) vf_stream_fence();
 }
 
 /* Of up to sixteen values: from the codes' steps above the zero point back to floats. No step is +0. Compilers see a float
  * turned into an integer and back, and where the CPU can truncate leave out both: then it would have the sign of x. */
-PC_INLINE void store_values(float *y, int64_t lanes, int stream, vi16 steps, vf16 scale) {
+PC_INLINE void store_values(float *y, int64_t lanes, int past, vi16 steps, vf16 scale) {
   const vf16 v = vf_add(vf_mul(vf_from_vi(steps), scale), vf_zero());
-  if (stream && lanes == LANES) vf_stream(y, v);
+  if (past && lanes == LANES) vf_stream(y, v);
   else vf_store_left(y, lanes, v);
 }
 
@@ -141,15 +138,15 @@ PC_INLINE void store_values(float *y, int64_t lanes, int stream, vi16 steps, vf1
 PC_INLINE int64_t lanes_at(int64_t l, int64_t head, int64_t n) { return l < head ? head : smaller(n - l, LANES); }
 
 /* y[0..n) of x, to codes and back; returns whether x holds NaN. */
-PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int asks, int stream, float *y) {
-  const int64_t head = stream ? smaller(pc_to_line(y), n) : 0;
+PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int asks, int past, float *y) {
+  const int64_t head = pc_head(y, past, n);
   vm16 nan = vm_first(0);
   for (int64_t l = 0, lanes; l < n; l += lanes) {
     lanes = lanes_at(l, head, n);
     const vf16 v = vf_load_left(x + l, lanes);
     if (asks) __builtin_prefetch(x + l + PC_ASKED, 0, 2);
     nan = vm_or(nan, vf_isnan(v));
-    store_values(y + l, lanes, stream, vi_sub(codes_of(v, g, by), vi_set1(g.zero)), vf_set1(g.scale));
+    store_values(y + l, lanes, past, vi_sub(codes_of(v, g, by), vi_set1(g.zero)), vf_set1(g.scale));
   }
   return vm_bits(nan) != 0;
 }
@@ -162,11 +159,11 @@ static void fake_chunks(int64_t begin, int64_t end, const void *context) {
     const grid g = grid_of(j, i, &rows);
     const float *x = j->x + i * j->ldx + l;
     float *y = j->y + i * j->k + l;
-    const int nan = g.inverse == 0 ? fake_span(x, n, g, DIVIDE, j->asks, j->stream, y)
-                                   : fake_span(x, n, g, MULTIPLY, j->asks, j->stream, y);
+    const int nan = g.inverse == 0 ? fake_span(x, n, g, DIVIDE, j->asks, j->past, y)
+                                   : fake_span(x, n, g, MULTIPLY, j->asks, j->past, y);
     if (nan) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
   }
-  if (j->stream) vf_stream_fence();
+  if (j->past) vf_stream_fence();
 }
 
 static void fake_column_chunks(int64_t begin, int64_t end, const void *context) {
@@ -178,17 +175,17 @@ static void fake_column_chunks(int64_t begin, int64_t end, const void *context) 
     const int64_t scales = i / (j->m / j->g) * j->k + first;
     const float *x = j->x + i * j->ldx + first;
     float *y = j->y + i * j->k + first;
-    const int64_t head = j->stream ? smaller(pc_to_line(y), n) : 0;
+    const int64_t head = pc_head(y, j->past, n);
     for (int64_t l = 0, lanes; l < n; l += lanes) {
       lanes = lanes_at(l, head, n);
       const vf16 v = vf_load_left(x + l, lanes), scale = vf_load_left(j->scale + scales + l, lanes);
       const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
       __builtin_prefetch(x + l + PC_ASKED, 0, 2);
       nan = vm_or(nan, vf_isnan(v));
-      store_values(y + l, lanes, j->stream, vi_sub(code_of(vf_div(v, scale), zero, low, high), zero), scale);
+      store_values(y + l, lanes, j->past, vi_sub(code_of(vf_div(v, scale), zero, low, high), zero), scale);
     }
   }
-  if (j->stream) vf_stream_fence();
+  if (j->past) vf_stream_fence();
   if (vm_bits(nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
 }
 
@@ -199,7 +196,7 @@ static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
   j->nan = &nan;
   j->chunks = (j->k + CHUNK - 1) / CHUNK;
   j->asks = j->m * j->k >= PC_FAR;
-  j->stream = j->k >= LONG && j->m * j->k >= (j->y ? LARGE : PC_PAST);
+  j->past = j->k >= LONG && j->m * j->k >= (j->y ? PC_PAST : PC_PAST_CODES);
   pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->k, CHUNK), chunks, j);
   return nan ? PC_ENAN : PC_OK;
 }

@@ -20,7 +20,7 @@ typedef struct {
   uint8_t *codes;
   float *scale;
   int32_t *zero, *sums;
-  int low, high, asks, stream;
+  int low, high, asks, past;
 } job;
 
 /* The largest magnitudes above and below 0 (or of all, above), as bits, which are ordered as they are: a NaN's are beyond
@@ -91,7 +91,7 @@ PC_INLINE void find(const job *j, int64_t size, batch *b) {
 }
 
 /* Codes of groups of one vector, of two, or (4) of a multiple of four, as many as fill lines. */
-PC_INLINE void codes_together(int vectors, const job *j, int64_t size, const batch *b, int stream, uint8_t *codes,
+PC_INLINE void codes_together(int vectors, const job *j, int64_t size, const batch *b, int past, uint8_t *codes,
                               int32_t *sums) {
   vi16 total[LANES];
   for (int i = b->count; i < LANES; i++) total[i] = vi_zero();
@@ -108,7 +108,7 @@ PC_INLINE void codes_together(int vectors, const job *j, int64_t size, const bat
         code[v] = codes_of(vf_load(x), one_of(&b->g, i), RANGED);
         total[i] = vi_add(total[i], code[v]);
       }
-      store_line(codes, stream, vi_codes(!j->zero, code[0], code[1], code[2], code[3]));
+      pc_store_line((float *)(void *)codes, past, vf_from_bits(vi_codes(!j->zero, code[0], code[1], code[2], code[3])));
     }
   }
   vi_store_n(sums, b->count, vi_fold_add_each(total));
@@ -118,7 +118,7 @@ PC_INLINE void codes_together(int vectors, const job *j, int64_t size, const bat
 static void codes_apart(const job *j, int64_t size, const batch *b, uint8_t *codes, int32_t *sums) {
   for (int i = 0; i < b->count; i++, codes += size)
     if (b->finite >> i & 1) {
-      quantize_span(b->x[i], size, one_of(&b->g, i), 1, !j->zero, j->asks, j->stream, codes, sums + i);
+      quantize_span(b->x[i], size, one_of(&b->g, i), 1, !j->zero, j->asks, j->past, codes, sums + i);
     } else {
       memset(codes, 0, (size_t)size);
       sums[i] = 0;
@@ -145,10 +145,10 @@ static void groups(int64_t begin, int64_t end, const void *context) {
     if (!is_plain || b.count % 4) codes_apart(j, size, &b, codes, sums);
     else if (size == LANES) codes_together(1, j, size, &b, 0, codes, sums);
     else if (size == 2 * LANES) codes_together(2, j, size, &b, 0, codes, sums);
-    else if (size % FOUR == 0) codes_together(4, j, size, &b, j->stream && pc_bytes_to_line(codes) == 0, codes, sums);
+    else if (size % FOUR == 0) codes_together(4, j, size, &b, j->past && pc_bytes_to_line(codes) == 0, codes, sums);
     else codes_apart(j, size, &b, codes, sums);
   }
-  if (j->stream) vf_stream_fence();
+  if (j->past) vf_stream_fence();
 }
 
 static int quantize_rows(job *j) {
@@ -156,7 +156,7 @@ static int quantize_rows(job *j) {
   if (j->groups == 0 ? j->k > 0 : j->k % j->groups) return PC_EINVAL;
   const int64_t size = j->groups ? j->k / j->groups : 0;
   j->asks = j->m * j->k >= PC_FAR;
-  j->stream = size >= FOUR && j->m * j->k >= PC_PAST;
+  j->past = size >= FOUR && j->m * j->k >= PC_PAST_CODES;
   pc_for(j->m * j->groups, 1 + GRAIN / (size + 1), groups, j);
   return PC_OK;
 }

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pycomp._sums import total
-from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, delivered, flag, result
+from pycomp._validate import ANY_NDIM, FLOAT32, as_array, contiguous, delivered, flag, fresh, result
 from pycomp.kernels import dispatch
 from pycomp.kernels.entry import NanError
 
@@ -136,7 +136,7 @@ def fake_quantize_backward(
         matrix = a.reshape(parts.matrix)
         return contiguous(matrix.T if parts.by_column else matrix)
 
-    dx = np.empty((rows, columns), np.float32)
+    dx = fresh((rows, columns), FLOAT32)
     sums = np.empty((2, rows, -(-columns // PART)))
     zeros = np.tile(zero.reshape(-1), parts.outer) if zero.any() else None
     try:
