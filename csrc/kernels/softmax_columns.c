@@ -5,7 +5,8 @@
 
 enum {
   GRAIN = 1 << 13, /* elements that pay for waking a thread */
-  LONG = 1 << 11,  /* columns so long stay in L2 only a vector at a time */
+  LONG = 1 << 11,  /* columns so long stay in L2 only a vector at a time, */
+  LONGER = 1 << 12, /* so long not even then: lines of one that are far apart meet in a few sets, and come alone */
   SHORT = 512      /* columns so short are copied, or their lines would stand in each other's way: 128 KB of stack */
 };
 
@@ -37,9 +38,16 @@ static void run(int64_t begin, int64_t end, const void *context) {
   }
 }
 
+/* Columns of a block. Blocks a vector wide take three times as long where L2 does not keep them, unless as many threads share them. */
+static int64_t width_of(const job *j) {
+  const int64_t wide = PC_WIDE * LANES, vectors = j->m * ((j->n + LANES - 1) / LANES);
+  if (j->of.c < LONG || (j->of.c >= LONGER && vectors > pc_get_num_threads())) return wide;
+  return LANES;
+}
+
 static int share_blocks(job j) {
   if (j.m < 0 || j.of.c < 0 || j.n < 0 || !(j.of.temperature > 0 && j.of.temperature < INFINITY)) return PC_EINVAL;
-  j.width = j.of.c < LONG ? PC_WIDE * LANES : LANES;
+  j.width = width_of(&j);
   j.blocks = (j.n + j.width - 1) / j.width;
   pc_for(j.m * j.blocks, 1 + GRAIN / (j.width * (j.of.c + 1)), run, &j);
   return PC_OK;
