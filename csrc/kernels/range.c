@@ -10,7 +10,8 @@ enum {
   CHUNK = 1 << 15, /* elements of a row that make a unit of work */
   GRAIN = 1 << 16, /* elements that pay for waking a thread */
   WIDE = 1 << 10,  /* columns and */
-  TALL = 1 << 6    /* rows that make a unit of work on columns: what is found stays in the first cache */
+  TALL = 1 << 6,   /* rows that make a unit of work on columns: what is found stays in the first cache */
+  TOGETHER = 4     /* rows that what is found passes at a time */
 };
 
 typedef struct {
@@ -80,17 +81,26 @@ static void column_chunks(int64_t begin, int64_t end, const void *context) {
     const float *x = j->x + (g * j->rows + down) * j->ldx + first;
     float low[WIDE], high[WIDE];
     for (int64_t l = 0; l < WIDE; l++) low[l] = INFINITY, high[l] = -INFINITY;
-    for (int64_t i = 0; i < rows; i++, x += j->ldx)
+    for (int64_t i = 0; i < rows; i += TOGETHER, x += TOGETHER * j->ldx)
       for (int64_t l = 0; l < n; l += LANES) {
-        const vf16 v = vf_load_left(x + l, n - l);
-        __builtin_prefetch(x + 4 * j->ldx + l, 0, 2);
-        const vm16 nan = vf_isnan(v);
-        vf_store(low + l, vf_select(nan, v, vf_min(v, vf_load(low + l))));
-        vf_store(high + l, vf_select(nan, v, vf_max(v, vf_load(high + l))));
+        vf16 least = vf_load(low + l), most = vf_load(high + l);
+        for (int64_t r = 0; r < TOGETHER && i + r < rows; r++) {
+          const float *at = x + r * j->ldx + l;
+          const vf16 v = vf_load_left(at, n - l);
+          __builtin_prefetch(at + TOGETHER * j->ldx, 0, 2);
+          const vm16 nan = vf_isnan(v);
+          least = vf_select(nan, v, vf_min(v, least));
+          most = vf_select(nan, v, vf_max(v, most));
+        }
+        vf_store(low + l, least);
+        vf_store(high + l, most);
       }
-    for (int64_t l = 0; l < n; l++) {
-      join(j->low + g * j->k + first + l, low[l] + 0.0f, 1);
-      join(j->high + g * j->k + first + l, high[l] + 0.0f, -1);
+    float *to_low = j->low + g * j->k + first, *to_high = j->high + g * j->k + first;
+    const int all = j->rows <= TALL; /* of the group: nobody else has some */
+    for (int64_t l = 0; all && l < n; l++) to_low[l] = low[l] + 0.0f, to_high[l] = high[l] + 0.0f;
+    for (int64_t l = 0; !all && l < n; l++) {
+      join(to_low + l, low[l] + 0.0f, 1);
+      join(to_high + l, high[l] + 0.0f, -1);
     }
   }
 }
