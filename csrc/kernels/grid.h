@@ -74,6 +74,11 @@ typedef struct {
   vi16 total;
 } found;
 
+/* A line of codes, of four vectors. */
+PC_INLINE void store_codes(uint8_t *codes, int is_signed, int past, const vi16 *code) {
+  pc_store_line((float *)(void *)codes, past, vf_from_bits(vi_codes(is_signed, code[0], code[1], code[2], code[3])));
+}
+
 /* 64 codes of x. */
 PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int asks, int past, uint8_t *codes, found f) {
   vf16 v[4];
@@ -86,7 +91,7 @@ PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int
     f.total = vi_add(f.total, code[i]);
   }
   if (by != RANGED) f.nan = vm_or(f.nan, vm_or(vf_unordered(v[0], v[1]), vf_unordered(v[2], v[3])));
-  pc_store_line((float *)(void *)codes, past, vf_from_bits(vi_codes(is_signed, code[0], code[1], code[2], code[3])));
+  store_codes(codes, is_signed, past, code);
   return f;
 }
 

@@ -18,24 +18,24 @@ typedef struct {
   int past;
 } job;
 
-/* `count` whole slices from s on, of rows that lie in a row. */
-PC_INLINE void pack_beside(int count, const job *j, int64_t s) {
+/* BESIDE whole slices from s on. */
+static void pack_beside(const job *j, int64_t s) {
   const float *w = j->w + s * LANES;
   float *to = j->packed + s * j->padded * LANES;
   for (int64_t l = 0; l < j->k; l++, w += j->w_row, to += LANES)
 #pragma GCC unroll 8
-    for (int b = 0; b < count; b++) {
+    for (int b = 0; b < BESIDE; b++) {
       __builtin_prefetch(w + ASKED * j->w_row + b * LANES);
       pc_store_line(to + b * j->padded * LANES, j->past, vf_load(w + b * LANES));
     }
   for (int64_t l = j->k; l < j->padded; l++, to += LANES)
-    for (int b = 0; b < count; b++) vf_store(to + b * j->padded * LANES, vf_zero());
+    for (int b = 0; b < BESIDE; b++) vf_store(to + b * j->padded * LANES, vf_zero());
 }
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   int64_t s = begin;
-  for (; j->w_column == 1 && s + BESIDE <= end && (s + BESIDE) * LANES <= j->n; s += BESIDE) pack_beside(BESIDE, j, s);
+  for (; j->w_column == 1 && s + BESIDE <= end && (s + BESIDE) * LANES <= j->n; s += BESIDE) pack_beside(j, s);
   for (; s < end; s++) {
     const float *w = j->w + s * LANES * j->w_column;
     float *to = j->packed + s * j->padded * LANES;

@@ -108,7 +108,7 @@ PC_INLINE void codes_together(int vectors, const job *j, int64_t size, const bat
         code[v] = codes_of(vf_load(x), one_of(&b->g, i), RANGED);
         total[i] = vi_add(total[i], code[v]);
       }
-      pc_store_line((float *)(void *)codes, past, vf_from_bits(vi_codes(!j->zero, code[0], code[1], code[2], code[3])));
+      store_codes(codes, !j->zero, past, code);
     }
   }
   vi_store_n(sums, b->count, vi_fold_add_each(total));

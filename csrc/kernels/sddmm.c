@@ -8,10 +8,10 @@
 #include "vocabulary.h"
 
 enum {
-  GRAIN = 1 << 17, /* multiply-adds that pay for waking a thread */
+  GRAIN = 1 << 17,  /* multiply-adds that pay for waking a thread */
   PICKED = 1 << 15, /* entries that do */
-  ROOM = 1 << 18,  /* floats of rows of the whole product, for each thread: 1 MB */
-  FEW = 16         /* rows for which packing b does not pay */
+  ROOM = 1 << 18,   /* floats of rows of the whole product, for each thread: 1 MB */
+  FEW = 16          /* rows for which packing b does not pay */
 };
 
 typedef struct {

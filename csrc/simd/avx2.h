@@ -321,25 +321,32 @@ PC_INLINE vf16 vf_from_bits(vi16 a) { return (vf16){_mm256_castsi256_ps(a.a), _m
 PC_INLINE float vf_fold_add(vf16 a) { return pc_fold8_add(_mm256_add_ps(a.a, a.b)); }
 PC_INLINE float vf_fold_max(vf16 a) { return pc_fold8_max(_mm256_max_ps(a.a, a.b)); }
 PC_INLINE float vf_fold_min(vf16 a) { return pc_fold8_min(_mm256_min_ps(a.a, a.b)); }
-#define PC_FOLD_INT(op8, op4, v)                                                                 \
-  const __m256i h = op8((v).a, (v).b);                                                           \
-  __m128i q = op4(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));                    \
-  q = op4(q, _mm_unpackhi_epi64(q, q));                                                          \
-  return _mm_cvtsi128_si32(op4(q, _mm_shuffle_epi32(q, 1)))
-PC_INLINE int32_t vi_fold_add(vi16 a) { PC_FOLD_INT(_mm256_add_epi32, _mm_add_epi32, a); }
-PC_INLINE int32_t vi_fold_max(vi16 a) { PC_FOLD_INT(_mm256_max_epi32, _mm_max_epi32, a); }
-#define PC_FOLD_EACH(op, rows) /* halves of sixteen, pairs, fours, then halves of a register */                           \
-  __m256i h[16], t[8], f[4];                                                                                           \
-  _Pragma("GCC unroll 16")                                                                                             \
-  for (int i = 0; i < 16; i++) h[i] = op((rows)[i].a, (rows)[i].b);                                                          \
-  _Pragma("GCC unroll 8")                                                                                              \
-  for (int i = 0; i < 8; i++) t[i] = op(_mm256_unpacklo_epi32(h[2 * i], h[2 * i + 1]), _mm256_unpackhi_epi32(h[2 * i], h[2 * i + 1])); \
-  _Pragma("GCC unroll 4")                                                                                              \
-  for (int i = 0; i < 4; i++) f[i] = op(_mm256_unpacklo_epi64(t[2 * i], t[2 * i + 1]), _mm256_unpackhi_epi64(t[2 * i], t[2 * i + 1])); \
-  return (vi16){op(_mm256_permute2x128_si256(f[0], f[1], 0x20), _mm256_permute2x128_si256(f[0], f[1], 0x31)),          \
-                op(_mm256_permute2x128_si256(f[2], f[3], 0x20), _mm256_permute2x128_si256(f[2], f[3], 0x31))}
-PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { PC_FOLD_EACH(_mm256_add_epi32, rows); }
-PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { PC_FOLD_EACH(_mm256_max_epi32, rows); }
+PC_INLINE __m256i pc_both(int max, __m256i a, __m256i b) { return max ? _mm256_max_epi32(a, b) : _mm256_add_epi32(a, b); }
+PC_INLINE int32_t pc_fold(int max, vi16 a) {
+  __m256i h = pc_both(max, a.a, a.b);
+  h = pc_both(max, h, _mm256_permute2x128_si256(h, h, 1));
+  h = pc_both(max, h, _mm256_unpackhi_epi64(h, h));
+  return _mm256_cvtsi256_si32(pc_both(max, h, _mm256_shuffle_epi32(h, 1)));
+}
+PC_INLINE int32_t vi_fold_add(vi16 a) { return pc_fold(0, a); }
+PC_INLINE int32_t vi_fold_max(vi16 a) { return pc_fold(1, a); }
+PC_INLINE __m256i pc_both_halves(int max, __m256i a, __m256i b) {
+  return pc_both(max, _mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
+}
+PC_INLINE vi16 pc_fold_each(int max, const vi16 *rows) { /* halves of sixteen, pairs, fours, then halves of a register */
+  __m256i h[16], t[8], f[4];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) h[i] = pc_both(max, rows[i].a, rows[i].b);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++)
+    t[i] = pc_both(max, _mm256_unpacklo_epi32(h[2 * i], h[2 * i + 1]), _mm256_unpackhi_epi32(h[2 * i], h[2 * i + 1]));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++)
+    f[i] = pc_both(max, _mm256_unpacklo_epi64(t[2 * i], t[2 * i + 1]), _mm256_unpackhi_epi64(t[2 * i], t[2 * i + 1]));
+  return (vi16){pc_both_halves(max, f[0], f[1]), pc_both_halves(max, f[2], f[3])};
+}
+PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { return pc_fold_each(0, rows); }
+PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { return pc_fold_each(1, rows); }
 
 /* -- double */
 PC_INLINE vd16 vd_zero(void) { const __m256d z = _mm256_setzero_pd(); return (vd16){z, z, z, z}; }

@@ -181,11 +181,11 @@ PC_INLINE void vf_transpose(vf16 *r) {
   vf16 t[16];
 #pragma GCC unroll 8
   for (int i = 0; i < 16; i += 2) t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-#define PC_JOIN(op, x, y) _mm512_castpd_ps(op(_mm512_castps_pd(x), _mm512_castps_pd(y)))
+#define PC_PAIR(op, x, y) _mm512_castpd_ps(op(_mm512_castps_pd(x), _mm512_castps_pd(y)))
 #pragma GCC unroll 4
   for (int i = 0; i < 16; i += 4) {
-    r[i] = PC_JOIN(_mm512_unpacklo_pd, t[i], t[i + 2]), r[i + 1] = PC_JOIN(_mm512_unpackhi_pd, t[i], t[i + 2]);
-    r[i + 2] = PC_JOIN(_mm512_unpacklo_pd, t[i + 1], t[i + 3]), r[i + 3] = PC_JOIN(_mm512_unpackhi_pd, t[i + 1], t[i + 3]);
+    r[i] = PC_PAIR(_mm512_unpacklo_pd, t[i], t[i + 2]), r[i + 1] = PC_PAIR(_mm512_unpackhi_pd, t[i], t[i + 2]);
+    r[i + 2] = PC_PAIR(_mm512_unpacklo_pd, t[i + 1], t[i + 3]), r[i + 3] = PC_PAIR(_mm512_unpackhi_pd, t[i + 1], t[i + 3]);
   }
 #pragma GCC unroll 4
   for (int j = 0; j < 4; j++) {
@@ -212,20 +212,22 @@ PC_INLINE float vf_fold_max(vf16 a) { return pc_fold8_max(PC_HALVES(_mm256_max_p
 PC_INLINE float vf_fold_min(vf16 a) { return pc_fold8_min(PC_HALVES(_mm256_min_ps, a)); }
 PC_INLINE int32_t vi_fold_add(vi16 a) { return _mm512_reduce_add_epi32(a); }
 PC_INLINE int32_t vi_fold_max(vi16 a) { return _mm512_reduce_max_epi32(a); }
-#define PC_BOTH(op, first, second, a, b) op(first(a, b), second(a, b))
-#define PC_FOLD_EACH(op, rows) /* pairs, fours, then quarters of a register */                                                      \
-  vi16 t[8], f[4];                                                                                                            \
-  _Pragma("GCC unroll 8")                                                                                                     \
-  for (int i = 0; i < 8; i++) t[i] = PC_BOTH(op, _mm512_unpacklo_epi32, _mm512_unpackhi_epi32, (rows)[2 * i], (rows)[2 * i + 1]);   \
-  _Pragma("GCC unroll 4")                                                                                                     \
-  for (int i = 0; i < 4; i++) f[i] = PC_BOTH(op, _mm512_unpacklo_epi64, _mm512_unpackhi_epi64, t[2 * i], t[2 * i + 1]);       \
-  const vi16 low = PC_BOTH(op, PC_EVEN_QUARTERS, PC_ODD_QUARTERS, f[0], f[1]);                                                \
-  const vi16 high = PC_BOTH(op, PC_EVEN_QUARTERS, PC_ODD_QUARTERS, f[2], f[3]);                                               \
-  return PC_BOTH(op, PC_EVEN_QUARTERS, PC_ODD_QUARTERS, low, high)
-#define PC_EVEN_QUARTERS(a, b) _mm512_shuffle_i32x4(a, b, 0x88)
-#define PC_ODD_QUARTERS(a, b) _mm512_shuffle_i32x4(a, b, 0xdd)
-PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { PC_FOLD_EACH(vi_add, rows); }
-PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { PC_FOLD_EACH(vi_max, rows); }
+PC_INLINE vi16 pc_both(int max, vi16 a, vi16 b) { return max ? vi_max(a, b) : vi_add(a, b); }
+PC_INLINE vi16 pc_both_quarters(int max, vi16 a, vi16 b) {
+  return pc_both(max, _mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+PC_INLINE vi16 pc_fold_each(int max, const vi16 *rows) { /* pairs, fours, then quarters of a register */
+  vi16 t[8], f[4];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++)
+    t[i] = pc_both(max, _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++)
+    f[i] = pc_both(max, _mm512_unpacklo_epi64(t[2 * i], t[2 * i + 1]), _mm512_unpackhi_epi64(t[2 * i], t[2 * i + 1]));
+  return pc_both_quarters(max, pc_both_quarters(max, f[0], f[1]), pc_both_quarters(max, f[2], f[3]));
+}
+PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { return pc_fold_each(0, rows); }
+PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { return pc_fold_each(1, rows); }
 
 /* -- double */
 PC_INLINE vd16 vd_zero(void) { return (vd16){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
