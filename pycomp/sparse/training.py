@@ -8,18 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._sums import total
-from pycomp._validate import FLOAT32, as_array, as_matrix, contiguous, given, of_shape, rows
-from pycomp.dense import panels
+from pycomp._validate import FLOAT32, as_array, as_matrix, given, of_shape, rows
 from pycomp.kernels import dispatch
 
 from .csr import CSRMatrix
 from .matrix import batch_for, check_matrix
 from .products import linear
-
-DENSE = 0.4
-"""Density from which the whole product and the search in it are faster than the elements one by one."""
-CELLS = 1 << 20
-"""Elements of the dense product that are made at a time."""
 
 
 def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
@@ -49,8 +43,9 @@ def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
     Notes
     -----
     Each value is one fma chain over M, ascending, from +0: the bits of that element of
-    :func:`pycomp.dense.matmul`, and its bound ``γ(M)·Σ|a||b|``. A pattern with more than two fifths of its elements is
-    cut out of the dense product, rows at a time, with at most 4 MB of it at once.
+    :func:`pycomp.dense.matmul`, and its bound ``γ(M)·Σ|a||b|``. A pattern that has many of its elements, from one in
+    eight or (AMD) one in three on, is picked out of the dense product, some rows at a time: that takes a copy of ``b``
+    and 1 MB a thread.
 
     Examples
     --------
@@ -65,25 +60,8 @@ def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
     if a.shape[0] != n or b.shape != (a.shape[1], k):
         raise ValueError(f"a has shape {a.shape} and b {b.shape}, expected ({n}, M) and (M, {k})")
     values = np.empty(pattern.nnz, FLOAT32)
-    if pattern.nnz > DENSE * n * k:
-        _cut_out(pattern, a, b, values)
-    else:
-        dispatch.sddmm_csr_f32(rows(a), rows(b.T), pattern.indices, pattern.indptr, values)
+    dispatch.sddmm_csr_f32(rows(a), rows(b.T), pattern.indices, pattern.indptr, values)
     return pattern.with_data(given(values))
-
-
-def _cut_out(pattern: CSRMatrix, a: NDArray[Any], b: NDArray[Any], values: NDArray[Any]) -> None:
-    """Fills values from the dense product, some rows at a time."""
-    n, k = pattern.shape
-    packed = panels(b)
-    high = max(1, CELLS // k)
-    product = np.empty((min(high, n), k), FLOAT32)
-    for i in range(0, n, high):
-        part = contiguous(a[i : i + high])
-        dispatch.gemm_f32(part, packed, None, 0, product[: len(part)])
-        starts = pattern.indptr[i : i + len(part) + 1]
-        row = np.repeat(np.arange(len(part)), np.diff(starts))
-        values[starts[0] : starts[-1]] = product[row, pattern.indices[starts[0] : starts[-1]]]
 
 
 def linear_backward(grad: Any, x: Any, a: CSRMatrix) -> tuple[NDArray[np.float32], CSRMatrix, NDArray[np.float32]]:
