@@ -38,6 +38,9 @@ def test_elements(name):
     for i in range(0, N, PIECE):
         kernel(x[i : i + PIECE], pieces[i : i + PIECE])
     assert whole.tobytes() == pieces.tobytes()
+    if dtype == np.float32:
+        kernel(x, x)
+        assert x.tobytes() == pieces.tobytes()
 
 
 @each_level

@@ -27,7 +27,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
 
 int PC_FN(activate_f32)(int64_t n, const float *x, int32_t activation, float *y) {
   if (n < 0 || !pc_is_activation(activation)) return PC_EINVAL;
-  const job j = {x, activation, y, x != y && n >= PC_PAST};
+  const job j = {x, activation, y, x != y && n >= PC_PAST}; /* in place its line is there */
   pc_for(n, GRAIN, run, &j);
   return PC_OK;
 }

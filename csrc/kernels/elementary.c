@@ -25,7 +25,7 @@ typedef struct { const float *x; float *y; int past; } job;
   }                                                                                             \
   int PC_FN(function##_f32)(int64_t n, const float *x, float *y) {                              \
     if (n < 0) return PC_EINVAL;                                                                \
-    const job j = {x, y, x != y && n >= PC_PAST};                                               \
+    const job j = {x, y, x != y && n >= PC_PAST}; /* in place its line is there */              \
     pc_for(n, GRAIN, run_##function, &j);                                                       \
     return PC_OK;                                                                               \
   }

@@ -73,7 +73,8 @@ int PC_FN(fake_quantize_backward_f32)(int64_t m, int64_t k, const float *grad, i
   if (m < 0 || k < 0 || ldgrad < k || ldx < k || low > high) return PC_EINVAL;
   if (m == 0 || k == 0) return PC_OK;
   int nan = 0;
-  const job j = {k, (k + PART - 1) / PART, grad, ldgrad, x, ldx, scale, zero, low, high, m * k >= PC_PAST, dx, dscale, dzero, &nan};
+  const job j = {k, (k + PART - 1) / PART, grad, ldgrad, x, ldx, scale, zero, low, high, m * k >= PC_PAST,
+                 dx, dscale, dzero, &nan};
   pc_for(m * j.parts, 1 + GRAIN / smaller(k, PART), run, &j);
   return nan ? PC_ENAN : PC_OK;
 }

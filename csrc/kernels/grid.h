@@ -76,7 +76,9 @@ typedef struct {
 
 /* A line of codes, of four vectors. */
 PC_INLINE void store_codes(uint8_t *codes, int is_signed, int past, const vi16 *code) {
-  pc_store_line((float *)(void *)codes, past, vf_from_bits(vi_codes(is_signed, code[0], code[1], code[2], code[3])));
+  const vi16 line = vi_codes(is_signed, code[0], code[1], code[2], code[3]);
+  if (past) vf_stream((float *)(void *)codes, vf_from_bits(line));
+  else vi_store(codes, line);
 }
 
 /* 64 codes of x. */

@@ -346,7 +346,7 @@ int PC_FN(nm_mask_f32)(int64_t g, int64_t m, const float *scores, int32_t magnit
 /* -- sums of blocks, by the lane rule over a block's elements in C order */
 enum {
   RESET = 1024,  /* elements after which float32 lanes are moved to float64 */
-  BESIDE = 64    /* elements of a row of a block between reading and asking: of the blocks beside it, all of whose rows come next */
+  BESIDE = 64    /* elements of a row between reading and asking, in a block of many: of the blocks beside it, which come next */
 };
 
 typedef struct {
@@ -379,7 +379,7 @@ PC_INLINE float sum_block(const blocks *j, const float *x, int norm) {
       column = 0;
       x += row;
     }
-    __builtin_prefetch(x + column + asked, 0, 2);
+    if (whole) __builtin_prefetch(x + column + asked, 0, 2);
     vf16 v;
     if (!whole) v = gather(j, x, e);
     else if (j->w - column >= LANES) v = vf_load(x + column);

@@ -68,6 +68,9 @@ typedef struct {
   uint32_t finite; /* a bit for each that has a scale */
 } batch;
 
+/* Vectors of a group whose codes are made together with those of others, 4 for any multiple of that; 0: they are not. */
+static int together(int64_t size) { return size == LANES ? 1 : size == 2 * LANES ? 2 : size % FOUR == 0 ? 4 : 0; }
+
 /* The largest lane of each. */
 PC_INLINE vi16 largest(const vi16 *rows, int count) {
   return count == 1 ? vi_set1(vi_fold_max(rows[0])) : vi_fold_max_each(rows);
@@ -75,7 +78,8 @@ PC_INLINE vi16 largest(const vi16 *rows, int count) {
 
 /* Finds what the codes of a batch need. */
 PC_INLINE void find(const job *j, int64_t size, batch *b) {
-  const int asks = j->asks && size >= NEAR / LANES; /* shorter ones are read again so soon that their codes ask for both */
+  /* What is read again so soon is asked for once, by what makes its codes together. */
+  const int asks = j->asks && (size >= NEAR / LANES || !together(size));
   vi16 above[LANES], below[LANES];
   if (b->count > 1 && b->count < LANES)
     for (int i = 0; i < LANES; i++) above[i] = below[i] = vi_zero();
@@ -142,11 +146,12 @@ static void groups(int64_t begin, int64_t end, const void *context) {
     vf_store_n(j->scale + first, b.count, vf_load(b.g.scale));
     if (j->zero) vi_store_n(j->zero + first, b.count, vi_load(b.g.zero));
     const int is_plain = b.finite == 0xffff && vm_bits(vf_eq(vf_load(b.g.inverse), vf_zero())) == 0;
-    if (!is_plain || b.count % 4) codes_apart(j, size, &b, codes, sums);
-    else if (size == LANES) codes_together(1, j, size, &b, 0, codes, sums);
-    else if (size == 2 * LANES) codes_together(2, j, size, &b, 0, codes, sums);
-    else if (size % FOUR == 0) codes_together(4, j, size, &b, j->past && pc_bytes_to_line(codes) == 0, codes, sums);
-    else codes_apart(j, size, &b, codes, sums);
+    switch (is_plain && b.count % 4 == 0 ? together(size) : 0) {
+      case 1: codes_together(1, j, size, &b, 0, codes, sums); break;
+      case 2: codes_together(2, j, size, &b, 0, codes, sums); break;
+      case 4: codes_together(4, j, size, &b, j->past && pc_bytes_to_line(codes) == 0, codes, sums); break;
+      default: codes_apart(j, size, &b, codes, sums);
+    }
   }
   if (j->past) vf_stream_fence();
 }

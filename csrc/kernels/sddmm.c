@@ -10,8 +10,8 @@
 enum {
   GRAIN = 1 << 17,  /* multiply-adds that pay for waking a thread */
   PICKED = 1 << 15, /* entries that do */
-  ROOM = 1 << 18,   /* floats of rows of the whole product, for each thread: 1 MB */
-  FEW = 16          /* rows for which packing b does not pay */
+  ROOM = 1 << 18,   /* floats of rows of the whole product, for each thread: 1 MB; but */
+  FEW = 16          /* rows at least: for fewer packing b does not pay */
 };
 
 typedef struct {
@@ -67,7 +67,7 @@ static void pick(int64_t begin, int64_t end, const void *context) {
     for (int64_t e = j->indptr[p->row + i]; e < j->indptr[p->row + i + 1]; e++) j->values[e] = p->rows[i * p->k + j->indices[e]];
 }
 
-/* Returns 0, having done nothing, if there is no memory. */
+/* Returns 0 if there is no memory for it. */
 static int pick_from_all(const job *j, int64_t k) {
   const int64_t packed = (k + LANES - 1) / LANES * LANES * j->m, most = ROOM / k * pc_get_num_threads();
   const int64_t together = smaller(j->n, most < FEW ? FEW : most);
@@ -78,7 +78,7 @@ static int pick_from_all(const job *j, int64_t k) {
   for (int64_t i = 0, count; done && i < j->n; i += count) {
     count = smaller(j->n - i, together);
     done = pc_gemm_f32(count, j->m, k, j->a + i * j->lda, j->lda, w, NULL, PC_IDENTITY, rows, k) == PC_OK;
-    if (done) pc_for(count, 1 + PICKED * count / (j->indptr[i + count] - j->indptr[i] + 1), pick, &(picking){j, k, i, rows});
+    if (done) pc_for(count, 1 + PICKED / (j->indptr[j->n] / j->n + 1), pick, &(picking){j, k, i, rows});
   }
   free(found);
   return done;
@@ -91,7 +91,7 @@ int PC_FN(sddmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const flo
                          int64_t ldb, const int32_t *indices, const int64_t *indptr, float *values) {
   if (m < 0 || k < 0 || n < 0 || nnz < 0 || lda < m || ldb < m) return PC_EINVAL;
   if (n == 0) return nnz ? PC_EINVAL : PC_OK;
-  if (indptr[0] != 0 || indptr[n] != nnz) return PC_EINVAL;
+  if (indptr[0] != 0 || indptr[n] != nnz || (k == 0 && nnz)) return PC_EINVAL;
   const job j = {m, n, a, lda, b, ldb, indices, indptr, values};
   if (m && nnz && n >= FEW && (double)nnz * (double)sparsest() >= (double)n * (double)k && pick_from_all(&j, k)) return PC_OK;
   pc_for(nnz + n, 1 + GRAIN / (m + 1), run, &j);

@@ -38,7 +38,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-/* Columns of a block. Blocks a vector wide take three times as long where L2 does not keep them, unless as many threads share them. */
+/* Columns of a block. Those a vector wide take three times as long where L2 does not keep them, unless threads share them all. */
 static int64_t width_of(const job *j) {
   const int64_t wide = PC_WIDE * LANES, vectors = j->m * ((j->n + LANES - 1) / LANES);
   if (j->of.c < LONG || (j->of.c >= LONGER && vectors > pc_get_num_threads())) return wide;

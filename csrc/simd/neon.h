@@ -208,10 +208,16 @@ PC_INLINE float vf_fold_min(vf16 a) { PC_FOLD(pc_min4, a); }
 #define PC_QUARTER(op, v) op(op((v).q[0], (v).q[2]), op((v).q[1], (v).q[3]))
 PC_INLINE int32_t vi_fold_add(vi16 a) { return vaddvq_s32(PC_QUARTER(vaddq_s32, a)); }
 PC_INLINE int32_t vi_fold_max(vi16 a) { return vmaxvq_s32(PC_QUARTER(vmaxq_s32, a)); }
-#define PC_FOLD_EACH(op, pairs, rows) PC_EACH(vi16, pairs(pairs(PC_QUARTER(op, (rows)[4 * i]), PC_QUARTER(op, (rows)[4 * i + 1])), \
-                                                       pairs(PC_QUARTER(op, (rows)[4 * i + 2]), PC_QUARTER(op, (rows)[4 * i + 3]))))
-PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { PC_FOLD_EACH(vaddq_s32, vpaddq_s32, rows); }
-PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { PC_FOLD_EACH(vmaxq_s32, vpmaxq_s32, rows); }
+PC_INLINE int32x4_t pc_fold_each_add(const vi16 *p) {
+  return vpaddq_s32(vpaddq_s32(PC_QUARTER(vaddq_s32, p[0]), PC_QUARTER(vaddq_s32, p[1])),
+                    vpaddq_s32(PC_QUARTER(vaddq_s32, p[2]), PC_QUARTER(vaddq_s32, p[3])));
+}
+PC_INLINE int32x4_t pc_fold_each_max(const vi16 *p) {
+  return vpmaxq_s32(vpmaxq_s32(PC_QUARTER(vmaxq_s32, p[0]), PC_QUARTER(vmaxq_s32, p[1])),
+                    vpmaxq_s32(PC_QUARTER(vmaxq_s32, p[2]), PC_QUARTER(vmaxq_s32, p[3])));
+}
+PC_INLINE vi16 vi_fold_add_each(const vi16 *rows) { PC_EACH(vi16, pc_fold_each_add(rows + 4 * i)); }
+PC_INLINE vi16 vi_fold_max_each(const vi16 *rows) { PC_EACH(vi16, pc_fold_each_max(rows + 4 * i)); }
 
 /* -- double */
 PC_INLINE vd16 vd_load(const double *p) { vd16 r; for (int i = 0; i < 8; i++) r.d[i] = vld1q_f64(p + 2 * i); return r; }

@@ -45,7 +45,7 @@ def sddmm(pattern: CSRMatrix, a: Any, b: Any) -> CSRMatrix:
     Each value is one fma chain over M, ascending, from +0: the bits of that element of
     :func:`pycomp.dense.matmul`, and its bound ``γ(M)·Σ|a||b|``. A pattern that has many of its elements, from one in
     eight or (AMD) one in three on, is picked out of the dense product, some rows at a time: that takes a copy of ``b``
-    and 1 MB a thread.
+    and 1 MB a thread, or sixteen rows of the product if they are more.
 
     Examples
     --------

@@ -66,7 +66,7 @@ def test_any_axis_equals_the_last_one_moved(seed, shape, data):
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), outer=st.integers(1, 3), size=st.sampled_from([1, 3, 16, 33, 130, 600, 2100]),
+@given(seed=st.integers(0, 2**32), outer=st.integers(1, 3), size=st.sampled_from([1, 3, 16, 33, 130, 600, 2100, 4200]),
        beside=st.integers(7, 90), temperature=st.sampled_from([1e-30, 1e-3, 1.0, 2.5, 1e4, 1e30]), half=st.booleans())
 def test_columns_side_by_side_have_the_bits_of_rows(seed, outer, size, beside, temperature, half):
     rng = np.random.default_rng(seed)

@@ -157,7 +157,7 @@ def test_a_group_has_the_bits_of_a_row_alone_whatever_lies_beside_it(size, symme
 
     divides = ((np.arange(size) % 100 + 0.5) * (2 - 2.0**-23)).astype(F32)
     divides[-2:] = (2 - 2.0**-23) * (127 if symmetric else 255), 0
-    special = {0: np.nan, 1: -np.nan, 2: np.inf, 3: -np.inf, 4: divides}
+    odd = np.nan, -np.nan, np.inf, -np.inf
     pycomp.set_isa(level)
     try:
         for groups in (1, 3, 4, 8, 15, 16, 17, 20, 40):
@@ -165,10 +165,10 @@ def test_a_group_has_the_bits_of_a_row_alone_whatever_lies_beside_it(size, symme
                 x = (rng.standard_normal((groups, size)) * 10.0 ** rng.integers(-40, 30, (groups, 1))).astype(F32)
                 for g in rng.integers(0, groups, some):
                     kind = rng.integers(8)
-                    if kind < 4:
-                        x[g, rng.integers(size)] = special[kind]
+                    if kind < len(odd):
+                        x[g, rng.integers(size)] = odd[kind]
                     else:
-                        x[g] = divides if kind == 4 else np.abs(x[g]) * (kind - 6)
+                        x[g] = divides if kind == len(odd) else np.abs(x[g]) * (kind - 6)
                 alone = [np.concatenate(parts) for parts in zip(*(run(row[None], 1) for row in x), strict=True)]
                 for got, expected in zip(run(x.reshape(1, -1), groups), alone, strict=True):
                     assert got.tobytes() == expected.tobytes()
@@ -222,11 +222,11 @@ def test_codes_too_large_for_caches_are_those_of_a_few_rows(level, places):
     """Past the caches whole lines are written, from any place in one."""
     m, k = 4100, 4160
     x = np.resize(np.random.default_rng(4).standard_normal(100_003, F32), (m, k))
-    scale = np.linspace(0.01, 0.03, m, dtype=F32)
+    scale, zero = np.linspace(0.01, 0.03, m, dtype=F32), np.arange(m, dtype=np.int32) % 256
 
-    def codes_of(quantized, rows):
+    def codes_of(quantized, dtype, rows):
         """Codes of some rows at a time."""
-        codes = nudged(np.full((m, k), 7, np.int8), places)
+        codes = nudged(np.full((m, k), 7, dtype), places)
         for i in range(0, m, rows):
             quantized(slice(i, i + rows), codes[i : i + rows])
         return codes
@@ -234,14 +234,22 @@ def test_codes_too_large_for_caches_are_those_of_a_few_rows(level, places):
     def given(part, codes):
         dispatch.quantize_s8(x[part], scale[part], None, codes)
 
+    def given_unsigned(part, codes):
+        dispatch.quantize_u8(x[part], scale[part], zero[part], codes)
+
     def found(groups):
         scales, sums = np.full((m, groups), 7, F32), np.full((m, groups), 7, np.int32)
         return lambda part, codes: dispatch.quantize_rows_s8(x[part], codes, scales[part], sums[part])
 
+    def found_unsigned(part, codes):
+        scales, zeros, sums = np.full((m, 65), 7, F32), *(np.full((m, 65), 7, np.int32) for _ in range(2))
+        dispatch.quantize_rows_u8(x[part], codes, scales[part], zeros[part], sums[part])
+
     pycomp.set_isa(level)
     try:
-        for quantized in (given, found(1), found(k // 64)):
-            assert (codes_of(quantized, m) == codes_of(quantized, 500)).all()
+        signed, unsigned = (given, found(1), found(65)), (given_unsigned, found_unsigned)
+        for quantized, dtype in [*((q, np.int8) for q in signed), *((q, np.uint8) for q in unsigned)]:
+            assert (codes_of(quantized, dtype, m) == codes_of(quantized, dtype, 500)).all()
     finally:
         pycomp.set_isa(None)
 
