@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import pycomp
 from pycomp.kernels import dispatch, native
 from pycomp.testing import nudged
 
@@ -20,16 +19,9 @@ KERNELS = {
 each_level = pytest.mark.parametrize("level", LEVELS)
 
 
-@pytest.fixture
-def at(level):
-    pycomp.set_isa(level)
-    yield
-    pycomp.set_isa(None)
-
-
 @each_level
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.usefixtures("at")
+@pytest.mark.usefixtures("at_level")
 def test_elements(name):
     kernel, dtype = KERNELS[name]
     x = np.resize(np.random.default_rng(0).standard_normal(100_003).astype(dtype), N)
@@ -45,7 +37,7 @@ def test_elements(name):
 
 @each_level
 @pytest.mark.parametrize("places", [0, 3])
-@pytest.mark.usefixtures("at")
+@pytest.mark.usefixtures("at_level")
 def test_gradients_of_fake_quantization(places):
     m, k, part = 520, 16400, 16384
     rng = np.random.default_rng(1)
@@ -64,7 +56,7 @@ def test_gradients_of_fake_quantization(places):
 
 @each_level
 @pytest.mark.parametrize("rows_first", [False, True])
-@pytest.mark.usefixtures("at")
+@pytest.mark.usefixtures("at_level")
 def test_packed_weights(rows_first):
     k, n = 2048, 16 * 257
     w = np.resize(np.random.default_rng(2).standard_normal(100_003).astype(np.float32), (k, n))

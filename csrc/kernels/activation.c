@@ -14,13 +14,13 @@ typedef struct {
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t first = begin + pc_head(j->y + begin, j->past, end - begin);
-  for (int64_t i = begin, lanes; i < end; i += lanes) {
-    lanes = i < first ? first - i : smaller(end - i, LANES);
-    if (j->past) __builtin_prefetch(j->x + i + PC_ASKED, 0, 2);
-    const vf16 v = vf_activate(vf_load_left(j->x + i, lanes), j->activation);
-    if (lanes == LANES) pc_store_line(j->y + i, j->past, v);
-    else vf_store_n(j->y + i, lanes, v);
+  const float *x = j->x + begin;
+  float *y = j->y + begin;
+  const int64_t n = end - begin, head = pc_head(y, j->past, n);
+  for (int64_t l = 0, lanes; l < n; l += lanes) {
+    lanes = pc_lanes_at(l, head, n);
+    if (j->past) __builtin_prefetch(x + l + PC_ASKED, 0, 2);
+    pc_store_lanes(y + l, lanes, j->past, vf_activate(vf_load_left(x + l, lanes), j->activation));
   }
   if (j->past) vf_stream_fence();
 }

@@ -57,8 +57,7 @@ static void run(int64_t begin, int64_t end, const void *context) {
       const vd16 slope = vd_sub(vd_from_vf(vf_from_vi(vi_sub(kept, zero))), vd_from_vf(part));
       by_scale = vd_fma(vd_from_vf(g), slope, by_scale);
       outside = vd_add_vf(outside, vf_select(inside, vf_zero(), g));
-      if (lanes == LANES) pc_store_line(dx + l, past, through);
-      else vf_store_n(dx + l, lanes, through);
+      pc_store_lanes(dx + l, lanes, past, through);
     }
     j->dscale[u] = vd_fold_add(by_scale);
     j->dzero[u] = vd_fold_add(outside) * -(double)j->scale[i];

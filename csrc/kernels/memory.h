@@ -19,6 +19,15 @@ PC_INLINE void pc_store_line(float *p, int past, vf16 v) {
   else vf_store(p, v);
 }
 
-/* How many of n floats to p stand before a line, where they go past the caches. */
+/* The first lanes of one; past the caches goes what is whole. */
+PC_INLINE void pc_store_lanes(float *p, int64_t lanes, int past, vf16 v) {
+  if (lanes == LANES) pc_store_line(p, past, v);
+  else vf_store_n(p, lanes, v);
+}
+
+/* How many of n floats to p stand before a line, where they go past the caches; */
 PC_INLINE int64_t pc_head(const float *p, int past, int64_t n) { return past ? smaller(pc_to_line(p), n) : 0; }
+
+/* and how many to store from l on: those of the head, then whole vectors. */
+PC_INLINE int64_t pc_lanes_at(int64_t l, int64_t head, int64_t n) { return l < head ? head : smaller(n - l, LANES); }
 #endif

@@ -130,19 +130,15 @@ static void dequantize_column_chunks(int64_t begin, int64_t end, const void *con
  * turned into an integer and back, and where the CPU can truncate leave out both: then it would have the sign of x. */
 PC_INLINE void store_values(float *y, int64_t lanes, int past, vi16 steps, vf16 scale) {
   const vf16 v = vf_add(vf_mul(vf_from_vi(steps), scale), vf_zero());
-  if (past && lanes == LANES) vf_stream(y, v);
-  else vf_store_left(y, lanes, v);
+  pc_store_lanes(y, lanes, past, v);
 }
-
-/* Lanes from l on, of which the first `head` stand before a line where y goes past the caches. */
-PC_INLINE int64_t lanes_at(int64_t l, int64_t head, int64_t n) { return l < head ? head : smaller(n - l, LANES); }
 
 /* y[0..n) of x, to codes and back; returns whether x holds NaN. */
 PC_INLINE int fake_span(const float *x, int64_t n, grid g, way by, int asks, int past, float *y) {
   const int64_t head = pc_head(y, past, n);
   vm16 nan = vm_first(0);
   for (int64_t l = 0, lanes; l < n; l += lanes) {
-    lanes = lanes_at(l, head, n);
+    lanes = pc_lanes_at(l, head, n);
     const vf16 v = vf_load_left(x + l, lanes);
     if (asks) __builtin_prefetch(x + l + PC_ASKED, 0, 2);
     nan = vm_or(nan, vf_isnan(v));
@@ -177,7 +173,7 @@ static void fake_column_chunks(int64_t begin, int64_t end, const void *context) 
     float *y = j->y + i * j->k + first;
     const int64_t head = pc_head(y, j->past, n);
     for (int64_t l = 0, lanes; l < n; l += lanes) {
-      lanes = lanes_at(l, head, n);
+      lanes = pc_lanes_at(l, head, n);
       const vf16 v = vf_load_left(x + l, lanes), scale = vf_load_left(j->scale + scales + l, lanes);
       const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
       __builtin_prefetch(x + l + PC_ASKED, 0, 2);

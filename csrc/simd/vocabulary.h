@@ -103,9 +103,9 @@ PC_INLINE const char *pc_held(const char *p) {
   return p;
 }
 
-/* Floats from p to the next cache line, which holds LANES of them: a vector that straddles two costs twice. */
-PC_INLINE int64_t pc_to_line(const float *p) { return (int64_t)(-((uintptr_t)p / sizeof *p) % LANES); }
+/* Bytes, or floats, from p to the next cache line, which holds LANES of them: a vector that straddles two costs twice. */
 PC_INLINE int64_t pc_bytes_to_line(const void *p) { return (int64_t)(-(uintptr_t)p % (LANES * sizeof(float))); }
+PC_INLINE int64_t pc_to_line(const float *p) { return pc_bytes_to_line(p) / (int64_t)sizeof *p; }
 
 /* max(a, 0); NaN stays NaN, -0 becomes +0 */
 PC_INLINE vf16 vf_relu(vf16 a) { return vf_select(vf_isnan(a), a, vf_max(a, vf_zero())); }

@@ -17,14 +17,11 @@ LEVELS = [name for name, usable in native.levels().items() if usable]
     *((8, 16641 - d, 17) for d in range(0, 50, 3)),
     *((m, 2049, 4097) for m in (3, 4, 5, 10)),  # weights from memory, which four rows may read as two panels
     (4, 2048, 4096), (300, 700, 17), (1000, 3, 17)])
-def test_rows_together_equal_rows_alone(m, k, n, level):
+@pytest.mark.usefixtures("at_level")
+def test_rows_together_equal_rows_alone(m, k, n):
     rng = np.random.default_rng(k)
     x, w = rng.standard_normal((m, k), np.float32), dense.pack(rng.standard_normal((n, k), np.float32))
-    pycomp.set_isa(level)
-    try:
-        alone = np.concatenate([dense.linear(x[i : i + 1], w) for i in range(m)])
-        for threads in (1, 3):
-            with pycomp.threads(threads):
-                assert dense.linear(x, w).tobytes() == alone.tobytes()
-    finally:
-        pycomp.set_isa(None)
+    alone = np.concatenate([dense.linear(x[i : i + 1], w) for i in range(m)])
+    for threads in (1, 3):
+        with pycomp.threads(threads):
+            assert dense.linear(x, w).tobytes() == alone.tobytes()

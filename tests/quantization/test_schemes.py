@@ -142,7 +142,8 @@ def test_rows_in_groups_equal_groups_alone_and_have_the_sums_of_their_codes(m, g
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("size", [16, 32, 48, 64, 128, 320])
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_a_group_has_the_bits_of_a_row_alone_whatever_lies_beside_it(size, symmetric, level):
+@pytest.mark.usefixtures("at_level")
+def test_a_group_has_the_bits_of_a_row_alone_whatever_lies_beside_it(size, symmetric):
     """Groups without a scale, of zeros, of one sign, or whose scale must divide, among any number of others."""
     rng = np.random.default_rng(size)
     kernel = dispatch.quantize_rows_s8 if symmetric else dispatch.quantize_rows_u8
@@ -158,26 +159,23 @@ def test_a_group_has_the_bits_of_a_row_alone_whatever_lies_beside_it(size, symme
     divides = ((np.arange(size) % 100 + 0.5) * (2 - 2.0**-23)).astype(F32)
     divides[-2:] = (2 - 2.0**-23) * (127 if symmetric else 255), 0
     odd = np.nan, -np.nan, np.inf, -np.inf
-    pycomp.set_isa(level)
-    try:
-        for groups in (1, 3, 4, 8, 15, 16, 17, 20, 40):
-            for some in (0, 0, 1, 3):
-                x = (rng.standard_normal((groups, size)) * 10.0 ** rng.integers(-40, 30, (groups, 1))).astype(F32)
-                for g in rng.integers(0, groups, some):
-                    kind = rng.integers(8)
-                    if kind < len(odd):
-                        x[g, rng.integers(size)] = odd[kind]
-                    else:
-                        x[g] = divides if kind == len(odd) else np.abs(x[g]) * (kind - 6)
-                alone = [np.concatenate(parts) for parts in zip(*(run(row[None], 1) for row in x), strict=True)]
-                for got, expected in zip(run(x.reshape(1, -1), groups), alone, strict=True):
-                    assert got.tobytes() == expected.tobytes()
-    finally:
-        pycomp.set_isa(None)
+    for groups in (1, 3, 4, 8, 15, 16, 17, 20, 40):
+        for some in (0, 0, 1, 3):
+            x = (rng.standard_normal((groups, size)) * 10.0 ** rng.integers(-40, 30, (groups, 1))).astype(F32)
+            for g in rng.integers(0, groups, some):
+                kind = rng.integers(8)
+                if kind < len(odd):
+                    x[g, rng.integers(size)] = odd[kind]
+                else:
+                    x[g] = divides if kind == len(odd) else np.abs(x[g]) * (kind - 6)
+            alone = [np.concatenate(parts) for parts in zip(*(run(row[None], 1) for row in x), strict=True)]
+            for got, expected in zip(run(x.reshape(1, -1), groups), alone, strict=True):
+                assert got.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_quotients_next_to_a_half_are_those_of_a_true_division(level):
+@pytest.mark.usefixtures("at_level")
+def test_quotients_next_to_a_half_are_those_of_a_true_division():
     """Where a reciprocal would be off by one: every half, and its neighbours, for scales of every magnitude."""
     rng = np.random.default_rng(2)
     scale = (rng.uniform(1, 2, 400) * 2.0 ** rng.integers(-126, 120, 400)).astype(F32)
@@ -185,18 +183,15 @@ def test_quotients_next_to_a_half_are_those_of_a_true_division(level):
     x = ((np.arange(-280, 280) + 0.5) * scale[:, None].astype(np.float64)).astype(F32)
     x = (x.view(np.int32) + rng.integers(-2, 3, x.shape, np.int32)).view(F32)
     zero = rng.integers(-128, 128, 400).astype(np.int32)
-    pycomp.set_isa(level)
-    try:
-        q = quantize(x, scale=scale, zero_point=zero, axis=0)
-    finally:
-        pycomp.set_isa(None)
+    q = quantize(x, scale=scale, zero_point=zero, axis=0)
     with np.errstate(over="ignore"):
         assert (q.data == np.clip(np.rint(x / scale[:, None]) + zero[:, None], -128, 127)).all()
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("columns", [False, True])
-def test_results_too_large_for_caches_are_the_same(level, columns):
+@pytest.mark.usefixtures("at_level")
+def test_results_too_large_for_caches_are_the_same(columns):
     """Past the caches whole lines are written: from any place in one, rows of any length, no line missed."""
     m, k = 2050, 4099
     codes = (np.arange(m * k, dtype=np.uint32) * 2654435761 >> 24).astype(np.uint8).reshape(m, k)
@@ -208,17 +203,14 @@ def test_results_too_large_for_caches_are_the_same(level, columns):
     expected -= (zero if columns else zero[:, None]).astype(F32)
     expected *= scale if columns else scale[:, None]
     y = nudged(np.full((m, k), 7, F32), 3)
-    pycomp.set_isa(level)
-    try:
-        kernel(codes, scale, zero, y)
-    finally:
-        pycomp.set_isa(None)
+    kernel(codes, scale, zero, y)
     assert (y == expected).all()
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("places", [0, 3])
-def test_codes_too_large_for_caches_are_those_of_a_few_rows(level, places):
+@pytest.mark.usefixtures("at_level")
+def test_codes_too_large_for_caches_are_those_of_a_few_rows(places):
     """Past the caches whole lines are written, from any place in one."""
     m, k = 4100, 4160
     x = np.resize(np.random.default_rng(4).standard_normal(100_003, F32), (m, k))
@@ -245,13 +237,9 @@ def test_codes_too_large_for_caches_are_those_of_a_few_rows(level, places):
         scales, zeros, sums = np.full((m, 65), 7, F32), *(np.full((m, 65), 7, np.int32) for _ in range(2))
         dispatch.quantize_rows_u8(x[part], codes, scales[part], zeros[part], sums[part])
 
-    pycomp.set_isa(level)
-    try:
-        signed, unsigned = (given, found(1), found(65)), (given_unsigned, found_unsigned)
-        for quantized, dtype in [*((q, np.int8) for q in signed), *((q, np.uint8) for q in unsigned)]:
-            assert (codes_of(quantized, dtype, m) == codes_of(quantized, dtype, 500)).all()
-    finally:
-        pycomp.set_isa(None)
+    signed, unsigned = (given, found(1), found(65)), (given_unsigned, found_unsigned)
+    for quantized, dtype in [*((q, np.int8) for q in signed), *((q, np.uint8) for q in unsigned)]:
+        assert (codes_of(quantized, dtype, m) == codes_of(quantized, dtype, 500)).all()
 
 
 @given(arrays, st.data())
