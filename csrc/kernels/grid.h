@@ -3,12 +3,10 @@
 #ifndef PC_GRID_H
 #define PC_GRID_H
 
-#include "memory.h"
-#include "table.h"
+#include "codes.h"
 #include "vocabulary.h"
 
 enum {
-  FOUR = 4 * LANES, /* elements whose codes fill a line */
   BOUND = 1 << 9,   /* of quotients, for `multiplies` */
   ASKED_AGAIN = PC_ASKED / 2 * 3 /* elements between reading again and asking: further than was asked in reading */
 };
@@ -73,13 +71,6 @@ typedef struct {
   vm16 nan;
   vi16 total;
 } found;
-
-/* A line of codes, of four vectors. */
-PC_INLINE void store_codes(uint8_t *codes, int is_signed, int past, const vi16 *code) {
-  const vi16 line = vi_codes(is_signed, code[0], code[1], code[2], code[3]);
-  if (past) vf_stream((float *)(void *)codes, vf_from_bits(line));
-  else vi_store(codes, line);
-}
 
 /* 64 codes of x. */
 PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int asks, int past, uint8_t *codes, found f) {

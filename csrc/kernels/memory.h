@@ -13,6 +13,10 @@ enum {
   PC_PAST_CODES = 1 << 24 /* codes, that come of four times as many bytes: 16 MB */
 };
 
+/* Whether m rows of n elements, together so many or more, go past the caches: not short rows, whose lines at their ends are
+ * written in parts. */
+static inline int pc_go_past(int64_t m, int64_t n, int64_t many) { return n >= 1 << 10 && m * n >= many; }
+
 /* A vector to p, which is on a line where it goes `past` the caches; whoever sends some there ends with vf_stream_fence. */
 PC_INLINE void pc_store_line(float *p, int past, vf16 v) {
   if (past) vf_stream(p, v);

@@ -1,15 +1,13 @@
 /* Float to 8-bit codes and back by scales that are given, of rows or of columns: code = saturate(rint(x / scale) + zero);
  * x = float(code - zero) * scale; or both in one pass (fake quantization). Limit: memory, 5 bytes an element, 8 where codes are
- * not kept.
- * Results that no cache will hold go past the caches: a store into memory otherwise reads the line first. */
+ * not kept. */
 #include "codes.h"
 #include "grid.h"
 #include "table.h"
 
 enum {
   CHUNK = 1 << 14, /* elements of a row that make a unit of work */
-  GRAIN = 1 << 15, /* elements that pay for waking a thread */
-  LONG = 1 << 10   /* elements of a row for which that pays: lines at its ends are written in parts */
+  GRAIN = 1 << 15  /* elements that pay for waking a thread */
 };
 
 PC_INLINE float dequantized(uint8_t code, int is_signed, float scale, int32_t zero) {
@@ -74,24 +72,36 @@ static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
   if (j->past) vf_stream_fence();
 }
 
+/* Some columns of a row of x. */
+typedef struct {
+  const float *x, *scale;
+  const int32_t *zero;
+  vi16 low, high;
+  vm16 nan;
+} columns;
+
+PC_INLINE vi16 code_columns(void *row, int64_t l, int64_t lanes) {
+  columns *r = row;
+  const vf16 v = vf_load_left(r->x + l, lanes);
+  __builtin_prefetch(r->x + l + PC_ASKED, 0, 2);
+  r->nan = vm_or(r->nan, vf_isnan(v));
+  const vi16 zero = r->zero ? vi_load_n(r->zero + l, lanes) : vi_zero();
+  return code_of(vf_div(v, vf_load_left(r->scale + l, lanes)), zero, r->low, r->high);
+}
+
 static void quantize_column_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
-  const vi16 low = vi_set1(j->low), high = vi_set1(j->high);
-  vm16 nan = vm_first(0);
+  columns r = {.low = vi_set1(j->low), .high = vi_set1(j->high), .nan = vm_first(0)};
   for (int64_t u = begin; u < end; u++) {
-    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, last = smaller(j->k, first + CHUNK);
-    const int64_t scales = i / (j->m / j->g) * j->k;
-    for (int64_t l = first; l < last; l += LANES) {
-      const int64_t lanes = smaller(last - l, LANES);
-      const vf16 v = vf_load_left(j->x + i * j->ldx + l, lanes);
-      __builtin_prefetch(j->x + i * j->ldx + l + PC_ASKED, 0, 2);
-      const vf16 scale = vf_load_left(j->scale + scales + l, lanes);
-      const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
-      vi_store_bytes_n(j->codes + i * j->k + l, lanes, code_of(vf_div(v, scale), zero, low, high));
-      nan = vm_or(nan, vf_isnan(v));
-    }
+    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, n = smaller(j->k - first, CHUNK);
+    const int64_t scales = i / (j->m / j->g) * j->k + first;
+    r.x = j->x + i * j->ldx + first;
+    r.scale = j->scale + scales;
+    r.zero = j->zero ? j->zero + scales : NULL;
+    row_codes(code_columns, &r, n, j->is_signed, j->past, j->codes + i * j->k + first);
   }
-  if (vm_bits(nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
+  if (j->past) vf_stream_fence();
+  if (vm_bits(r.nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
 }
 
 static void dequantize_chunks(int64_t begin, int64_t end, const void *context) {
@@ -192,7 +202,7 @@ static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
   j->nan = &nan;
   j->chunks = (j->k + CHUNK - 1) / CHUNK;
   j->asks = j->m * j->k >= PC_FAR;
-  j->past = j->k >= LONG && j->m * j->k >= (j->y ? PC_PAST : PC_PAST_CODES);
+  j->past = pc_go_past(j->m, j->k, j->y ? PC_PAST : PC_PAST_CODES);
   pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->k, CHUNK), chunks, j);
   return nan ? PC_ENAN : PC_OK;
 }

@@ -1,9 +1,6 @@
 /* int32 sums to 8-bit codes, one multiplier a column: by a float scale, or by a fixed-point multiplier and a shift.
  * Limit: memory, 5 bytes an element. */
 #include "codes.h"
-#include "memory.h"
-#include "table.h"
-#include "vocabulary.h"
 
 enum {
   CHUNK = 1 << 13, /* columns that make a unit of work */
@@ -17,22 +14,24 @@ typedef struct {
   const float *scale;
   const int32_t *multiplier, *shift, *zero;
   uint8_t *codes;
-  int low, high;
+  int low, high, past;
 } job;
+
+/* Some columns of a row of sums. */
+typedef struct {
+  const int32_t *acc;
+  const float *scale;
+  const int32_t *multiplier, *shift, *zero;
+  vi16 low, high;
+} columns;
 
 PC_INLINE vi16 load(const int32_t *p, int64_t n) { return n >= LANES ? vi_load(p) : vi_load_n(p, n); }
 
-static void by_scale(const job *j, int64_t i, int64_t first, int64_t last) {
-  const int32_t *acc = j->acc + i * j->ldacc;
-  const vi16 low = vi_set1(j->low), high = vi_set1(j->high);
-  for (int64_t l = first; l < last; l += LANES) {
-    const int64_t lanes = smaller(last - l, LANES);
-    __builtin_prefetch(acc + l + PC_ASKED, 0, 2);
-    const vf16 t = vf_from_vi(load(acc + l, lanes));
-    const vf16 scale = vf_load_left(j->scale + l, lanes);
-    const vi16 zero = j->zero ? load(j->zero + l, lanes) : vi_zero();
-    vi_store_bytes_n(j->codes + i * j->n + l, lanes, code_of(vf_mul(t, scale), zero, low, high));
-  }
+PC_INLINE vi16 code_by_scale(void *row, int64_t l, int64_t lanes) {
+  const columns *r = row;
+  __builtin_prefetch(r->acc + l + PC_ASKED, 0, 2);
+  const vf16 q = vf_mul(vf_from_vi(load(r->acc + l, lanes)), vf_load_left(r->scale + l, lanes));
+  return code_of(q, r->zero ? load(r->zero + l, lanes) : vi_zero(), r->low, r->high);
 }
 
 /* Left shifts saturate by choice; right shifts round as gemmlowp's RoundingDivideByPOT: up where what is shifted out passes
@@ -49,31 +48,37 @@ PC_INLINE vi16 fixed(vi16 acc, vi16 multiplier, vi16 shift) {
   return vi_add(vi_shr_each(x, right), vi_select(vi_gt(vi_and(x, mask), half), vi_set1(1), zero));
 }
 
-static void by_multiplier(const job *j, int64_t i, int64_t first, int64_t last) {
-  const int32_t *acc = j->acc + i * j->ldacc;
-  const vi16 low = vi_set1(j->low), high = vi_set1(j->high), least = vi_set1(-MOST), most = vi_set1(MOST);
-  for (int64_t l = first; l < last; l += LANES) {
-    const int64_t lanes = smaller(last - l, LANES);
-    __builtin_prefetch(acc + l + PC_ASKED, 0, 2);
-    const vi16 r = fixed(load(acc + l, lanes), load(j->multiplier + l, lanes), load(j->shift + l, lanes));
-    const vi16 code = vi_add(vi_min(vi_max(r, least), most), j->zero ? load(j->zero + l, lanes) : vi_zero());
-    vi_store_bytes_n(j->codes + i * j->n + l, lanes, vi_min(vi_max(code, low), high));
-  }
+PC_INLINE vi16 code_by_multiplier(void *row, int64_t l, int64_t lanes) {
+  const columns *r = row;
+  __builtin_prefetch(r->acc + l + PC_ASKED, 0, 2);
+  const vi16 x = fixed(load(r->acc + l, lanes), load(r->multiplier + l, lanes), load(r->shift + l, lanes));
+  const vi16 near = vi_min(vi_max(x, vi_set1(-MOST)), vi_set1(MOST));
+  return vi_min(vi_max(vi_add(near, r->zero ? load(r->zero + l, lanes) : vi_zero()), r->low), r->high);
 }
 
-static void chunks(int64_t begin, int64_t end, const void *context) {
-  const job *j = context;
+PC_INLINE void chunks(coder *code, int64_t begin, int64_t end, const job *j) {
+  columns r = {.low = vi_set1(j->low), .high = vi_set1(j->high)};
   for (int64_t u = begin; u < end; u++) {
-    const int64_t first = u % j->chunks * CHUNK, last = smaller(j->n, first + CHUNK);
-    (j->scale ? by_scale : by_multiplier)(j, u / j->chunks, first, last);
+    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, n = smaller(j->n - first, CHUNK);
+    r.acc = j->acc + i * j->ldacc + first;
+    r.scale = j->scale ? j->scale + first : NULL;
+    r.multiplier = j->multiplier ? j->multiplier + first : NULL;
+    r.shift = j->shift ? j->shift + first : NULL;
+    r.zero = j->zero ? j->zero + first : NULL;
+    row_codes(code, &r, n, j->low < 0, j->past, j->codes + i * j->n + first);
   }
+  if (j->past) vf_stream_fence();
 }
+
+static void by_scale(int64_t begin, int64_t end, const void *context) { chunks(code_by_scale, begin, end, context); }
+static void by_multiplier(int64_t begin, int64_t end, const void *context) { chunks(code_by_multiplier, begin, end, context); }
 
 static int requantize(job *j) {
   if (j->m < 0 || j->n < 0 || j->ldacc < j->n) return PC_EINVAL;
   if (j->n == 0) return PC_OK;
   j->chunks = (j->n + CHUNK - 1) / CHUNK;
-  pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->n, CHUNK), chunks, j);
+  j->past = pc_go_past(j->m, j->n, PC_PAST_CODES);
+  pc_for(j->m * j->chunks, 1 + GRAIN / smaller(j->n, CHUNK), j->scale ? by_scale : by_multiplier, j);
   return PC_OK;
 }
 

@@ -237,7 +237,24 @@ def test_codes_too_large_for_caches_are_those_of_a_few_rows(places):
         scales, zeros, sums = np.full((m, 65), 7, F32), *(np.full((m, 65), 7, np.int32) for _ in range(2))
         dispatch.quantize_rows_u8(x[part], codes, scales[part], zeros[part], sums[part])
 
-    signed, unsigned = (given, found(1), found(65)), (given_unsigned, found_unsigned)
+    of_columns = np.linspace(0.01, 0.03, k, dtype=F32), np.arange(k, dtype=np.int32) % 256
+    multiplier, shift = np.linspace(2**30, 2**31 - 1, k).astype(np.int32), np.full(k, -7, np.int32)
+    sums = np.resize(np.random.default_rng(5).integers(-(2**15), 2**15, 100_003, np.int32), (m, k))
+
+    def columns(part, codes):
+        dispatch.quantize_columns_s8(x[part], of_columns[0][None], None, codes)
+
+    def columns_unsigned(part, codes):
+        dispatch.quantize_columns_u8(x[part], of_columns[0][None], of_columns[1][None], codes)
+
+    def requantized(part, codes):
+        dispatch.requantize_s8(sums[part], of_columns[0], None, codes)
+
+    def requantized_unsigned(part, codes):
+        dispatch.requantize_fixed_u8(sums[part], multiplier, shift, of_columns[1], codes)
+
+    signed = given, found(1), found(65), columns, requantized
+    unsigned = given_unsigned, found_unsigned, columns_unsigned, requantized_unsigned
     for quantized, dtype in [*((q, np.int8) for q in signed), *((q, np.uint8) for q in unsigned)]:
         assert (codes_of(quantized, dtype, m) == codes_of(quantized, dtype, 500)).all()
 
