@@ -46,7 +46,7 @@ from pycomp.testing import Case, make_case, nudged  # noqa: E402
 
 GELU = 2
 SPARSE = ("spmm_", "spmv_", "sddmm_")
-PRODUCTS = ("gemm_", "linear_", *SPARSE)
+PRODUCTS = ("gemm_", "linear_", "matmul_", *SPARSE)
 SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_LOSSES}
 MOST_COPIES = 256
 ADDING, READING = "(multiplying and adding)", "(reading the operands)"
@@ -139,18 +139,25 @@ def rotating(copies: list[list[Contender]]) -> list[Contender]:
     return [replace(same[0], run=in_turn(same)) for same in zip(*copies, strict=True)]
 
 
+def unit_of(kernel: Kernel | Layer) -> str | None:
+    """The limit of what a kernel multiplies with: floats, codes, or tiles of codes; None of what is no product."""
+    if not kernel.name.startswith(PRODUCTS):
+        return None
+    of_floats = isinstance(kernel, Kernel) and kernel.inputs[0].dtype not in ("u8", "i8")
+    if of_floats and not kernel.name.startswith("linear_dynamic_"):
+        return "fma"
+    return "dot" if kernel.name.startswith(SPARSE) else "tile"
+
+
 def limits_of(
     kernel: Kernel | Layer, flops: float, moved: float, machine: dict[str, float], threads: int, copies: int
 ) -> list[Contender]:
     """What a call takes at least, as far as this machine tells: a product's multiply-adds (other operations are counted
     by and large), and reading as much as its operands hold."""
     found: list[Contender] = []
-    operands = getattr(kernel, "inputs", ())
-    of_codes = any(part in kernel.name for part in ("int8", "linear_dynamic")) or any(
-        o.name == "x" and o.dtype in ("u8", "i8") for o in operands)
-    tiles = machine.get("tile") and not kernel.name.startswith(SPARSE)
-    kind = "fma" if not of_codes else "tile" if tiles else "dot"
-    if kernel.name.startswith(PRODUCTS) and machine.get(kind):
+    unit = unit_of(kernel)
+    kind = "dot" if unit == "tile" and not machine.get("tile") else unit
+    if kind and machine.get(kind):
         found.append(Limit(ADDING, lambda: limits.arithmetic(kind, threads), amount=flops))
     if machine.get("memory"):
         found.append(Limit(READING, limits.Reading(int(moved) * copies, threads).rate, amount=moved))
@@ -161,7 +168,8 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
     pycomp.set_num_threads(threads)
     used = backend()
     levels: list[str | None] = options.levels or [None]
-    machine = limits.measure(threads, tiles=used == "native" and pycomp.info()["isa"] == "amx")
+    tiles = used == "native" and "amx" in (options.levels or [pycomp.info()["isa"]])
+    machine = limits.measure(threads, tiles=tiles)
     known = ", ".join(f"{k} {v:.0f} {limits.UNITS[k]}" for k, v in machine.items())
     running = f"native, {pycomp.info()['isa']}" if used == "native" else used
     print(f"\n{threads} thread(s), {running}; limits: {known or 'not measured, no C compiler'}")

@@ -79,40 +79,46 @@ def slices(indices: Ints, indptr: Ints, k: int) -> Tiles:
 def _interleaved(
     indices: Ints, indptr: Ints, k: int, height: int, block: int, group: int, empty: bool = False
 ) -> Tiles:
-    """Within each group and block, rows by falling count, ``height`` to a tile; tiles without entries only if asked."""
+    """Within each group and block, rows by falling count, ``height`` to a tile; rows without entries only if asked,
+    where there is one block. (Memory goes with entries and rows: most rows of a large matrix are in few blocks.)"""
     n, nnz = len(indptr) - 1, len(indices)
-    groups, blocks, high = -(-n // group), max(1, -(-k // block)), -(-group // height) * height
+    groups, blocks = -(-n // group), max(1, -(-k // block))
     # A row's visit to a block, numbered by groups and blocks. Entries come by rows, columns ascending: those of a visit
     # are a run. What is made for every entry is few and narrow: of a large matrix it is most of the time.
     row = np.arange(n)
-    kind = np.int32 if groups * blocks * high < 2**31 else np.int64
-    visit = np.repeat((row // group * (blocks * high) + row % group).astype(kind), np.diff(indptr))
-    if blocks > 1:
-        visit += (indices // block).astype(kind, copy=False) * kind(high)
-    begun = np.concatenate([np.zeros(min(nnz, 1), np.int64), np.flatnonzero(visit[1:] != visit[:-1]) + 1])
-    lengths, run = np.diff(begun, append=nnz), visit[begun]
-    entries = np.zeros(groups * blocks * high, np.int64)
-    entries[run] = lengths
+    kind = np.int32 if groups * blocks * group < 2**31 else np.int64
+    visits = (row // group * (blocks * group) + row % group).astype(kind)
+    if empty:
+        run, begun, lengths = visits, indptr[:-1], np.diff(indptr)
+    else:
+        visit = np.repeat(visits, np.diff(indptr))
+        if blocks > 1:
+            visit += (indices // block).astype(kind, copy=False) * kind(group)
+        begun = np.concatenate([np.zeros(min(nnz, 1), np.int64), np.flatnonzero(visit[1:] != visit[:-1]) + 1])
+        lengths, run = np.diff(begun, append=nnz), visit[begun]
 
-    counts = entries.reshape(groups, blocks, high)
-    order = np.argsort(-counts, axis=2, kind="stable")
-    position = np.empty_like(order)
-    np.put_along_axis(position, order, np.broadcast_to(np.arange(high), order.shape), 2)
-    steps = np.take_along_axis(counts, order[:, :, ::height], 2)  # the longest of a tile comes first
-    kept = np.ones(steps.shape, np.bool_) if empty else steps > 0
-    starts = starts_of(steps[kept])
-    tile = (np.cumsum(kept) - 1).reshape(kept.shape)
+    cell, longest = (run // group).astype(np.int64), lengths.max(initial=0)
+    order = np.argsort(cell * (longest + 1) + longest - lengths, kind="stable")
+    cell, length = cell[order], lengths[order]
+    first = np.ones(len(cell), np.bool_)  # of its group and block
+    first[1:] = cell[1:] != cell[:-1]
+    begin = np.flatnonzero(first)
+    rank = np.arange(len(cell)) - np.repeat(begin, np.diff(begin, append=len(cell)))
+    lane = rank % height
+    heads, tile = np.flatnonzero(lane == 0), np.cumsum(lane == 0) - 1  # the longest of a tile comes first
+    starts, of_tile = starts_of(length[heads]), cell[heads] // blocks
     firsts = np.minimum(np.arange(groups + 1) * group, n).astype(np.int64)
-    rows = np.minimum(order, np.diff(firsts)[:, None, None]).reshape(*kept.shape, height)[kept]
-    begins = starts_of(kept.sum(axis=(1, 2)))
+    rows = np.repeat(np.diff(firsts)[of_tile, None], height, axis=1).astype(np.int32)
+    rows[tile, lane] = run[order] % group
 
-    at = position.reshape(-1)[run]
-    of_run = tile.reshape(-1)[run // high * (high // height) + at // height]
-    place = np.repeat(starts[of_run] * height + at % height - begun * height, lengths)
+    at = np.empty(len(order), np.int64)
+    at[order] = starts[tile] * height + lane
+    place = np.repeat(at - begun * height, lengths)
     place += np.arange(0, nnz * height, height)
     columns = np.full(starts[-1] * height, k, np.uint16)
     columns[place] = indices
-    return Tiles(place, columns.reshape(-1, height), rows.astype(np.int32).reshape(-1, height), starts, begins, firsts)
+    begins = starts_of(np.bincount(of_tile, minlength=groups))
+    return Tiles(place, columns.reshape(-1, height), rows, starts, begins, firsts)
 
 
 def bitmap(data: NDArray[Any], indices: Ints, indptr: Ints, k: int) -> tuple[NDArray[Any], Ints, Ints]:

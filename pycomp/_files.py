@@ -7,13 +7,14 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import FormatError
 from ._floats import bfloat16
+from ._validate import on_one_line, shown
 
 Arrays = dict[str, NDArray[Any]]
 DEFLATED = 1032
@@ -26,7 +27,7 @@ TYPES = {"BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64":
 def as_path(path: Any) -> Path:
     """What names a file, as an argument ``path``."""
     if not isinstance(path, (str, os.PathLike)) or not isinstance(name := os.fspath(path), str):
-        raise TypeError(f"path is {path!r}, expected a str or os.PathLike")
+        raise TypeError(f"path is {shown(path)}, expected a str or os.PathLike")
     if "\0" in name:
         raise ValueError(f"path is {name!r}, expected a name without a null byte")
     return Path(name)
@@ -66,6 +67,11 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
             temporary.unlink()
 
 
+def printable(name: str) -> str:
+    """The name of an array in an error."""
+    return name if name.isprintable() else repr(name)
+
+
 def read_arrays(source: Path) -> Arrays:
     """The arrays of a file, or FormatError."""
     return _read_npz(source) if file_format(source) == ".npz" else _read_safetensors(source)
@@ -89,18 +95,19 @@ def _read_npz(path: Path) -> Arrays:
             with zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
                     name = member.filename.removesuffix(".npy")
+                    what = f"{path}: {printable(name)}"
                     if name in arrays:
-                        raise FormatError(f"{path}: {name} is there twice")
+                        raise FormatError(f"{what} is there twice")
                     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                        raise FormatError(f"{path}: {name} is compressed in a way that is not known")
+                        raise FormatError(f"{what} is compressed in a way that is not known")
                     most = 1 if member.compress_type == zipfile.ZIP_STORED else DEFLATED
                     if member.file_size > most * path.stat().st_size:
-                        raise FormatError(f"{path}: {name} claims more bytes than the file has")
-                    arrays[name] = _parse(archive.read(member), f"{path}: {name}")
+                        raise FormatError(f"{what} claims more bytes than the file has")
+                    arrays[name] = _parse(archive.read(member), what)
         except FormatError:
             raise
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
-            raise FormatError(f"{path} is not a whole .npz file ({' '.join(str(error).split())})") from None
+            raise FormatError(f"{path} is not a whole .npz file ({on_one_line(error)})") from None
     return arrays
 
 
@@ -112,7 +119,7 @@ def _parse(content: bytes, what: str) -> NDArray[Any]:
             raise ValueError("another version")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     except Exception as error:  # NumPy reads the header as Python text: SyntaxError, TokenError, TypeError, ...
-        raise FormatError(f"{what} has no header of an array ({' '.join(str(error).split())})") from None
+        raise FormatError(f"{what} has no header of an array ({on_one_line(error)})") from None
     if dtype.hasobject:
         raise FormatError(f"{what} claims {dtype} {shape}, but pickled objects are not read")
     size = dtype.itemsize
@@ -120,8 +127,15 @@ def _parse(content: bytes, what: str) -> NDArray[Any]:
         size *= length
     if min(shape, default=0) < 0 or size != len(content) - stream.tell():
         raise FormatError(f"{what} claims {dtype} {shape}, which its {len(content) - stream.tell()} bytes are not")
-    flat = np.frombuffer(content, dtype, offset=stream.tell())
-    array: NDArray[Any] = flat.reshape(shape, order="F" if fortran else "C").copy()
+    return _shaped(np.frombuffer(content, dtype, offset=stream.tell()), shape, "F" if fortran else "C", what)
+
+
+def _shaped(flat: NDArray[Any], shape: Any, order: Literal["C", "F"], what: str) -> NDArray[Any]:
+    """A copy in a shape that the file claims."""
+    try:
+        array: NDArray[Any] = flat.reshape(shape, order=order).copy()
+    except (TypeError, ValueError, OverflowError) as error:  # booleans, too many dimensions, 0 times too many elements
+        raise FormatError(f"{what} claims shape {shown(shape)} ({on_one_line(error)})") from None
     return array
 
 
@@ -138,12 +152,13 @@ def _read_safetensors(path: Path) -> Arrays:
     try:
         tensors = safetensors.deserialize(path.read_bytes())
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} is not a whole .safetensors file ({' '.join(str(error).split())})") from None
+        raise FormatError(f"{path} is not a whole .safetensors file ({on_one_line(error)})") from None
     arrays: Arrays = {}
     for name, tensor in tensors:
+        what = f"{path}: {printable(name)}"
         if (kind := _dtype(tensor["dtype"])) is None:
-            raise FormatError(f"{path}: {name} is of type {tensor['dtype']}, which is not known here")
-        arrays[name] = np.frombuffer(tensor["data"], kind).reshape(tensor["shape"]).copy()
+            raise FormatError(f"{what} is of type {tensor['dtype']}, which is not known here")
+        arrays[name] = _shaped(np.frombuffer(tensor["data"], kind), tensor["shape"], "C", what)
     return arrays
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from ctypes import addressof, c_char
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-FLOAT32 = np.dtype(np.float32)
+FLOAT32, INT32, INT64 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
 ANY_NDIM = tuple(range(65))
 BATCH_NDIM = ANY_NDIM[1:]
 """At least one, as of a batch in any shape, whose rows are along the last axis."""
@@ -18,6 +19,8 @@ LARGE = 1 << 14
 """Elements of a result for which finding a cache line, some microseconds, pays."""
 OVERLAP_WORK = 1000
 """Steps that the search for an element that two strided arrays share may take; for slices of one it takes a few."""
+LONGEST = 200
+"""Characters of a value in an error."""
 ACTIVATIONS: dict[str | None, int] = {None: 0, "identity": 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
 
@@ -26,12 +29,27 @@ def as_array(a: Any, name: str, dtype: np.dtype[Any], ndim: int | tuple[int, ...
     if type(a) is not ndarray:
         a = plain(a, name, dtype.name)
     if a.dtype is not dtype and a.dtype != dtype:  # a byte-swapped dtype differs too
+        kind = "bool" if dtype.kind == "b" else f"np.{dtype.name}"  # np.bool came with NumPy 2
         raise TypeError(f"{name} has dtype {called(a.dtype)}, expected {dtype.name}; "
-                        f"convert it with {name if name.isidentifier() else ''}.astype(np.{dtype.name})")
+                        f"convert it with {name if name.isidentifier() else ''}.astype({kind})")
     if a.ndim != ndim and (isinstance(ndim, int) or a.ndim not in ndim):
         expected = "at least 1" if ndim is BATCH_NDIM else ndim
         raise ValueError(f"{name} has {a.ndim} dimensions {a.shape}, expected {expected}")
     return a  # type: ignore[no-any-return]
+
+
+def shown(value: Any) -> str:
+    """A value in an error: on one line that is not too long."""
+    try:
+        text = on_one_line(repr(value))
+    except ValueError:  # of an integer with more digits than Python writes
+        text = "a number too long to write"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST - 3]}..."
+
+
+def on_one_line(text: Any) -> str:
+    """A message of somebody else's as a part of an error."""
+    return " ".join(str(text).split())
 
 
 def called(dtype: np.dtype[Any]) -> str:
@@ -58,7 +76,7 @@ def plain(a: Any, name: str, expected: str) -> NDArray[Any]:
     try:
         return as_ndarray(a)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:  # of another device, or a type that NumPy lacks
-        raise TypeError(f"{name} is a {type(a).__name__} that NumPy cannot read ({' '.join(str(error).split())}), "
+        raise TypeError(f"{name} is a {type(a).__name__} that NumPy cannot read ({on_one_line(error)}), "
                         f"expected an array of {expected}") from None
 
 
@@ -226,6 +244,13 @@ def one_integer(a: Any, name: str) -> int:
     return int(a)
 
 
+def block_shape(block: Any) -> tuple[int, int]:
+    """Rows and columns of a block."""
+    if not isinstance(block, (tuple, list)) or len(block) != 2:
+        raise TypeError(f"block is {shown(block)}, expected a tuple (rows, columns)")
+    return integer(block[0], "block[0]", 1), integer(block[1], "block[1]", 1)
+
+
 def optional_vector(a: Any, name: str, length: int, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any] | None:
     """None, or a contiguous vector of this length."""
     if a is None:
@@ -238,15 +263,39 @@ def optional_vector(a: Any, name: str, length: int, dtype: np.dtype[Any] = FLOAT
 
 def choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
+        raise ValueError(f"{name} is {shown(value)}, expected one of {', '.join(map(repr, choices))}")
     return str(value)
+
+
+def dtype_name(value: Any, name: str, names: Iterable[str]) -> str:
+    """One of some names of dtypes, given as that, as a type or as an np.dtype; what is none of these is a TypeError."""
+    known = tuple(names)
+    if isinstance(value, str):
+        return choice(value, name, known)
+    if not isinstance(value, (type, np.dtype)):
+        raise TypeError(f"{name} is {shown(value)}, expected one of {', '.join(map(repr, known))}")
+    try:
+        dtype = np.dtype(value)
+    except TypeError:  # an abstract class, as np.integer
+        dtype = None
+    if dtype is None or dtype.name not in known or not dtype.isnative:
+        raise ValueError(f"{name} is {shown(value)}, expected one of {', '.join(map(repr, known))}")
+    return str(dtype.name)
+
+
+def sum_dtype(dtype: Any, out: Any) -> np.dtype[Any]:
+    """That of exact sums, int32 or int64: as asked for, else that of ``out``, else int32."""
+    if dtype is None:
+        return INT64 if out is not None and getattr(out, "dtype", None) == INT64 else INT32
+    return np.dtype(dtype_name(dtype, "dtype", ("int32", "int64")))
 
 
 def activation_code(activation: Any) -> int:
     try:
         return ACTIVATIONS[activation]
     except (KeyError, TypeError):
-        raise ValueError(f"activation is {activation!r}, expected one of {', '.join(map(repr, ACTIVATIONS))}") from None
+        known = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"activation is {shown(activation)}, expected one of {known}") from None
 
 
 def positive(value: Any, name: str) -> float:
@@ -255,14 +304,14 @@ def positive(value: Any, name: str) -> float:
         return value
     number = real(value, name)
     if not (number > 0 and math.isfinite(number)):
-        raise ValueError(f"{name} is {value!r}, expected a finite number above 0")
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number above 0")
     return number
 
 
 def not_negative(value: Any, name: str) -> float:
     number = real(value, name)
     if not 0 <= number < float("inf"):
-        raise ValueError(f"{name} is {value!r}, expected a finite number of at least 0")
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number of at least 0")
     return number
 
 
@@ -270,13 +319,13 @@ def fraction(value: Any, name: str) -> float:
     """A number in [0, 1]."""
     number = real(value, name)
     if not 0 <= number <= 1:
-        raise ValueError(f"{name} is {value!r}, expected a number from 0 to 1")
+        raise ValueError(f"{name} is {shown(value)}, expected a number from 0 to 1")
     return number
 
 
 def real(value: Any, name: str) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r}, expected a number")
+        raise TypeError(f"{name} is {shown(value)}, expected a number")
     try:
         return float(value)
     except OverflowError:
@@ -285,7 +334,7 @@ def real(value: Any, name: str) -> float:
 
 def flag(value: Any, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected True or False")
+        raise TypeError(f"{name} is {shown(value)}, expected True or False")
     return bool(value)
 
 
@@ -294,8 +343,8 @@ def integer(value: Any, name: str, low: int, high: int | None = None) -> int:
     if type(value) is int and low <= value and (high is None or value <= high):
         return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} is {value!r}, expected an integer")
+        raise TypeError(f"{name} is {shown(value)}, expected an integer")
     if value < low or (high is not None and value > high):
         limit = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} is {value}, expected {limit}")
+        raise ValueError(f"{name} is {shown(value)}, expected {limit}")
     return int(value)

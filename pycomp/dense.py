@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pycomp.kernels import dispatch
 
+from ._holder import ArrayHolder
 from ._validate import (
     ANY_NDIM,
     BATCH_NDIM,
@@ -35,7 +36,7 @@ LANES = 16
 
 
 @dataclass(frozen=True, eq=False)
-class PackedMatrix:
+class PackedMatrix(ArrayHolder):
     """A weight matrix laid out for :func:`linear`; made by :func:`pack`.
 
     Attributes
@@ -50,6 +51,8 @@ class PackedMatrix:
     data: NDArray[np.float32]
     out_features: int
 
+    _arrays = ("data",)
+
     def __post_init__(self) -> None:
         data = as_array(self.data, "data", FLOAT32, 3)
         slices = -(-integer(self.out_features, "out_features", 0) // LANES)
@@ -61,10 +64,6 @@ class PackedMatrix:
     def shape(self) -> tuple[int, int]:
         """``(out_features, in_features)``, as the matrix that was packed."""
         return self.out_features, self.data.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        return self.data.nbytes
 
     def unpack(self) -> NDArray[np.float32]:
         """The weights again, shape (out_features, in_features)."""
@@ -156,8 +155,7 @@ def linear(x: Any, w: Any, bias: Any = None, *, activation: str | None = None, o
     """
     packed = w if type(w) is PackedMatrix else pack(w)
     x = as_array(x, "x", FLOAT32, BATCH_NDIM)
-    data = packed.data
-    n = packed.out_features
+    (data,), n = packed._held(), packed.out_features
     if x.shape[-1] != data.shape[1]:
         raise ValueError(f"x has {x.shape[-1]} columns, w has {data.shape[1]}")
     vector = optional_vector(bias, "bias", n)

@@ -1,12 +1,16 @@
 """Writing files: whole or not at all, under any name, with errors about the path that was given."""
 
+import io
+import json
 import os
 import stat
+import struct
+import zipfile
 
 import numpy as np
 import pytest
 
-from pycomp import quantization, sparse
+from pycomp import FormatError, quantization, sparse
 from pycomp._files import write_whole
 
 
@@ -53,6 +57,38 @@ def test_a_link_stays_a_link_to_the_new_file(tmp_path):
         file.unlink()
     assert sorted(os.listdir(tmp_path)) == ["chain", "elsewhere", "link"]
     assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def npz_of(header):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        text = header.encode().ljust(117) + b"\n"
+        archive.writestr("data.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(4))
+    return content.getvalue()
+
+
+def safetensors_of(shape, size, name="data"):
+    header = json.dumps({name: {"dtype": "I8", "shape": shape, "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
+@pytest.mark.parametrize("load", [quantization.load, sparse.load])
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.npz", npz_of("{'descr': '|i1', 'fortran_order': False, 'shape': (True, 4)}")),
+    ("a.npz", npz_of("{'descr': '|i1', 'fortran_order': True, 'shape': (4,) + (1,) * 70}")),
+    ("a.npz", npz_of("{'descr': '|i1', 'fortran_order': False, 'shape': " + str((4,) + (1,) * 70) + "}")),
+    ("a.safetensors", safetensors_of([1] * 70, 1)),
+    ("a.safetensors", safetensors_of([0, 2**62, 8], 0)),
+    ("a.safetensors", safetensors_of([0, 2**63], 0)),
+    ("a.safetensors", safetensors_of([1], 1, "two\nlines")),
+])
+def test_what_no_array_can_be_is_one_line_about_the_file(tmp_path, load, name, content):
+    if name.endswith(".safetensors"):
+        pytest.importorskip("safetensors")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FormatError, match=f"{name}.*") as error:
+        load(tmp_path / name)
+    assert "\n" not in str(error.value)
 
 
 Q = quantization.quantize(np.ones(3, np.float32))

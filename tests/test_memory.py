@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from pycomp.kernels import native
+
 # MALLOC_MMAP_THRESHOLD_ makes the C library give freed arrays back, or a call could reuse them unseen.
 # The highest resident size while CALL runs, less the one before it. Small calls come first, so that threads exist.
 PROGRAM = """
 import re, sys
 import numpy as np
+import pycomp
 from pycomp import dense, pruning, quantization, sparse
+from pycomp.kernels import native
 
 def resident(name):
     with open("/proc/self/status") as status:
@@ -60,6 +64,10 @@ CASES = {
     "sparse.linear of one row": (
         "x = draw(8, 4096)[:1]; w = draw(2048, 4096); a = sparse.CSRMatrix.from_dense(np.where(w < 0.1, w, 0))",
         "sparse.linear(x, a)", 0),
+    "sparse.linear in tiles that are packed first": (  # and 90 bytes an entry
+        "v = draw(131072); i = (v * 60000).astype(np.int32); x = np.ones((2, 60000), np.float32)"
+        "; a = sparse.CSRMatrix(v, i, np.arange(len(v) + 1), (len(v), 60000))",
+        "sparse.linear(x, a, format='tiles')", 16 * MB),
     "sparse.matmul": (  # and 256 columns of b packed
         "b = draw(4096, 2048); w = draw(2048, 4096); a = sparse.CSRMatrix.from_dense(np.where(w < 0.1, w, 0))",
         "sparse.matmul(a, b)", 16 * MB + 4 * MB),
@@ -79,6 +87,12 @@ CASES = {
         "q = quantization.quantize(draw(4096, 2048), axis=0)", "quantization.dequantize(q)", 32 * MB),
     "quantization.requantize": (
         "acc = draw(8192, 2048).view(np.int32)", "quantization.requantize(acc, 0.5)", 16 * MB),
+    "quantization.Linear": (  # and codes of x
+        "x = draw(2048, 2048); layer = quantization.Linear(draw(2048, 2048))", "layer(x)", 16 * MB + 4 * MB),
+    "quantization.Linear of many long rows, with AVX2 alone": (  # and 3.5 bytes a code of 256 rows
+        "pycomp.set_isa('avx2' if native.levels().get('avx2') else None)"
+        "; x = draw(512, 16384); layer = quantization.Linear(draw(256, 16384))", "layer(x)",
+        8 * MB + (14 * MB if native.levels().get("avx2") else 0)),
     "pruning.nm_mask": (
         "w = draw(8192, 2048)", "pruning.nm_mask(w, 2, 4)", 16 * MB),
 }

@@ -15,6 +15,15 @@ CODES = rng.integers(-128, 128, (5, 12), np.int8)
 STACK = rng.integers(-128, 128, (2, 5, 12), np.int8)
 Q = quantization.quantize(X, axis=0)
 ACC = rng.integers(-9999, 9999, (5, 7), np.int32)
+
+
+def quantized(out):
+    """The codes: in ``out``, of which the tensor has a view."""
+    data = quantization.quantize(X, out=out).data
+    assert out is None or data.__array_interface__ == out.__array_interface__
+    return data if out is None else out
+
+
 CALLS = {
     "dense.linear": lambda out: dense.linear(X, W, out=out),
     "dense.matmul": lambda out: dense.matmul(X, W.T, out=out),
@@ -26,7 +35,7 @@ CALLS = {
     "distillation.log_softmax, axis 0": lambda out: distillation.log_softmax(X, axis=0, out=out),
     "quantization.matmul_int8": lambda out: quantization.matmul_int8(CODES, CODES.T, out=out),
     "quantization.matmul_int8, stack": lambda out: quantization.matmul_int8(STACK, CODES[0], out=out),
-    "quantization.quantize": lambda out: quantization.quantize(X, out=out).data,
+    "quantization.quantize": quantized,
     "quantization.dequantize": lambda out: quantization.dequantize(Q, out=out),
     "quantization.requantize": lambda out: quantization.requantize(ACC, 0.01, out=out),
     "quantization.requantize_fixed_point": lambda out: quantization.requantize_fixed_point(ACC, 2**30, 3, out=out),

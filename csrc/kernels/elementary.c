@@ -1,4 +1,4 @@
-/* y[i] = exp(x[i]) or log(x[i]): the functions of elementary.h, which other kernels use inline, within anybody's reach.
+/* y[i] = exp(x[i]) or log(x[i]), for callers of the C interface: kernels take the polynomials alone (elementary.h).
  * Limit: memory, 8 bytes an element. */
 #include "elementary.h"
 #include "memory.h"

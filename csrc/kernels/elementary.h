@@ -1,5 +1,6 @@
-/* exp and log, written once on the vocabulary, for any kernel that needs them: within 1 ulp of the exact value on every
- * float (all 2^32 are tried by tests/distillation/test_elementary.py), subnormals, zeros, infinities and NaN included.
+/* exp and log, written once on the vocabulary, and the polynomials that other kernels make theirs of: within 1 ulp of the exact
+ * value on every float (all 2^32 are tried by tests/distillation/test_elementary.py), subnormals, zeros, infinities and NaN
+ * included.
  * Coefficients: minimax for the relative error of the result, each rounded to float and the rest refitted. */
 #ifndef PC_ELEMENTARY_H
 #define PC_ELEMENTARY_H

@@ -16,6 +16,7 @@ from pycomp._validate import (
     as_matrix,
     contiguous,
     delivered,
+    dtype_name,
     flag,
     fresh,
     given,
@@ -38,7 +39,6 @@ from .tensor import (
     as_scale,
     as_zero_point,
     code_dtype,
-    dtype_name,
     middle,
     quantize,
 )
@@ -224,10 +224,10 @@ class Linear:
         -----
         Dynamic: a row that holds NaN or infinity has NaN outputs, other rows are not affected. Static: infinity and
         what else is out of range saturates. Workspace: codes of x, a byte an element, 12 bytes a row, and at most 1.1
-        MB a thread; with ``weight_only`` and another dtype than float32, y in float32 and once more. Where a sum of a
-        batch is outside int32, which takes K above 33025, all are made again in int64, with 20 bytes an output and a
-        copy of the weights of 33024 inputs at a time; rows whose sums fit have the bits that they have without such a
-        row.
+        MB a thread, of many rows where AVX2 is the best level 17 MB; with ``weight_only`` and another dtype than
+        float32, y in float32 and once more. Where a sum of a batch is outside int32, which takes K above 33025, all are
+        made again in int64, with 20 bytes an output and a copy of the weights of 33024 inputs at a time; rows whose
+        sums fit have the bits that they have without such a row.
         """
         w: Any = self._weight
         grouped = isinstance(w, PackedGroupedMatrix)
@@ -241,10 +241,8 @@ class Linear:
         shape = (*x.shape[:-1], w.out_features)
         if residual is not None:
             residual = of_shape(residual, "residual", FLOAT32, shape)
-        operands = (x.data, x.scale, x.zero_point) if coded else (x,)
-        made = result(out, shape, self._output_dtype,
-                      (*operands, residual, w.data, None if grouped else w.column_sums, w.scale, w.zero_point,
-                       self._bias),
+        operands = x._held() if coded else (x,)
+        made = result(out, shape, self._output_dtype, (*operands, residual, *w._held(), self._bias),
                       late=bool(self._output_grid))
         residual, y = None if residual is None else as_matrix(contiguous(residual)), as_matrix(made)
         fill = self._fill_from_floats if grouped else self._fill_from_codes
@@ -259,9 +257,8 @@ class Linear:
         self, x: NDArray[np.float32], residual: NDArray[np.float32] | None, y: NDArray[Any]
     ) -> None:
         """The product of weights alone, in float32 and from there what the layer gives."""
-        w: Any = self._weight
         values = y if y.dtype == FLOAT32 else fresh(y.shape, FLOAT32)
-        dispatch.gemm_f32s8(x, w.data, w.scale, w.zero_point, self._bias, residual, self._activation, values)
+        dispatch.gemm_f32s8(x, *self._weight._held(), self._bias, residual, self._activation, values)
         if values is not y:
             with dispatch.aside():
                 self._end(values, y)
@@ -270,9 +267,8 @@ class Linear:
         self, x: NDArray[np.float32] | QuantizedTensor, residual: NDArray[np.float32] | None, y: NDArray[Any]
     ) -> None:
         """The product of codes: those of x, or of its floats."""
-        w: Any = self._weight
-        rest = (w.data, w.column_sums, w.scale, w.zero_point, self._bias, residual, self._activation,
-                *self._output_grid, y.view(np.uint16) if self._output == "bf16" else y)
+        rest = (*self._weight._held(), self._bias, residual, self._activation, *self._output_grid,
+                y.view(np.uint16) if self._output == "bf16" else y)
         try:
             if isinstance(x, QuantizedTensor) or self._scale is not None:
                 codes, scale, zero = self._codes(x)
@@ -321,9 +317,10 @@ class Linear:
         """Codes of activations, and scale and zero point of each row. (Dynamic ones are made by the layer's kernel, and
         here again where its sums must be.)"""
         if isinstance(x, QuantizedTensor):
-            codes: NDArray[Any] = rows(as_matrix(x.data))
-            repeats = len(codes) // max(x.scale.size, 1)
-            return codes, np.repeat(x.scale, repeats), np.repeat(x.zero_point, repeats)
+            data, x_scale, x_zero = x._held()
+            codes: NDArray[Any] = rows(as_matrix(data))
+            repeats = len(codes) // max(x_scale.size, 1)
+            return codes, np.repeat(x_scale, repeats), np.repeat(x_zero, repeats)
         m = x.shape[0]
         if self._scale is None:
             codes = np.empty(x.shape, np.uint8)
@@ -361,8 +358,9 @@ def _floats(a: Any, name: str, ndim: int | tuple[int, ...], floats_alone: bool =
 def _check_codes(x: QuantizedTensor, grouped: bool) -> None:
     if grouped:
         raise TypeError("x is a QuantizedTensor, but a weight_only layer multiplies float32; pass x.dequantize()")
-    as_array(x.data, "x", x.data.dtype, BATCH_NDIM)
-    last, k = x.data.ndim - 1, x.shape[-1]
+    data = x.data
+    as_array(data, "x", data.dtype, BATCH_NDIM)
+    last, k = data.ndim - 1, data.shape[-1]
     by_row, by_first = (last, k), (0, None) if last else (None, None)
     if (x.axis, x.group_size) not in ((None, None), by_first, by_row):
         raise ValueError(f"x has shape {x.shape}, axis {x.axis} and group_size {x.group_size}, expected one scale, "

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pycomp._floats import bfloat16
-from pycomp._validate import FLOAT32, called, contiguous, integer, plain
+from pycomp._validate import FLOAT32, INT32, called, contiguous, dtype_name, integer, plain
 from pycomp.kernels import dispatch
 
 from .product import fill_stacks, matrices
 from .schemes import Layout, layout
-from .tensor import INT8, INT32, dtype_name, run
+from .tensor import INT8, run
 
 __all__ = ["dequantize_linear", "dynamic_quantize_linear", "matmul_integer", "qlinear_matmul", "quantize_linear"]
 
@@ -141,9 +141,9 @@ def dequantize_linear(
 
     Notes
     -----
-    The difference is exact and becomes float32 (for int32 rounded); the scale becomes the output type; the product of
-    the two is computed in float32 and rounded once to the output type. The specification, by which the output type is
-    the precision of the product, leaves open which operands are rounded to it where that is not the scale's type.
+    The difference is exact and becomes float32 (for int32 rounded), and so does the scale; the product of the two is
+    computed in float32 and rounded once to the output type, as ONNX's reference implementation does. (By the
+    specification the output type is the precision of the product; of its operands it does not speak.)
 
     Examples
     --------
@@ -163,8 +163,7 @@ def dequantize_linear(
         zero = zero if zero.any() else None
     target = x_scale.dtype if output_dtype is None else _float(output_dtype, "output_dtype")
     spread = _Spread(x_scale.shape, "x_scale", x.shape, axis, block_size)
-    with np.errstate(over="ignore", under="ignore"):
-        scale = x_scale.astype(target, copy=False).astype(np.float32, copy=False)
+    scale = x_scale.astype(np.float32, copy=False)
     if x.dtype.name in EIGHT_BITS and target == FLOAT32 and spread.parts is not None:
         y = np.empty(x.shape, np.float32)
         run("dequantize", x, spread.parts, scale, zero, y)

@@ -9,26 +9,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, aligned, contiguous, delivered, given, integer, result, rows
+from pycomp._holder import ArrayHolder
+from pycomp._validate import (
+    FLOAT32,
+    INT32,
+    aligned,
+    contiguous,
+    delivered,
+    given,
+    integer,
+    result,
+    rows,
+    sum_dtype,
+)
 from pycomp.dense import LANES
 from pycomp.kernels import dispatch
 
 from .tensor import (
     INT8,
-    INT32,
     UINT8,
     QuantizedTensor,
-    as_numbers,
+    as_integers,
     as_zero_point,
     check_scale,
     check_zero_point,
     codes,
-    dtype_name,
     held,
 )
 
 GROUP, BESIDE = 4, 3
-INT64 = np.dtype(np.int64)
 Zeros = NDArray[np.int32] | None
 SAFE = 33025
 """Products whose sum int32 always holds: 255²·33025 < 2³¹."""
@@ -39,7 +48,7 @@ are SAFE."""
 
 
 @dataclass(frozen=True, eq=False)
-class PackedInt8Matrix:
+class PackedInt8Matrix(ArrayHolder):
     """Weights of 8-bit codes laid out for products; made by :func:`pack`.
 
     Its arrays are read-only: what can be written to is copied.
@@ -62,8 +71,8 @@ class PackedInt8Matrix:
     TypeError
         If an array has another dtype, or ``in_features`` is no integer.
     ValueError
-        If shapes do not fit, a scale is not finite or below 2⁻¹²⁶, a zero point is out of range, or a sum is not that
-        of its codes.
+        If shapes do not fit, a code past the last input or output is not 0, a scale is not finite or below 2⁻¹²⁶, a
+        zero point is out of range, or a sum is not that of its codes.
 
     Examples
     --------
@@ -81,6 +90,8 @@ class PackedInt8Matrix:
     zero_point: NDArray[np.int32] | None
     in_features: int
 
+    _arrays = ("data", "column_sums", "scale", "zero_point")
+
     def __post_init__(self) -> None:
         held(self, "data", INT8, 5)
         k = integer(self.in_features, "in_features", 0)
@@ -95,30 +106,21 @@ class PackedInt8Matrix:
             a = getattr(self, name)
             if a is not None and len(a) != n:
                 raise ValueError(f"{name} has shape {a.shape}, expected ({n},)")
+        _check_padding(self.data, k, n)
         sums = self.data.sum(axis=(1, 4), dtype=np.int32).reshape(-1)[:n]
         if (wrong := np.flatnonzero(sums != self.column_sums)).size:
             at = wrong[0]
             raise ValueError(f"column_sums[{at}] is {self.column_sums[at]}, expected the sum of its codes {sums[at]}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """By the constructor: what a pickle holds is checked too, and not writable either."""
-        return type(self), (self.data, self.column_sums, self.scale, self.zero_point, self.in_features)
-
     @property
     def out_features(self) -> int:
         """N."""
-        return len(self.column_sums)
+        return len(self.__dict__["column_sums"])
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(out_features, in_features)``, as the matrix that was packed."""
         return self.out_features, self.in_features
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of codes, sums, scales and zero points."""
-        zero = 0 if self.zero_point is None else self.zero_point.nbytes
-        return self.data.nbytes + self.column_sums.nbytes + self.scale.nbytes + zero
 
     def unpack(self) -> NDArray[np.int8]:
         """The codes again, int8, shape (out_features, in_features)."""
@@ -188,6 +190,16 @@ def pack_named(q: Any, name: str) -> PackedInt8Matrix:
     return packed
 
 
+def _check_padding(data: NDArray[np.int8], k: int, n: int) -> None:
+    """Codes past the last input are multiplied too: a signed x is moved by 128, and so are its zeros there."""
+    past_inputs = data[:, -1:, :, :, k % GROUP :] if k % GROUP else data[:0]
+    strips = data[-1:].transpose(0, 2, 3, 1, 4).reshape(-1, data.shape[1] * GROUP)
+    past_outputs = strips[n % (BESIDE * LANES) :] if n % (BESIDE * LANES) else strips[:0]
+    for past, of in ((past_inputs, f"{k} inputs"), (past_outputs, f"{n} outputs")):
+        if past.any():
+            raise ValueError(f"data holds {past[past != 0][0]} past the last of {of}, expected 0")
+
+
 def _packed_shape(k: int, n: int) -> tuple[int, ...]:
     return -(-n // (BESIDE * LANES)), -(-k // GROUP), BESIDE, LANES, GROUP
 
@@ -234,9 +246,10 @@ def matmul_int8(
     Notes
     -----
     Exact on every machine: no saturation of partial sums. int64 results are sums over at most 33024 inputs, which are
-    exact in int32, added in int64. Workspace: at most 1.7 MB a thread and, where K is above 33025, 48 bytes an
-    input a thread; for int64, (M, N) of int32 and of a packed ``b`` a copy of so many inputs, where it has more; for
-    stacks of matrices with ``M·K·N`` of at most 8192, which NumPy multiplies, 4 bytes an element of ``a`` and ``b``.
+    exact in int32, added in int64. Workspace: at most 1.7 MB a thread, of many rows where AVX2 is the best level 17 MB,
+    and, where K is above 33025, 48 bytes an input a thread; for int64, (M, N) of int32 and of a packed ``b`` a copy of
+    so many inputs, where it has more; for stacks of matrices with ``M·K·N`` of at most 8192, which NumPy multiplies, 4
+    bytes an element of ``a`` and ``b``.
 
     Examples
     --------
@@ -253,19 +266,19 @@ def matmul_int8(
     if not packed:
         b = codes(b, "b")
     if a.ndim != 2 or not (packed or b.ndim == 2):
-        return _matmul_stacks(a, b, a_zero_point, b_zero_point, _sum_dtype(dtype, out), out)
+        return _matmul_stacks(a, b, a_zero_point, b_zero_point, sum_dtype(dtype, out), out)
     k, n = (packed.in_features, packed.out_features) if packed else b.shape
     if a.shape[1] != k:
         raise ValueError(f"a has {a.shape[1]} columns, b has {k} rows")
     a_zero = _zero_points(a_zero_point, "a_zero_point", a.shape[0], a.dtype)
     if not packed:
         b_zero = _zero_points(b_zero_point, "b_zero_point", n, b.dtype)
-    elif not _is_zero(b_zero_point) and np.any(as_numbers(b_zero_point, "b_zero_point", "iu", "integers")):
+    elif not _is_zero(b_zero_point) and as_integers(b_zero_point, "b_zero_point", n, -128, 255).any():
         raise ValueError("b_zero_point is given, but b is packed and has its own")
     else:
-        b_zero = packed.zero_point
-    read = (packed.data, packed.column_sums, b_zero) if packed else (b, b_zero_point)
-    dtype = _sum_dtype(dtype, out)
+        b_zero = packed._held()[-1]
+    read = packed._held() if packed else (b, b_zero_point)
+    dtype = sum_dtype(dtype, out)
     y = result(out, (a.shape[0], n), dtype, (a, a_zero_point, *read), late=_may_overflow(k, dtype))
     _fill_sums(a, b, a_zero, b_zero, y)
     return delivered(y, out)
@@ -318,7 +331,7 @@ def _matmul_stacks(
         if not a.ndim:
             raise ValueError("a has shape (), expected one dimension at least")
         matrix, shape = a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), (*a.shape[:-1], b.out_features)
-        given = (a, a_zero_point, b.data, b.column_sums, b.zero_point)
+        given = (a, a_zero_point, *b._held())
         y = None if out is None else result(out, shape, dtype, given, whole=True)
         a_zero = as_zero_point(a_zero_point, "a_zero_point", None, a.dtype)
         made = matmul_int8(matrix, b, a_zero_point=a_zero, b_zero_point=b_zero_point, dtype=dtype,
@@ -373,22 +386,16 @@ def fill_stacks(
         _fill_sums(left[i], right[i], _zeros(of_rows[i]), _zeros(of_columns[i]), y[i])
 
 
-def _sum_dtype(dtype: Any, out: Any) -> np.dtype[Any]:
-    """int32 or int64: as asked for, else that of ``out``, else int32."""
-    if dtype is None:
-        return INT64 if out is not None and getattr(out, "dtype", None) == INT64 else INT32
-    return np.dtype(dtype_name(dtype, "dtype", ("int32", "int64")))
-
-
 def _may_overflow(k: int, dtype: np.dtype[Any]) -> bool:
     return k > SAFE and dtype == INT32
 
 
 def _part(b: PackedInt8Matrix, first: int, last: int) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
     """The layout of the codes from some inputs, ``first`` a multiple of 4, and their sums."""
+    data, sums, *_ = b._held()
     if last - first == b.in_features:
-        return b.data, b.column_sums
-    data = np.ascontiguousarray(b.data[:, first // GROUP : -(-last // GROUP)])
+        return data, sums
+    data = np.ascontiguousarray(data[:, first // GROUP : -(-last // GROUP)])
     sums = data.sum(axis=(1, 4), dtype=np.int32).reshape(-1)
     return data, np.ascontiguousarray(sums[: b.out_features])
 

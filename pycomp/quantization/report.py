@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import BATCH_NDIM, FLOAT32, as_array
+from pycomp._validate import BATCH_NDIM, FLOAT32, as_array, shown
 
 from .linear import Linear
 from .observer import MinMax, finite
@@ -166,14 +166,17 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
     for what, names in (("layers", layers), ("schemes", tried)):
         for name in names:
             if not isinstance(name, str):
-                raise TypeError(f"{what} has the name {name!r}, expected a str")
+                raise TypeError(f"{what} has the name {shown(name)}, expected a str")
     errors = []
     for name, entry in layers.items():
         weight, inputs = _checked(name, entry)
         exact = inputs.astype(np.float64) @ weight.T.astype(np.float64)
         for scheme, make in tried.items():
             layer = _function(make, f"scheme {scheme!r} is")(weight, inputs)
-            y = np.asarray(_function(layer, f"scheme {scheme!r} returned")(inputs), np.float64)
+            y = np.asarray(_function(layer, f"scheme {scheme!r} returned")(inputs))
+            if y.dtype.kind not in "fiu" and y.dtype.name != "bfloat16":
+                raise TypeError(f"scheme {scheme!r} gives {y.dtype.name} for layer {name!r}, expected floats")
+            y = y.astype(np.float64)
             if y.shape != exact.shape:
                 raise ValueError(f"scheme {scheme!r} gives shape {y.shape} for layer {name!r}, expected {exact.shape}")
             errors.append(LayerError(name, scheme, *_errors(y, exact)))

@@ -8,11 +8,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pycomp._validate import ANY_NDIM, as_array, contiguous, delivered, result
+from pycomp._validate import ANY_NDIM, INT32, as_array, contiguous, delivered, integer, result
 from pycomp.kernels import dispatch
 
 from .schemes import check_axis
-from .tensor import INT8, INT32, as_integers, as_numbers, as_scale, as_zero_point, code_dtype
+from .tensor import INT8, as_integers, as_numbers, as_scale, as_zero_point, code_dtype
 
 WIDTH = 4096
 """Columns of the matrix that an array with one scale is laid out as."""
@@ -124,7 +124,7 @@ def requantize_fixed_point(
     acc = as_array(acc, "acc", INT32, ANY_NDIM)
     kind = code_dtype(dtype)
     length, axis = _channels(acc, axis)
-    multipliers = as_integers(multiplier, "multiplier", length, 0, 2**31 - 1)
+    multipliers = as_integers(multiplier, "multiplier", length, 0, 2**31 - 1, " (2³⁰ to 2³¹ - 1, or 0)")
     if bad := multipliers[(multipliers < 2**30) & (multipliers != 0)].tolist():
         raise ValueError(f"multiplier holds {bad[0]}, expected 2³⁰ to 2³¹ - 1, or 0")
     shifts = as_integers(shift, "shift", length, -31, 30)
@@ -187,6 +187,7 @@ def quantize_multiplier(real: Any) -> tuple[int, int] | tuple[NDArray[np.int32],
 def _channels(acc: NDArray[np.int32], axis: Any) -> tuple[int, int]:
     """Length of the axis and the axis, not negative; a scalar has one of length 1."""
     if acc.ndim == 0:
+        integer(axis, "axis", -1, 0)
         return 1, 0
     checked, _ = check_axis(axis, None, acc.shape, "acc")
     if checked is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pycomp._files import printable
+from pycomp._holder import ArrayHolder
 from pycomp._validate import (
     ANY_NDIM,
     BATCH_NDIM,
@@ -16,9 +18,9 @@ from pycomp._validate import (
     as_array,
     as_matrix,
     called,
-    choice,
     contiguous,
     delivered,
+    dtype_name,
     first,
     flag,
     fresh,
@@ -31,6 +33,7 @@ from pycomp._validate import (
     real,
     result,
     rows,
+    shown,
 )
 from pycomp.kernels import dispatch
 from pycomp.kernels.entry import NanError
@@ -39,7 +42,6 @@ from .schemes import SMALLEST, Layout, check_axis, choose, layout
 
 INT8 = np.dtype(np.int8)
 UINT8 = np.dtype(np.uint8)
-INT32 = np.dtype(np.int32)
 DTYPES = {"int8": INT8, "uint8": UINT8}
 CODE_LIMITS = {INT8: (-128, 127, "int8"), UINT8: (0, 255, "uint8")}
 """Smallest and largest code of each, and its name, which NumPy makes anew whenever it is asked."""
@@ -50,7 +52,7 @@ CACHED = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
-class QuantizedTensor:
+class QuantizedTensor(ArrayHolder):
     """Codes that stand for ``(data - zero_point)·scale``; made by :func:`quantize`, or from codes that a layer gave.
 
     Attributes
@@ -93,6 +95,8 @@ class QuantizedTensor:
     group_size: int | None = None
     bits: int = 8
 
+    _arrays = ("data", "scale", "zero_point")
+
     if TYPE_CHECKING:  # the one that is made takes fewer types than __post_init__ converts
 
         def __init__(self, data: Any, scale: Any, zero_point: Any, axis: int | None = None,
@@ -109,31 +113,23 @@ class QuantizedTensor:
         expected = layout(shape, axis, group_size).shape
         scale = as_scale(self.scale, "scale", expected).copy()
         zero = as_zero_point(self.zero_point, "zero_point", expected, data.dtype)
-        # A view, of which nobody else can change the shape. Arrays of NumPy and plain integers, where those of another
-        # library or numbers were given.
-        self._hold(data.view(), scale, zero, axis, group_size)
+        # Arrays of NumPy and plain integers, where those of another library or numbers were given.
+        self._hold(data, scale, zero, axis, group_size)
 
     def _hold(
         self, data: NDArray[Any], scale: NDArray[np.float32], zero_point: NDArray[np.int32], axis: int | None,
         group_size: int | None,
     ) -> None:
-        """The fields, once they are good; so that they stay so, nobody writes to scales and zero points."""
-        self.__dict__.update(data=data, scale=given(scale), zero_point=given(zero_point), axis=axis,
+        """The fields, once they are good. So that they stay so, nobody writes to scales and zero points, and the codes
+        are a view, of which nobody else can set the shape."""
+        self.__dict__.update(data=data.view(), scale=given(scale), zero_point=given(zero_point), axis=axis,
                              group_size=group_size, bits=8)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """By the constructor: what a pickle holds is checked too, and not writable either."""
-        return type(self), (self.data, self.scale, self.zero_point, self.axis, self.group_size)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """That of ``data``."""
-        return self.data.shape
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of codes, scales and zero points."""
-        return self.data.nbytes + self.scale.nbytes + self.zero_point.nbytes
+        shape: tuple[int, ...] = self.__dict__["data"].shape
+        return shape
 
     def dequantize(self) -> NDArray[np.float32]:
         """The values that the codes stand for; see :func:`dequantize`."""
@@ -167,8 +163,9 @@ class QuantizedTensor:
         names = set(arrays)
         if missing := sorted(required - names):
             raise ValueError(f"arrays lack {', '.join(missing)}")
-        if unknown := sorted(names - required - optional):
-            raise ValueError(f"arrays hold {', '.join(map(str, unknown))}, which a QuantizedTensor does not have")
+        if unknown := names - required - optional:
+            found = ", ".join(sorted(printable(n) if isinstance(n, str) else shown(n) for n in unknown))
+            raise ValueError(f"arrays hold {found}, which a QuantizedTensor does not have")
         numbers = {name: one_integer(arrays[name], name) for name in names & (optional | {"bits"})}
         return cls(*(arrays[name] for name in ("data", "scale", "zero_point")), **numbers)
 
@@ -193,19 +190,6 @@ def held(of: Any, name: str, dtype: np.dtype[Any], ndim: int) -> NDArray[Any]:
 def code_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
     """int8 or uint8, given by name, as a type or as an np.dtype."""
     return DTYPES[dtype_name(dtype, name, DTYPES)]
-
-
-def dtype_name(value: Any, name: str, names: Iterable[str]) -> str:
-    """One of some names of dtypes, given as that, as a type or as an np.dtype; what is none of these is a TypeError."""
-    known = tuple(names)
-    if isinstance(value, str):
-        return choice(value, name, known)
-    if not isinstance(value, (type, np.dtype)):
-        raise TypeError(f"{name} is {' '.join(repr(value).split())}, expected one of {', '.join(map(repr, known))}")
-    dtype = np.dtype(value)
-    if dtype.name not in known or not dtype.isnative:
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, known))}")
-    return str(dtype.name)
 
 
 def middle(dtype: np.dtype[Any]) -> int:
@@ -279,9 +263,10 @@ def as_numbers(value: Any, name: str, kinds: str, expected: str) -> NDArray[Any]
     """A number, or an array or nested lists of them, as an array whose dtype is of one of these kinds."""
     array = from_lists(value, name, expected)
     if array.dtype.kind not in kinds:
-        error = ValueError if type(value) is int else TypeError  # an int that no dtype holds
-        found = " ".join(repr(_odd(array)).split()) if array.dtype == object else array.dtype.name
-        raise error(f"{name} {f'holds {found}' if array.ndim else f'is {value!r}'}, expected {expected}")
+        odd = _odd(array) if array.dtype == object and array.size else array.dtype
+        error = ValueError if type(odd) is int else TypeError  # an int that no dtype holds
+        found = odd.name if odd is array.dtype else shown(odd)
+        raise error(f"{name} {f'holds {found}' if array.ndim else f'is {shown(value)}'}, expected {expected}")
     return array
 
 
@@ -528,11 +513,9 @@ def dequantize(q: QuantizedTensor, *, out: Any = None) -> NDArray[np.float32]:
     """
     if not isinstance(q, QuantizedTensor):
         raise TypeError(f"q is a {type(q).__name__}, expected a QuantizedTensor")
-    parts = layout(q.data.shape, q.axis, q.group_size)
-    if parts.shape != q.scale.shape:  # somebody has set the shape of the array that he got
-        raise ValueError(f"data has shape {q.data.shape}, and scale {q.scale.shape}, expected {parts.shape}")
-    y = result(out, q.data.shape, FLOAT32, (q.data, q.scale, q.zero_point), whole=True)
-    run("dequantize", q.data, parts, q.scale, q.zero_point, y)
+    data, scale, zero = q._held()
+    y = result(out, data.shape, FLOAT32, (data, scale, zero), whole=True)
+    run("dequantize", data, layout(data.shape, q.axis, q.group_size), scale, zero, y)
     return delivered(y, out)
 
 

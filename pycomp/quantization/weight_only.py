@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pycomp._holder import ArrayHolder
 from pycomp._validate import FLOAT32, aligned, given, integer
 from pycomp.dense import LANES
 
@@ -15,7 +16,7 @@ from .tensor import INT8, UINT8, QuantizedTensor, check_scale, held
 
 
 @dataclass(frozen=True, eq=False)
-class PackedGroupedMatrix:
+class PackedGroupedMatrix(ArrayHolder):
     """Weights of 8-bit codes with a scale for each output and group of inputs; made by :func:`pack_groups`.
 
     Its arrays are read-only: what can be written to is copied.
@@ -55,6 +56,8 @@ class PackedGroupedMatrix:
     zero_point: NDArray[np.int8] | None
     out_features: int
 
+    _arrays = ("data", "scale", "zero_point")
+
     def __post_init__(self) -> None:
         held(self, "data", INT8, 3)
         slices = -(-integer(self.out_features, "out_features", 0) // LANES)
@@ -72,14 +75,10 @@ class PackedGroupedMatrix:
                 raise ValueError(f"{name} has shape {a.shape}, expected {(slices, groups, LANES)}")
         check_scale(self.scale.swapaxes(1, 2).reshape(-1, groups)[: self.out_features], "scale")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """By the constructor: what a pickle holds is checked too, and not writable either."""
-        return type(self), (self.data, self.scale, self.zero_point, self.out_features)
-
     @property
     def in_features(self) -> int:
         """K."""
-        return int(self.data.shape[1])
+        return int(self.__dict__["data"].shape[1])
 
     @property
     def group_size(self) -> int:
@@ -90,12 +89,6 @@ class PackedGroupedMatrix:
     def shape(self) -> tuple[int, int]:
         """``(out_features, in_features)``, as the matrix that was packed."""
         return self.out_features, self.in_features
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of codes, scales and zero points."""
-        zero = 0 if self.zero_point is None else self.zero_point.nbytes
-        return self.data.nbytes + self.scale.nbytes + zero
 
     def unpack(self) -> NDArray[np.int8]:
         """The codes again, int8, shape (out_features, in_features)."""

@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -153,7 +153,12 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     True
     """
     check_matrix(a, "a", values=(FLOAT32,))
-    batch, cache = integer(batch, "batch", 1), flag(cache, "cache")
+    found = known_advice(a, integer(batch, "batch", 1), flag(cache, "cache"))
+    return replace(found, times=dict(found.times))  # the caller's own
+
+
+def known_advice(a: SparseMatrix, batch: int, cache: bool = True) -> Advice:
+    """:func:`advise` of what is valid; what it gives is kept with the matrix."""
     batch = next((b for b in BATCHES if b >= batch), BATCHES[-1])
     home = a._pattern if isinstance(a, CSRMatrix) else a.__dict__  # other values do not change it
     known: dict[tuple[Any, ...], Advice] = home.setdefault("_advice", {})

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, frozen, given, integer
+from pycomp._validate import FLOAT32, INT32, as_array, frozen, given, integer
 from pycomp.kernels import layouts
 
-from .csr import INT32, CSRMatrix, check_scipy
+from .csr import CSRMatrix, check_scipy
 from .matrix import SparseMatrix, assign, check_matrix
 
 UINT8 = np.dtype(np.uint8)

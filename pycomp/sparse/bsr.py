@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, flag, frozen, given, integer
+from pycomp._validate import FLOAT32, INT32, block_shape, flag, frozen, given
 from pycomp.kernels import layouts
 
 from .csr import (
     INT8,
-    INT32,
     CSRMatrix,
     as_values,
     check_divides,
@@ -115,7 +114,7 @@ class BSRMatrix(SparseMatrix):
         (2, 2, 2)
         """
         w = as_values(w, "w", 2, VALUES)
-        h, b = _block(block)
+        h, b = block_shape(block)
         check_divides(w.shape, (h, b))
         blocks = w.reshape(w.shape[0] // h, h, w.shape[1] // b, b).transpose(0, 2, 1, 3)
         stored = (blocks != 0).any(axis=(2, 3))
@@ -174,7 +173,7 @@ class BSRMatrix(SparseMatrix):
         [[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]]
         """
         check_matrix(a, "a", (CSRMatrix,), (FLOAT32, INT8))
-        h, w = _block(block)
+        h, w = block_shape(block)
         check_divides(a.shape, (h, w))
         row, wide = a._entry_rows(), a.shape[1] // w
         place = row // h * wide + a.indices // w
@@ -215,7 +214,7 @@ class BSRMatrix(SparseMatrix):
         block = own if block is None else block
         if block is None:
             raise ValueError("block is None, expected (h, w): the matrix does not say it")
-        if own is not None and (block is own or _block(block) == own):
+        if own is not None and (block is own or block_shape(block) == own):
             data, indices, indptr = used(a.data, a.indices, a.indptr)
             with contextlib.suppress(ValueError, TypeError):  # unsorted or repeated, or indices of another type
                 return cls(data, indices, integers(indptr, "indptr"), a.shape)
@@ -272,9 +271,3 @@ class BSRMatrix(SparseMatrix):
         if self.dtype == FLOAT32 and (high == layouts.SLICE or (high >= 4 and (batch > 1 or not narrow))):
             return "blocks"
         return super()._format(batch)
-
-
-def _block(block: Any) -> tuple[int, int]:
-    if not isinstance(block, tuple) or len(block) != 2:
-        raise TypeError(f"block is {block!r}, expected a tuple (h, w)")
-    return integer(block[0], "block[0]", 1), integer(block[1], "block[1]", 1)

@@ -76,7 +76,7 @@ class CodedMatrix(SparseMatrix):
     @property
     def nbytes(self) -> int:
         """Bytes of codes, columns, rows and scales as they are held here."""
-        return self.codes.nbytes + self.scale.nbytes
+        return self.codes.nbytes + super().nbytes
 
     def to_csr(self) -> CSRMatrix:
         """``code * scale[row]``, each product rounded once to float32."""

@@ -12,7 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._floats import bfloat16, narrowed
-from pycomp._validate import FLOAT32, as_array, called, flag, from_lists, frozen, given, integer, of_shape, plain
+from pycomp._validate import (
+    FLOAT32,
+    INT32,
+    INT64,
+    as_array,
+    called,
+    flag,
+    from_lists,
+    frozen,
+    given,
+    integer,
+    of_shape,
+    plain,
+    shown,
+)
 from pycomp.kernels import layouts
 
 from .matrix import SparseMatrix, assign
@@ -20,7 +34,7 @@ from .matrix import SparseMatrix, assign
 if TYPE_CHECKING:
     import scipy.sparse
 
-INT8, INT32, INT64 = np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64)
+INT8 = np.dtype(np.int8)
 VALUES = ("float32", "float64", "float16", "bfloat16", "int8")
 """Types of values."""
 LINES = {"row": "rows", "column": "columns", "row of blocks": "rows of blocks"}
@@ -237,6 +251,25 @@ class CSRMatrix(SparseMatrix):
         with np.errstate(all="ignore"):
             return self.with_data(given(narrowed(self.data, kind)))
 
+    def without_zeros(self) -> CSRMatrix:
+        """The entries that are not zero, NaN among them; the matrix itself if all are.
+
+        Stored zeros are entries: of a pattern that is trained, or what fills the blocks of a BSRMatrix. In a product
+        they follow IEEE, where what is not stored contributes nothing to NaN or infinity either.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> a = CSRMatrix(np.array([0, 2], np.float32), np.array([0, 1]), np.array([0, 2]), (1, 2))
+        >>> a.without_zeros()
+        CSRMatrix(shape=(1, 2), nnz=1)
+        """
+        kept = self.data != 0
+        if kept.all():
+            return self
+        before = np.concatenate([np.zeros(1, INT64), np.cumsum(kept)])
+        return self._made(given(self.data[kept]), given(self.indices[kept]), given(before[self.indptr]), self.shape)
+
     def to_csr(self) -> CSRMatrix:
         """The matrix itself."""
         return self
@@ -262,7 +295,7 @@ class CSRMatrix(SparseMatrix):
                [0., 0., 1.]], dtype=float32)
         """
         if not isinstance(rows, slice):
-            raise TypeError(f"rows is {rows!r}, expected a slice such as 2:5")
+            raise TypeError(f"rows is {shown(rows)}, expected a slice such as 2:5")
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
             raise ValueError(f"rows has step {step}, expected 1")
@@ -375,7 +408,7 @@ class CSRMatrix(SparseMatrix):
 def matrix_shape(shape: Any) -> tuple[int, int]:
     """``(N, K)`` if it is the shape of a matrix."""
     if not isinstance(shape, tuple) or len(shape) != 2:
-        raise TypeError(f"shape is {shape!r}, expected a tuple (N, K)")
+        raise TypeError(f"shape is {shown(shape)}, expected a tuple (N, K)")
     return integer(shape[0], "shape[0]", 0), integer(shape[1], "shape[1]", 0, 2**31 - 1)
 
 
@@ -406,7 +439,7 @@ def _value_type(dtype: Any) -> np.dtype[Any]:
 
 def check_scipy(a: Any, values: tuple[str, ...]) -> None:
     """``a`` is a SciPy sparse matrix with values of one of these types."""
-    if not hasattr(a, "tocsr") or isinstance(a, type):
+    if isinstance(a, type) or not all(hasattr(a, name) for name in ("tocsr", "dtype", "shape", "format")):
         raise TypeError(f"a is a {type(a).__name__}, expected a SciPy sparse array")
     if a.dtype.name not in values:
         raise TypeError(f"a has dtype {a.dtype}, expected {', '.join(values[:-1])}{' or ' * (len(values) > 1)}"

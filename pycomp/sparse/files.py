@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pycomp._errors import FormatError
-from pycomp._files import Arrays, as_path, read_arrays, write_arrays
-from pycomp._validate import one_integer
+from pycomp._files import Arrays, as_path, printable, read_arrays, write_arrays
+from pycomp._validate import one_integer, shown
 
 from .bitmap import BitmapMatrix
 from .bsr import BSRMatrix
@@ -130,11 +130,11 @@ def _compressed_kind(source: Path, arrays: Arrays) -> str | None:
         kind = found.item() if found.size == 1 else found.tolist()
         kind = kind.decode(errors="replace") if isinstance(kind, bytes) else kind  # SciPy wrote it as text once
         if kind not in ("csr", "bsr"):
-            raise FormatError(f"{source} is of format {kind!r}, expected csr or bsr")
+            raise FormatError(f"{source} is of format {shown(kind)}, expected csr or bsr")
     if missing := sorted(set(COMPRESSED) - set(arrays)):
         raise FormatError(f"{source} lacks {', '.join(missing)}")
     if unknown := sorted(set(arrays) - {*COMPRESSED, "format", "_is_array"}):  # the last is SciPy's mark of an array
-        raise FormatError(f"{source} holds {', '.join(unknown)}, which such a matrix does not have")
+        raise FormatError(f"{source} holds {', '.join(map(printable, unknown))}, which such a matrix does not have")
     return kind
 
 

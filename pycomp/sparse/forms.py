@@ -297,7 +297,7 @@ class Double(Form):
         dispatch.spmm_csr_f64(panels, *self.arrays, y)
 
 
-OWN = {"blocks": "a BSRMatrix", "nm": "a NMMatrix"}
+OWN = {"blocks": "a BSRMatrix", "nm": "an NMMatrix"}
 """Forms that one class of matrices has."""
 FORMATS = ("csr", "tiles", "slices", "bitmap", "nm", "blocks", "dense")
 """Every form that a product can be told to run in."""

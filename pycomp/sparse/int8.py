@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import as_matrix, called, delivered, plain, result
+from pycomp._validate import INT32, as_matrix, called, delivered, first, plain, result, sum_dtype
 from pycomp.kernels import dispatch, layouts
 
 from .bsr import BSRMatrix
-from .csr import INT8, INT32, CSRMatrix
+from .csr import INT8, CSRMatrix
 from .forms import BATCH
 from .matrix import batch_for, check_matrix
+from .products import linear
 
 UINT8 = np.dtype(np.uint8)
+WIDEST = 4 * layouts.MOST_COLUMNS
+"""Columns of a matrix whose blocks of 1×4 have 16-bit indices."""
 
 
-def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
-    """Exact product of codes, ``x @ a.T`` in int32, with the dot-product instruction on blocks of 1×4.
+def matmul_int8(x: Any, a: Any, *, dtype: Any = None, out: Any = None) -> NDArray[Any]:
+    """Exact product of codes, ``x @ a.T`` as int32 or int64, with the dot-product instruction on blocks of 1×4.
 
     Parameters
     ----------
@@ -28,25 +31,29 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
     a : BSRMatrix or CSRMatrix of int8, shape (N, K)
         Entries are taken four columns at a time: fast where they come in blocks of 1×4, as
         ``pruning.block_mask(scores, sparsity, (1, 4))`` leaves them.
-    out : array of int32, shape (..., N), optional
+    dtype : np.int32 or np.int64, optional
+        Of the result, also by name; by default that of ``out``, or int32.
+    out : array of int32 or int64, shape (..., N), optional
 
     Returns
     -------
-    array of int32, shape (..., N)
+    array of int32 or int64, shape (..., N)
 
     Raises
     ------
     TypeError
         If an array has another dtype, or ``a`` is not such a matrix.
     ValueError
-        If shapes do not fit, K is above 262140, or ``out`` cannot take the result.
+        If shapes do not fit, ``dtype`` is another, or ``out`` cannot take the result.
     OverflowError
-        If a row of ``a`` is so heavy that some x of its type would leave int32.
+        If an exact result is outside int32, and the dtype is int32. ``out`` is then as it was.
 
     Notes
     -----
     Exact. Packed forms are made at the first call with one row of x and with more, and kept with the matrix: 6 bytes
-    for each block of 1×4 that holds an entry, some padding, and 8 for the block.
+    for each block of 1×4 that holds an entry, some padding, and 8 for the block. Where some x of its type would leave
+    int32, as more than 65793 entries in a row may, or K is above 262140, the sums are made in float64, which holds them
+    exactly, of copies of x and the entries in float64.
 
     Examples
     --------
@@ -60,13 +67,28 @@ def matmul_int8(x: Any, a: Any, *, out: Any = None) -> NDArray[np.int32]:
     if x.dtype not in (INT8, UINT8):
         raise TypeError(f"x has dtype {called(x.dtype)}, expected int8 or uint8")
     x, signed = batch_for(a, x, x.dtype), x.dtype == INT8
-    codes = _Codes.of(a)
-    heaviest = int(codes.weight.max(initial=0)) * (128 if signed else 255)
-    if heaviest > 2**31 - 1:
-        raise OverflowError(f"row {int(codes.weight.argmax())} of a can reach {heaviest}, which int32 cannot hold")
-    y = result(out, (*x.shape[:-1], a.shape[0]), INT32, (x, *(getattr(a, name) for name in a._arrays)), whole=True)
-    codes.run(as_matrix(x), codes.moved if signed else None, as_matrix(y))
+    dtype = sum_dtype(dtype, out)
+    codes = _Codes.of(a) if a.shape[1] <= WIDEST else None
+    fits = codes is not None and codes.heaviest * (128 if signed else 255) < 2**31
+    y = result(out, (*x.shape[:-1], a.shape[0]), dtype, (x, *a._held()), whole=True, late=not fits)
+    if codes is None or not fits:
+        _fill_long_sums(x, a, y)
+        return delivered(y, out)
+    sums = y if dtype == INT32 else np.empty(y.shape, INT32)
+    codes.run(as_matrix(x), codes.moved if signed else None, as_matrix(sums))
+    if sums is not y:
+        y[...] = sums
     return delivered(y, out)
+
+
+def _fill_long_sums(x: NDArray[Any], a: BSRMatrix | CSRMatrix, y: NDArray[Any]) -> None:
+    """Those that int32 may not hold: fewer than 2³¹ products of at most 2¹⁵ each, so that float64 holds their sum."""
+    sums = linear(x.astype(np.float64), a.to_csr().astype(np.float64))
+    if y.dtype == INT32 and (outside := (sums < -(2**31)) | (sums >= 2**31)).any():
+        at = first(outside)
+        raise OverflowError(f"the result at {at} is {int(sums[at])}, which int32 cannot hold; "
+                            "ask matmul_int8 for dtype=np.int64")
+    y[...] = sums
 
 
 class _Codes:
@@ -75,15 +97,13 @@ class _Codes:
     def __init__(self, a: BSRMatrix | CSRMatrix) -> None:
         csr = a.to_csr()
         self.width = -(-a.shape[1] // 4)
-        if self.width > layouts.MOST_COLUMNS:
-            raise ValueError(f"a has {a.shape[1]} columns, expected at most {4 * layouts.MOST_COLUMNS}")
         padded = CSRMatrix._made(csr.data, csr.indices, csr.indptr, (a.shape[0], 4 * self.width))
         blocks = BSRMatrix.from_csr(padded, (1, 4))
         self.blocks, self.packed = blocks, dict[Any, tuple[Any, ...]]()
         row = csr._entry_rows()
         sums = [np.bincount(row, v, a.shape[0]).astype(np.int64) for v in (np.abs(csr.data.astype(int)), csr.data)]
-        self.weight, self.moved = sums[0], (-128 * sums[1]).astype(INT32)
-        """Sum of magnitudes of a row, and what must be added for an x that was moved by 128."""
+        self.heaviest, self.moved = int(sums[0].max(initial=0)), (-128 * sums[1]).astype(INT32)
+        """Largest sum of magnitudes of a row, and what must be added for an x that was moved by 128."""
 
     @staticmethod
     def of(a: BSRMatrix | CSRMatrix) -> _Codes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pycomp._holder import ArrayHolder
 from pycomp._validate import BATCH_NDIM, as_array
 from pycomp.kernels import layouts
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .forms import Form
 
 
-class SparseMatrix:
+class SparseMatrix(ArrayHolder):
     """A matrix ``[N, K]`` that does not store its zeros. Its arrays are checked once and never change.
 
     ``==`` is true of a matrix and itself alone; what two matrices hold is compared through their arrays.
@@ -27,12 +27,6 @@ class SparseMatrix:
     shape: tuple[int, int]
     data: NDArray[Any]
     __array_ufunc__ = None  # ndarray @ SparseMatrix comes to __rmatmul__, not to an array of objects
-    _arrays: ClassVar[tuple[str, ...]]
-    """Names of its arrays."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy or an unpickled matrix is checked and frozen again."""
-        return type(self), tuple(getattr(self, f.name) for f in fields(self) if f.init)  # type: ignore[arg-type]
 
     def to_csr(self) -> CSRMatrix:
         """The same entries as a :class:`CSRMatrix`, stored zeros included."""
@@ -46,7 +40,8 @@ class SparseMatrix:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
-        return self.data.dtype
+        kind: np.dtype[Any] = self.__dict__["data"].dtype
+        return kind
 
     __iter__ = None  # by __getitem__, which takes slices alone, Python would try numbers
 
@@ -67,11 +62,6 @@ class SparseMatrix:
         """A ``scipy.sparse.csr_array`` with its own copy of the entries or, ``copy=False``, with those of
         :meth:`to_csr`, read-only."""
         return self.to_csr().to_scipy(copy=copy)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its arrays, without the forms that products have packed."""
-        return sum(int(getattr(self, name).nbytes) for name in self._arrays)
 
     @property
     def sparsity(self) -> float:

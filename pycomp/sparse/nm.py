@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, as_array, frozen, given, integer
+from pycomp._validate import FLOAT32, INT32, as_array, frozen, given, integer
 
-from .csr import INT32, CSRMatrix, check_scipy, matrix_shape
+from .csr import CSRMatrix, check_scipy, matrix_shape
 from .matrix import SparseMatrix, assign, check_matrix
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class NMMatrix(SparseMatrix):
         """From a CSRMatrix of float32 whose entries fit the pattern; stored zeros stay stored, in their places.
 
         A group with fewer than ``n`` entries gets zeros at its first free places. Errors as for :meth:`from_dense`, of
-        entries in the place of non-zeros.
+        entries in the place of non-zeros: :meth:`CSRMatrix.without_zeros` leaves out those that are zero.
 
         Examples
         --------

@@ -18,6 +18,7 @@ from pycomp._validate import (
     of_shape,
     optional_vector,
     result,
+    shown,
 )
 
 from .matrix import SparseMatrix, batch_for, check_matrix
@@ -99,7 +100,7 @@ def linear(
         residual = of_shape(residual, "residual", dtype, shape)
     batch = as_matrix(x)
     form = a._form(_chosen(a, batch.shape[0], format))
-    y = result(out, shape, dtype, (x, bias, residual, *(getattr(a, name) for name in a._arrays)))
+    y = result(out, shape, dtype, (x, bias, residual, *a._held()))
     form.run(batch, vector, None if residual is None else as_matrix(contiguous(residual)), code, as_matrix(y))
     return delivered(y, out)
 
@@ -149,7 +150,7 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
         raise ValueError(f"b has {b.shape[0]} {'rows' if b.ndim == 2 else 'elements'}, a has {k} columns")
     columns = b if b.ndim == 2 else b[:, None]
     form = a._form(_chosen(a, columns.shape[1], format))
-    y = result(out, (n, *b.shape[1:]), dtype, (b, *(getattr(a, name) for name in a._arrays)))
+    y = result(out, (n, *b.shape[1:]), dtype, (b, *a._held()))
     form.run(columns.T, None, None, 0, y.T if y.ndim == 2 else y[None])
     return delivered(y, out)
 
@@ -158,11 +159,11 @@ def _chosen(a: SparseMatrix, batch: int, format: str | None) -> str:
     if format is None:
         return a._format(batch)
     if not isinstance(format, str):
-        raise TypeError(f"format is {format!r}, expected a name or None")
+        raise TypeError(f"format is {shown(format)}, expected a name or None")
     if format != "auto":
         return format
     if a.dtype != FLOAT32:
         return a._format(batch)
-    from .advice import advise
+    from .advice import known_advice
 
-    return advise(a, batch=max(batch, 1)).recommendation
+    return known_advice(a, max(batch, 1)).recommendation

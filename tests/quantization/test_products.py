@@ -499,6 +499,20 @@ def test_sums_of_a_packed_matrix_are_checked():
         replace(pack(np.ones((3, 5), np.int8)), column_sums=np.array([5, 6, 7], np.int32))
 
 
+@pytest.mark.parametrize(("at", "message"), [
+    ((0, 1, 0, 2, 1), r"data holds 9 past the last of 5 inputs, expected 0"),
+    ((0, 0, 0, 3, 0), r"data holds 9 past the last of 3 outputs, expected 0"),
+])
+def test_codes_past_the_last_are_zeros(at, message):
+    """A signed x, moved by 128, would be multiplied by them."""
+    packed = pack(np.ones((3, 5), np.int8))
+    data, sums = packed.data.copy(), packed.column_sums.copy()
+    data[at] = 9
+    sums[at[3] :] += 9  # as if they counted
+    with pytest.raises(ValueError, match=message):
+        replace(packed, data=data, column_sums=sums)
+
+
 def test_packed_matrix_unpacks():
     rng = np.random.default_rng(2)
     w = codes(rng, (19, 7), np.int8, False)

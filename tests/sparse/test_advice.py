@@ -110,10 +110,19 @@ def test_other_values_are_not_measured_again_unless_asked_for(w, cache, monkeypa
     first = advise(a, 1)
     with monkeypatch.context() as patch:
         patch.setattr(advice, "_measured", None)
-        assert advise(a.with_data(2 * a.data), 1) is first
+        assert advise(a.with_data(2 * a.data), 1) == first
+    measured, times = advice._measured, []
+    monkeypatch.setattr(advice, "_measured", lambda *of: times.append(measured(*of)) or times[-1])
     again = advise(a, 1, cache=False)
-    assert again is not first
-    assert advise(a, 1) is again
+    assert again.times.items() <= times[0].items()
+    assert advise(a, 1) == again
+    assert len(times) == 1
+
+
+def test_what_somebody_makes_of_the_times_is_theirs(w, cache):
+    a = CSRMatrix.from_dense(w)
+    advise(a, 1).times.clear()
+    assert advise(a, 1).speedup > 0
 
 
 def test_times_are_kept_for_the_pattern_and_the_machine(w, cache, monkeypatch):

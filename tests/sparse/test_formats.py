@@ -769,7 +769,7 @@ def test_blocks_that_make_no_matrix_are_refused(change, error, message):
      r"dtype is float32 \(byte-swapped\), expected one of float32, .* in native byte order"),
     (lambda w: CSRMatrix.from_dense(w).astype(np.float16).to_scipy(), TypeError, "which SciPy does not have"),
     (lambda w: linear(w, CSRMatrix.from_dense(w), format="coo"), ValueError, "format is 'coo', expected one of 'auto'"),
-    (lambda w: linear(w, CSRMatrix.from_dense(w), format="nm"), ValueError, "expected a NMMatrix of float32"),
+    (lambda w: linear(w, CSRMatrix.from_dense(w), format="nm"), ValueError, "expected an NMMatrix of float32"),
     (lambda w: linear(w, CSRMatrix.from_dense(w), format="blocks"), ValueError, "expected a BSRMatrix of float32"),
     (lambda w: linear(w, CSRMatrix.from_dense(w), residual=w), ValueError, r"residual has shape \(8, 16\)"),
     (lambda w: linear(w, CSRMatrix.from_dense(w), residual=w[:, :8].astype(float)), TypeError, "residual has dtype"),

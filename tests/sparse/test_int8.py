@@ -45,10 +45,29 @@ def test_what_does_not_fit_is_refused(x, a, error, message):
         matmul_int8(x, CSRMatrix.from_dense(np.ones((2, 8), a)))
 
 
-def test_rows_that_could_leave_int32_are_refused():
-    heavy = CSRMatrix.from_dense(np.full((1, 70000), 127, np.int8))
-    with pytest.raises(OverflowError, match="row 0 of a can reach"):
-        matmul_int8(np.zeros((1, 70000), np.uint8), heavy)
-    assert matmul_int8(np.full((1, 70000), -128, np.int8), heavy)[0, 0] == -128 * 127 * 70000
-    with pytest.raises(ValueError, match="expected at most 262140"):
-        matmul_int8(np.zeros((1, 262141), np.uint8), CSRMatrix.from_dense(np.ones((1, 262141), np.int8)))
+@pytest.mark.parametrize("k", [70000, 262140, 262141])
+def test_sums_beyond_int32_are_refused_or_given_in_int64(k):
+    """What int32 holds is given there, however heavy the row."""
+    heavy = CSRMatrix.from_dense(np.stack([np.full(k, 127, np.int8), np.eye(1, k, k - 1, np.int8)[0]]))
+    for x in (np.zeros((1, k), np.uint8), np.full((1, k), -128, np.int8), np.full((3, k), 255, np.uint8)):
+        exact = x.astype(np.int64) @ heavy.to_dense().T.astype(np.int64)
+        assert (matmul_int8(x, heavy, dtype=np.int64) == exact).all()
+        out = np.full(exact.shape, 7, np.int32)
+        if abs(exact).max() < 2**31:
+            assert (matmul_int8(x, heavy, out=out) == exact).all()
+            continue
+        message = rf"the result at \(0, 0\) is {exact[0, 0]}, which int32 cannot hold; ask"
+        with pytest.raises(OverflowError, match=message):
+            matmul_int8(x, heavy, out=out)
+        assert (out == 7).all()
+
+
+@pytest.mark.parametrize("m", [1, 5])
+def test_sums_in_int64_are_those_in_int32(m):
+    rng = np.random.default_rng(m)
+    x, w = rng.integers(-128, 128, (m, 40), np.int8), rng.integers(-128, 128, (9, 40), np.int8)
+    a, out = CSRMatrix.from_dense(w * (rng.random((9, 40)) < 0.3)), np.empty((m, 9), np.int64)
+    assert matmul_int8(x, a, out=out) is out
+    assert (out == matmul_int8(x, a)).all()
+    with pytest.raises(ValueError, match="dtype is 'int16', expected one of 'int32', 'int64'"):
+        matmul_int8(x, a, dtype="int16")

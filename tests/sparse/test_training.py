@@ -21,7 +21,7 @@ def test_values_have_the_bits_of_the_dense_product(seed, m, n, k, density):
     for left, right in ((a, b), (np.asfortranarray(a), np.asfortranarray(b))):
         got = sddmm(pattern, left, right)
         assert got.data.tobytes() == product[row, pattern.indices].tobytes()
-        assert got.indices is pattern.indices
+        assert got.indices.base is pattern.indices.base
 
 
 @pytest.mark.parametrize("density", [0.01, 0.3, 0.5])
@@ -75,7 +75,7 @@ def test_new_values_share_what_follows_from_the_pattern():
         linear(np.ones((2, 8), np.float32), matrix, format="tiles")
         linear(np.ones((1, 8), np.float32), matrix, format="slices")
     assert a._pattern is b._pattern
-    assert b.indices is a.indices
+    assert b.indices.base is a.indices.base
     assert (b.T.to_dense() == 3 * np.eye(8)).all()
     assert (linear(np.ones((2, 8), np.float32), b, format="tiles") == 3).all()
     changed = np.ones(8, np.float32)
