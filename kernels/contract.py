@@ -139,13 +139,10 @@ def _int8_sums(name: str, code: str, *w: Operand) -> Kernel:
     )
 
 
-def _int8_product(name: str, to: str, *x: Operand, definition: str = "", sample: str = "") -> Kernel:
-    """A product of x, as these operands, with packed 8-bit weights, to one of RESULTS; reference and sample are found
-    by its name, if not by others."""
-    definition = definition or name
-    return Kernel(
-        name=name,
-        family="quantization",
+def _int8_product(name: str, to: str, *x: Operand) -> Kernel:
+    """A product of x, as these operands, with packed 8-bit weights, to one of RESULTS."""
+    return _quantization(
+        name,
         sizes=("m", "k", "n"),
         operands=(
             *x,
@@ -159,10 +156,6 @@ def _int8_product(name: str, to: str, *x: Operand, definition: str = "", sample:
             *GRIDS[to],
             Out("y", RESULTS[to], "m,n", strides=1),
         ),
-        reference=getattr(quantization, definition),
-        bound=getattr(quantization, f"{definition}_bound"),
-        chain=getattr(quantization, f"{definition}_chain"),
-        sample=getattr(quantization, sample or f"{name}_sample"),
         flops=lambda m, k, n: 2 * m * k * n,
         bytes=lambda m, k, n: DTYPES[x[0].dtype].itemsize * m * k + k * n + DTYPES[RESULTS[to]].itemsize * m * n,
         edges=INT8_EDGES,
@@ -354,7 +347,6 @@ _ALL = (
         _int8_product(
             f"gemm_{product}_{to}", to,
             In("x", code, "m,k", strides=1), In("x_scale", "f32", "m"), Opt("x_zero", "i32", "m"),
-            definition=f"gemm_to_{to}", sample=f"gemm_{product}_to_{to}_sample",
         )
         for to in RESULTS
         for product, code in (("u8s8", "u8"), ("s8s8", "i8"))
@@ -387,7 +379,6 @@ _ALL = (
             Out("scale", "f32", "m,groups"),
             Out("sums", "i32", "m,groups"),
         ),
-        sample=quantization.quantize_rows_sample,
         flops=lambda m, k, groups: 0,
         bytes=lambda m, k, groups: 5 * m * k + 8 * m * groups,
         edges=GROUP_EDGES,
@@ -403,7 +394,6 @@ _ALL = (
             Out("zero", "i32", "m,groups"),
             Out("sums", "i32", "m,groups"),
         ),
-        sample=quantization.quantize_rows_sample,
         flops=lambda m, k, groups: 0,
         bytes=lambda m, k, groups: 5 * m * k + 12 * m * groups,
         edges=GROUP_EDGES,
@@ -422,7 +412,6 @@ _ALL = (
         "range_columns_f32",
         sizes=("m", "k", "g"),
         operands=(In("x", "f32", "m,k", strides=1), Out("low", "f32", "g,k"), Out("high", "f32", "g,k")),
-        bound=quantization.range_f32_bound,
         flops=lambda m, k, g: 0,
         bytes=lambda m, k, g: 4 * m * k + 8 * g * k,
         edges={"m": (0, 1, 2, 5, 64, 130), "k": (0, 1, 15, 16, 17, 33, 1025), "g": (1, 2, 3)},

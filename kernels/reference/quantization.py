@@ -146,29 +146,29 @@ def _product_chain(inputs, n):
     return activations.chain(v if residual is None else v + residual, activation)
 
 
-def gemm_to_f32(*operands):
+def gemm_u8s8_f32(*operands):
     *inputs, y = operands
     y[...] = _product_to_float(inputs, y.shape[1])[0]
 
 
-def gemm_to_f32_bound(*operands):
+def gemm_u8s8_f32_bound(*operands):
     *inputs, y = operands
     return _product_to_float(inputs, y.shape[1])[1]
 
 
-def gemm_to_f32_chain(*operands):
+def gemm_u8s8_f32_chain(*operands):
     *inputs, y = operands
     y[...] = _product_chain(inputs, y.shape[1])
 
 
-def gemm_to_f16_bound(*operands):
+def gemm_u8s8_f16_bound(*operands):
     """The float32 result, rounded once more."""
     *_, y = operands
-    error = gemm_to_f32_bound(*operands)
+    error = gemm_u8s8_f32_bound(*operands)
     return error + np.spacing((np.abs(y) + error).astype(np.float16)).astype(np.float64) / 2
 
 
-def gemm_to_f16_chain(*operands):
+def gemm_u8s8_f16_chain(*operands):
     *inputs, y = operands
     with np.errstate(over="ignore"):
         y[...] = _product_chain(inputs, y.shape[1])
@@ -181,12 +181,12 @@ def to_bf16(values):
     return np.where(np.isnan(values), bits >> 16 | 0x40, rounded).astype(np.uint16)
 
 
-def gemm_to_bf16(*operands):
+def gemm_u8s8_bf16(*operands):
     *inputs, y = operands
     y[...] = to_bf16(_product_to_float(inputs, y.shape[1])[0])
 
 
-def gemm_to_bf16_bound(*operands):
+def gemm_u8s8_bf16_bound(*operands):
     """In steps of the bit pattern; no statement where the sign is not certain."""
     *inputs, y = operands
     exact, error = _product_to_float(inputs, y.shape[1])
@@ -194,12 +194,12 @@ def gemm_to_bf16_bound(*operands):
     return np.where(np.abs(exact) > error, high - low + 1, np.iinfo(np.uint16).max)
 
 
-def gemm_to_bf16_chain(*operands):
+def gemm_u8s8_bf16_chain(*operands):
     *inputs, y = operands
     y[...] = to_bf16(_product_chain(inputs, y.shape[1]))
 
 
-def gemm_to_s8(*operands):
+def gemm_u8s8_s8(*operands):
     """The float32 result, then quantize_s8."""
     *inputs, y_scale, y_zero, y = operands
     values = _product_to_float(inputs, y.shape[1])[0]
@@ -207,21 +207,26 @@ def gemm_to_s8(*operands):
         quantize_s8(values.astype(np.float32), np.full(len(y), y_scale, np.float32), np.full(len(y), y_zero), y)
 
 
-def gemm_to_s8_bound(*operands):
+def gemm_u8s8_s8_bound(*operands):
     """The float32 result, which the reference rounds too, in steps of a code, and one for a tie that it crosses."""
     *inputs, y_scale, _, y = operands
     values, error = _product_to_float(inputs, y.shape[1])
     return 1 + np.floor((error + U * np.abs(values)) / y_scale)
 
 
-def gemm_to_s8_chain(*operands):
+def gemm_u8s8_s8_chain(*operands):
     *inputs, y_scale, y_zero, y = operands
     values = _product_chain(inputs, y.shape[1])
     quantize_s8(values, np.full(len(y), y_scale, np.float32), np.full(len(y), y_zero), y)
 
 
-gemm_to_f16 = gemm_to_f32
-gemm_to_u8, gemm_to_u8_bound, gemm_to_u8_chain = gemm_to_s8, gemm_to_s8_bound, gemm_to_s8_chain
+gemm_u8s8_f16 = gemm_u8s8_f32
+gemm_u8s8_u8, gemm_u8s8_u8_bound, gemm_u8s8_u8_chain = gemm_u8s8_s8, gemm_u8s8_s8_bound, gemm_u8s8_s8_chain
+gemm_s8s8_f32, gemm_s8s8_f32_bound, gemm_s8s8_f32_chain = gemm_u8s8_f32, gemm_u8s8_f32_bound, gemm_u8s8_f32_chain
+gemm_s8s8_f16, gemm_s8s8_f16_bound, gemm_s8s8_f16_chain = gemm_u8s8_f16, gemm_u8s8_f16_bound, gemm_u8s8_f16_chain
+gemm_s8s8_bf16, gemm_s8s8_bf16_bound, gemm_s8s8_bf16_chain = gemm_u8s8_bf16, gemm_u8s8_bf16_bound, gemm_u8s8_bf16_chain
+gemm_s8s8_s8, gemm_s8s8_s8_bound, gemm_s8s8_s8_chain = gemm_u8s8_s8, gemm_u8s8_s8_bound, gemm_u8s8_s8_chain
+gemm_s8s8_u8, gemm_s8s8_u8_bound, gemm_s8s8_u8_chain = gemm_u8s8_u8, gemm_u8s8_u8_bound, gemm_u8s8_u8_chain
 
 
 def _gemm_to_sample(dtype, codes=None, largest=1.0):
@@ -244,12 +249,12 @@ def _gemm_to_sample(dtype, codes=None, largest=1.0):
     return sample
 
 
-gemm_u8s8_to_f32_sample = gemm_u8s8_to_bf16_sample = _gemm_to_sample(np.uint8)
-gemm_s8s8_to_f32_sample = gemm_s8s8_to_bf16_sample = _gemm_to_sample(np.int8)
-gemm_u8s8_to_f16_sample = _gemm_to_sample(np.uint8, largest=2.0**-13)
-gemm_s8s8_to_f16_sample = _gemm_to_sample(np.int8, largest=2.0**-13)
-gemm_u8s8_to_s8_sample, gemm_u8s8_to_u8_sample = _gemm_to_sample(np.uint8, np.int8), _gemm_to_sample(np.uint8, np.uint8)
-gemm_s8s8_to_s8_sample, gemm_s8s8_to_u8_sample = _gemm_to_sample(np.int8, np.int8), _gemm_to_sample(np.int8, np.uint8)
+gemm_u8s8_f32_sample = gemm_u8s8_bf16_sample = _gemm_to_sample(np.uint8)
+gemm_s8s8_f32_sample = gemm_s8s8_bf16_sample = _gemm_to_sample(np.int8)
+gemm_u8s8_f16_sample = _gemm_to_sample(np.uint8, largest=2.0**-13)
+gemm_s8s8_f16_sample = _gemm_to_sample(np.int8, largest=2.0**-13)
+gemm_u8s8_s8_sample, gemm_u8s8_u8_sample = _gemm_to_sample(np.uint8, np.int8), _gemm_to_sample(np.uint8, np.uint8)
+gemm_s8s8_s8_sample, gemm_s8s8_u8_sample = _gemm_to_sample(np.int8, np.int8), _gemm_to_sample(np.int8, np.uint8)
 
 
 # -- weights alone as codes
@@ -355,7 +360,7 @@ def quantize_rows_u8_bound(x, codes, scale, zero, sums):
     return np.zeros(codes.shape), np.zeros(scale.shape), np.zeros(zero.shape), np.zeros(sums.shape)
 
 
-def quantize_rows_sample(rng, m, k, groups):
+def quantize_rows_s8_sample(rng, m, k, groups):
     k = k + -k % groups if groups else 0
     x = rng.standard_normal((m, k)) * 10.0 ** rng.integers(-6, 6, (m, 1))
     if m > 1 and rng.random() < 0.5:
@@ -363,6 +368,9 @@ def quantize_rows_sample(rng, m, k, groups):
     if x.size and rng.random() < 0.2:
         x[rng.integers(m), rng.integers(k)] = rng.choice([np.nan, np.inf, -np.inf])
     return (x.astype(np.float32),)
+
+
+quantize_rows_u8_sample = quantize_rows_s8_sample
 
 
 # -- products of rows that are quantized for it
@@ -391,19 +399,19 @@ def _dynamic_sample(of_codes):
 
 
 linear_dynamic_f32, linear_dynamic_f32_bound, linear_dynamic_f32_chain = map(
-    _of_floats, (gemm_to_f32, gemm_to_f32_bound, gemm_to_f32_chain))
+    _of_floats, (gemm_u8s8_f32, gemm_u8s8_f32_bound, gemm_u8s8_f32_chain))
 linear_dynamic_f16, linear_dynamic_f16_bound, linear_dynamic_f16_chain = map(
-    _of_floats, (gemm_to_f16, gemm_to_f16_bound, gemm_to_f16_chain))
+    _of_floats, (gemm_u8s8_f16, gemm_u8s8_f16_bound, gemm_u8s8_f16_chain))
 linear_dynamic_bf16, linear_dynamic_bf16_bound, linear_dynamic_bf16_chain = map(
-    _of_floats, (gemm_to_bf16, gemm_to_bf16_bound, gemm_to_bf16_chain))
+    _of_floats, (gemm_u8s8_bf16, gemm_u8s8_bf16_bound, gemm_u8s8_bf16_chain))
 linear_dynamic_s8, linear_dynamic_s8_bound, linear_dynamic_s8_chain = map(
-    _of_floats, (gemm_to_s8, gemm_to_s8_bound, gemm_to_s8_chain))
+    _of_floats, (gemm_u8s8_s8, gemm_u8s8_s8_bound, gemm_u8s8_s8_chain))
 linear_dynamic_u8, linear_dynamic_u8_bound, linear_dynamic_u8_chain = map(
-    _of_floats, (gemm_to_u8, gemm_to_u8_bound, gemm_to_u8_chain))
-linear_dynamic_f32_sample = linear_dynamic_bf16_sample = _dynamic_sample(gemm_u8s8_to_f32_sample)
-linear_dynamic_f16_sample = _dynamic_sample(gemm_u8s8_to_f16_sample)
-linear_dynamic_s8_sample = _dynamic_sample(gemm_u8s8_to_s8_sample)
-linear_dynamic_u8_sample = _dynamic_sample(gemm_u8s8_to_u8_sample)
+    _of_floats, (gemm_u8s8_u8, gemm_u8s8_u8_bound, gemm_u8s8_u8_chain))
+linear_dynamic_f32_sample = linear_dynamic_bf16_sample = _dynamic_sample(gemm_u8s8_f32_sample)
+linear_dynamic_f16_sample = _dynamic_sample(gemm_u8s8_f16_sample)
+linear_dynamic_s8_sample = _dynamic_sample(gemm_u8s8_s8_sample)
+linear_dynamic_u8_sample = _dynamic_sample(gemm_u8s8_u8_sample)
 
 
 # -- ranges
@@ -435,6 +443,9 @@ def range_columns_f32(x, low, high):
 
 def range_columns_f32_sample(rng, m, k, g):
     return range_f32_sample(rng, m - m % g if g else 0, k)
+
+
+range_columns_f32_bound = range_f32_bound
 
 
 # -- given scales
