@@ -10,7 +10,7 @@ import numpy as np
 import onnx_models
 
 from pycomp import quantization
-from pycomp.kernels.contract import LINEAR_SHAPES
+from pycomp.kernels.contract_dense import LINEAR_SHAPES
 
 Make = Callable[[np.ndarray, np.ndarray], Callable[[], object]]
 """(x [m, k], w [n, k], both float32) -> a call of the layer."""

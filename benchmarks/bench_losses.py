@@ -10,7 +10,7 @@ import numpy as np
 from bench_layers import Layer, Make
 
 from pycomp import distillation
-from pycomp.kernels.contract import LOGITS_SHAPES
+from pycomp.kernels.contract_distillation import LOGITS_SHAPES
 
 TEMPERATURE, BETA, GAMMA, TOP, SMOOTHING = 2.0, 0.5, 1.5, 64, 0.1
 
