@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from pycomp._lazy import attributes
 
 if TYPE_CHECKING:
-    from ._decoupled import dist_loss, dkd_loss, ensemble_kd_loss, nkd_loss, standardized_kd_loss, top_k_kd_loss
+    from ._decoupled import dkd_loss, nkd_loss
+    from ._dist_loss import dist_loss
     from ._divergences import (
         binary_kd_loss,
         forward_kl_loss,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         soft_cross_entropy,
         total_variation_loss,
     )
+    from ._ensemble import ensemble_kd_loss
     from ._features import (
         attention_loss,
         cka_loss,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from ._fused import fused_linear_kd_loss
     from ._loss import kd_loss
     from ._softmax import log_softmax, logsumexp, softmax
+    from ._standardized import standardized_kd_loss
+    from ._top_k import top_k_kd_loss
 
 __all__ = [
     "attention_loss",
@@ -70,12 +74,12 @@ __all__ = [
 
 __getattr__, __dir__ = attributes(__name__, __all__, {
     "attention_loss": "_features", "binary_kd_loss": "_divergences", "cka_loss": "_features",
-    "contrastive_loss": "_features", "dist_loss": "_decoupled", "dkd_loss": "_decoupled",
-    "ensemble_kd_loss": "_decoupled", "forward_kl_loss": "_divergences", "fused_linear_kd_loss": "_fused",
+    "contrastive_loss": "_features", "dist_loss": "_dist_loss", "dkd_loss": "_decoupled",
+    "ensemble_kd_loss": "_ensemble", "forward_kl_loss": "_divergences", "fused_linear_kd_loss": "_fused",
     "hint_loss": "_features", "jsd_loss": "_divergences", "kd_loss": "_loss", "log_softmax": "_softmax",
     "logit_mse_loss": "_divergences", "logsumexp": "_softmax", "nkd_loss": "_decoupled",
-    "relational_angle_loss": "_features", "relational_distance_loss": "_features", "reverse_kl_loss": "_divergences",
-    "similarity_loss": "_features", "skew_kl_loss": "_divergences", "soft_cross_entropy": "_divergences",
-    "softmax": "_softmax", "standardized_kd_loss": "_decoupled", "top_k_kd_loss": "_decoupled",
-    "total_variation_loss": "_divergences",
+    "relational_angle_loss": "_features", "relational_distance_loss": "_features",
+    "reverse_kl_loss": "_divergences", "similarity_loss": "_features", "skew_kl_loss": "_divergences",
+    "soft_cross_entropy": "_divergences", "softmax": "_softmax", "standardized_kd_loss": "_standardized",
+    "top_k_kd_loss": "_top_k", "total_variation_loss": "_divergences",
 })

@@ -12,9 +12,9 @@ from pycomp.kernels import dispatch
 
 from .._sums import total
 from .._validate import FLOAT32, as_array, choice, fraction, fresh, from_lists, integer
-from ._decoupled import top_k_loss
 from ._loss import kd_loss
 from ._rows import REDUCTIONS, Alone, WithGrad, as_labels, counted, divisor, row_weights, temperatures
+from ._top_k import top_k_loss
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
