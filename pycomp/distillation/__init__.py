@@ -28,17 +28,10 @@ if TYPE_CHECKING:
         total_variation_loss,
     )
     from ._ensemble import ensemble_kd_loss
-    from ._features import (
-        attention_loss,
-        cka_loss,
-        contrastive_loss,
-        hint_loss,
-        relational_angle_loss,
-        relational_distance_loss,
-        similarity_loss,
-    )
+    from ._features import attention_loss, cka_loss, contrastive_loss, hint_loss, similarity_loss
     from ._fused import fused_linear_kd_loss
     from ._loss import kd_loss
+    from ._relational import relational_angle_loss, relational_distance_loss
     from ._softmax import log_softmax, logsumexp, softmax
     from ._standardized import standardized_kd_loss
     from ._top_k import top_k_kd_loss
@@ -78,7 +71,7 @@ __getattr__, __dir__ = attributes(__name__, __all__, {
     "ensemble_kd_loss": "_ensemble", "forward_kl_loss": "_divergences", "fused_linear_kd_loss": "_fused",
     "hint_loss": "_features", "jsd_loss": "_divergences", "kd_loss": "_loss", "log_softmax": "_softmax",
     "logit_mse_loss": "_divergences", "logsumexp": "_softmax", "nkd_loss": "_decoupled",
-    "relational_angle_loss": "_features", "relational_distance_loss": "_features",
+    "relational_angle_loss": "_relational", "relational_distance_loss": "_relational",
     "reverse_kl_loss": "_divergences", "similarity_loss": "_features", "skew_kl_loss": "_divergences",
     "soft_cross_entropy": "_divergences", "softmax": "_softmax", "standardized_kd_loss": "_standardized",
     "top_k_kd_loss": "_top_k", "total_variation_loss": "_divergences",
