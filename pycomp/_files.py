@@ -18,7 +18,7 @@ from ._validate import on_one_line, shown
 
 Arrays = dict[str, NDArray[Any]]
 DEFLATED = 1032
-"""How many bytes deflate can make of one."""
+"""How many bytes deflate can make of one (RFC 1951: 258 from two bits)."""
 TYPES = {"BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16",
          "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64"}
 """Of safetensors, as NumPy calls them; BF16 takes ml_dtypes."""

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._errors import FormatError
+from pycomp._files import DEFLATED
 
 UNSIGNED_BYTE = 0x08
-# Deflate cannot shrink bytes by more than this factor (RFC 1951: 258 bytes from two bits).
-DEFLATE_LIMIT = 1032
 
 
 def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
@@ -42,7 +41,7 @@ def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
     stored = path.stat().st_size
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    limit = stored * DEFLATE_LIMIT if zipped else stored
+    limit = stored * DEFLATED if zipped else stored
     try:
         with gzip.open(path, "rb") if zipped else open(path, "rb") as content:
             return _read(cast(BinaryIO, content), path, ndim, limit)
