@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from pycomp.kernels import dispatch, native
 from pycomp.kernels.contract import KERNELS
 
 from ._version import __version__
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def info(*, last: bool = False) -> dict[str, Any]:
@@ -144,3 +147,20 @@ def get_library() -> str:
     if spec is None or spec.origin is None:
         raise FileNotFoundError(native.missing())
     return spec.origin
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it.
+
+    Linux has no names of ARM processors, but the numbers of who made each core and of its model.
+    """
+    told: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError):
+        for line in CPUINFO.read_text("utf-8", "replace").splitlines():
+            field, _, value = line.partition(":")
+            told.setdefault(field.strip(), []).append(value.strip())
+    if "model name" in told:
+        return told["model name"][0]
+    cores = zip(told.get("CPU implementer", ()), told.get("CPU part", ()), strict=False)
+    models = dict.fromkeys(f"CPU implementer {maker} part {part}" for maker, part in cores)  # big and small cores
+    return ", ".join(models) or platform.processor() or platform.machine()

@@ -16,6 +16,7 @@ import numpy as np
 
 import pycomp
 from pycomp._files import write_whole
+from pycomp._runtime import processor
 from pycomp._validate import choice
 
 from . import advice
@@ -111,14 +112,3 @@ def machine() -> dict[str, str]:
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
         "pycomp": pycomp.__version__,
     }
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import numpy as np
 import pycomp
 from pycomp import dense
 from pycomp._files import write_whole
+from pycomp._runtime import processor
 from pycomp._validate import FLOAT32, flag, integer
 from pycomp.kernels import dispatch, layouts, native
 
@@ -208,7 +208,7 @@ def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
     sparse = min(t for n, t in times.items() if n != "dense")
     best = min(times, key=lambda n: times[n])
     crossover = 1 - min(1.0, (1 - a.sparsity) * baseline / sparse) if a.nnz and "dense" in names else math.nan
-    return Advice(times, baseline, best, a.shape, a.sparsity, batch, crossover, threads, isa, _cpu())
+    return Advice(times, baseline, best, a.shape, a.sparsity, batch, crossover, threads, isa, processor())
 
 
 def _measured(a: SparseMatrix, batch: int, names: list[str]) -> dict[str, float]:
@@ -239,23 +239,13 @@ def _measured(a: SparseMatrix, batch: int, names: list[str]) -> dict[str, float]
     return times
 
 
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def _name(a: SparseMatrix, batch: int) -> str:
     """What a measurement holds for: pattern and blocks, batch and machine."""
     csr = a.to_csr()
     pattern = hashlib.blake2b(digest_size=16)
     for array in (csr.indptr, csr.indices):
         pattern.update(array.data)
-    return "|".join(map(str, (pycomp.__version__, _cpu(), *_runs_by(), repr(a), pattern.hexdigest(), batch)))
+    return "|".join(map(str, (pycomp.__version__, processor(), *_runs_by(), repr(a), pattern.hexdigest(), batch)))
 
 
 def _cache_file() -> Path | None:
