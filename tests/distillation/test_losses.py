@@ -1,6 +1,5 @@
 """The row losses: values against formulas in float64, gradients against central differences, limits, bad input."""
 
-import importlib
 import itertools
 import math
 import warnings
@@ -14,8 +13,7 @@ from hypothesis.extra import numpy as hnp
 from pycomp import distillation as d
 from pycomp.distillation import _double
 from pycomp.distillation._rows import Distance
-from pycomp.kernels import dispatch, jit, native
-from pycomp.kernels.reference import distillation as reference
+from pycomp.kernels import dispatch, jit
 from pycomp.testing import assert_within_bound, make_case
 
 INF = np.inf
@@ -478,15 +476,6 @@ def test_chunks_do_not_show():
         value, slope = d.reverse_kl_loss(s[i : i + 1], t[i : i + 1], reduction="none", return_grad=True)
         assert value[0] == whole[i]
         assert (slope[0] == grad[i]).all()
-
-
-def test_the_kinds_of_distance_have_one_numbering():
-    for kind in Distance:
-        assert getattr(reference, kind.name) == kind
-        if dispatch.missing("native") is None:
-            assert getattr(native.lib, f"PC_{kind.name}") == kind
-        if dispatch.missing("jit") is None:
-            assert getattr(importlib.import_module("pycomp.kernels.jit.divergence"), kind.name) == kind
 
 
 def same_in_c_and_numba(kernel, s, *operands):
