@@ -185,72 +185,63 @@ def test_no_row_of_a_layer_makes_the_others_fail_where_codes_cannot_express_nan(
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
-def test_long_sums_agree_on_every_level(level):
+@pytest.mark.usefixtures("at_level")
+def test_long_sums_agree_on_every_level():
     rng = np.random.default_rng(1)
     k, n = 70001, 35
-    pycomp.set_isa(level)
-    try:
-        for m in (1, 3, 9):
-            a, b = codes(rng, (m, k), np.int8, False), codes(rng, (k, n), np.int8, False)
-            za, zb = zeros(rng, np.int8, m), zeros(rng, np.int8, n)
-            exact = (a.astype(np.int64) - za[:, None]) @ (b.astype(np.int64) - zb)
-            assert (matmul_int8(a, b, a_zero_point=za, b_zero_point=zb) == exact).all()
-            scale = np.full(m, 0.5, np.float32)
-            y = np.empty((m, n), np.float32)
-            w = pack(b.T)
-            packed = (w.data, w.column_sums, w.scale, None)
-            dispatch.gemm_s8s8_f32(a, scale, za.astype(np.int32), *packed, None, None, 0, y)
-            exact = (a.astype(np.int64) - za[:, None]) @ b.astype(np.int64)
-            assert (y == exact.astype(np.float32) * np.float32(0.5)).all()
-    finally:
-        pycomp.set_isa(None)
+    for m in (1, 3, 9):
+        a, b = codes(rng, (m, k), np.int8, False), codes(rng, (k, n), np.int8, False)
+        za, zb = zeros(rng, np.int8, m), zeros(rng, np.int8, n)
+        exact = (a.astype(np.int64) - za[:, None]) @ (b.astype(np.int64) - zb)
+        assert (matmul_int8(a, b, a_zero_point=za, b_zero_point=zb) == exact).all()
+        scale = np.full(m, 0.5, np.float32)
+        y = np.empty((m, n), np.float32)
+        w = pack(b.T)
+        packed = (w.data, w.column_sums, w.scale, None)
+        dispatch.gemm_s8s8_f32(a, scale, za.astype(np.int32), *packed, None, None, 0, y)
+        exact = (a.astype(np.int64) - za[:, None]) @ b.astype(np.int64)
+        assert (y == exact.astype(np.float32) * np.float32(0.5)).all()
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.parametrize(("m", "k", "n"), [(300, 2060, 250), (70, 9000, 35), (9, 60001, 17)])
-def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n, level):
+@pytest.mark.usefixtures("at_level")
+def test_more_rows_than_are_copied_at_a_time_are_exact(m, k, n):
     """And columns that end within a vector."""
     rng = np.random.default_rng(0)
     b, zb = codes(rng, (k, n), np.int8, False), zeros(rng, np.int8, n)
-    pycomp.set_isa(level)
-    try:
-        for dtype in (np.uint8, np.int8):
-            a, za = codes(rng, (m, k), dtype, False), zeros(rng, dtype, m)
-            plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
-            assert (matmul_int8(a, b) == plain).all()
-            assert (matmul_int8(a, pack(b.T)) == plain).all()
-            exact = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
-            assert (matmul_int8(a, b, a_zero_point=za, b_zero_point=zb) == exact).all()
-            q = QuantizedTensor(b.T, np.ones(n, np.float32), zb.astype(np.int32), 0)
-            assert (matmul_int8(a, pack(q), a_zero_point=za) == exact).all()
-    finally:
-        pycomp.set_isa(None)
+    for dtype in (np.uint8, np.int8):
+        a, za = codes(rng, (m, k), dtype, False), zeros(rng, dtype, m)
+        plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
+        assert (matmul_int8(a, b) == plain).all()
+        assert (matmul_int8(a, pack(b.T)) == plain).all()
+        exact = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
+        assert (matmul_int8(a, b, a_zero_point=za, b_zero_point=zb) == exact).all()
+        q = QuantizedTensor(b.T, np.ones(n, np.float32), zb.astype(np.int32), 0)
+        assert (matmul_int8(a, pack(q), a_zero_point=za) == exact).all()
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.parametrize(("m", "k", "n"), [(20, 256, 192), (23, 259, 201), (47, 700, 192), (48, 257, 208),
                                            (49, 1025, 209), (66, 1300, 385), (257, 260, 193), (60, 1030, 1500)])
 @pytest.mark.parametrize("extreme", [False, True])
-def test_products_of_sums_of_codes_are_exact(level, m, k, n, extreme):
+@pytest.mark.usefixtures("at_level")
+def test_products_of_sums_of_codes_are_exact(m, k, n, extreme):
     """Where rows, inputs and columns are enough: odd ones of each, several steps of k, and the largest sums; the last
     has columns enough for three threads."""
     rng = np.random.default_rng(m)
     b, zb = codes(rng, (k, n), np.int8, extreme), zeros(rng, np.int8, n).astype(np.int32)
     w, moved = pack(b.T), pack(QuantizedTensor(b.T, np.ones(n, np.float32), zb, 0))
-    pycomp.set_isa(level)
-    try:
-        for dtype, threads in itertools.product((np.uint8, np.int8), (1, 3)):
-            a, za = codes(rng, (m, k), dtype, extreme), zeros(rng, dtype, m)
-            plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
-            exact = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
-            with pycomp.threads(threads):
-                assert (matmul_int8(a, w) == plain).all()
-                assert (matmul_int8(a, b) == plain).all()
-                assert (matmul_int8(a, moved, a_zero_point=za) == exact).all()
-                for rows in (a[:-1], np.pad(a, ((0, 0), (5, 1)))[:, 5:-1]):
-                    assert (matmul_int8(rows, w) == plain[: len(rows)]).all()
-    finally:
-        pycomp.set_isa(None)
+    for dtype, threads in itertools.product((np.uint8, np.int8), (1, 3)):
+        a, za = codes(rng, (m, k), dtype, extreme), zeros(rng, dtype, m)
+        plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
+        exact = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
+        with pycomp.threads(threads):
+            assert (matmul_int8(a, w) == plain).all()
+            assert (matmul_int8(a, b) == plain).all()
+            assert (matmul_int8(a, moved, a_zero_point=za) == exact).all()
+            for rows in (a[:-1], np.pad(a, ((0, 0), (5, 1)))[:, 5:-1]):
+                assert (matmul_int8(rows, w) == plain[: len(rows)]).all()
 
 
 @pytest.fixture(scope="module")
@@ -266,28 +257,26 @@ def large():
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
-def test_few_rows_of_weights_larger_than_caches_are_exact(large, level):
+@pytest.mark.usefixtures("at_level")
+def test_few_rows_of_weights_larger_than_caches_are_exact(large):
     """Sums that wait between blocks of inputs, in one panel of rows or two, for integers and floats."""
     a, za, packed, moved, plain, shifted = large
-    pycomp.set_isa(level)
-    try:
-        for m, threads in itertools.product((1, 2, 5, 7, 12), (1, 3)):
-            y, one = np.empty((m, 3090), np.float32), np.ones(m, np.float32)
-            with pycomp.threads(threads):
-                assert (matmul_int8(a[:m], packed) == plain[:m]).all()
-                assert (matmul_int8(a[:m], moved, a_zero_point=za[:m]) == shifted[:m]).all()
-                dispatch.gemm_u8s8_f32(
-                    a[:m], one, None, packed.data, packed.column_sums, packed.scale, None, None, None, 0, y)
-            assert (y == plain[:m].astype(np.float32)).all()
-    finally:
-        pycomp.set_isa(None)
+    for m, threads in itertools.product((1, 2, 5, 7, 12), (1, 3)):
+        y, one = np.empty((m, 3090), np.float32), np.ones(m, np.float32)
+        with pycomp.threads(threads):
+            assert (matmul_int8(a[:m], packed) == plain[:m]).all()
+            assert (matmul_int8(a[:m], moved, a_zero_point=za[:m]) == shifted[:m]).all()
+            dispatch.gemm_u8s8_f32(
+                a[:m], one, None, packed.data, packed.column_sums, packed.scale, None, None, None, 0, y)
+        assert (y == plain[:m].astype(np.float32)).all()
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.parametrize(("pair", "at", "column"), [
     ((127, -128), 0, 0), ((127, 2), 0, 0), ((2, 127), 36, 50), ((-127, -2), 68, 96), ((-128, -1), 68, 47),
     ((-1, -128), 34, 48)])
-def test_weights_whose_pairs_barely_fit_16_bits_are_exact(level, pair, at, column):
+@pytest.mark.usefixtures("at_level")
+def test_weights_whose_pairs_barely_fit_16_bits_are_exact(pair, at, column):
     """255 times weights that add up to 128 is below 2^15, to 129 above; the pair that does may lie anywhere."""
     rng = np.random.default_rng(0)
     first = rng.integers(-128, 129, (35, 97))
@@ -296,20 +285,16 @@ def test_weights_whose_pairs_barely_fit_16_bits_are_exact(level, pair, at, colum
     w = np.stack([first, second], axis=1).reshape(70, 97)
     w[at : at + 2, column] = pair
     w = w.astype(np.int8)
-    pycomp.set_isa(level)
-    try:
-        for low, high, dtype in ((0, 255, np.uint8), (-128, 127, np.int8)):
-            x = rng.choice(np.array([low, high], dtype), (200, 70))
-            x[::3], x[1::3] = low, high
-            zx, zw = zeros(rng, dtype, 200), zeros(rng, np.int8, 97).astype(np.int32)
-            moved = pack(QuantizedTensor(w.T, np.ones(97, np.float32), zw, 0))
-            for m, threads in itertools.product((15, 16, 200), (1, 3)):
-                with pycomp.threads(threads):
-                    assert (matmul_int8(x[:m], w) == x[:m].astype(np.int64) @ w).all()
-                    y = matmul_int8(x[:m], moved, a_zero_point=zx[:m])
-                assert (y == (x[:m].astype(np.int64) - zx[:m, None]) @ (w.astype(np.int64) - zw)).all()
-    finally:
-        pycomp.set_isa(None)
+    for low, high, dtype in ((0, 255, np.uint8), (-128, 127, np.int8)):
+        x = rng.choice(np.array([low, high], dtype), (200, 70))
+        x[::3], x[1::3] = low, high
+        zx, zw = zeros(rng, dtype, 200), zeros(rng, np.int8, 97).astype(np.int32)
+        moved = pack(QuantizedTensor(w.T, np.ones(97, np.float32), zw, 0))
+        for m, threads in itertools.product((15, 16, 200), (1, 3)):
+            with pycomp.threads(threads):
+                assert (matmul_int8(x[:m], w) == x[:m].astype(np.int64) @ w).all()
+                y = matmul_int8(x[:m], moved, a_zero_point=zx[:m])
+            assert (y == (x[:m].astype(np.int64) - zx[:m, None]) @ (w.astype(np.int64) - zw)).all()
 
 
 STRIDED = {
@@ -327,26 +312,23 @@ STRIDED = {
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 1031, 4250), (3, 30, 70), (4, 514, 1100), (5, 515, 1700),
                                            (32, 1200, 780), (33, 1027, 820), (40, 2050, 600), (600, 700, 17)])
-def test_plain_matrices_are_exact_around_the_edges_of_blocks(m, k, n, level):
+@pytest.mark.usefixtures("at_level")
+def test_plain_matrices_are_exact_around_the_edges_of_blocks(m, k, n):
     """Of rows, columns and inputs that are packed at a time, at any strides, on one thread and on three."""
     rng = np.random.default_rng(m)
-    pycomp.set_isa(level)
-    try:
-        for a_dtype, b_dtype in itertools.product(*[(np.uint8, np.int8)] * 2):
-            a, b = codes(rng, (m, k), a_dtype, False), codes(rng, (k, n), b_dtype, False)
-            za, zb = zeros(rng, a_dtype, m), zeros(rng, b_dtype, n)
-            plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
-            shifted = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
-            only_a = plain - za[:, None] * b.sum(axis=0, dtype=np.float64)
-            only_b = plain - a.sum(axis=1, dtype=np.float64)[:, None] * zb
-            for threads, turn in itertools.product((1, 3), STRIDED.values()):
-                with pycomp.threads(threads):
-                    assert (matmul_int8(a, turn(b)) == plain).all()
-                    assert (matmul_int8(a, turn(b), b_zero_point=zb) == only_b).all()
-                    assert (matmul_int8(a, turn(b), a_zero_point=za) == only_a).all()
-                    assert (matmul_int8(a, turn(b), a_zero_point=za, b_zero_point=zb) == shifted).all()
-    finally:
-        pycomp.set_isa(None)
+    for a_dtype, b_dtype in itertools.product(*[(np.uint8, np.int8)] * 2):
+        a, b = codes(rng, (m, k), a_dtype, False), codes(rng, (k, n), b_dtype, False)
+        za, zb = zeros(rng, a_dtype, m), zeros(rng, b_dtype, n)
+        plain = a.astype(np.float64) @ b  # float64 holds such sums exactly
+        shifted = (a.astype(np.float64) - za[:, None]) @ (b.astype(np.float64) - zb)
+        only_a = plain - za[:, None] * b.sum(axis=0, dtype=np.float64)
+        only_b = plain - a.sum(axis=1, dtype=np.float64)[:, None] * zb
+        for threads, turn in itertools.product((1, 3), STRIDED.values()):
+            with pycomp.threads(threads):
+                assert (matmul_int8(a, turn(b)) == plain).all()
+                assert (matmul_int8(a, turn(b), b_zero_point=zb) == only_b).all()
+                assert (matmul_int8(a, turn(b), a_zero_point=za) == only_a).all()
+                assert (matmul_int8(a, turn(b), a_zero_point=za, b_zero_point=zb) == shifted).all()
 
 
 @given(st.data(), DTYPES, DTYPES, st.sampled_from([np.int32, np.int64]), st.booleans(), SEEDS)
