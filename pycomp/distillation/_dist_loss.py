@@ -11,7 +11,7 @@ from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
 from .._sums import total
-from .._validate import FLOAT32, fresh, not_negative, positive, rows
+from .._validate import FLOAT32, flag, fresh, not_negative, positive, rows
 from ._rows import as_floats, counted, squared
 
 
@@ -88,6 +88,7 @@ def dist_loss(
     student, teacher = as_floats(student, "student"), as_floats(teacher, "teacher")
     if student.ndim != 2 or student.shape != teacher.shape or not student.size:
         raise ValueError(f"student has shape {student.shape}, teacher {teacher.shape}, expected both (B, V), not empty")
+    scale_by_t2, return_grad = flag(scale_by_t2, "scale_by_t2"), flag(return_grad, "return_grad")
     beta, gamma = not_negative(beta, "beta"), not_negative(gamma, "gamma")
     temperature = positive(temperature, "temperature")
     kept = np.flatnonzero(counted(mask, None, None, student.shape[:1]))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from .._sums import total
-from .._validate import fraction
+from .._validate import flag, fraction
 from ._documents import documented
 from ._double import Doubles, log
 from ._rows import (
@@ -183,6 +183,7 @@ def jsd_loss(
     0.693147
     """
     beta = 1.0 if fraction(beta, "beta") == 1 else _share(beta, "beta")
+    scaled, return_grad = flag(scaled, "scaled"), flag(return_grad, "return_grad")
     factor = 1 / (beta * (1 - beta)) if scaled and 0 < beta < 1 else 1.0
     distance = {0.0: Distance.FORWARD_KL, 1.0: Distance.REVERSE_KL}.get(beta, Distance.JSD)
     options: dict[str, Any] = {"temperature": temperature, "mask": mask, "weights": weights, "reduction": reduction,
@@ -259,6 +260,7 @@ def skew_kl_loss(
     0.693147
     """
     skew = _share(skew, "skew")
+    reverse = flag(reverse, "reverse")
     kinds = (Distance.REVERSE_KL, Distance.REVERSE_SKEW_KL) if reverse else (Distance.FORWARD_KL, Distance.SKEW_KL)
     return measured(kinds[skew > 0], student, teacher, share=skew, temperature=temperature, mask=mask,
                     weights=weights, reduction=reduction, scale_by_t2=scale_by_t2, check_finite=check_finite,

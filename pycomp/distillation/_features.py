@@ -17,7 +17,7 @@ from pycomp.kernels import dispatch
 
 from .._floats import widened
 from .._sums import total
-from .._validate import FLOAT32, contiguous, fresh, integer, positive, rows
+from .._validate import FLOAT32, contiguous, flag, fresh, integer, positive, rows
 from ._double import Doubles
 from ._rows import Distance, as_floats
 
@@ -53,7 +53,8 @@ def _features(a: Any, name: str) -> Floats:
     return array.reshape(array.shape[0], -1)
 
 
-def pair(student: Any, teacher: Any) -> tuple[Floats, Floats]:
+def pair(student: Any, teacher: Any, return_grad: Any) -> tuple[Floats, Floats]:
+    flag(return_grad, "return_grad")
     s, t = _features(student, "student"), _features(teacher, "teacher")
     if len(s) != len(t):
         raise ValueError(f"student has {len(s)} examples, teacher has {len(t)}")
@@ -179,7 +180,7 @@ def hint_loss(
     >>> hint_loss(np.array([[1, 2]], np.float32), np.array([[5]], np.float32), np.array([[1, 1]], np.float32))
     2.0
     """
-    s, t = pair(student, teacher)
+    s, t = pair(student, teacher, return_grad)
     expected = (t.shape[1], s.shape[1])
     if projection is not None and (shape := as_floats(projection, "projection").shape) != expected:
         raise ValueError(f"projection has shape {shape}, expected (D_t, D_s) = {expected}")
@@ -242,6 +243,7 @@ def attention_loss(student: Any, teacher: Any, *, power: int = 2, return_grad: b
     """
     power = integer(power, "power", 1, 8)
     s, t = _batch(student, "student"), _batch(teacher, "teacher")
+    flag(return_grad, "return_grad")
     if min(s.ndim, t.ndim) < 3 or s.shape[0] != t.shape[0] or s.shape[2:] != t.shape[2:]:
         raise ValueError(f"student has shape {s.shape}, teacher has {t.shape}, "
                          "expected (B, C, ...) that differ in C alone")
@@ -307,7 +309,7 @@ def similarity_loss(student: Any, teacher: Any, *, return_grad: bool = False) ->
     >>> similarity_loss(np.eye(2, dtype=np.float32), np.ones((2, 3), np.float32)).__round__(6)
     0.292893
     """
-    (s, exponent), (t, _) = map(_near_one, pair(student, teacher))
+    (s, exponent), (t, _) = map(_near_one, pair(student, teacher, return_grad))
     alike, wanted = dense.matmul(s, s.T), dense.matmul(t, t.T)
     square = float(len(s)) ** 2
     if not return_grad:
@@ -362,7 +364,7 @@ def cka_loss(student: Any, teacher: Any, *, return_grad: bool = False) -> Featur
     >>> cka_loss(x, 2 * x[:, ::-1] + 3) < 1e-12
     True
     """
-    s, t = pair(student, teacher)
+    s, t = pair(student, teacher, return_grad)
     at_least(s, 2)
 
     def gram(a: Floats) -> tuple[Floats, int, Floats]:
@@ -426,7 +428,7 @@ def contrastive_loss(
     0.313262
     """
     temperature = positive(temperature, "temperature")
-    s, t = pair(student, teacher)
+    s, t = pair(student, teacher, return_grad)
     if s.shape[1] != t.shape[1]:
         raise ValueError(f"student has {s.shape[1]} features, teacher has {t.shape[1]}")
     (u, inverse), (v, _) = _units(s), _units(t)

@@ -11,7 +11,7 @@ from pycomp import dense
 from pycomp.kernels import dispatch
 
 from .._sums import total
-from .._validate import FLOAT32, as_array, choice, fraction, fresh, from_lists, integer
+from .._validate import FLOAT32, as_array, choice, flag, fraction, fresh, from_lists, integer
 from ._loss import kd_loss
 from ._rows import REDUCTIONS, Alone, WithGrad, as_labels, counted, divisor, row_weights, temperatures
 from ._top_k import top_k_loss
@@ -123,6 +123,7 @@ def fused_linear_kd_loss(
         raise ValueError(f"hidden has {hidden.shape[1]} columns, weight has {weight.shape[1]}")
     if choice(reduction, "reduction", REDUCTIONS) == "none":
         raise ValueError("reduction is 'none', expected 'batchmean', 'mean' or 'sum'")
+    check_finite, return_grad = flag(check_finite, "check_finite"), flag(return_grad, "return_grad")
     teacher = _Teacher(count, classes, teacher_logits, teacher_hidden, teacher_weight, teacher_top_k)
     if teacher_top_k is not None and labels is not None:
         raise ValueError("labels are given with teacher_top_k, expected one of them")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._floats import widened
-from .._validate import FLOAT32, choice, fraction, rows
+from .._validate import FLOAT32, choice, flag, fraction, rows
 from ._double import Doubles
 from ._rows import (
     Alone,
@@ -157,6 +157,7 @@ def kd_loss(
         raise ValueError(f"student has shape {student.shape}, teacher has {teacher.shape}, expected both (..., V)")
     alpha = fraction(alpha, "alpha")
     smoothing = fraction(label_smoothing, "label_smoothing")
+    scale_by_t2, return_grad = flag(scale_by_t2, "scale_by_t2"), flag(return_grad, "return_grad")
     choice(on_empty, "on_empty", ("zeros", "raise"))
     others = alike(student, teacher, "teacher")
     of = prepared(student, labels=labels, mask=mask, weights=weights, ignore_index=ignore_index, reduction=reduction)

@@ -85,7 +85,7 @@ def relational_distance_loss(student: Any, teacher: Any, *, return_grad: bool = 
     >>> relational_distance_loss(x, 4 * x)
     0.0
     """
-    s, t = pair(student, teacher)
+    s, t = pair(student, teacher, return_grad)
     at_least(s, 2)
     pairs = float(len(s) * (len(s) - 1))
 
@@ -149,7 +149,7 @@ def relational_angle_loss(student: Any, teacher: Any, *, return_grad: bool = Fal
     >>> relational_angle_loss(x, 4 * x + 1)
     0.0
     """
-    s, t = pair(student, teacher)
+    s, t = pair(student, teacher, return_grad)
     at_least(s, 3)
     count = len(s)
     triples = float(count * (count - 1) * (count - 2))

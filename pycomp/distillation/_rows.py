@@ -18,7 +18,7 @@ from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
 from .._sums import total
-from .._validate import FLOAT32, called, choice, contiguous, fresh, from_lists, integer, plain, positive, rows
+from .._validate import FLOAT32, called, choice, contiguous, flag, fresh, from_lists, integer, plain, positive, rows
 from ._double import Doubles
 
 CHUNK = 1 << 18
@@ -210,7 +210,7 @@ class Rows:
 
     def scale(self, temperature: Doubles, scale_by_t2: bool) -> Doubles:
         """By what each row's distance is multiplied; 0 where it does not count."""
-        square = squared(np.where(self.kept, temperature, 1.0)) if scale_by_t2 else 1.0
+        square = squared(np.where(self.kept, temperature, 1.0)) if flag(scale_by_t2, "scale_by_t2") else 1.0
         scale: Doubles = self.weights * square / self.divisor
         return np.where(self.kept, scale, 0.0)
 
@@ -263,6 +263,7 @@ def by_kernel(
     (``stacked``); ``operands`` gives what stands between these and its outputs, of some rows. Sides of half types, or
     of several, are computed with in ``wide``.
     """
+    check_finite, return_grad = flag(check_finite, "check_finite"), flag(return_grad, "return_grad")
     sides = (of.logits, *others)
     count, classes = of.logits.shape
     losses, dtype = np.zeros(count), of.logits.dtype
@@ -377,6 +378,7 @@ def reduced(
     ``teacher`` has the student's shape; with ``teacher_rows`` it is not looked at: that gives the teacher's part of
     rows by a slice or their indices. ``of`` is what :func:`prepared` gave, if it was asked before.
     """
+    check_finite, return_grad = flag(check_finite, "check_finite"), flag(return_grad, "return_grad")
     student = as_floats(student, "student")
     if teacher_rows is None:
         others = alike(student, teacher, "teacher")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycomp.kernels import dispatch
 
 from .._floats import narrowed, widened
-from .._validate import choice, contiguous, delivered, from_lists, integer, positive, result
+from .._validate import choice, contiguous, delivered, flag, from_lists, integer, positive, result
 from ._rows import CHUNK, as_floats
 
 Lines = NDArray[Any]
@@ -169,7 +169,7 @@ def logsumexp(
     x, lines, temperature, axis = _lines(x, temperature, axis, mask, lengths)
     y = np.empty((len(lines), *lines.shape[2:]), x.dtype)
     _run("logsumexp", lines, temperature, y)
-    if check_finite and np.isnan(y).any():
+    if flag(check_finite, "check_finite") and np.isnan(y).any():
         raise ValueError("x holds NaN or +inf")
     found: NDArray[Any] = y.reshape(x.shape[:axis] + x.shape[axis + 1 :])
     return found
@@ -226,6 +226,7 @@ def _along(
     """The kernel over ``x`` along ``axis``. ``refused``: what a row holds alone that is an error. Nothing is written to
     ``out`` before the checks."""
     x, lines, temperature, axis = _lines(x, temperature, axis, mask, lengths)
+    check_finite = flag(check_finite, "check_finite")
     y = result(out, x.shape, x.dtype, () if out is x else (x,), whole=True)
     as_it_lies = lines.ndim == 3 or axis == x.ndim - 1
     direct = as_it_lies and (out is None or (not check_finite and refused is None))

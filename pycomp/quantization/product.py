@@ -51,7 +51,8 @@ are SAFE."""
 class PackedInt8Matrix(ArrayHolder):
     """Weights of 8-bit codes laid out for products; made by :func:`pack`.
 
-    Its arrays are read-only: what can be written to is copied.
+    Its arrays are read-only: what can be written to is copied. An array that owns its memory and is already read-only
+    is taken as it is, so no view of it that can be written to may have been made before.
 
     Attributes
     ----------

@@ -19,7 +19,8 @@ from .tensor import INT8, UINT8, QuantizedTensor, check_scale, held
 class PackedGroupedMatrix(ArrayHolder):
     """Weights of 8-bit codes with a scale for each output and group of inputs; made by :func:`pack_groups`.
 
-    Its arrays are read-only: what can be written to is copied.
+    Its arrays are read-only: what can be written to is copied. An array that owns its memory and is already read-only
+    is taken as it is, so no view of it that can be written to may have been made before.
 
     Attributes
     ----------

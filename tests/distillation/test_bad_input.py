@@ -302,3 +302,27 @@ def test_docstrings_tell_the_parameters_that_there_are(name):
     names = [n for line in re.findall(r"^    (\w[\w, ]*) :", told + "\n", re.MULTILINE) for n in line.split(", ")]
     names += re.findall(r"^    (\w+)$", told, re.MULTILINE)
     assert sorted(names) == sorted(inspect.signature(function).parameters)
+
+
+OPERANDS = {
+    **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), (S,)),
+    **dict.fromkeys(("dkd_loss", "nkd_loss"), (S, S, np.zeros(2, np.int64))),
+    "ensemble_kd_loss": (S, [S, S]),
+    "top_k_kd_loss": (S, P, AT),
+    "fused_linear_kd_loss": (H, W),
+    "relational_angle_loss": (W, W),
+    "attention_loss": (np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2) + 1,) * 2,
+    "soft_cross_entropy": (S, np.full_like(S, 1 / 3)),
+}
+FLAGS = [(name, flag) for name in d.__all__ if inspect.isfunction(getattr(d, name))
+         for flag, given in inspect.signature(getattr(d, name)).parameters.items() if given.annotation == "bool"]
+
+
+@pytest.mark.parametrize(("name", "flag"), FLAGS)
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_flags_are_true_or_false(name, flag, value):
+    options = {"teacher_logits": np.ones((2, 3), np.float32)} if name == "fused_linear_kd_loss" else {}
+    operands = OPERANDS.get(name, (S + np.arange(3, dtype=np.float32), S))
+    getattr(d, name)(*operands, **options, **{flag: np.True_})
+    with pytest.raises(TypeError, match=f"^{flag} is {value!r}, expected True or False$"):
+        getattr(d, name)(*operands, **options, **{flag: value})
