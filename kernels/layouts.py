@@ -138,17 +138,31 @@ def bitmap(data: NDArray[Any], indices: Ints, indptr: Ints, k: int) -> tuple[NDA
     return values, halves[..., 0] | halves[..., 1].astype(np.uint16) << 8, ends - ends[0]
 
 
-def nm(data: NDArray[Any], place: Ints) -> tuple[NDArray[Any], Ints]:
-    """Values [slices, steps, 16] and places [slices, ceil(steps/2), 16], two a byte, of data and place [n, steps]."""
-    n, steps = data.shape
+def nm(data: NDArray[Any], pairs: Ints) -> tuple[NDArray[Any], Ints]:
+    """Values [slices, steps, 16] and places [slices, ceil(steps/2), 16] of data [n, steps] and places, two a byte."""
+    n = len(data)
     count = -(-n // SLICE)
-    values = np.zeros((count * SLICE, steps), data.dtype)
-    values[:n] = data
-    at = np.zeros((count * SLICE, -(-steps // 2) * 2), np.uint8)
-    at[:n, :steps] = place
-    pairs = at.reshape(count, SLICE, at.shape[1] // 2, 2).transpose(0, 2, 1, 3)
-    return (np.ascontiguousarray(values.reshape(count, SLICE, steps).transpose(0, 2, 1)),
-            np.ascontiguousarray(pairs[..., 0] | pairs[..., 1] << 4))
+    return _turned(data, count), _turned(pairs, count)
+
+
+def _turned(a: NDArray[Any], count: int) -> NDArray[Any]:
+    """[n, steps] -> [count, steps, 16], zero past the last."""
+    rows = np.zeros((count * SLICE, a.shape[1]), a.dtype)
+    rows[: len(a)] = a
+    return np.ascontiguousarray(rows.reshape(count, SLICE, a.shape[1]).transpose(0, 2, 1))
+
+
+def paired(numbers: Ints) -> Ints:
+    """Numbers below 16 [n, steps] as two a byte [n, ceil(steps/2)], the earlier in the low half."""
+    pairs: Ints = numbers[:, ::2].copy()
+    pairs[:, : numbers.shape[1] // 2] |= numbers[:, 1::2] << 4
+    return pairs
+
+
+def halves(pairs: Ints, steps: int) -> Ints:
+    """The numbers of :func:`paired`, a byte each."""
+    numbers: Ints = np.stack([pairs & 15, pairs >> 4], axis=2).reshape(len(pairs), 2 * pairs.shape[1])
+    return numbers[:, :steps]
 
 
 def nibbles(codes: NDArray[Any], halves: bool) -> Ints:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pycomp._validate import FLOAT32, INT32, as_array, frozen, given, integer
+from pycomp._validate import FLOAT32, INT32, as_array, frozen, given, integer, shown
+from pycomp.kernels import layouts
 
 from .csr import CSRMatrix, check_scipy, matrix_shape
 from .matrix import SparseMatrix, assign, check_matrix
@@ -29,8 +30,9 @@ class NMMatrix(SparseMatrix):
     ----------
     data : array of float32, shape (N, K / m * n)
         Values by rows, groups and columns. A group with fewer than ``n`` others stores zeros, which follow IEEE.
-    places : array of uint8, shape (N, K / m * n)
-        Column within the group; within a group they ascend, each at most once.
+    places : array of uint8, shape (N, ceil(K / m * n / 2))
+        Column of each value within its group, two a byte: bits 0 to 3 of ``places[i, j]`` are of ``data[i, 2*j]``, bits
+        4 to 7 of ``data[i, 2*j + 1]``, 0 past the last. Within a group they ascend, each at most once.
     n, m : int
         ``1 <= n <= m <= 16``; m divides K.
 
@@ -43,14 +45,14 @@ class NMMatrix(SparseMatrix):
 
     Notes
     -----
-    A product with one row of x stores 4 bits for a place and takes the elements of x inside a register. With more rows
-    it runs in ``format="tiles"``, packed at the first product.
+    4.5 bytes an entry. A product with one row of x takes its elements inside a register; with more rows it runs in
+    ``format="tiles"``. Both are packed at the first product.
 
     Examples
     --------
     >>> import numpy as np
     >>> a = NMMatrix.from_dense(np.array([[0, 1, 0, 2, 3, 0, 0, 0]], np.float32), 2, 4)
-    >>> a.data, a.places
+    >>> a.data, a.unpacked_places()
     (array([[1., 2., 3., 0.]], dtype=float32), array([[1, 3, 0, 1]], dtype=uint8))
     >>> a @ np.ones((8, 1), np.float32)
     array([[6.]], dtype=float32)
@@ -67,11 +69,15 @@ class NMMatrix(SparseMatrix):
         n, m = _pattern(self.n, self.m)
         data = frozen(as_array(self.data, "data", FLOAT32, 2))
         places = frozen(as_array(self.places, "places", UINT8, 2))
-        if places.shape != data.shape:
-            raise ValueError(f"places has shape {places.shape}, data has {data.shape}")
-        if data.shape[1] % n:
-            raise ValueError(f"data has {data.shape[1]} elements a row, expected a multiple of n = {n}")
-        groups = places.reshape(*data.shape[:1], data.shape[1] // n, n)
+        rows, steps = data.shape
+        if places.shape != (expected := (rows, -(-steps // 2))):
+            raise ValueError(f"places has shape {places.shape}, expected {expected} for data {data.shape}; "
+                             "NMMatrix.from_places takes a byte each")
+        if steps % n:
+            raise ValueError(f"data has {steps} elements a row, expected a multiple of n = {n}")
+        if steps % 2 and (past := np.flatnonzero(places[:, -1] >> 4)).size:
+            raise ValueError(f"places has a place past the last in row {past[0]}, expected 0")
+        groups = layouts.halves(places, steps).reshape(rows, steps // n, n)
         bad = np.zeros(groups.shape, np.bool_)
         bad[..., 1:] = groups[..., 1:] <= groups[..., :-1]
         bad |= groups >= m
@@ -79,8 +85,43 @@ class NMMatrix(SparseMatrix):
             row, group = (int(i) for i in np.argwhere(bad)[0][:2])
             raise ValueError(f"places of row {row}, group {group} are {groups[row, group].tolist()}, "
                              f"expected {n} ascending numbers below {m}")
-        shape = matrix_shape((data.shape[0], data.shape[1] // n * m))
+        shape = matrix_shape((rows, steps // n * m))
         assign(self, data=data, places=places, n=n, m=m, shape=shape)
+
+    @classmethod
+    def from_places(cls, data: Any, places: Any, n: int, m: int) -> NMMatrix:
+        """A matrix from its values and a byte for the place of each.
+
+        Parameters
+        ----------
+        data : array of float32, shape (N, K / m * n)
+        places : array of uint8, shape (N, K / m * n)
+            Column of each value within its group, ascending.
+        n, m : int
+
+        Raises
+        ------
+        TypeError
+            If an array has another dtype.
+        ValueError
+            If the arrays are not such a matrix. The message says where.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> NMMatrix.from_places(np.ones((1, 2), np.float32), np.array([[0, 3]], np.uint8), 1, 4).to_dense()
+        array([[1., 0., 0., 0., 0., 0., 0., 1.]], dtype=float32)
+        """
+        data, places = as_array(data, "data", FLOAT32, 2), as_array(places, "places", UINT8, 2)
+        if places.shape != data.shape:
+            raise ValueError(f"places has shape {places.shape}, data has {data.shape}")
+        if (places > 15).any():
+            raise ValueError(f"places holds {places[places > 15][0]}, expected numbers below m = {shown(m)}")
+        return cls(data, given(layouts.paired(places)), n, m)
+
+    def unpacked_places(self) -> NDArray[np.uint8]:
+        """A byte for the place of each value, shape (N, K / m * n)."""
+        return layouts.halves(self.places, self.data.shape[1])
 
     @classmethod
     def from_dense(cls, w: Any, n: int, m: int) -> NMMatrix:
@@ -126,7 +167,7 @@ class NMMatrix(SparseMatrix):
         kept = np.sort(kept, axis=2)
         flat = w.shape[0], groups.shape[1] * n
         values = np.take_along_axis(groups, kept, 2)
-        return cls(given(values.reshape(flat)), given(kept.astype(UINT8).reshape(flat)), n, m)
+        return cls(given(values.reshape(flat)), given(layouts.paired(kept.astype(UINT8).reshape(flat))), n, m)
 
     @classmethod
     def from_csr(cls, a: CSRMatrix, n: int, m: int) -> NMMatrix:
@@ -155,7 +196,7 @@ class NMMatrix(SparseMatrix):
     def to_csr(self) -> CSRMatrix:
         """Every stored element as an entry, zeros included."""
         rows, steps = self.data.shape
-        columns = np.arange(steps) // self.n * self.m + self.places
+        columns = np.arange(steps) // self.n * self.m + self.unpacked_places()
         indptr = np.arange(rows + 1, dtype=np.int64) * steps
         return CSRMatrix._made(given(self.data.reshape(-1).copy()), given(columns.reshape(-1).astype(INT32)),
                                given(indptr), self.shape)

@@ -301,7 +301,9 @@ def test_n_of_m_keeps_its_places_through_csr(seed, pattern):
     rng = np.random.default_rng(seed)
     places = np.sort(np.argsort(rng.random((7, 3, m)), axis=2)[:, :, :n], axis=2).astype(np.uint8).reshape(7, 3 * n)
     data = rng.choice(np.array([0, -0.0, 1, np.nan], np.float32), (7, 3 * n))
-    a = NMMatrix(data, places, n, m)
+    a = NMMatrix.from_places(data, places, n, m)
+    assert (a.unpacked_places() == places).all()
+    assert a.nbytes == data.nbytes + 7 * (-(-3 * n // 2))
     again = [NMMatrix.from_csr(a.to_csr(), n, m)]
     with contextlib.suppress(ImportError):
         again.append(NMMatrix.from_scipy(a.to_scipy(), n, m))
@@ -312,7 +314,7 @@ def test_n_of_m_keeps_its_places_through_csr(seed, pattern):
 def test_n_of_m_takes_stored_zeros_and_then_the_first_free_places():
     csr = CSRMatrix(np.array([0, 5, 6], np.float32), np.array([3, 6, 7], np.int32), np.array([0, 1, 3]), (2, 8))
     a = NMMatrix.from_csr(csr, 2, 4)
-    assert a.places.tolist() == [[0, 3, 0, 1], [0, 1, 2, 3]]
+    assert a.unpacked_places().tolist() == [[0, 3, 0, 1], [0, 1, 2, 3]]
     assert a.data.tolist() == [[0, 0, 0, 0], [0, 0, 5, 6]]
     full = CSRMatrix(np.zeros(4, np.float32), np.array([0, 4, 5, 7], np.int32), np.array([0, 0, 4]), (2, 8))
     with pytest.raises(ValueError, match="group 1 of row 1 has 3 entries in columns 4 to 7, expected at most 2"):
@@ -646,7 +648,7 @@ def test_what_cannot_run_is_refused_when_it_is_made():
     with pytest.raises(ValueError, match=r"a has 70000 columns, expected at most 65535"):
         quantize(CSRMatrix.from_arrays(np.ones(1, np.float32), [69999], [0, 1], (1, 70000)))
     with pytest.raises(ValueError, match=r"shape\[1\] is 2147483648, expected from 0 to 2147483647"):
-        NMMatrix(np.zeros((1, 2**27), np.float32), np.zeros((1, 2**27), np.uint8), 1, 16)
+        NMMatrix(np.zeros((1, 2**27), np.float32), np.zeros((1, 2**26), np.uint8), 1, 16)
     with pytest.raises(TypeError, match=r"format is \['csr'\], expected a name or None"):
         linear(np.ones((1, 1), np.float32), CSRMatrix.from_dense(np.ones((1, 1), np.float32)), format=["csr"])
     assert quantize(CSRMatrix.from_dense(np.ones((1, 1), np.float32)), bits=np.int64(8)).bits == 8
@@ -745,10 +747,14 @@ def test_blocks_that_make_no_matrix_are_refused(change, error, message):
     (lambda w: NMMatrix.from_dense(w, 5, 4), ValueError, "n is 5, expected from 1 to 4"),
     (lambda w: NMMatrix.from_dense(w, 2, 32), ValueError, "m is 32, expected from 1 to 16"),
     (lambda w: NMMatrix.from_dense(w.astype(float), 2, 4), TypeError, "w has dtype float64"),
-    (lambda w: NMMatrix(w, np.zeros((8, 16), np.uint8), 2, 4), ValueError, r"places of row 0, group 0 are \[0, 0\]"),
-    (lambda w: NMMatrix(w, np.full((8, 16), 9, np.uint8), 1, 4), ValueError, r"places of row 0, group 0 are \[9\]"),
-    (lambda w: NMMatrix(w, np.zeros((8, 15), np.uint8), 2, 4), ValueError, "places has shape"),
-    (lambda w: NMMatrix(w[:, :3], np.zeros((8, 3), np.uint8), 2, 4), ValueError, "data has 3 elements a row"),
+    (lambda w: NMMatrix(w, np.zeros((8, 8), np.uint8), 2, 4), ValueError, r"places of row 0, group 0 are \[0, 0\]"),
+    (lambda w: NMMatrix.from_places(w, np.full((8, 16), 9, np.uint8), 1, 4), ValueError,
+     r"places of row 0, group 0 are \[9\]"),
+    (lambda w: NMMatrix.from_places(w, np.full((8, 16), 16, np.uint8), 1, 4), ValueError, "places holds 16, expected"),
+    (lambda w: NMMatrix.from_places(w, np.zeros((8, 15), np.uint8), 2, 4), ValueError, "places has shape"),
+    (lambda w: NMMatrix(w, np.zeros((8, 16), np.uint8), 2, 4), ValueError, r"expected \(8, 8\) for data \(8, 16\);"),
+    (lambda w: NMMatrix(w[:, :3], np.full((8, 2), 48, np.uint8), 1, 4), ValueError, "place past the last in row 0"),
+    (lambda w: NMMatrix(w[:, :3], np.zeros((8, 2), np.uint8), 2, 4), ValueError, "data has 3 elements a row"),
     (lambda w: BitmapMatrix(w[0], np.zeros((8, 3), np.uint8), 16), ValueError, "bits has 3 bytes a row, expected 2"),
     (lambda w: BitmapMatrix(w[0], np.zeros((8, 2), np.uint8), 16), ValueError, "data has 16 elements, bits has 0 set"),
     (lambda w: BitmapMatrix(w[0], np.full((1, 1), 255, np.uint8), 3), ValueError,
@@ -795,7 +801,7 @@ def test_arrays_at_random_make_a_matrix_or_an_error(data):
     for make in (
         lambda: CSRMatrix(values.reshape(-1)[:count], indices, indptr, (n, k)),
         lambda: BSRMatrix(values, indices, indptr, (n * h, k * w)),
-        lambda: NMMatrix(values[:, :, :1].reshape(count, -1), places.reshape(count, h), w, k),
+        lambda: NMMatrix.from_places(values[:, :, :1].reshape(count, -1), places.reshape(count, h), w, k),
         lambda: BitmapMatrix(values.reshape(-1)[: int(np.unpackbits(bits).sum())], bits.reshape(n, -(-k // 8)), k),
     ):
         try:
