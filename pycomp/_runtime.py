@@ -58,38 +58,86 @@ def info(*, last: bool = False) -> dict[str, Any]:
 
 
 def set_backend(name: str | None) -> None:
-    """Force the backend of every later call: ``"native"``, ``"jit"`` or ``"reference"``; None chooses by itself.
+    """Force the backend of every later call.
+
+    ``PYCOMP_BACKEND`` does the same at start.
+
+    Parameters
+    ----------
+    name : None, "native", "jit" or "reference"
+        None: of each kernel the first of these that can run here and has it.
 
     Raises
     ------
     ValueError
         If there is no such backend or it cannot run here; the message lists the choices.
+
+    Examples
+    --------
+    >>> import numpy as np, pycomp
+    >>> pycomp.set_backend("reference")
+    >>> pycomp.dense.matmul(np.ones((1, 2), np.float32), np.ones((2, 1), np.float32))
+    array([[2.]], dtype=float32)
+    >>> pycomp.info(last=True)["backend"]
+    'reference'
+    >>> pycomp.set_backend(None)
     """
     dispatch.set_backend(name)
 
 
 def set_isa(name: str | None) -> None:
-    """Force the instruction-set level of the native backend, such as ``"avx2"``; None chooses the highest.
+    """Force the instruction-set level of the native backend.
 
     Results do not depend on it. ``PYCOMP_ISA`` does the same at start.
+
+    Parameters
+    ----------
+    name : str or None
+        One of ``pycomp.info()["isa_levels"]``; None: the highest that this machine can run.
 
     Raises
     ------
     ValueError
-        If the level is unknown or this machine lacks it; the message lists the choices.
+        If the level is unknown or this machine lacks it, and the message lists the choices; or if the C core was not
+        built.
+
+    Examples
+    --------
+    >>> import numpy as np, pycomp
+    >>> pycomp.set_isa("generic")
+    >>> _ = pycomp.dense.activate(np.ones(3, np.float32), "relu")
+    >>> pycomp.info(last=True)["isa"]
+    'generic'
+    >>> pycomp.set_isa(None)
     """
     dispatch.set_level(name)
 
 
 def get_num_threads() -> int:
-    """The number of threads that a call may use."""
+    """The number of threads that a call may use; 1 without the C core.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import pycomp
+    >>> pycomp.get_num_threads() >= 1
+    True
+    """
     return int(native.lib.pc_get_num_threads()) if native.missing() is None else 1
 
 
 def set_num_threads(n: int | None) -> None:
-    """Let later calls use at most ``n`` threads; None follows OpenMP (``OMP_NUM_THREADS``, threadpoolctl).
+    """Let later calls use at most ``n`` threads.
 
     Results do not depend on it, and small problems use fewer. ``PYCOMP_NUM_THREADS`` does the same at start.
+
+    Parameters
+    ----------
+    n : int or None
+        From 1 to 4096; None follows OpenMP (``OMP_NUM_THREADS``, threadpoolctl).
 
     Raises
     ------
@@ -97,6 +145,14 @@ def set_num_threads(n: int | None) -> None:
         If ``n`` is not an integer.
     ValueError
         If ``n`` is below 1 or above 4096.
+
+    Examples
+    --------
+    >>> import pycomp
+    >>> pycomp.set_num_threads(1)
+    >>> pycomp.get_num_threads()
+    1
+    >>> pycomp.set_num_threads(None)
     """
     if n is not None:
         if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)):
@@ -110,6 +166,16 @@ def set_num_threads(n: int | None) -> None:
 @contextlib.contextmanager
 def threads(n: int | None) -> Iterator[None]:
     """Use at most ``n`` threads inside a ``with`` block, in the whole process. Blocks must nest, not interleave.
+
+    Parameters
+    ----------
+    n : int or None
+        As for :func:`set_num_threads`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`set_num_threads`, where the block begins.
 
     Examples
     --------
@@ -127,7 +193,19 @@ def threads(n: int | None) -> Iterator[None]:
 
 
 def get_include() -> str:
-    """The folder to give to a C compiler (``-I``) for ``#include "pycomp/pycomp.h"``."""
+    """The folder to give to a C compiler (``-I``) for ``#include "pycomp/pycomp.h"``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import pycomp
+    >>> (Path(pycomp.get_include()) / "pycomp" / "pycomp.h").is_file()
+    True
+    """
     package = Path(native.__file__).parents[2]  # pycomp, or the source tree of an editable installation
     return next(str(folder) for folder in (package / "include", package / "csrc" / "include") if folder.is_dir())
 
@@ -138,10 +216,21 @@ def get_library() -> str:
     ``cc program.c -I$(python -c 'import pycomp; print(pycomp.get_include())')
     $(python -c 'import pycomp; print(pycomp.get_library())')``
 
+    Returns
+    -------
+    str
+
     Raises
     ------
     FileNotFoundError
         If the core was not built.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import pycomp
+    >>> Path(pycomp.get_library()).is_file()
+    True
     """
     spec = importlib.util.find_spec("pycomp.kernels.native._core")
     if spec is None or spec.origin is None:

@@ -46,6 +46,24 @@ class PackedMatrix(ArrayHolder):
         not depend on the machine.
     out_features : int
         N.
+
+    Raises
+    ------
+    TypeError
+        If ``data`` is not a float32 array, or ``out_features`` not an integer.
+    ValueError
+        If ``data`` has another shape or is not in C order, or ``out_features`` is negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> packed = pack(np.array([[1, 2], [3, 4], [5, 6]], np.float32))
+    >>> packed.shape, packed.data.shape
+    ((3, 2), (1, 2, 16))
+    >>> packed.unpack()
+    array([[1., 2.],
+           [3., 4.],
+           [5., 6.]], dtype=float32)
     """
 
     data: NDArray[np.float32]

@@ -15,6 +15,24 @@ UNSTEADY = 0.5
 
 @dataclass(frozen=True)
 class Recommendation:
+    """What to choose for a goal; made by :func:`recommend`.
+
+    Attributes
+    ----------
+    goal : str
+        One of :data:`GOALS`.
+    choice : str
+        The name of a variant.
+    reasons : tuple of str
+        Sentences: why this one, its accuracy, its size, and its time at each batch size.
+
+    Examples
+    --------
+    >>> found = Recommendation("size", "int8", ("Fewest stored bytes.",))
+    >>> print(f"For {found.goal}: {found.choice}. {found.reasons[0]}")
+    For size: int8. Fewest stored bytes.
+    """
+
     goal: str
     choice: str
     reasons: tuple[str, ...]
@@ -27,6 +45,34 @@ def recommend(comparison: Comparison, goal: str) -> Recommendation:
     interval: fewest stored bytes, or the shortest median at the first batch size and whatever has a speed that is not
     told apart from it, as quartiles overlap. Of these, as of equal sizes, and of all compressed variants for
     ``accuracy``, the highest accuracy is chosen, then the fewest stored bytes, then the first.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    goal : "size", "latency" or "accuracy"
+
+    Returns
+    -------
+    Recommendation
+
+    Raises
+    ------
+    ValueError
+        If the goal is another.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from pycomp.compare import Comparison, Row, Settings
+    >>> from pycomp.compare.measure import Latency, Proportion, Spread
+    >>> latency = Latency(seconds=Spread(1e-4, 1e-4, 1e-4), speedup=Spread(1.0, 1.0, 1.0))
+    >>> teacher = Row("teacher", "baseline", "as trained", parameters=1000, dense_bytes=4000, stored_bytes=4000,
+    ...               zlib_bytes=3600, accuracy=Proportion(97, 100), agreement=Proportion(100, 100),
+    ...               latency={1: latency})
+    >>> int8 = replace(teacher, name="int8", family="quantization", stored_bytes=1000)
+    >>> comparison = Comparison(Settings(batches=(1,)), {"name": "digits"}, (teacher, int8), sweep=(), seconds=0.0)
+    >>> recommend(comparison, "size").choice
+    'int8'
     """
     _validate.choice(goal, "goal", GOALS)
     baseline, compressed = comparison.baseline, comparison.rows[1:]

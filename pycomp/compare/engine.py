@@ -17,13 +17,45 @@ from .settings import Settings
 
 
 class Progress(Protocol):
-    """What a comparison tells while it runs."""
+    """What a comparison tells while it runs; any class with these methods will do.
 
-    def begin(self, steps: int) -> None: ...
+    Examples
+    --------
+    >>> class Printed:
+    ...     def begin(self, steps):
+    ...         self.done, self.steps = 0, steps
+    ...     def stage(self, name):
+    ...         print(name)
+    ...     def step(self):
+    ...         self.done += 1
+    ...         print(f"{self.done} of {self.steps}")
+    >>> progress: Progress = Printed()
+    >>> progress.begin(2)
+    >>> progress.stage("teacher")
+    teacher
+    >>> progress.step()
+    1 of 2
+    """
 
-    def stage(self, name: str) -> None: ...
+    def begin(self, steps: int) -> None:
+        """The comparison begins.
 
-    def step(self) -> None: ...
+        Parameters
+        ----------
+        steps : int
+            How often :meth:`step` will be called.
+        """
+
+    def stage(self, name: str) -> None:
+        """Another training or timing begins.
+
+        Parameters
+        ----------
+        name : str
+        """
+
+    def step(self) -> None:
+        """An epoch of training or a round of timing is done."""
 
 
 class Silent:
@@ -37,7 +69,39 @@ class Silent:
 @dataclass(frozen=True)
 class Row:
     """What was found about one variant. All but ``latency`` is the same on every run and machine, ``zlib_bytes`` where
-    zlib is of the same build."""
+    zlib is of the same build.
+
+    Attributes
+    ----------
+    name : str
+    family : str
+        "baseline", "pruning", "quantization", "distillation" or "combination".
+    how : str
+        What was done, and what runs it.
+    parameters : int
+        Weights and biases that are kept.
+    dense_bytes : int
+        What the same layers take as dense float32.
+    stored_bytes : int
+        What the arrays take that a file of the network would hold.
+    zlib_bytes : int
+        The same after zlib at its highest level.
+    accuracy, agreement : pycomp.compare.measure.Proportion
+        Held-out images that are answered right, and as the teacher answers: ``hits`` of ``total``, their ``value``, and
+        its ``interval`` of 95 %.
+    latency : dict from int to pycomp.compare.measure.Latency
+        At each batch size ``seconds`` a call and the ``speedup`` over the teacher: each the ``median`` of the rounds,
+        and as ``low`` and ``high`` their quartiles.
+
+    Examples
+    --------
+    >>> from pycomp.compare.measure import Latency, Proportion, Spread
+    >>> latency = Latency(seconds=Spread(1e-4, 0.9e-4, 1.2e-4), speedup=Spread(2.0, 1.9, 2.1))
+    >>> row = Row("int8", "quantization", "weights int8", parameters=1000, dense_bytes=4000, stored_bytes=1000,
+    ...           zlib_bytes=900, accuracy=Proportion(97, 100), agreement=Proportion(99, 100), latency={1: latency})
+    >>> row.accuracy.value, row.latency[1].speedup.median
+    (0.97, 2.0)
+    """
 
     name: str
     family: str
@@ -53,15 +117,44 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
+    """What :func:`run` found.
+
+    Attributes
+    ----------
+    settings : Settings
+    data : dict
+        ``name`` and ``source`` of the data, ``features`` of an image, and numbers of images: ``train``, ``held_out``.
+    rows : tuple of Row
+        The float teacher first.
+    sweep : tuple of (float, pycomp.compare.measure.Proportion)
+        Accuracy of the student distilled at each temperature.
+    seconds : float
+        Of the whole run.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from pycomp.compare import Settings
+    >>> from pycomp.compare.measure import Latency, Proportion, Spread
+    >>> latency = Latency(seconds=Spread(1e-4, 1e-4, 1e-4), speedup=Spread(1.0, 1.0, 1.0))
+    >>> teacher = Row("teacher", "baseline", "as trained", parameters=1000, dense_bytes=4000, stored_bytes=4000,
+    ...               zlib_bytes=3600, accuracy=Proportion(97, 100), agreement=Proportion(100, 100),
+    ...               latency={1: latency})
+    >>> int8 = replace(teacher, name="int8", family="quantization", stored_bytes=1000)
+    >>> comparison = Comparison(Settings(batches=(1,)), {"name": "digits"}, (teacher, int8), sweep=(), seconds=0.0)
+    >>> comparison.baseline.name
+    'teacher'
+    """
+
     settings: Settings
     data: dict[str, Any]
     rows: tuple[Row, ...]
     sweep: tuple[tuple[float, Proportion], ...]
-    """Accuracy of the student distilled at each temperature."""
     seconds: float
 
     @property
     def baseline(self) -> Row:
+        """The float teacher."""
         return self.rows[0]
 
 
@@ -87,6 +180,18 @@ def run(settings: Settings, data: Dataset, progress: Progress | None = None) -> 
     ValueError
         If the settings are for other data, or the first layer cannot be pruned 2:4 as images have another number of
         pixels than a multiple of 4.
+
+    Examples
+    --------
+    What does not fit is refused before anything is trained. Else it takes as long as :func:`settings_for` says.
+
+    >>> import numpy as np
+    >>> from pycomp.compare import settings_for
+    >>> x, y = np.zeros((20, 64), np.float32), np.arange(20) % 10
+    >>> run(settings_for("digits", quick=True), Dataset("mine", "made by hand", x, y, x, y))
+    Traceback (most recent call last):
+        ...
+    ValueError: settings.data is 'digits', expected 'mine', the name of the data
     """
     for name, given, kind in (("settings", settings, Settings), ("data", data, Dataset)):
         if not isinstance(given, kind):

@@ -30,7 +30,38 @@ FILES = ("report.html", "report.json", "accuracy-size.png", "accuracy-latency.pn
 
 @dataclass(frozen=True)
 class Report:
-    """A comparison with what a reader needs beside it: the goal, the machine, the command."""
+    """A comparison with what a reader needs beside it: the goal, the machine, the command.
+
+    Attributes
+    ----------
+    comparison : Comparison
+    goal : "size", "latency" or "accuracy"
+        What to recommend for first.
+    command : str
+        The command that makes the report again, to be shown in it.
+
+    Raises
+    ------
+    ValueError
+        If the goal is another.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from pycomp.compare import Comparison, Row, Settings
+    >>> from pycomp.compare.measure import Latency, Proportion, Spread
+    >>> latency = Latency(seconds=Spread(1e-4, 1e-4, 1e-4), speedup=Spread(1.0, 1.0, 1.0))
+    >>> teacher = Row("teacher", "baseline", "as trained", parameters=1000, dense_bytes=4000, stored_bytes=4000,
+    ...               zlib_bytes=3600, accuracy=Proportion(97, 100), agreement=Proportion(100, 100),
+    ...               latency={1: latency})
+    >>> int8 = replace(teacher, name="int8", family="quantization", stored_bytes=1000)
+    >>> comparison = Comparison(Settings(batches=(1,)), {"name": "digits"}, (teacher, int8), sweep=(), seconds=0.0)
+    >>> report = Report(comparison, "size", "pycomp compare --goal size")
+    >>> [found.goal for found in report.recommendations()]
+    ['size', 'latency', 'accuracy']
+    >>> report.results()["variants"][1]["bytes"]
+    {'dense': 4000, 'stored': 1000, 'zlib': 3600}
+    """
 
     comparison: Comparison
     goal: str
@@ -51,6 +82,7 @@ class Report:
                 "temperatures": [{"temperature": t, "accuracy": _proportion(p)} for t, p in self.comparison.sweep]}
 
     def timings(self) -> dict[str, Any]:
+        """What was measured in this run: times and speed-ups of every variant, and seconds of the whole."""
         rows = {row.name: {f"batch {batch}": asdict(latency) for batch, latency in row.latency.items()}
                 for row in self.comparison.rows}
         return {"variants": rows, "total_seconds": self.comparison.seconds}
@@ -64,6 +96,22 @@ class Report:
         return json.dumps(whole, indent=1, ensure_ascii=False, default=np.generic.item) + "\n"
 
     def html(self, charts: dict[str, bytes]) -> str:
+        """The report as a page that stands alone.
+
+        Parameters
+        ----------
+        charts : dict from str to bytes
+            The PNG files of the report by their names.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ImportError
+            If Jinja2 is not installed.
+        """
         from jinja2 import Environment, StrictUndefined
 
         source = resources.files(__package__).joinpath("template.html.j2").read_text("utf-8")
@@ -78,7 +126,25 @@ class Report:
             colours={family: colour for family, (colour, _) in FAMILIES.items()})
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write all files into ``folder``; everything is made before the first is written."""
+        """Write all files of the report; everything is made before the first is written.
+
+        Parameters
+        ----------
+        folder : path
+            It must exist.
+
+        Returns
+        -------
+        list of Path
+            The files.
+
+        Raises
+        ------
+        ImportError
+            If Matplotlib or Jinja2 is not installed.
+        OSError
+            If a file cannot be written.
+        """
         folder = Path(folder)
         charts = draw(self.comparison)
         contents = {"report.html": self.html(charts).encode(), "report.json": self.json().encode(), **charts}

@@ -9,7 +9,30 @@ from pycomp._validate import choice, fraction, integer, not_negative, positive
 
 @dataclass(frozen=True)
 class Plan:
-    """How one network is trained: stochastic gradient descent with momentum, the rate falling linearly to 0."""
+    """How one network is trained: stochastic gradient descent with momentum, the rate falling linearly to 0.
+
+    Attributes
+    ----------
+    epochs : int
+    rate : float
+        Of the first step; above 0.
+    batch : int
+        Images of a step.
+    momentum : float
+        In [0, 1].
+
+    Raises
+    ------
+    TypeError
+        If one is not a number, or ``epochs`` or ``batch`` not an integer.
+    ValueError
+        If one is out of range.
+
+    Examples
+    --------
+    >>> Plan(epochs=10, rate=0.1)
+    Plan(epochs=10, rate=0.1, batch=64, momentum=0.9)
+    """
 
     epochs: int
     rate: float
@@ -31,6 +54,8 @@ class Settings:
     ----------
     data : str
         The name of the data that they are for.
+    seed : int
+        At least 0; of initial weights and order of images.
     hidden, student : tuple of int
         Units of the hidden layers of the teacher and of the student.
     teacher_plan, tune_plan, student_plan : Plan
@@ -51,8 +76,25 @@ class Settings:
         Training images that the static quantization sees.
     train, test : int or None
         Use only the first images of each part.
+    batches : tuple of int
+        Batch sizes at which each network is timed. The first is that of the recommendation for latency.
     rounds : int
         Timings of each network at each batch size.
+
+    Raises
+    ------
+    TypeError
+        If a number is of another kind.
+    ValueError
+        If one is out of range, ``combined_sparsity`` is none of ``sparsities``, ``batches`` is empty, ``removed_units``
+        leaves none of a hidden layer, or one but the last has another number of units than a multiple of 4: the next
+        layer is pruned 2:4.
+
+    Examples
+    --------
+    >>> settings = Settings(hidden=(64, 32), sparsities=(0.5, 0.9))
+    >>> settings.combined_sparsity, settings.teacher_plan
+    (0.9, Plan(epochs=60, rate=0.1, batch=64, momentum=0.9))
     """
 
     data: str = "digits"
@@ -134,6 +176,11 @@ def settings_for(data: str, *, quick: bool = False, seed: int = 0) -> Settings:
     ------
     TypeError, ValueError
         If there is no such data set or seed.
+
+    Examples
+    --------
+    >>> settings_for("digits", quick=True).sparsities, settings_for("digits").sparsities
+    ((0.9,), (0.8, 0.9, 0.95, 0.98))
     """
     chosen = replace(DEFAULTS[choice(data, "data", tuple(DEFAULTS))], seed=seed)
     if not quick:

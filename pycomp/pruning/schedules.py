@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .._validate import fraction, integer
 
+__all__ = ["cubic", "linear", "one_shot"]
+
 
 def _progress(step: int, steps: int) -> float:
     """How much of the way is done: 0 at step 0, 1 from the last step on."""
@@ -49,7 +51,25 @@ def cubic(step: int, steps: int, final: float, *, initial: float = 0.0) -> float
 def linear(step: int, steps: int, final: float, *, initial: float = 0.0) -> float:
     """The same amount at every step: ``initial + (final - initial)·step/steps``.
 
-    Parameters and errors as for :func:`cubic`.
+    Parameters
+    ----------
+    step : int
+        From 0; ``steps`` and later give ``final``.
+    steps : int
+        The step at which the final sparsity is reached.
+    final, initial : float
+        Sparsities in [0, 1].
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If a step is not an integer or a sparsity not a number.
+    ValueError
+        If a sparsity is outside [0, 1], ``step`` is negative or ``steps`` is below 1.
 
     Examples
     --------
@@ -62,7 +82,23 @@ def linear(step: int, steps: int, final: float, *, initial: float = 0.0) -> floa
 def one_shot(step: int, steps: int, final: float) -> float:
     """Everything at once: ``final`` at every step.
 
-    Parameters and errors as for :func:`cubic`.
+    Parameters
+    ----------
+    step, steps : int
+        Change nothing, but must be as for :func:`cubic`, in whose place this can stand.
+    final : float
+        A sparsity in [0, 1].
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If a step is not an integer or ``final`` not a number.
+    ValueError
+        If ``final`` is outside [0, 1], ``step`` is negative or ``steps`` is below 1.
 
     Examples
     --------

@@ -47,7 +47,12 @@ class InputMean:
         self._total: NDArray[np.float64] | None = None
 
     def update(self, x: Any) -> None:
-        """Take in a batch of inputs, float32, shape (..., K), of which there may be none.
+        """Take in a batch of inputs.
+
+        Parameters
+        ----------
+        x : array of float32, shape (..., K)
+            There may be no rows.
 
         Raises
         ------
@@ -55,6 +60,14 @@ class InputMean:
             If ``x`` is not float32.
         ValueError
             If it holds NaN or infinity, has no dimensions, or K changes; what was seen before is kept.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> seen = InputMean()
+        >>> seen.update(np.array([[1, 2], [3, 6]], np.float32))
+        >>> seen.mean
+        array([2., 4.])
         """
         x = as_matrix(as_array(x, "x", FLOAT32, BATCH_NDIM))
         if self._total is not None and self._total.shape[0] != x.shape[1]:
@@ -67,12 +80,27 @@ class InputMean:
     def merge(self, other: InputMean) -> None:
         """Take in what another has seen.
 
+        Parameters
+        ----------
+        other : InputMean
+            It is not changed.
+
         Raises
         ------
         TypeError
             If ``other`` is something else.
         ValueError
             If its K differs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> seen, other = InputMean(), InputMean()
+        >>> seen.update(np.array([[1, 2]], np.float32))
+        >>> other.update(np.array([[3, 6]], np.float32))
+        >>> seen.merge(other)
+        >>> seen.count, seen.mean
+        (2, array([2., 4.]))
         """
         if not isinstance(other, InputMean):
             raise TypeError(f"other is a {type(other).__name__}, expected an InputMean")

@@ -52,6 +52,15 @@ def save(path: str | os.PathLike[str], q: QuantizedTensor) -> None:
 def load(path: str | os.PathLike[str]) -> QuantizedTensor:
     """Read a tensor that :func:`save` wrote.
 
+    Parameters
+    ----------
+    path : path that ends in .npz or .safetensors
+        The second needs ``pip install 'pycomp[formats]'``.
+
+    Returns
+    -------
+    QuantizedTensor
+
     Raises
     ------
     pycomp.FormatError

@@ -92,14 +92,29 @@ class _HistogramObserver:
         self.channels: list[Histogram] = []
 
     def update(self, x: Any) -> None:
-        """Take in an array of float32, also an empty one.
+        """Take in an array.
+
+        Parameters
+        ----------
+        x : array of float32
+            Any shape that has the axis; it may be empty.
 
         Raises
         ------
         TypeError
             If ``x`` is not float32.
         ValueError
-            If it holds NaN or infinity, or its number of channels changes; what was seen before is kept.
+            If it holds NaN or infinity, lacks the axis, or its number of channels changes; what was seen before is
+            kept.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pycomp.quantization import MSE
+        >>> seen = MSE()
+        >>> seen.update(np.zeros(3, np.float32))
+        >>> seen.scale_and_zero_point()
+        (1.0, -128)
         """
         x, _, _ = finite(x, self.axis)
         if x.size == 0:
@@ -116,12 +131,30 @@ class _HistogramObserver:
     def merge(self, other: Any) -> None:
         """Take in what another observer of the same kind and axis has seen.
 
+        Parameters
+        ----------
+        other : the same class
+            It is not changed.
+
         Raises
         ------
         TypeError
             If ``other`` is of another kind.
         ValueError
             If its axis or its number of channels differs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pycomp.quantization import Entropy
+        >>> whole, seen, other = Entropy(), Entropy(), Entropy()
+        >>> x = np.linspace(-1, 3, 100, dtype=np.float32)
+        >>> whole.update(x)
+        >>> seen.update(x[:50])
+        >>> other.update(x[50:])
+        >>> seen.merge(other)
+        >>> seen.scale_and_zero_point() == whole.scale_and_zero_point()
+        True
         """
         if type(other) is not type(self):
             raise TypeError(f"other is a {type(other).__name__}, expected a {type(self).__name__}")
@@ -139,16 +172,40 @@ class _HistogramObserver:
         self, *, symmetric: bool = False, dtype: DTypeLike = "int8", narrow_range: bool | None = None,
         power_of_two: bool = False,
     ) -> Grid:
-        """Scale and zero point of the clipping range: numbers, or with ``axis`` arrays of float32 and int32.
+        """Scale and zero point of the clipping range, as :func:`pycomp.quantization.quantize` chooses them for it.
 
-        As :func:`pycomp.quantization.quantize` chooses them for the range, but by default asymmetric.
+        Parameters
+        ----------
+        symmetric : bool
+            Of the clipping range too. By default False, unlike quantize's, as of :class:`MinMax`.
+        dtype : "int8" or "uint8"
+            By name, as a type or as an np.dtype.
+        narrow_range : bool, optional
+            Leave out the smallest code; by default if symmetric.
+        power_of_two : bool
+            Round the scale up to a power of two.
+
+        Returns
+        -------
+        scale : float, or array of float32, shape (C,)
+            A number, exact in float32, or with ``axis`` one for each channel.
+        zero_point : int, or array of int32, shape (C,)
 
         Raises
         ------
         TypeError
-            If a flag is no bool.
+            If a flag is no bool, or ``dtype`` is not given in one of these ways.
         ValueError
-            If nothing was seen, in any channel.
+            If nothing was seen, in any channel, or ``dtype`` is another.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pycomp.quantization import Percentile
+        >>> seen = Percentile(100)
+        >>> seen.update(np.array([-127.5, 127.5], np.float32))
+        >>> seen.scale_and_zero_point(dtype="uint8")
+        (1.0, 128)
         """
         if not self.channels or any(c.min > c.max for c in self.channels):
             raise ValueError("no values were seen: call update with calibration data first")
@@ -193,6 +250,11 @@ class Percentile(_HistogramObserver):
 
     def merge(self, other: Any) -> None:
         """Take in what another observer of the same percentile and axis has seen.
+
+        Parameters
+        ----------
+        other : Percentile
+            It is not changed.
 
         Raises
         ------

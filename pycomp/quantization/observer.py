@@ -77,7 +77,12 @@ class MinMax:
         self.max = -np.inf
 
     def update(self, x: Any) -> None:
-        """Take in an array of float32 of any shape, also an empty one.
+        """Take in an array.
+
+        Parameters
+        ----------
+        x : array of float32
+            Any shape that has the axis; it may be empty.
 
         Raises
         ------
@@ -85,6 +90,14 @@ class MinMax:
             If ``x`` is not float32.
         ValueError
             If it holds NaN or infinity, lacks the axis, or its channels change; what was seen before is kept.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> seen = MinMax(axis=0)
+        >>> seen.update(np.array([[-1, 2], [0, 4]], np.float32))
+        >>> seen.min, seen.max
+        (array([-1.,  0.]), array([2., 4.]))
         """
         x, low, high = finite(x, self.axis)
         if x.size == 0:
@@ -109,12 +122,27 @@ class MinMax:
     def merge(self, other: MinMax) -> None:
         """Take in what another observer of the same axis has seen.
 
+        Parameters
+        ----------
+        other : MinMax
+            It is not changed.
+
         Raises
         ------
         TypeError
             If ``other`` is no MinMax.
         ValueError
             If its axis or its number of channels differs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> seen, other = MinMax(), MinMax()
+        >>> seen.update(np.array([-1, 2], np.float32))
+        >>> other.update(np.array([3], np.float32))
+        >>> seen.merge(other)
+        >>> seen.min, seen.max
+        (-1.0, 3.0)
         """
         if type(other) is not MinMax:
             raise TypeError(f"other is a {type(other).__name__}, expected a MinMax")
@@ -127,17 +155,40 @@ class MinMax:
         self, *, symmetric: bool = False, dtype: DTypeLike = "int8", narrow_range: bool | None = None,
         power_of_two: bool = False,
     ) -> Grid:
-        """Scale (exact in float32) and zero point for what was seen, as :func:`pycomp.quantization.quantize` chooses.
+        """Scale and zero point for what was seen, as :func:`pycomp.quantization.quantize` chooses them.
 
-        Numbers, or with ``axis`` arrays of float32 and int32, one for each channel. By default asymmetric, unlike
-        quantize: observers are for activations, which lie to one side of 0 more often than weights.
+        Parameters
+        ----------
+        symmetric : bool
+            By default False, unlike quantize's: observers are for activations, which lie to one side of 0 more often
+            than weights.
+        dtype : "int8" or "uint8"
+            By name, as a type or as an np.dtype.
+        narrow_range : bool, optional
+            Leave out the smallest code; by default if symmetric.
+        power_of_two : bool
+            Round the scale up to a power of two.
+
+        Returns
+        -------
+        scale : float, or array of float32, shape (C,)
+            A number, exact in float32, or with ``axis`` one for each channel.
+        zero_point : int, or array of int32, shape (C,)
 
         Raises
         ------
         TypeError
-            If a flag is no bool.
+            If a flag is no bool, or ``dtype`` is not given in one of these ways.
         ValueError
-            If nothing was seen.
+            If nothing was seen, or ``dtype`` is another.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> seen = MinMax()
+        >>> seen.update(np.array([-127.5, 127.5], np.float32))
+        >>> seen.scale_and_zero_point(dtype="uint8")
+        (1.0, 128)
         """
         if np.any(np.asarray(self.min) > self.max):
             raise ValueError("no values were seen: call update with calibration data first")
@@ -185,6 +236,10 @@ class MovingAverage(MinMax):
 
     def merge(self, other: MinMax) -> None:
         """Refused: an average over time depends on the order.
+
+        Parameters
+        ----------
+        other : MinMax
 
         Raises
         ------

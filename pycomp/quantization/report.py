@@ -87,12 +87,26 @@ class SensitivityReport:
     errors: tuple[LayerError, ...]
 
     def ranking(self, scheme: str) -> list[str]:
-        """Layers from the most sensitive to the least.
+        """Layers from the most sensitive to the least: by ``relative``, the largest first.
+
+        Parameters
+        ----------
+        scheme : str
+
+        Returns
+        -------
+        list of str
 
         Raises
         ------
         ValueError
             If the report does not have the scheme.
+
+        Examples
+        --------
+        >>> errors = LayerError("first", "dynamic", 0.01, 0.05), LayerError("last", "dynamic", 0.1, 0.5)
+        >>> SensitivityReport(errors).ranking("dynamic")
+        ['last', 'first']
         """
         found = sorted((e for e in self.errors if e.scheme == scheme), key=lambda e: -e.relative)
         if not found:

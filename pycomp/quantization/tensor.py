@@ -152,10 +152,22 @@ class QuantizedTensor(ArrayHolder):
     def from_dict(cls, arrays: Mapping[str, Any]) -> QuantizedTensor:
         """The tensor that :meth:`to_dict` took apart.
 
+        Parameters
+        ----------
+        arrays : mapping from str to arrays
+            ``data``, ``scale``, ``zero_point`` and ``bits``; ``axis`` and ``group_size`` where the tensor has them.
+
         Raises
         ------
         TypeError, ValueError
             If an array is missing, unknown, of another dtype, or does not fit the others.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> q = quantize(np.array([[-1, 0.5], [0, 4]], np.float32), axis=0)
+        >>> QuantizedTensor.from_dict(q.to_dict()).axis
+        0
         """
         if not isinstance(arrays, Mapping):
             raise TypeError(f"arrays is a {type(arrays).__name__}, expected a mapping from names to arrays")

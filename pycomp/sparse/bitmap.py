@@ -72,7 +72,11 @@ class BitmapMatrix(SparseMatrix):
 
     @classmethod
     def from_dense(cls, w: Any) -> BitmapMatrix:
-        """The entries of a dense matrix of float32 that are not zero; NaN is kept.
+        """The entries of a dense matrix that are not zero; NaN is kept.
+
+        Parameters
+        ----------
+        w : array of float32, shape (N, K)
 
         Raises
         ------
@@ -80,6 +84,12 @@ class BitmapMatrix(SparseMatrix):
             If ``w`` is not a float32 array.
         ValueError
             If ``w`` does not have two dimensions.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> BitmapMatrix.from_dense(np.eye(3, dtype=np.float32)).bits.tolist()
+        [[1], [2], [4]]
         """
         w = as_array(w, "w", FLOAT32, 2)
         stored = w != 0
@@ -87,7 +97,11 @@ class BitmapMatrix(SparseMatrix):
 
     @classmethod
     def from_csr(cls, a: CSRMatrix) -> BitmapMatrix:
-        """From a CSRMatrix of float32; stored zeros stay stored.
+        """The entries of a matrix; stored zeros stay stored.
+
+        Parameters
+        ----------
+        a : CSRMatrix of float32, shape (N, K)
 
         Raises
         ------
@@ -107,7 +121,28 @@ class BitmapMatrix(SparseMatrix):
 
     @classmethod
     def from_scipy(cls, a: Any) -> BitmapMatrix:
-        """From a SciPy sparse matrix of float32; errors as for :meth:`CSRMatrix.from_scipy`."""
+        """The entries of a SciPy sparse matrix in any of its formats, as :meth:`CSRMatrix.from_scipy` reads it.
+
+        Parameters
+        ----------
+        a : scipy.sparse array or matrix of float32, shape (N, K)
+            It is not changed. Where it is in CSR and sorted, data that are read-only, as is what owns their memory, are
+            taken as they are, so no view of them that can be written to may have been made before (see the Notes of
+            :class:`CSRMatrix`); the rest is copied.
+
+        Raises
+        ------
+        TypeError
+            If ``a`` is not a SciPy sparse matrix of float32.
+        ValueError
+            If it does not have two dimensions, or is malformed.
+
+        Examples
+        --------
+        >>> import numpy as np, scipy.sparse
+        >>> BitmapMatrix.from_scipy(scipy.sparse.csr_array(np.eye(3, dtype=np.float32)))
+        BitmapMatrix(shape=(3, 3), nnz=3)
+        """
         check_scipy(a, ("float32",))
         return cls.from_csr(CSRMatrix.from_scipy(a))
 

@@ -159,6 +159,12 @@ class BSRMatrix(SparseMatrix):
     def from_csr(cls, a: CSRMatrix, block: tuple[int, int]) -> BSRMatrix:
         """The blocks that hold an entry of a matrix; zeros fill them up.
 
+        Parameters
+        ----------
+        a : CSRMatrix of float32 or int8, shape (N, K)
+        block : tuple of int
+            ``(h, w)``, divisors of N and K.
+
         Raises
         ------
         TypeError
@@ -191,7 +197,8 @@ class BSRMatrix(SparseMatrix):
         ----------
         a : scipy.sparse array or matrix of float32 or int8, shape (N, K)
             It is not changed. Where it is in BSR with these blocks and sorted, data and int32 indices that are
-            read-only, as is what owns their memory, are taken as they are; the rest is copied.
+            read-only, as is what owns their memory, are taken as they are, so no view of them that can be written to
+            may have been made before (see the Notes of :class:`CSRMatrix`); the rest is copied.
         block : tuple of int, optional
             ``(h, w)``, divisors of N and K.
 
@@ -235,14 +242,28 @@ class BSRMatrix(SparseMatrix):
                                (self.shape[0], k))
 
     def to_scipy(self, *, copy: bool = True) -> scipy.sparse.bsr_array:
-        """A ``scipy.sparse.bsr_array`` with its own copy of the blocks or, ``copy=False``, with these, read-only.
+        """The matrix in SciPy's class of the same blocks.
 
-        Of 2³¹ blocks and more, SciPy copies their columns to int64 in either case.
+        Parameters
+        ----------
+        copy : bool
+            True: with its own copy of the blocks. False: with these, read-only. Of 2³¹ blocks and more, SciPy copies
+            their columns to int64 in either case.
+
+        Returns
+        -------
+        scipy.sparse.bsr_array, shape (N, K)
 
         Raises
         ------
         TypeError
             If ``copy`` is not a bool.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> BSRMatrix.from_dense(np.eye(4, dtype=np.float32), (2, 2)).to_scipy().blocksize
+        (2, 2)
         """
         import scipy.sparse
 

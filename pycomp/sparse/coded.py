@@ -40,6 +40,13 @@ class CodedMatrix(SparseMatrix):
         If ``codes`` is not a CSRMatrix of int8, or ``scale`` not an array of float32.
     ValueError
         If a code, a scale or the number of columns is outside these, or the number of scales is not that of rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = CSRMatrix.from_dense(np.array([[0, 100, -50]], np.int8))
+    >>> CodedMatrix(codes, np.array([0.5], np.float32)).to_dense()
+    array([[  0.,  50., -25.]], dtype=float32)
     """
 
     codes: CSRMatrix

@@ -347,7 +347,8 @@ class CSRMatrix(SparseMatrix):
         ----------
         a : scipy.sparse array or matrix of float32, float64 or int8, shape (N, K)
             It is not changed. Where it is in CSR and sorted, data and int32 indices that are read-only, as is what owns
-            their memory, are taken as they are; the rest is copied.
+            their memory, are taken as they are, so no view of them that can be written to may have been made before
+            (see the Notes of the class); the rest is copied.
 
         Raises
         ------
@@ -381,14 +382,28 @@ class CSRMatrix(SparseMatrix):
         return cls._of_entries(*entries, shape)
 
     def to_scipy(self, *, copy: bool = True) -> scipy.sparse.csr_array:
-        """A ``scipy.sparse.csr_array`` with its own copy of the entries or, ``copy=False``, with these, read-only.
+        """The matrix in SciPy's class.
 
-        Of 2³¹ entries and more, SciPy copies the columns to int64 in either case.
+        Parameters
+        ----------
+        copy : bool
+            True: with its own copy of the entries. False: with these, read-only. Of 2³¹ entries and more, SciPy copies
+            the columns to int64 in either case.
+
+        Returns
+        -------
+        scipy.sparse.csr_array, shape (N, K)
 
         Raises
         ------
         TypeError
             If the values are float16 or bfloat16, which SciPy does not have, or ``copy`` is not a bool.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> CSRMatrix.from_dense(np.eye(2, dtype=np.float32)).to_scipy(copy=False).data.flags.writeable
+        False
         """
         import scipy.sparse
 

@@ -87,6 +87,16 @@ def load(path: str | os.PathLike[str]) -> SparseMatrix:
     Rows are sorted and duplicates summed. Values are of the types that the classes take. SciPy's other formats have
     ``tocsr()``.
 
+    Parameters
+    ----------
+    path : path that ends in .npz or .safetensors
+        The second needs ``pip install 'pycomp[formats]'``.
+
+    Returns
+    -------
+    CSRMatrix, BSRMatrix, NMMatrix, BitmapMatrix or CodedMatrix
+        Of the class that was saved; SciPy's in BSR is a BSRMatrix.
+
     Raises
     ------
     pycomp.FormatError

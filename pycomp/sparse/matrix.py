@@ -59,8 +59,30 @@ class SparseMatrix(ArrayHolder):
         return self.to_csr().to_dense()
 
     def to_scipy(self, *, copy: bool = True) -> scipy.sparse.csr_array | scipy.sparse.bsr_array:
-        """A ``scipy.sparse.csr_array`` with its own copy of the entries or, ``copy=False``, with those of
-        :meth:`to_csr`, read-only."""
+        """The matrix in SciPy's class.
+
+        Parameters
+        ----------
+        copy : bool
+            True: with its own copy of the entries. False: with those of :meth:`to_csr`, read-only.
+
+        Returns
+        -------
+        scipy.sparse.csr_array, shape (N, K)
+
+        Raises
+        ------
+        TypeError
+            If ``copy`` is not a bool.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pycomp.sparse import BitmapMatrix
+        >>> BitmapMatrix.from_dense(np.eye(2, dtype=np.float32)).to_scipy().toarray()
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+        """
         return self.to_csr().to_scipy(copy=copy)
 
     @property

@@ -171,10 +171,22 @@ class NMMatrix(SparseMatrix):
 
     @classmethod
     def from_csr(cls, a: CSRMatrix, n: int, m: int) -> NMMatrix:
-        """From a CSRMatrix of float32 whose entries fit the pattern; stored zeros stay stored, in their places.
+        """A matrix whose entries fit the pattern; stored zeros stay stored, in their places.
 
-        A group with fewer than ``n`` entries gets zeros at its first free places. Errors as for :meth:`from_dense`, of
-        entries in the place of non-zeros: :meth:`CSRMatrix.without_zeros` leaves out those that are zero.
+        A group with fewer than ``n`` entries gets zeros at its first free places.
+
+        Parameters
+        ----------
+        a : CSRMatrix of float32, shape (N, K)
+        n, m : int
+
+        Raises
+        ------
+        TypeError
+            If ``a`` is not a CSRMatrix of float32.
+        ValueError
+            If a group has more than ``n`` entries, or m does not divide K. The message says where.
+            :meth:`CSRMatrix.without_zeros` leaves out entries that are zero.
 
         Examples
         --------
@@ -189,7 +201,28 @@ class NMMatrix(SparseMatrix):
 
     @classmethod
     def from_scipy(cls, a: Any, n: int, m: int) -> NMMatrix:
-        """From a SciPy sparse matrix of float32, as :meth:`from_csr`."""
+        """A SciPy sparse matrix in any of its formats whose entries fit the pattern, as :meth:`from_csr`.
+
+        Parameters
+        ----------
+        a : scipy.sparse array or matrix of float32, shape (N, K)
+            It is not changed, and nothing of it is kept: values and places are new arrays, also where
+            :meth:`CSRMatrix.from_scipy` would take its arrays as they are.
+        n, m : int
+
+        Raises
+        ------
+        TypeError
+            If ``a`` is not a SciPy sparse matrix of float32.
+        ValueError
+            If it does not have two dimensions or is malformed, and as :meth:`from_csr`.
+
+        Examples
+        --------
+        >>> import numpy as np, scipy.sparse
+        >>> NMMatrix.from_scipy(scipy.sparse.csr_array(np.eye(4, dtype=np.float32)), 1, 4)
+        NMMatrix(shape=(4, 4), pattern='1:4')
+        """
         check_scipy(a, ("float32",))
         return cls.from_csr(CSRMatrix.from_scipy(a), n, m)
 

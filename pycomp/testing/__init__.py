@@ -6,10 +6,11 @@ is made of.
 
 from .cases import Case, cases, edge_sizes, make_case, nudged
 from .conformance import conformance
-from .metrics import assert_within_bound, error_report, ulp_distance
+from .metrics import ErrorReport, assert_within_bound, error_report, ulp_distance
 
 __all__ = [
     "Case",
+    "ErrorReport",
     "assert_within_bound",
     "cases",
     "conformance",

@@ -24,6 +24,12 @@ class ErrorReport:
         Of ``|got - reference| / bound`` at 0.5, 0.9, 0.99.
     trusted : bool
         False where more than half of the reference is zeros, so that agreement proves little.
+
+    Examples
+    --------
+    >>> report = error_report([1.0, 2.5], [1.0, 2.0], 1.0)
+    >>> report.worst_index, report.max_absolute, report.trusted
+    ((1,), 0.5, True)
     """
 
     worst_ratio: float
@@ -62,6 +68,10 @@ def error_report(got: ArrayLike, reference: ArrayLike, bound: ArrayLike) -> Erro
     got, reference, bound : array_like
         Broadcast against each other. NaN agrees with NaN and with nothing else; an infinity with itself.
 
+    Returns
+    -------
+    ErrorReport
+
     Raises
     ------
     TypeError
@@ -95,10 +105,26 @@ def error_report(got: ArrayLike, reference: ArrayLike, bound: ArrayLike) -> Erro
 def assert_within_bound(got: ArrayLike, reference: ArrayLike, bound: ArrayLike, what: str = "result") -> float:
     """Raise unless ``|got - reference| <= bound`` everywhere; return the worst ratio.
 
+    Parameters
+    ----------
+    got, reference : array_like
+        Of the same shape. They agree as for :func:`error_report`.
+    bound : array_like
+        Broadcast against them.
+    what : str
+        What the message calls ``got``.
+
+    Returns
+    -------
+    float
+        The largest ``|got - reference| / bound``: at most 1.
+
     Raises
     ------
     AssertionError
-        With the worst ratio, its index and the two values.
+        With the worst ratio, its index and the two values; or with the shapes, where they differ.
+    TypeError, ValueError
+        As :func:`error_report`.
 
     Examples
     --------
@@ -118,12 +144,23 @@ def assert_within_bound(got: ArrayLike, reference: ArrayLike, bound: ArrayLike, 
 
 
 def ulp_distance(a: ArrayLike, b: ArrayLike) -> NDArray[np.int64]:
-    """How many float32 values lie between ``a`` and ``b``; 0 where they are equal (+0 and -0 are) or both NaN.
+    """Steps from one float32 to the next between ``a`` and ``b``; 0 where they are equal (+0 and -0 are) or both NaN.
+
+    Parameters
+    ----------
+    a, b : array_like
+        Converted to float32 and broadcast against each other.
+
+    Returns
+    -------
+    array of int64
+        2⁶³ - 1 where one alone is NaN. Infinity is one step past the largest number.
 
     Examples
     --------
-    >>> int(ulp_distance(np.float32(1), np.nextafter(np.float32(1), np.float32(2))))
-    1
+    >>> import numpy as np
+    >>> ulp_distance([1, 0, np.nan], [np.nextafter(np.float32(1), np.float32(2)), -0.0, np.nan])
+    array([1, 0, 0])
     """
     a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
 
