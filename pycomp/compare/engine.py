@@ -183,15 +183,18 @@ def run(settings: Settings, data: Dataset, progress: Progress | None = None) -> 
 
     Examples
     --------
-    What does not fit is refused before anything is trained. Else it takes as long as :func:`settings_for` says.
+    Too few images and epochs to learn anything; how long more take is what :func:`settings_for` says.
 
     >>> import numpy as np
-    >>> from pycomp.compare import settings_for
-    >>> x, y = np.zeros((20, 64), np.float32), np.arange(20) % 10
-    >>> run(settings_for("digits", quick=True), Dataset("mine", "made by hand", x, y, x, y))
-    Traceback (most recent call last):
-        ...
-    ValueError: settings.data is 'digits', expected 'mine', the name of the data
+    >>> from dataclasses import replace
+    >>> from pycomp.compare import Plan, settings_for
+    >>> x, y = np.random.default_rng(0).random((8, 16), np.float32), np.arange(8) % 2
+    >>> plan = Plan(epochs=1, rate=0.1, batch=8)
+    >>> settings = replace(settings_for("digits", quick=True), data="mine", hidden=(8,), student=(4,), train=8, test=8,
+    ...                    teacher_plan=plan, tune_plan=plan, student_plan=plan, batches=(1,), rounds=1)
+    >>> found = run(settings, Dataset("mine", "made by hand", x, y, x, y))
+    >>> found.baseline.parameters, [row.name for row in found.rows if row.stored_bytes < 300]
+    (226, ['75 % of units removed', 'units removed + int8', 'distilled + int8'])
     """
     for name, given, kind in (("settings", settings, Settings), ("data", data, Dataset)):
         if not isinstance(given, kind):
