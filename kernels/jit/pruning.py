@@ -1,4 +1,4 @@
-"""Masks are exact, so any way to them gives the bits of csrc/kernels/mask.c; sums of blocks are its chains."""
+"""Masks are exact, so any way to them gives the bits of csrc/kernels/mask.c; sums of blocks: block_sum.c's chains."""
 
 import numpy as np
 from numba import njit
