@@ -10,8 +10,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "product.h"
 #include "share.h"
+#include "sparse_end.h"
 
 enum {
   CHAINS = PC_TILE_VECTORS(1),         /* vectors that the level's registers hold as chains in flight */

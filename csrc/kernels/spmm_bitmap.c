@@ -3,7 +3,7 @@
  * ascending: the chains of spmm.c. Rows of x are taken four at a time, each of which reads the matrix once.
  * Limit: memory, 4 bytes an entry and 2 a column of a slice; else the count of the bits, which the place of the next
  * values waits for. */
-#include "product.h"
+#include "sparse_end.h"
 
 enum {
   MOST = 4,        /* slices in flight */

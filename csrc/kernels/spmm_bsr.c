@@ -4,8 +4,8 @@
  * A strip is some rows of a row of blocks, as many as the level's registers hold beside some slices of x. A group of strips
  * runs down blocks of columns whose part of x stays in L2; between them the chains wait on the stack.
  * Limit: the fma units. */
-#include "product.h"
 #include "share.h"
+#include "sparse_end.h"
 
 enum {
   GRAIN = 1 << 19,     /* multiply-adds that pay for waking a thread */

@@ -9,8 +9,8 @@
  *
  * What is known of a step before its fma, four values and where their x lies, can come as one load each, that registers spread
  * and shift apart; or, `singly`, one by one. The former takes fewer loads, the latter leaves ports to fma. */
-#include "product.h"
 #include "share.h"
+#include "sparse_end.h"
 #include "stored.h"
 
 enum {

@@ -2,7 +2,7 @@
  * 16 rows, a lane for each. The group's part of x is one vector, from which each lane takes the element that its entry is
  * at, so nothing is gathered from memory. Columns ascend: the chains of spmm.c.
  * Limit: memory, 4.5 bytes an entry. */
-#include "product.h"
+#include "sparse_end.h"
 
 enum {
   FLIGHT = 2,      /* slices in flight */

@@ -2,8 +2,8 @@
  * their columns, a lane for each row, so each output is the chain of spmm.c in one lane. The packer sorts rows by their
  * entries and pads as in spmm_tiles.c: with values -0 at a column of zeros.
  * Limit: memory, six bytes an entry and less; in cache, the gather of x. */
-#include "product.h"
 #include "share.h"
+#include "sparse_end.h"
 #include "stored.h"
 
 enum {

@@ -1,4 +1,4 @@
-"""exp, log, softmax and the distillation loss: the chains of csrc/kernels/softmax.h and distill.c."""
+"""exp, log, softmax and the distillation loss: the chains of csrc/kernels/softmax.h and kd_loss.c."""
 
 import math
 
@@ -169,7 +169,7 @@ def gap_of(apart, base_t, base_s, temperature):  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def gap_between(t, s, gap):  # type: ignore[no-untyped-def]
-    """(t - s - apart)/T: gaps_between of csrc/kernels/distill.h."""
+    """(t - s - apart)/T: gaps_between of csrc/kernels/kd_loss.h."""
     base_t, base_s, apart_high, apart_low, factor = gap
     t, s = fma(t, QUARTER, -base_t), fma(s, QUARTER, -base_s)
     high = t - s

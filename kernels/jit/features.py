@@ -1,4 +1,4 @@
-"""What losses on features are made of: the chains of attention_map.c, row_distances.c and angles.c of csrc/kernels."""
+"""What losses on features are made of: attention_map.c, row_distances.c and triple_angles.c of csrc/kernels."""
 
 import math
 

@@ -336,7 +336,7 @@ def test_the_largest_element_may_come_late(seed, classes, temperature, octaves, 
 
 
 def test_a_row_too_long_for_its_terms_to_be_kept_has_the_same_bits():
-    kept = 1 << 19  # KEPT of csrc/kernels/distill.c; what is masked on both sides changes nothing
+    kept = 1 << 19  # KEPT of csrc/kernels/kd_loss.c; what is masked on both sides changes nothing
     student, teacher = logits(1, 1, kept), logits(2, 1, kept)
     longer = [np.pad(a, ((0, 0), (0, 3)), constant_values=-INF) for a in (student, teacher)]
     loss, grad = kd_loss(student, teacher, temperature=2.0, return_grad=True)

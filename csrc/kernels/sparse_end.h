@@ -1,6 +1,6 @@
 /* How a product with a sparse matrix ends: y = activation(chain + bias + residual), each step rounded. */
-#ifndef PC_PRODUCT_H
-#define PC_PRODUCT_H
+#ifndef PC_SPARSE_END_H
+#define PC_SPARSE_END_H
 
 #include <string.h>
 

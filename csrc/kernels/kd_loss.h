@@ -1,7 +1,7 @@
-/* What rows of the distillation loss (distill.c) share, whether they lie as rows or were turned into columns: the call, the terms of
+/* What rows of the distillation loss (kd_loss.c) share, whether they lie as rows or were turned into columns: the call, the terms of
  * KL and the gradient, and what the label adds. */
-#ifndef PC_DISTILL_H
-#define PC_DISTILL_H
+#ifndef PC_KD_LOSS_H
+#define PC_KD_LOSS_H
 
 #include "softmax.h"
 

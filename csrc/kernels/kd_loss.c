@@ -15,8 +15,8 @@
  * are added to float64 lanes every 1024 elements. Logits are read twice: for the terms, which are kept in the gradient and in a
  * row of scratch, and for the loss. Threads share rows; rows of few classes are turned into columns. Limit: the float units, about
  * 75 operations an element. */
-#include "distill_columns.h"
 #include "heap.h"
+#include "kd_loss_columns.h"
 #include "table.h"
 #include "terms_once.h"
 

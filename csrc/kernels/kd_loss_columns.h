@@ -1,9 +1,9 @@
 /* Rows of few classes of the distillation loss, turned into columns: a lane for each, whose chains, and bits, are those of
- * distill.c. */
-#ifndef PC_DISTILL_COLUMNS_H
-#define PC_DISTILL_COLUMNS_H
+ * kd_loss.c. */
+#ifndef PC_KD_LOSS_COLUMNS_H
+#define PC_KD_LOSS_COLUMNS_H
 
-#include "distill.h"
+#include "kd_loss.h"
 #include "softmax_columns.h"
 
 /* A side of rows that were turned: its terms and what they are made from. */
