@@ -1,6 +1,8 @@
-/* exp and log of double lanes, for what must be told apart where float terms are not enough. */
+/* exp and log in double, for what must be told apart where float terms are not enough. */
 #ifndef PC_DOUBLE_H
 #define PC_DOUBLE_H
+
+#include <math.h>
 
 #include "elementary.h"
 
@@ -29,6 +31,9 @@ PC_INLINE void vd_exp2_each(int count, const vd16 *x, vd16 scale, vd16 *y) {
 
 PC_INLINE void vd_exp_each(int count, const vd16 *z, vd16 *y) { vd_exp2_each(count, z, vd_set1(PC_LOG2E_DOUBLE), y); }
 
+/* Logarithms: vd_log_each of what is at most 2, such as a ratio; pc_log of one that may be any size, such as a sum of terms;
+ * pc_log_lanes of sixteen of those, with the bits of pc_log. */
+
 #define PC_LEAST_LOGARITHM 0x1p-126 /* what may be raised to it before its logarithm is taken */
 
 /* log w for 2^-126 <= w <= 2, within 2^-51 |log w|: w = 2^k m, m in [sqrt 1/2, sqrt 2] and a little, and the series of atanh
@@ -52,5 +57,34 @@ PC_INLINE void vd_log_each(int count, const vd16 *w, vd16 *log) {
     const vd16 half = vd_fma(vd_mul(f[c], s[c]), p[c], f[c]);
     log[c] = vd_fma(k[c], vd_set1(PC_LOG2_DOUBLE), vd_add(half, half));
   }
+}
+
+/* log of a finite x > 0, within 2^-50 relative to max(1, |log x|): atanh series about sqrt 1/2 .. sqrt 2. */
+PC_INLINE double pc_log(double x) {
+  int k;
+  double m = frexp(x, &k);
+  if (m < 0x1.6a09e667f3bcdp-1) {
+    m *= 2.0;
+    k -= 1;
+  }
+  const double f = (m - 1.0) / (m + 1.0), s = f * f;
+  double p = 1.0 / 23.0;
+  for (int i = 21; i > 1; i -= 2) p = fma(p, s, 1.0 / i);
+  return fma(k, PC_LOG2_DOUBLE, 2.0 * fma(f * s, p, f));
+}
+
+/* The same of sixteen that floats can be near, step by step. */
+PC_INLINE vd16 pc_log_lanes(vd16 x) {
+  const vd16 one = vd_set1(1.0), least = vd_set1(0x1.6a09e667f3bcdp-1), most = vd_set1(0x1.6a09e667f3bcdp+0);
+  const vd16 near = vd_from_vf(vf_from_vi(vi_exponent(vi_from_bits(vf_from_vd(x)))));
+  const vd16 near_m = vd_scale2(x, vd_sub(vd_set1(0x1.8p52), near)); /* next to these bounds a float may be past them */
+  const vd16 k = vd_select_lt(near_m, least, vd_sub(near, one), vd_select_lt(near_m, most, near, vd_add(near, one)));
+  const vd16 m = vd_select_lt(near_m, least, vd_add(near_m, near_m),
+                              vd_select_lt(near_m, most, near_m, vd_mul(near_m, vd_set1(0.5))));
+  const vd16 f = vd_div(vd_sub(m, one), vd_add(m, one)), s = vd_mul(f, f);
+  vd16 p = vd_set1(1.0 / 23.0);
+  for (int i = 21; i > 1; i -= 2) p = vd_fma(p, s, vd_set1(1.0 / i));
+  const vd16 half = vd_fma(vd_mul(f, s), p, f);
+  return vd_fma(k, vd_set1(PC_LOG2_DOUBLE), vd_add(half, half));
 }
 #endif

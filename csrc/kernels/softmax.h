@@ -10,6 +10,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "double.h"
 #include "elementary.h"
 #include "vocabulary.h"
 
@@ -198,35 +199,6 @@ PC_INLINE double pc_sum_terms_moved(int moved, int64_t n, const float *x, const 
 /* The sum of a row's terms; NaN if any element is. */
 static inline double pc_sum_terms(int64_t n, const float *x, const pc_terms *terms, pc_beside beside) {
   return terms->base == 0.0f ? pc_sum_terms_moved(0, n, x, terms, &beside) : pc_sum_terms_moved(1, n, x, terms, &beside);
-}
-
-/* log of a finite x > 0, within 2^-50 relative to max(1, |log x|): atanh series about sqrt 1/2 .. sqrt 2. */
-PC_INLINE double pc_log(double x) {
-  int k;
-  double m = frexp(x, &k);
-  if (m < 0x1.6a09e667f3bcdp-1) {
-    m *= 2.0;
-    k -= 1;
-  }
-  const double f = (m - 1.0) / (m + 1.0), s = f * f;
-  double p = 1.0 / 23.0;
-  for (int i = 21; i > 1; i -= 2) p = fma(p, s, 1.0 / i);
-  return fma(k, PC_LOG2_DOUBLE, 2.0 * fma(f * s, p, f));
-}
-
-/* The same of sixteen that floats can be near, step by step. */
-PC_INLINE vd16 pc_log_lanes(vd16 x) {
-  const vd16 one = vd_set1(1.0), least = vd_set1(0x1.6a09e667f3bcdp-1), most = vd_set1(0x1.6a09e667f3bcdp+0);
-  const vd16 near = vd_from_vf(vf_from_vi(vi_exponent(vi_from_bits(vf_from_vd(x)))));
-  const vd16 near_m = vd_scale2(x, vd_sub(vd_set1(0x1.8p52), near)); /* next to these bounds a float may be past them */
-  const vd16 k = vd_select_lt(near_m, least, vd_sub(near, one), vd_select_lt(near_m, most, near, vd_add(near, one)));
-  const vd16 m = vd_select_lt(near_m, least, vd_add(near_m, near_m),
-                              vd_select_lt(near_m, most, near_m, vd_mul(near_m, vd_set1(0.5))));
-  const vd16 f = vd_div(vd_sub(m, one), vd_add(m, one)), s = vd_mul(f, f);
-  vd16 p = vd_set1(1.0 / 23.0);
-  for (int i = 21; i > 1; i -= 2) p = vd_fma(p, s, vd_set1(1.0 / i));
-  const vd16 half = vd_fma(vd_mul(f, s), p, f);
-  return vd_fma(k, vd_set1(PC_LOG2_DOUBLE), vd_add(half, half));
 }
 
 /* log of the sum of exp((x - max)/T), from the sum of the terms. */

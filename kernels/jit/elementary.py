@@ -104,7 +104,7 @@ def log(x):  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def log64(x):  # type: ignore[no-untyped-def]
-    """pc_log of csrc/kernels/softmax.h."""
+    """pc_log of csrc/kernels/double.h."""
     m, k = math.frexp(x)
     if m < ROOT_HALF:
         m *= 2.0
