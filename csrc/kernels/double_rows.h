@@ -22,7 +22,7 @@ static inline void *pc_result_row(void *rows, int wide, int64_t i) {
 
 static inline int pc_are_temperatures(int64_t m, const double *t) {
   for (int64_t i = 0; i < m; i++)
-    if (!(t[i] > 0 && t[i] < INFINITY)) return 0;
+    if (!pc_is_temperature(t[i])) return 0;
   return 1;
 }
 

@@ -203,7 +203,7 @@ int PC_FN(gemm_f32s8)(int64_t m, int64_t k, int64_t n, int64_t groups, const flo
                       const float *scale, const int8_t *zero, const float *bias, const float *residual,
                       int32_t activation, float *y, int64_t ldy) {
   if (m < 0 || k < 0 || n < 0 || groups < 0 || ldx < k || ldy < n || !pc_is_activation(activation)) return PC_EINVAL;
-  if (groups ? k % groups : k) return PC_EINVAL;
+  if (!pc_divides(groups, k)) return PC_EINVAL;
   if (m == 0 || n == 0) return PC_OK;
   job j = {.m = m, .k = k, .n = n, .groups = groups, .size = groups ? k / groups : 0, .x = x, .ldx = ldx, .w = w,
            .scale = scale, .zero = zero, .bias = bias, .residual = residual, .activation = activation, .y = y, .ldy = ldy};

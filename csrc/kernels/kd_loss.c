@@ -219,7 +219,7 @@ static int losses(int64_t m, const job *j) {
   if (m < 0 || j->n < 0 || j->ldstudent < j->n || j->ldteacher < j->n || j->ldgrad < j->n) return PC_EINVAL;
   if (!(j->smoothing >= 0 && j->smoothing <= 1)) return PC_EINVAL;
   for (int64_t i = 0; i < m; i++) {
-    if (!(j->temperature[i] > 0 && j->temperature[i] < INFINITY)) return PC_EINVAL;
+    if (!pc_is_temperature(j->temperature[i])) return PC_EINVAL;
     if (hard_of(j, i) != 0.0 && (j->labels[i] < 0 || j->labels[i] >= j->n)) return PC_EINVAL;
   }
   pc_for(m, 1 + GRAIN / (j->n + 1), j->n <= TURNED ? short_rows : whole_rows, j);

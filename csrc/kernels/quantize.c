@@ -209,7 +209,7 @@ static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
 
 /* The same with scales [g,k], each row of them for m/g rows. */
 static int by_columns(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
-  if (j->g < 0 || j->m < 0 || (j->g == 0 ? j->m > 0 : j->m % j->g)) return PC_EINVAL;
+  if (j->g < 0 || j->m < 0 || !pc_divides(j->g, j->m)) return PC_EINVAL;
   return by_chunks(j, chunks);
 }
 

@@ -158,7 +158,7 @@ static void groups(int64_t begin, int64_t end, const void *context) {
 
 static int quantize_rows(job *j) {
   if (j->m < 0 || j->k < 0 || j->groups < 0 || j->ldx < j->k) return PC_EINVAL;
-  if (j->groups == 0 ? j->k > 0 : j->k % j->groups) return PC_EINVAL;
+  if (!pc_divides(j->groups, j->k)) return PC_EINVAL;
   const int64_t size = j->groups ? j->k / j->groups : 0;
   j->asks = j->m * j->k >= PC_FAR;
   j->past = size >= FOUR && j->m * j->k >= PC_PAST_CODES;

@@ -106,7 +106,7 @@ static void column_chunks(int64_t begin, int64_t end, const void *context) {
 }
 
 int PC_FN(range_columns_f32)(int64_t m, int64_t k, int64_t g, const float *x, int64_t ldx, float *low, float *high) {
-  if (m < 0 || k < 0 || g < 0 || ldx < k || (g == 0 ? m > 0 : m % g)) return PC_EINVAL;
+  if (m < 0 || k < 0 || g < 0 || ldx < k || !pc_divides(g, m)) return PC_EINVAL;
   if (m == 0 || m / g > TALL) begin_empty(g * k, low, high);
   if (m == 0 || k == 0) return PC_OK;
   job j = {.k = k, .ldx = ldx, .rows = m / g, .wide = (k + WIDE - 1) / WIDE, .x = x, .low = low, .high = high};

@@ -157,7 +157,7 @@ static void short_rows(int64_t begin, int64_t end, const void *context) {
 
 static int share_rows(int64_t m, job j) {
   const int64_t wide = j.result == PC_LOGSUMEXP ? 1 : j.n;
-  if (m < 0 || j.n < 0 || j.ldx < j.n || j.ldy < wide || !(j.temperature > 0 && j.temperature < INFINITY)) return PC_EINVAL;
+  if (m < 0 || j.n < 0 || j.ldx < j.n || j.ldy < wide || !pc_is_temperature(j.temperature)) return PC_EINVAL;
   j.far = 2 * m * j.n > FAR && j.n < PC_LONG;
   j.apart = j.result == PC_SOFTMAX && j.n < SHORT && !j.far ? (j.n + LANES - 1) / LANES * LANES : 0;
   const int turned = j.n <= (j.result == PC_SOFTMAX ? TURNED : TURNED_LOGS);

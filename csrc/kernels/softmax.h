@@ -14,6 +14,9 @@
 #include "elementary.h"
 #include "vocabulary.h"
 
+/* Whether T can divide what terms are made of. */
+static inline int pc_is_temperature(double t) { return t > 0 && t < INFINITY; }
+
 /* A whole vector, or what is left of a row filled up with -inf, which adds nothing to a maximum or to a sum of terms. */
 PC_INLINE vf16 pc_load_row(const float *x, int64_t left) {
   if (left >= LANES) return vf_load(x);

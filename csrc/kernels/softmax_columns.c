@@ -46,7 +46,7 @@ static int64_t width_of(const job *j) {
 }
 
 static int share_blocks(job j) {
-  if (j.m < 0 || j.of.c < 0 || j.n < 0 || !(j.of.temperature > 0 && j.of.temperature < INFINITY)) return PC_EINVAL;
+  if (j.m < 0 || j.of.c < 0 || j.n < 0 || !pc_is_temperature(j.of.temperature)) return PC_EINVAL;
   j.width = width_of(&j);
   j.blocks = (j.n + j.width - 1) / j.width;
   pc_for(j.m * j.blocks, 1 + GRAIN / (j.width * (j.of.c + 1)), run, &j);

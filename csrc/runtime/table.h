@@ -40,6 +40,9 @@ void pc_fp_leave(unsigned saved);
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* Whether m elements are g groups of equal size, both at least 0; no groups are of nothing. */
+static inline int pc_divides(int64_t g, int64_t m) { return g == 0 ? m == 0 : m % g == 0; }
+
 /* Runs run(begin, end, context) over [0, n) on at most n/grain threads, rounded up. Cut evenly; where grain is a multiple of 64,
  * every piece begins at one, so that no cache line of an array that begins at a line is two threads'. */
 void pc_for(int64_t n, int64_t grain, void (*run)(int64_t begin, int64_t end, const void *context), const void *context);
