@@ -182,36 +182,27 @@ int PC_FN(int8_multiply)(int8_job *j) {
                   .sums = sums, .x_zero = x_zero, .w_zero = w_zero, .to = TO_I32, .y = y, .ldy = ldy};                    \
     return PC_FN(int8_multiply)(&j);                                                                                      \
   }
-#define FLOATS(name, x_type, has_sign, y_type, type)                                                                      \
+#define RESULTS(name, x_type, has_sign, type, parameters, scale, zero)                                                    \
   int PC_FN(name)(int64_t m, int64_t k, int64_t n, const x_type *x, int64_t ldx, const float *x_scale,                    \
                   const int32_t *x_zero, const int8_t *w, const int32_t *sums, const float *w_scale,                      \
-                  const int32_t *w_zero, const float *bias, const float *residual, int32_t activation, y_type *y,         \
+                  const int32_t *w_zero, const float *bias, const float *residual, int32_t activation, parameters,        \
                   int64_t ldy) {                                                                                          \
     int8_job j = {.m = m, .k = k, .n = n, .x = (const uint8_t *)x, .ldx = ldx, .is_signed = has_sign, .w = w,             \
                   .sums = sums, .x_zero = x_zero, .w_zero = w_zero, .x_scale = x_scale, .w_scale = w_scale, .bias = bias, \
-                  .residual = residual, .activation = activation, .to = type, .y = y, .ldy = ldy};                        \
-    return PC_FN(int8_multiply)(&j);                                                                                      \
-  }
-#define CODES(name, x_type, has_sign, y_type, type)                                                                       \
-  int PC_FN(name)(int64_t m, int64_t k, int64_t n, const x_type *x, int64_t ldx, const float *x_scale,                    \
-                  const int32_t *x_zero, const int8_t *w, const int32_t *sums, const float *w_scale,                      \
-                  const int32_t *w_zero, const float *bias, const float *residual, int32_t activation, float y_scale,     \
-                  int32_t y_zero, y_type *y, int64_t ldy) {                                                               \
-    int8_job j = {.m = m, .k = k, .n = n, .x = (const uint8_t *)x, .ldx = ldx, .is_signed = has_sign, .w = w,             \
-                  .sums = sums, .x_zero = x_zero, .w_zero = w_zero, .x_scale = x_scale, .w_scale = w_scale, .bias = bias, \
-                  .residual = residual, .activation = activation, .to = type, .y_scale = y_scale, .y_zero = y_zero,       \
+                  .residual = residual, .activation = activation, .to = type, .y_scale = scale, .y_zero = zero,           \
                   .y = y, .ldy = ldy};                                                                                    \
     return PC_FN(int8_multiply)(&j);                                                                                      \
   }
+#define ALL(...) __VA_ARGS__
 INTEGERS(gemm_u8s8, uint8_t, 0)
 INTEGERS(gemm_s8s8, int8_t, 1)
-FLOATS(gemm_u8s8_f32, uint8_t, 0, float, TO_F32)
-FLOATS(gemm_s8s8_f32, int8_t, 1, float, TO_F32)
-FLOATS(gemm_u8s8_f16, uint8_t, 0, uint16_t, TO_F16)
-FLOATS(gemm_s8s8_f16, int8_t, 1, uint16_t, TO_F16)
-FLOATS(gemm_u8s8_bf16, uint8_t, 0, uint16_t, TO_BF16)
-FLOATS(gemm_s8s8_bf16, int8_t, 1, uint16_t, TO_BF16)
-CODES(gemm_u8s8_s8, uint8_t, 0, int8_t, TO_S8)
-CODES(gemm_s8s8_s8, int8_t, 1, int8_t, TO_S8)
-CODES(gemm_u8s8_u8, uint8_t, 0, uint8_t, TO_U8)
-CODES(gemm_s8s8_u8, int8_t, 1, uint8_t, TO_U8)
+RESULTS(gemm_u8s8_f32, uint8_t, 0, TO_F32, float *y, 0, 0)
+RESULTS(gemm_s8s8_f32, int8_t, 1, TO_F32, float *y, 0, 0)
+RESULTS(gemm_u8s8_f16, uint8_t, 0, TO_F16, uint16_t *y, 0, 0)
+RESULTS(gemm_s8s8_f16, int8_t, 1, TO_F16, uint16_t *y, 0, 0)
+RESULTS(gemm_u8s8_bf16, uint8_t, 0, TO_BF16, uint16_t *y, 0, 0)
+RESULTS(gemm_s8s8_bf16, int8_t, 1, TO_BF16, uint16_t *y, 0, 0)
+RESULTS(gemm_u8s8_s8, uint8_t, 0, TO_S8, ALL(float y_scale, int32_t y_zero, int8_t *y), y_scale, y_zero)
+RESULTS(gemm_s8s8_s8, int8_t, 1, TO_S8, ALL(float y_scale, int32_t y_zero, int8_t *y), y_scale, y_zero)
+RESULTS(gemm_u8s8_u8, uint8_t, 0, TO_U8, ALL(float y_scale, int32_t y_zero, uint8_t *y), y_scale, y_zero)
+RESULTS(gemm_s8s8_u8, int8_t, 1, TO_U8, ALL(float y_scale, int32_t y_zero, uint8_t *y), y_scale, y_zero)

@@ -309,32 +309,21 @@ static int run_job(const job *j, int64_t steps, int64_t tiles) {
   return PC_OK;
 }
 
-#define VALUES(name, type, storage)                                                                                    \
+#define VALUES(name, type, storage, parameters, scale)                                                                 \
   int PC_FN(spmm_tiles_##name)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,          \
-                               const float *x, const type *values, const uint16_t *columns, const int32_t *rows,      \
-                               const int64_t *starts, const int64_t *begins, const int64_t *firsts,                   \
-                               const float *bias, const float *residual, int32_t activation, float *y, int64_t y_row, \
-                               int64_t y_column) {                                                                     \
-    const job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                              \
-                   {m, n, NULL, bias, residual, activation, y, y_row, y_column}, 0, NULL};                          \
+                               const float *x, const type *values, const uint16_t *columns, const int32_t *rows,       \
+                               const int64_t *starts, const int64_t *begins, const int64_t *firsts, parameters,        \
+                               const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) { \
+    const job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                               \
+                   {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL};                            \
     return run_job(&j, steps, tiles);                                                                                  \
   }
-VALUES(f32, float, F32)
-VALUES(bf16, uint16_t, BF16)
-VALUES(f16, uint16_t, F16)
-
-#define CODED(name, type, storage)                                                                                     \
-  int PC_FN(spmm_tiles_##name)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,          \
-                               const float *x, const type *values, const uint16_t *columns, const int32_t *rows,      \
-                               const int64_t *starts, const int64_t *begins, const int64_t *firsts,                   \
-                               const float *scale, const float *bias, const float *residual, int32_t activation,      \
-                               float *y, int64_t y_row, int64_t y_column) {                                            \
-    const job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                              \
-                   {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL};                         \
-    return run_job(&j, steps, tiles);                                                                                  \
-  }
-CODED(s8, int8_t, S8)
-CODED(s4, uint8_t, S4)
+#define ALL(...) __VA_ARGS__
+VALUES(f32, float, F32, const float *bias, NULL)
+VALUES(bf16, uint16_t, BF16, const float *bias, NULL)
+VALUES(f16, uint16_t, F16, const float *bias, NULL)
+VALUES(s8, int8_t, S8, ALL(const float *scale, const float *bias), scale)
+VALUES(s4, uint8_t, S4, ALL(const float *scale, const float *bias), scale)
 
 int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,
                            const uint8_t *x, const int8_t *values, const uint16_t *columns, const int32_t *rows,

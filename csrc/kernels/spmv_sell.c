@@ -97,26 +97,19 @@ static int run_job(const job *j, int64_t k, int64_t steps, void (*run)(int64_t, 
   return PC_OK;
 }
 
-#define VALUES(name, type, kind)                                                                                      \
-  int PC_FN(spmv_sell_##name)(int64_t k, int64_t n, int64_t steps, int64_t slices, const float *x, const type *values, \
-                              const uint16_t *columns, const int32_t *rows, const int64_t *starts, const float *bias, \
-                              const float *residual, int32_t activation, float *y) {                                  \
-    const job j = {slices, x, values, columns, rows, starts, {1, n, NULL, bias, residual, activation, y, n, 1}, NULL, NULL}; \
-    return run_job(&j, k, steps, run_##kind);                                                                         \
-  }
-VALUES(f32, float, F32)
-VALUES(bf16, uint16_t, BF16)
-VALUES(f16, uint16_t, F16)
-
-#define CODED(name, type, kind)                                                                                       \
-  int PC_FN(spmv_sell_##name)(int64_t k, int64_t n, int64_t steps, int64_t slices, const float *x, const type *values, \
-                              const uint16_t *columns, const int32_t *rows, const int64_t *starts, const float *scale, \
-                              const float *bias, const float *residual, int32_t activation, float *y) {               \
+#define VALUES(name, type, kind, parameters, scale)                                                                           \
+  int PC_FN(spmv_sell_##name)(int64_t k, int64_t n, int64_t steps, int64_t slices, const float *x, const type *values,        \
+                              const uint16_t *columns, const int32_t *rows, const int64_t *starts, parameters,                \
+                              const float *residual, int32_t activation, float *y) {                                          \
     const job j = {slices, x, values, columns, rows, starts, {1, n, scale, bias, residual, activation, y, n, 1}, NULL, NULL}; \
-    return run_job(&j, k, steps, run_##kind);                                                                         \
+    return run_job(&j, k, steps, run_##kind);                                                                                 \
   }
-CODED(s8, int8_t, S8)
-CODED(s4, uint8_t, S4)
+#define ALL(...) __VA_ARGS__
+VALUES(f32, float, F32, const float *bias, NULL)
+VALUES(bf16, uint16_t, BF16, const float *bias, NULL)
+VALUES(f16, uint16_t, F16, const float *bias, NULL)
+VALUES(s8, int8_t, S8, ALL(const float *scale, const float *bias), scale)
+VALUES(s4, uint8_t, S4, ALL(const float *scale, const float *bias), scale)
 
 int PC_FN(spmv_sell_u8s8)(int64_t k, int64_t n, int64_t steps, int64_t slices, const uint8_t *x, const int8_t *values,
                           const uint16_t *columns, const int32_t *rows, const int64_t *starts, const int32_t *offset,
