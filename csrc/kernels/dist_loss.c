@@ -77,7 +77,7 @@ PC_INLINE vd16 deviation(vd16 v, double mean, int64_t left) {
   return left >= LANES ? off : vd_select_lt(vd_load(index), vd_set1((double)left), off, vd_zero());
 }
 
-PC_INLINE double inverse_length(double squares) { return squares <= LEAST_SPREAD ? 0.0 : 1.0 / sqrt(squares); }
+PC_INLINE double inverse_spread(double squares) { return squares <= LEAST_SPREAD ? 0.0 : 1.0 / sqrt(squares); }
 
 /* The slope of scale L by q, from 1/|p - mean p| and 1/|q - mean q|. */
 PC_INLINE void slope(double scale, double loss, double inverse_p, double inverse_q, double *of_q, double *of_p) {
@@ -113,7 +113,7 @@ static void relate_row(const job *j, int64_t i, double *kept) {
       squares_q = vd_fma(b, b, squares_q);
     }
   }
-  const double inverse_p = inverse_length(vd_fold_add(squares_p)), inverse_q = inverse_length(vd_fold_add(squares_q));
+  const double inverse_p = inverse_spread(vd_fold_add(squares_p)), inverse_q = inverse_spread(vd_fold_add(squares_q));
   for (int64_t at = 0; at < j->n; at += STEP) {
     pairs_of_row(j, i, at, kept, p, q);
     PC_OF_EACH(TOGETHER) {
@@ -156,8 +156,8 @@ static void relate_classes(const job *j, int64_t at, const double *kept, int64_t
   vd_store(lanes_p, squares_p);
   vd_store(lanes_q, squares_q);
   for (int l = 0; l < LANES; l++) {
-    inverse_p[l] = inverse_length(lanes_p[l]);
-    inverse_q[l] = inverse_length(lanes_q[l]);
+    inverse_p[l] = inverse_spread(lanes_p[l]);
+    inverse_q[l] = inverse_spread(lanes_q[l]);
   }
   const vd16 by_p = vd_load(inverse_p), by_q = vd_load(inverse_q);
   vd16 distance = vd_zero();

@@ -17,8 +17,10 @@ enum {
 
 typedef struct {
   int64_t n;
-  const float *x, *slope; /* by_unit */
-  double *inverse;        /* written; or, by the gradient, read */
+  const float *x;
+  double *to_inverse; /* written; or, by the gradient, */
+  const double *inverse;
+  const float *by_unit;
   float *y;
 } units_job;
 
@@ -44,7 +46,7 @@ static void run_units(int64_t begin, int64_t end, const void *context) {
   for (int64_t row = begin; row < end; row++) {
     const float *x = j->x + row * j->n;
     float *y = j->y + row * j->n;
-    const double inverse = j->inverse[row] = inverse_length(x, 0, j->n, 1.0);
+    const double inverse = j->to_inverse[row] = inverse_length(x, 0, j->n, 1.0);
     for (int64_t i = 0; i < j->n; i += LANES)
       pc_store_doubles(y, 0, i, j->n, vd_mul(pc_load_doubles(x, 0, i, j->n, 0.0), vd_set1(inverse)));
   }
@@ -53,7 +55,7 @@ static void run_units(int64_t begin, int64_t end, const void *context) {
 static void run_units_grad(int64_t begin, int64_t end, const void *context) {
   const units_job *j = context;
   for (int64_t row = begin; row < end; row++) {
-    const float *u = j->x + row * j->n, *slope = j->slope + row * j->n;
+    const float *u = j->x + row * j->n, *slope = j->by_unit + row * j->n;
     vd16 sum = vd_zero();
     for (int64_t i = 0; i < j->n; i += LANES)
       sum = vd_fma(pc_load_doubles(u, 0, i, j->n, 0.0), pc_load_doubles(slope, 0, i, j->n, 0.0), sum);
@@ -66,12 +68,12 @@ static void run_units_grad(int64_t begin, int64_t end, const void *context) {
 }
 
 int PC_FN(unit_rows_f32)(int64_t m, int64_t n, const float *x, double *inverse, float *unit) {
-  const units_job j = {n, x, NULL, inverse, unit};
+  const units_job j = {.n = n, .x = x, .to_inverse = inverse, .y = unit};
   return share(m, n, run_units, &j);
 }
 
 int PC_FN(unit_rows_grad_f32)(int64_t m, int64_t n, const float *unit, const double *inverse, const float *by_unit, float *grad) {
-  const units_job j = {n, unit, by_unit, (double *)inverse, grad};
+  const units_job j = {.n = n, .x = unit, .inverse = inverse, .by_unit = by_unit, .y = grad};
   return share(m, n, run_units_grad, &j);
 }
 

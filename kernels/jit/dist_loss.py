@@ -24,7 +24,7 @@ def probabilities(x, inverse_t, p):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def inverse_length(squares):  # type: ignore[no-untyped-def]
+def inverse_spread(squares):  # type: ignore[no-untyped-def]
     return 0.0 if squares <= LEAST_SPREAD else 1.0 / math.sqrt(squares)
 
 
@@ -44,7 +44,7 @@ def relate_row(p, q):  # type: ignore[no-untyped-def]
         a, b = p[j] - mean, q[j] - mean
         lanes_p[j % LANES] = fma(a, a, lanes_p[j % LANES])
         lanes_q[j % LANES] = fma(b, b, lanes_q[j % LANES])
-    inverse_p, inverse_q = inverse_length(fold(lanes_p)), inverse_length(fold(lanes_q))
+    inverse_p, inverse_q = inverse_spread(fold(lanes_p)), inverse_spread(fold(lanes_q))
     for j in range(n):
         w = (p[j] - mean) * inverse_p - (q[j] - mean) * inverse_q
         apart[j % LANES] = fma(w, w, apart[j % LANES])
@@ -64,7 +64,7 @@ def relate_class(p, q):  # type: ignore[no-untyped-def]
     for i in range(m):
         a, b = (p[i] - base_p) - mean_p, (q[i] - base_q) - mean_q
         squares_p, squares_q = fma(a, a, squares_p), fma(b, b, squares_q)
-    inverse_p, inverse_q = inverse_length(squares_p), inverse_length(squares_q)
+    inverse_p, inverse_q = inverse_spread(squares_p), inverse_spread(squares_q)
     for i in range(m):
         w = ((p[i] - base_p) - mean_p) * inverse_p - ((q[i] - base_q) - mean_q) * inverse_q
         apart = fma(w, w, apart)
