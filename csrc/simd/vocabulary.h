@@ -17,7 +17,7 @@ enum { LANES = 16 };
 #define PC_QUOTE_(x) #x
 #define PC_QUOTE(x) PC_QUOTE_(x)
 
-/* The name of a kernel at the level being compiled: pc_axpy_f32_avx2. */
+/* The name of a kernel at the level being compiled: pc_gemm_f32_avx2. */
 #define PC_FN(name) PC_PASTE(pc_##name, PC_LEVEL)
 
 #define PC_INLINE static inline __attribute__((always_inline))
