@@ -7,13 +7,13 @@
 #include "vocabulary.h"
 
 enum {
-  MOST = 512,       /* beyond it a result saturates whatever the zero */
-  FOUR = 4 * LANES  /* elements whose codes fill a line */
+  PC_MOST_STEPS = 512, /* beyond so many a result saturates whatever the zero */
+  PC_FOUR = 4 * LANES  /* elements whose codes fill a line */
 };
 
 /* rint(q) + zero, as far as that is near a code */
 PC_INLINE vi16 unclamped(vf16 q, vi16 zero) {
-  return vi_add(vi_from_vf(vf_min(vf_max(q, vf_set1(-MOST)), vf_set1(MOST))), zero);
+  return vi_add(vi_from_vf(vf_min(vf_max(q, vf_set1(-PC_MOST_STEPS)), vf_set1(PC_MOST_STEPS))), zero);
 }
 
 /* clamp(rint(q) + zero, low, high) */
@@ -41,7 +41,7 @@ PC_INLINE void row_codes(coder *code, void *row, int64_t n, int is_signed, int p
   const int64_t head = past ? smaller(pc_bytes_to_line(codes), n) : 0;
   few_codes(code, row, 0, head, codes);
   int64_t l = head;
-  for (; l + FOUR <= n; l += FOUR) {
+  for (; l + PC_FOUR <= n; l += PC_FOUR) {
     vi16 line[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) line[i] = code(row, l + i * LANES, LANES);

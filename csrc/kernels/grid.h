@@ -6,10 +6,8 @@
 #include "codes.h"
 #include "vocabulary.h"
 
-enum {
-  BOUND = 1 << 9,   /* of quotients, for `multiplies` */
-  ASKED_AGAIN = PC_ASKED / 2 * 3 /* elements between reading again and asking: further than was asked in reading */
-};
+/* Elements between reading again and asking: further than was asked in reading. */
+enum { PC_ASKED_AGAIN = PC_ASKED / 2 * 3 };
 
 typedef struct {
   float scale, inverse, rest; /* inverse + rest: 1 / scale; inverse 0: divide */
@@ -39,6 +37,7 @@ PC_INLINE vm16 multiplies(vf16 scale) {
 }
 
 static inline void make_grids(vf16 scale, vi16 zero, int low, int high, grids *g) {
+  enum { BOUND = 1 << 9 }; /* of quotients, for `multiplies` */
   const vf16 bound = vf_set1(BOUND), inverse = vf_div(vf_set1(1), scale);
   const vf16 least = vf_from_vi(vi_sub(vi_set1(low), zero)), most = vf_from_vi(vi_sub(vi_set1(high), zero));
   const vm16 near = vm_and(vf_lt(vf_sub(vf_zero(), bound), least), vf_lt(most, bound));
@@ -79,7 +78,7 @@ PC_INLINE found quantize_four(const float *x, grid g, way by, int is_signed, int
 #pragma GCC unroll 4
   for (int i = 0; i < 4; i++) {
     v[i] = vf_load(x + i * LANES);
-    if (asks) __builtin_prefetch(x + i * LANES + (by == RANGED ? ASKED_AGAIN : PC_ASKED), 0, 2);
+    if (asks) __builtin_prefetch(x + i * LANES + (by == RANGED ? PC_ASKED_AGAIN : PC_ASKED), 0, 2);
     code[i] = codes_of(v[i], g, by);
     f.total = vi_add(f.total, code[i]);
   }
@@ -106,7 +105,7 @@ PC_INLINE int span(const float *x, int64_t n, grid g, way by, int is_signed, int
   const int64_t head = past ? smaller(pc_bytes_to_line(codes), n) : 0;
   found f = quantize_few(x, head, g, by, codes, (found){vm_first(0), vi_zero()});
   int64_t l = head;
-  for (; l + FOUR <= n; l += FOUR) f = quantize_four(x + l, g, by, is_signed, asks, past, codes + l, f);
+  for (; l + PC_FOUR <= n; l += PC_FOUR) f = quantize_four(x + l, g, by, is_signed, asks, past, codes + l, f);
   f = quantize_few(x + l, n - l, g, by, codes + l, f);
   *sum = vi_fold_add(f.total);
   return vm_bits(f.nan) != 0;

@@ -69,7 +69,7 @@ typedef struct {
 } batch;
 
 /* Vectors of a group whose codes are made together with those of others, 4 for any multiple of that; 0: they are not. */
-static int together(int64_t size) { return size == LANES ? 1 : size == 2 * LANES ? 2 : size % FOUR == 0 ? 4 : 0; }
+static int together(int64_t size) { return size == LANES ? 1 : size == 2 * LANES ? 2 : size % PC_FOUR == 0 ? 4 : 0; }
 
 /* The largest lane of each. */
 PC_INLINE vi16 largest(const vi16 *rows, int count) {
@@ -102,13 +102,13 @@ PC_INLINE void codes_together(int vectors, const job *j, int64_t size, const bat
   for (int first = 0; first < b->count; first += 4 / vectors) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4 / vectors; i++) total[first + i] = vi_zero();
-    for (int64_t l = 0; l < size; l += vectors * LANES, codes += FOUR) {
+    for (int64_t l = 0; l < size; l += vectors * LANES, codes += PC_FOUR) {
       vi16 code[4];
 #pragma GCC unroll 4
       for (int v = 0; v < 4; v++) {
         const int i = first + v / vectors;
         const float *x = b->x[i] + l + v % vectors * LANES;
-        if (j->asks) __builtin_prefetch(x + ASKED_AGAIN, 0, 2);
+        if (j->asks) __builtin_prefetch(x + PC_ASKED_AGAIN, 0, 2);
         code[v] = codes_of(vf_load(x), one_of(&b->g, i), RANGED);
         total[i] = vi_add(total[i], code[v]);
       }
@@ -161,7 +161,7 @@ static int quantize_rows(job *j) {
   if (!pc_divides(j->groups, j->k)) return PC_EINVAL;
   const int64_t size = j->groups ? j->k / j->groups : 0;
   j->asks = j->m * j->k >= PC_FAR;
-  j->past = size >= FOUR && j->m * j->k >= PC_PAST_CODES;
+  j->past = size >= PC_FOUR && j->m * j->k >= PC_PAST_CODES;
   pc_for(j->m * j->groups, 1 + GRAIN / (size + 1), groups, j);
   return PC_OK;
 }

@@ -52,7 +52,7 @@ PC_INLINE vi16 code_by_multiplier(void *row, int64_t l, int64_t lanes) {
   const columns *r = row;
   __builtin_prefetch(r->acc + l + PC_ASKED, 0, 2);
   const vi16 x = fixed(load(r->acc + l, lanes), load(r->multiplier + l, lanes), load(r->shift + l, lanes));
-  const vi16 near = vi_min(vi_max(x, vi_set1(-MOST)), vi_set1(MOST));
+  const vi16 near = vi_min(vi_max(x, vi_set1(-PC_MOST_STEPS)), vi_set1(PC_MOST_STEPS));
   return vi_min(vi_max(vi_add(near, r->zero ? load(r->zero + l, lanes) : vi_zero()), r->low), r->high);
 }
 
