@@ -144,7 +144,7 @@ def unit_of(kernel: Kernel | Layer) -> str | None:
     if not kernel.name.startswith(PRODUCTS):
         return None
     of_floats = isinstance(kernel, Kernel) and kernel.inputs[0].dtype not in ("u8", "i8")
-    if of_floats and not kernel.name.startswith("linear_dynamic_"):
+    if of_floats and not kernel.name.startswith("linear_"):
         return "fma"
     return "dot" if kernel.name.startswith(SPARSE) else "tile"
 
@@ -168,7 +168,7 @@ def measure(options: argparse.Namespace, threads: int) -> list[dict[str, object]
     pycomp.set_num_threads(threads)
     used = backend()
     levels: list[str | None] = options.levels or [None]
-    tiles = used == "native" and "amx" in (options.levels or [pycomp.info()["isa"]])
+    tiles = used == "native" and set(options.levels or [pycomp.info()["isa"]]) == {"amx"}
     machine = limits.measure(threads, tiles=tiles)
     known = ", ".join(f"{k} {v:.0f} {limits.UNITS[k]}" for k, v in machine.items())
     running = f"native, {pycomp.info()['isa']}" if used == "native" else used

@@ -13,6 +13,8 @@ INT8_EDGES = {
     "k": (0, 1, 2, 3, 4, 5, 63, 64, 65, 127, 2047, 2049, 4300),
     "n": (0, 1, 15, 16, 17, 47, 48, 49, 97, 130, 250),
 }
+FEW_EDGES = {"m": (0, 1, 2, 9), "k": (0, 1, 5, 65, 300), "n": (0, 1, 17, 50)}
+"""Of kernels that call two others."""
 RESULTS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "s8": "i8", "u8": "u8"}
 """What an 8-bit product may end in, as kernels are named, and its dtype."""
 GRIDS = {to: (Scalar("y_scale", "f32"), Scalar("y_zero", "i32")) if to in ("s8", "u8") else () for to in RESULTS}
@@ -67,7 +69,9 @@ def _int8_sums(name: str, code: str, *w: Operand) -> Kernel:
     )
 
 
-def _int8_product(name: str, to: str, *x: Operand) -> Kernel:
+def _int8_product(
+    name: str, to: str, *x: Operand, edges: dict[str, tuple[int, ...]] = INT8_EDGES
+) -> Kernel:
     """A product of x, as these operands, with packed 8-bit weights, to one of RESULTS."""
     return _quantization(
         name,
@@ -86,7 +90,7 @@ def _int8_product(name: str, to: str, *x: Operand) -> Kernel:
         ),
         flops=lambda m, k, n: 2 * m * k * n,
         bytes=lambda m, k, n: DTYPES[x[0].dtype].itemsize * m * k + k * n + DTYPES[RESULTS[to]].itemsize * m * n,
-        edges=INT8_EDGES,
+        edges=edges,
         shapes=LINEAR_SHAPES,
     )
 
@@ -121,6 +125,14 @@ ENTRIES = (
         for product, code in (("u8s8", "u8"), ("s8s8", "i8"))
     ),
     *(_int8_product(f"linear_dynamic_{to}", to, In("x", "f32", "m,k", strides=1)) for to in RESULTS),
+    *(
+        _int8_product(
+            f"linear_static_{to}", to, In("x", "f32", "m,k", strides=1),
+            Scalar("x_scale", "f32"), Scalar("x_zero", "i32"), Scalar("is_signed", "i32"),
+            edges=FEW_EDGES,
+        )
+        for to in RESULTS
+    ),
     _quantization(
         "gemm_f32s8",
         sizes=("m", "k", "n", "groups"),

@@ -190,7 +190,7 @@ def test_products_of_codes_are_held_to_tiles_where_those_are_used(benchmarks, mo
 @pytest.mark.parametrize(("unit", "names"), [
     ("fma", ["gemm_f32", "gemm_f32s8", "spmm_tiles_s8", "sddmm_csr_f32"]),
     ("dot", ["spmm_tiles_u8s8", "spmv_sell_u8s8"]),
-    ("tile", ["gemm_s8s8", "matmul_u8u8", "linear_dynamic_f32", "matmul_int8", "matmul_7_bits", "linear_int8_dynamic"]),
+    ("tile", ["gemm_s8s8", "matmul_u8u8", "linear_static_f32", "matmul_int8", "matmul_7_bits", "linear_int8_dynamic"]),
     (None, ["pack_s8", "softmax_f32", "quantize_s8", "kd_loss"]),
 ])
 def test_what_a_product_is_held_to(benchmarks, unit, names):

@@ -338,8 +338,8 @@ TO_CODES = {"output_dtype": "int8", "output_scale": 1.0}
 
 @pytest.mark.parametrize(("kernel", "call"), [
     ("linear_dynamic_s8", lambda: quantization.Linear(SQUARE, **TO_CODES)(SQUARE)),
-    ("gemm_s8s8_s8", lambda: quantization.Linear(SQUARE, input_scale=1.0, **TO_CODES)(SQUARE)),
-    ("quantize_s8", lambda: quantization.Linear(SQUARE, input_scale=1.0)(SQUARE)),
+    ("linear_static_s8", lambda: quantization.Linear(SQUARE, input_scale=1.0, **TO_CODES)(SQUARE)),
+    ("gemm_s8s8_s8", lambda: quantization.Linear(SQUARE, **TO_CODES)(quantization.quantize(SQUARE))),
     ("quantize_s8", lambda: quantization.quantize(SQUARE, scale=1.0)),
     ("fake_quantize_backward_f32", lambda: quantization.fake_quantize_backward(SQUARE, SQUARE, 1.0)),
     ("topk_mask_f32", lambda: pruning.unstructured_mask(SQUARE, 0.5)),

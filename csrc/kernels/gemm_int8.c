@@ -193,7 +193,6 @@ int PC_FN(int8_multiply)(int8_job *j) {
                   .y = y, .ldy = ldy};                                                                                    \
     return PC_FN(int8_multiply)(&j);                                                                                      \
   }
-#define ALL(...) __VA_ARGS__
 INTEGERS(gemm_u8s8, uint8_t, 0)
 INTEGERS(gemm_s8s8, int8_t, 1)
 RESULTS(gemm_u8s8_f32, uint8_t, 0, TO_F32, float *y, 0, 0)
@@ -202,7 +201,7 @@ RESULTS(gemm_u8s8_f16, uint8_t, 0, TO_F16, uint16_t *y, 0, 0)
 RESULTS(gemm_s8s8_f16, int8_t, 1, TO_F16, uint16_t *y, 0, 0)
 RESULTS(gemm_u8s8_bf16, uint8_t, 0, TO_BF16, uint16_t *y, 0, 0)
 RESULTS(gemm_s8s8_bf16, int8_t, 1, TO_BF16, uint16_t *y, 0, 0)
-RESULTS(gemm_u8s8_s8, uint8_t, 0, TO_S8, ALL(float y_scale, int32_t y_zero, int8_t *y), y_scale, y_zero)
-RESULTS(gemm_s8s8_s8, int8_t, 1, TO_S8, ALL(float y_scale, int32_t y_zero, int8_t *y), y_scale, y_zero)
-RESULTS(gemm_u8s8_u8, uint8_t, 0, TO_U8, ALL(float y_scale, int32_t y_zero, uint8_t *y), y_scale, y_zero)
-RESULTS(gemm_s8s8_u8, int8_t, 1, TO_U8, ALL(float y_scale, int32_t y_zero, uint8_t *y), y_scale, y_zero)
+RESULTS(gemm_u8s8_s8, uint8_t, 0, TO_S8, PC_ALL(float y_scale, int32_t y_zero, int8_t *y), y_scale, y_zero)
+RESULTS(gemm_s8s8_s8, int8_t, 1, TO_S8, PC_ALL(float y_scale, int32_t y_zero, int8_t *y), y_scale, y_zero)
+RESULTS(gemm_u8s8_u8, uint8_t, 0, TO_U8, PC_ALL(float y_scale, int32_t y_zero, uint8_t *y), y_scale, y_zero)
+RESULTS(gemm_s8s8_u8, int8_t, 1, TO_U8, PC_ALL(float y_scale, int32_t y_zero, uint8_t *y), y_scale, y_zero)

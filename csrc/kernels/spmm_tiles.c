@@ -318,12 +318,11 @@ static int run_job(const job *j, int64_t steps, int64_t tiles) {
                    {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL};                            \
     return run_job(&j, steps, tiles);                                                                                  \
   }
-#define ALL(...) __VA_ARGS__
 VALUES(f32, float, F32, const float *bias, NULL)
 VALUES(bf16, uint16_t, BF16, const float *bias, NULL)
 VALUES(f16, uint16_t, F16, const float *bias, NULL)
-VALUES(s8, int8_t, S8, ALL(const float *scale, const float *bias), scale)
-VALUES(s4, uint8_t, S4, ALL(const float *scale, const float *bias), scale)
+VALUES(s8, int8_t, S8, PC_ALL(const float *scale, const float *bias), scale)
+VALUES(s4, uint8_t, S4, PC_ALL(const float *scale, const float *bias), scale)
 
 int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,
                            const uint8_t *x, const int8_t *values, const uint16_t *columns, const int32_t *rows,

@@ -104,12 +104,11 @@ static int run_job(const job *j, int64_t k, int64_t steps, void (*run)(int64_t, 
     const job j = {slices, x, values, columns, rows, starts, {1, n, scale, bias, residual, activation, y, n, 1}, NULL, NULL}; \
     return run_job(&j, k, steps, run_##kind);                                                                                 \
   }
-#define ALL(...) __VA_ARGS__
 VALUES(f32, float, F32, const float *bias, NULL)
 VALUES(bf16, uint16_t, BF16, const float *bias, NULL)
 VALUES(f16, uint16_t, F16, const float *bias, NULL)
-VALUES(s8, int8_t, S8, ALL(const float *scale, const float *bias), scale)
-VALUES(s4, uint8_t, S4, ALL(const float *scale, const float *bias), scale)
+VALUES(s8, int8_t, S8, PC_ALL(const float *scale, const float *bias), scale)
+VALUES(s4, uint8_t, S4, PC_ALL(const float *scale, const float *bias), scale)
 
 int PC_FN(spmv_sell_u8s8)(int64_t k, int64_t n, int64_t steps, int64_t slices, const uint8_t *x, const int8_t *values,
                           const uint16_t *columns, const int32_t *rows, const int64_t *starts, const int32_t *offset,

@@ -38,6 +38,9 @@ int pc_cpu_is_amd(void);
 unsigned pc_fp_enter(void);
 void pc_fp_leave(unsigned saved);
 
+/* Several parameters as one argument of a macro that makes entries. */
+#define PC_ALL(...) __VA_ARGS__
+
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Whether m elements are g groups of equal size, both at least 0; no groups are of nothing. */

@@ -219,6 +219,23 @@ linear_dynamic_f32, linear_dynamic_f16, linear_dynamic_bf16 = map(
 linear_dynamic_s8, linear_dynamic_u8 = _of_floats(gemm_u8s8_s8), _of_floats(gemm_u8s8_u8)
 
 
+def _by_given(of_signed, of_unsigned):  # type: ignore[no-untyped-def]
+    """Products of codes, of floats that a scale which is given quantizes for them."""
+
+    def over(x, x_scale, x_zero, is_signed, *others):  # type: ignore[no-untyped-def]
+        codes = np.empty(x.shape, np.int8 if is_signed else np.uint8)
+        scale, zero = np.full(len(x), x_scale, np.float32), np.full(len(x), x_zero, np.int32)
+        (quantize_s8 if is_signed else quantize_u8)(x, scale, zero, codes)
+        (of_signed if is_signed else of_unsigned)(codes, scale, zero, *others)
+
+    return over
+
+
+linear_static_f32, linear_static_f16, linear_static_bf16 = map(
+    _by_given, (gemm_s8s8_f32, gemm_s8s8_f16, gemm_s8s8_bf16), (gemm_u8s8_f32, gemm_u8s8_f16, gemm_u8s8_bf16))
+linear_static_s8, linear_static_u8 = _by_given(gemm_s8s8_s8, gemm_u8s8_s8), _by_given(gemm_s8s8_u8, gemm_u8s8_u8)
+
+
 @njit(**FAST)
 def range_f32(x, low, high):  # type: ignore[no-untyped-def]
     for i in range(x.shape[0]):

@@ -386,6 +386,29 @@ def _of_floats(function):
     return over
 
 
+def _by_given(function):
+    """The same by a scale and zero point that are given. (Functions of codes take signed ones too.)"""
+
+    def over(x, x_scale, x_zero, is_signed, *others):
+        codes = np.empty(x.shape, np.int8 if is_signed else np.uint8)
+        scale, zero = np.full(len(x), x_scale, np.float32), np.full(len(x), x_zero, np.int32)
+        quantize_s8(x, scale, zero, codes)
+        return function(codes, scale, zero, *others)
+
+    return over
+
+
+def _static_sample(of_codes):
+    def sample(rng, m, k, n):
+        _, scales, _, *others = of_codes(rng, m, k, n)
+        x_scale, is_signed = scales[0] if m else np.float32(0.01), int(rng.integers(2))
+        x_zero = int(rng.integers(-128, 128)) + (0 if is_signed else 128)
+        x = (rng.standard_normal((m, k)) * 64 * x_scale).astype(np.float32)
+        return x, x_scale, x_zero, is_signed, *others
+
+    return sample
+
+
 def _dynamic_sample(of_codes):
     def sample(rng, m, k, n):
         _, x_scale, _, *others = of_codes(rng, m, k, n)
@@ -412,6 +435,21 @@ linear_dynamic_f32_sample = linear_dynamic_bf16_sample = _dynamic_sample(gemm_u8
 linear_dynamic_f16_sample = _dynamic_sample(gemm_u8s8_f16_sample)
 linear_dynamic_s8_sample = _dynamic_sample(gemm_u8s8_s8_sample)
 linear_dynamic_u8_sample = _dynamic_sample(gemm_u8s8_u8_sample)
+
+linear_static_f32, linear_static_f32_bound, linear_static_f32_chain = map(
+    _by_given, (gemm_u8s8_f32, gemm_u8s8_f32_bound, gemm_u8s8_f32_chain))
+linear_static_f16, linear_static_f16_bound, linear_static_f16_chain = map(
+    _by_given, (gemm_u8s8_f16, gemm_u8s8_f16_bound, gemm_u8s8_f16_chain))
+linear_static_bf16, linear_static_bf16_bound, linear_static_bf16_chain = map(
+    _by_given, (gemm_u8s8_bf16, gemm_u8s8_bf16_bound, gemm_u8s8_bf16_chain))
+linear_static_s8, linear_static_s8_bound, linear_static_s8_chain = map(
+    _by_given, (gemm_u8s8_s8, gemm_u8s8_s8_bound, gemm_u8s8_s8_chain))
+linear_static_u8, linear_static_u8_bound, linear_static_u8_chain = map(
+    _by_given, (gemm_u8s8_u8, gemm_u8s8_u8_bound, gemm_u8s8_u8_chain))
+linear_static_f32_sample = linear_static_bf16_sample = _static_sample(gemm_u8s8_f32_sample)
+linear_static_f16_sample = _static_sample(gemm_u8s8_f16_sample)
+linear_static_s8_sample = _static_sample(gemm_u8s8_s8_sample)
+linear_static_u8_sample = _static_sample(gemm_u8s8_u8_sample)
 
 
 # -- ranges

@@ -35,6 +35,7 @@ from .schemes import check_axis
 from .tensor import (
     DTYPES,
     INT8,
+    UINT8,
     QuantizedTensor,
     as_scale,
     as_zero_point,
@@ -130,8 +131,7 @@ class Linear:
     array([[ 4064., -1016.]], dtype=float32)
     """
 
-    __slots__ = ("_activation", "_bias", "_dtype", "_output", "_output_dtype", "_output_grid", "_scale", "_weight",
-                 "_zero")
+    __slots__ = ("_activation", "_bias", "_input_grid", "_output", "_output_dtype", "_output_grid", "_weight")
 
     def __init__(
         self,
@@ -157,12 +157,12 @@ class Linear:
             self._weight = _pack(weight, group_size)
         self.bias = bias
         self._activation = activation_code(activation)
-        self._dtype = INT8 if input_dtype is None else code_dtype(input_dtype, "input_dtype")
-        self._scale: NDArray[np.float32] | None = None
+        kind = INT8 if input_dtype is None else code_dtype(input_dtype, "input_dtype")
+        self._input_grid: tuple[Any, ...] = ()  # as kernels take it: scale, zero point, whether codes are signed
         if input_scale is not None:
-            zero = middle(self._dtype) if input_zero_point is None else input_zero_point
-            self._scale = as_scale(input_scale, "input_scale", None).copy()
-            self._zero = as_zero_point(zero, "input_zero_point", None, self._dtype)
+            zero = middle(kind) if input_zero_point is None else input_zero_point
+            self._input_grid = (as_scale(input_scale, "input_scale", None)[()],
+                                int(as_zero_point(zero, "input_zero_point", None, kind)), int(kind == INT8))
         elif input_zero_point is not None or input_dtype is not None:
             name = "input_dtype" if input_zero_point is None else "input_zero_point"
             raise ValueError(f"{name} is given without input_scale")
@@ -249,6 +249,8 @@ class Linear:
         try:
             fill(x if coded else rows(as_matrix(x)), residual, y)
         except NanError:
+            if self._input_grid and not coded and np.isnan(x).any():
+                raise ValueError("x holds NaN, which static codes cannot express") from None
             raise ValueError("an output is NaN, which codes cannot express: is x finite, bias, residual, "
                              "and the product of scales?") from None
         return delivered(made, out)
@@ -270,10 +272,12 @@ class Linear:
         rest = (*self._weight._held(), self._bias, residual, self._activation, *self._output_grid,
                 y.view(np.uint16) if self._output == "bf16" else y)
         try:
-            if isinstance(x, QuantizedTensor) or self._scale is not None:
+            if isinstance(x, QuantizedTensor):
                 codes, scale, zero = self._codes(x)
                 product = "s8s8" if codes.dtype == INT8 else "u8s8"
                 getattr(dispatch, f"gemm_{product}_{self._output}")(codes, scale, zero, *rest)
+            elif self._input_grid:
+                getattr(dispatch, f"linear_static_{self._output}")(x, *self._input_grid, *rest)
             else:
                 getattr(dispatch, f"linear_dynamic_{self._output}")(x, *rest)
         except OverflowError:  # a sum is outside int32
@@ -314,32 +318,29 @@ class Linear:
         kernel(values, np.full(len(y), y_scale), np.full(len(y), y_zero, np.int32), y)
 
     def _codes(self, x: NDArray[np.float32] | QuantizedTensor) -> Codes:
-        """Codes of activations, and scale and zero point of each row. (Dynamic ones are made by the layer's kernel, and
-        here again where its sums must be.)"""
+        """Codes of activations, and scale and zero point of each row. (The layer's kernel makes those of floats; they
+        are made here again where its sums must be.)"""
         if isinstance(x, QuantizedTensor):
             data, x_scale, x_zero = x._held()
             codes: NDArray[Any] = rows(as_matrix(data))
             repeats = len(codes) // max(x_scale.size, 1)
             return codes, np.repeat(x_scale, repeats), np.repeat(x_zero, repeats)
         m = x.shape[0]
-        if self._scale is None:
+        if not self._input_grid:
             codes = np.empty(x.shape, np.uint8)
             scale, zero = np.empty(m, np.float32), np.empty(m, np.int32)
             dispatch.quantize_rows_u8(x, codes, scale[:, None], zero[:, None], np.empty((m, 1), np.int32))
             return codes, scale, zero
-        codes, scale, zero = np.empty(x.shape, self._dtype), np.empty(m, np.float32), np.empty(m, np.int32)
-        scale.fill(self._scale)  # np.full takes three times as long for one row
-        zero.fill(self._zero)
-        try:
-            (dispatch.quantize_s8 if self._dtype == INT8 else dispatch.quantize_u8)(x, scale, zero, codes)
-        except NanError:
-            raise ValueError("x holds NaN, which static codes cannot express") from None
+        x_scale, x_zero, is_signed = self._input_grid
+        scale, zero = np.full(m, x_scale), np.full(m, x_zero, np.int32)
+        codes = np.empty(x.shape, INT8 if is_signed else UINT8)
+        (dispatch.quantize_s8 if is_signed else dispatch.quantize_u8)(x, scale, zero, codes)
         return codes, scale, zero
 
     def __repr__(self) -> str:
         n, k = self._weight.shape
         mode = ("weight_only" if isinstance(self._weight, PackedGroupedMatrix)
-                else "dynamic" if self._scale is None else "static")
+                else "static" if self._input_grid else "dynamic")
         return (f"Linear(in_features={k}, out_features={n}, mode={mode!r}, "
                 f"output_dtype={self._output_dtype.name!r})")
 
