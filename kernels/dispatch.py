@@ -21,6 +21,7 @@ binding can set."""
 
 _forced: str | None = None
 _looked_up: set[str] = set()
+_choices: dict[str, tuple[str, Callable[..., None]]] = {}
 _told: set[str] = set()
 _log = logging.getLogger("pycomp")
 
@@ -68,6 +69,7 @@ def set_level(name: str | None) -> None:
 def _forget() -> None:
     """Resolve every kernel again at its next use."""
     global _looked_up
+    _choices.clear()
     known, _looked_up = _looked_up, set()
     for name in list(known):
         globals().pop(name, None)
@@ -80,7 +82,13 @@ def implementations(kernel: str) -> dict[str, Callable[..., None]]:
 
 
 def chosen(kernel: str) -> tuple[str, Callable[..., None]]:
-    """The backend that runs a kernel, and its function."""
+    """The backend that runs a kernel, and its function; found once."""
+    if (found := _choices.get(kernel)) is None:  # another thread may forget them meanwhile
+        found = _choices[kernel] = _choose(kernel)
+    return found
+
+
+def _choose(kernel: str) -> tuple[str, Callable[..., None]]:
     if _forced is not None:
         function = _module(_forced).implementation(kernel)
         if function is None:

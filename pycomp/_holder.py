@@ -9,19 +9,24 @@ import numpy as np
 
 
 class ArrayHolder:
-    """Arrays that are checked once, when they are given, and that nobody can change afterwards.
+    """Arrays that are checked once, when they are given, and stay what they are.
 
-    They are handed out as views: a shape, a dtype or a flag that somebody sets is the view's alone, since kernels trust
-    those of the arrays themselves.
+    They are held as views and handed out as views of these: a shape, a dtype or a flag that somebody sets is not that
+    of the arrays that kernels trust.
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ()
-    """Names of its arrays; one may be None."""
+    """Names of its arrays, in the order in which kernels take them; one may be None."""
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        for name in cls._arrays:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in cls.__dict__.get("_arrays", ()):
             setattr(cls, name, _Handed(name))
+
+    def _fill(self, **values: Any) -> None:
+        """Fields of a frozen dataclass."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By the constructor: what is copied or unpickled is checked again, and cannot be changed either."""
@@ -46,8 +51,11 @@ class _Handed:
     def __get__(self, of: Any, owner: type) -> Any:
         if of is None:  # asked by @dataclass, which would take what it gets for a default
             raise AttributeError(self.name)
-        a = of.__dict__[self.name]
+        try:
+            a = of.__dict__[self.name]
+        except KeyError:
+            raise AttributeError(f"{type(of).__name__} has no {self.name} yet") from None
         return a.view() if type(a) is np.ndarray else a
 
     def __set__(self, of: Any, a: Any) -> None:
-        of.__dict__[self.name] = a
+        of.__dict__[self.name] = a.view() if type(a) is np.ndarray else a

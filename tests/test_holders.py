@@ -52,6 +52,34 @@ def test_what_somebody_sets_of_an_array_is_not_the_holders(name):
 
 
 @pytest.mark.parametrize("name", HOLDERS)
+def test_what_somebody_sets_of_the_owner_of_an_array_is_not_the_holders(name):
+    holder = HOLDERS[name]
+    before = {n: (a.shape, a.dtype, a.tobytes()) for n, a in arrays_of(holder).items()}
+    for array in arrays_of(holder).values():
+        owner = array.base
+        if isinstance(owner, np.ndarray):
+            shape, dtype = owner.shape, owner.dtype
+            owner.dtype = np.uint8
+            owner.shape = (1, -1)
+            assert {n: (a.shape, a.dtype, a.tobytes()) for n, a in arrays_of(holder).items()} == before
+            owner.shape = (-1,)
+            owner.dtype = dtype
+            owner.shape = shape
+
+
+def test_a_class_made_of_a_holder_keeps_what_is_its_own():
+    class Mine(sparse.CSRMatrix):
+        @property
+        def data(self):
+            return None
+
+    assert isinstance(vars(Mine)["data"], property)
+    assert not hasattr(object.__new__(sparse.CSRMatrix), "data")
+    with pytest.raises(TypeError, match=r"^Other.__init_subclass__\(\) takes no keyword arguments"):
+        type("Other", (sparse.CSRMatrix,), {}, tag=1)
+
+
+@pytest.mark.parametrize("name", HOLDERS)
 def test_no_array_that_is_trusted_can_be_made_writable(name):
     for attribute, array in arrays_of(HOLDERS[name]).items():
         if attribute in WRITABLE.get(name, ()):

@@ -4,7 +4,8 @@ import platform
 
 import pytest
 
-from pycomp import _runtime
+from pycomp import _runtime, set_isa
+from pycomp.kernels import dispatch, native
 
 CORE = "processor\t: {}\nBogoMIPS\t: 243.75\nCPU implementer\t: {}\nCPU architecture: 8\nCPU part\t: {}\n\n"
 
@@ -29,3 +30,13 @@ def test_a_processor_has_the_name_or_the_numbers_that_linux_tells(monkeypatch, t
         file.write_bytes(told)
     monkeypatch.setattr(_runtime, "CPUINFO", file)
     assert _runtime.processor() == name
+
+
+@pytest.mark.skipif(native.missing() is not None, reason="the C core is not here")
+def test_the_choice_of_a_kernel_is_made_once_for_each_level():
+    """Asking writes a binding, which takes as long as ten products with few rows: format="auto" asks in every call."""
+    first = dispatch.chosen("gemm_f32")
+    assert dispatch.chosen("gemm_f32") is first
+    set_isa("generic")
+    assert dispatch.chosen("gemm_f32") is not first
+    set_isa(None)

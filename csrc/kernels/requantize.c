@@ -93,11 +93,13 @@ int PC_FN(requantize_u8)(int64_t m, int64_t n, const int32_t *acc, int64_t ldacc
 }
 
 int PC_FN(requantize_fixed_s8)(int64_t m, int64_t n, const int32_t *acc, int64_t ldacc, const int32_t *multiplier, const int32_t *shift, const int32_t *zero, int8_t *codes) {
-  job j = {.m = m, .n = n, .acc = acc, .ldacc = ldacc, .multiplier = multiplier, .shift = shift, .zero = zero, .codes = (uint8_t *)codes, .low = -128, .high = 127};
+  job j = {.m = m, .n = n, .acc = acc, .ldacc = ldacc, .multiplier = multiplier, .shift = shift, .zero = zero,
+           .codes = (uint8_t *)codes, .low = -128, .high = 127};
   return requantize(&j);
 }
 
 int PC_FN(requantize_fixed_u8)(int64_t m, int64_t n, const int32_t *acc, int64_t ldacc, const int32_t *multiplier, const int32_t *shift, const int32_t *zero, uint8_t *codes) {
-  job j = {.m = m, .n = n, .acc = acc, .ldacc = ldacc, .multiplier = multiplier, .shift = shift, .zero = zero, .codes = codes, .low = 0, .high = 255};
+  job j = {.m = m, .n = n, .acc = acc, .ldacc = ldacc, .multiplier = multiplier, .shift = shift, .zero = zero,
+           .codes = codes, .low = 0, .high = 255};
   return requantize(&j);
 }

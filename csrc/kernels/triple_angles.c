@@ -55,7 +55,8 @@ static void angles_of_rows(int64_t begin, int64_t end, const void *context) {
       for (int64_t k = 0; k < j->wide; k += LANES) {
         const vd16 near = vd_load(j->student_inverse + row + k);
         const vd16 c = cosine(&of_student, vd_load(j->student + row + k), near, vd_load(student_i + k));
-        const vd16 wanted = cosine(&of_teacher, vd_load(j->teacher + row + k), vd_load(j->teacher_inverse + row + k), vd_load(teacher_i + k));
+        const vd16 wanted = cosine(&of_teacher, vd_load(j->teacher + row + k), vd_load(j->teacher_inverse + row + k),
+                                   vd_load(teacher_i + k));
         vd16 x = vd_sub(c, wanted);
         if (k == i / LANES * LANES) x = vd_mul(x, vd_load(but_i));
         const vd16 low = vd_select_lt(x, minus_one, minus_one, x), g = vd_select_lt(one, low, one, low);

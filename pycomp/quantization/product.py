@@ -186,16 +186,16 @@ def pack_named(q: Any, name: str) -> PackedInt8Matrix:
     data, sums = aligned(_packed_shape(k, n), INT8), np.empty(n, np.int32)
     dispatch.pack_s8(signed.T, data, sums)
     packed = object.__new__(PackedInt8Matrix)  # of arrays that are good: to check them would take longer than to pack
-    packed.__dict__.update(data=given(data), column_sums=given(sums), scale=given(scale),
-                           zero_point=given(zero) if zero.any() else None, in_features=k)
+    packed._fill(data=given(data), column_sums=given(sums), scale=given(scale),
+                 zero_point=given(zero) if zero.any() else None, in_features=k)
     return packed
 
 
 def _check_padding(data: NDArray[np.int8], k: int, n: int) -> None:
     """Codes past the last input are multiplied too: a signed x is moved by 128, and so are its zeros there."""
     past_inputs = data[:, -1:, :, :, k % GROUP :] if k % GROUP else data[:0]
-    strips = data[-1:].transpose(0, 2, 3, 1, 4).reshape(-1, data.shape[1] * GROUP)
-    past_outputs = strips[n % (BESIDE * LANES) :] if n % (BESIDE * LANES) else strips[:0]
+    outputs = data[-1:].transpose(0, 2, 3, 1, 4).reshape(len(data[-1:]) * BESIDE * LANES, data.shape[1] * GROUP)
+    past_outputs = outputs[n % (BESIDE * LANES) :] if n % (BESIDE * LANES) else outputs[:0]
     for past, of in ((past_inputs, f"{k} inputs"), (past_outputs, f"{n} outputs")):
         if past.any():
             raise ValueError(f"data holds {past[past != 0][0]} past the last of {of}, expected 0")

@@ -120,10 +120,9 @@ class QuantizedTensor(ArrayHolder):
         self, data: NDArray[Any], scale: NDArray[np.float32], zero_point: NDArray[np.int32], axis: int | None,
         group_size: int | None,
     ) -> None:
-        """The fields, once they are good. So that they stay so, nobody writes to scales and zero points, and the codes
-        are a view, of which nobody else can set the shape."""
-        self.__dict__.update(data=data.view(), scale=given(scale), zero_point=given(zero_point), axis=axis,
-                             group_size=group_size, bits=8)
+        """The fields, once they are good; so that they stay so, nobody writes to scales and zero points."""
+        self._fill(data=data, scale=given(scale), zero_point=given(zero_point), axis=axis, group_size=group_size,
+                   bits=8)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from pycomp._validate import FLOAT32, INT32, as_array, frozen, given, integer
 from pycomp.kernels import layouts
 
 from .csr import CSRMatrix, check_scipy
-from .matrix import SparseMatrix, assign, check_matrix
+from .matrix import SparseMatrix, check_matrix
 
 UINT8 = np.dtype(np.uint8)
 
@@ -68,7 +68,7 @@ class BitmapMatrix(SparseMatrix):
             raise ValueError(f"bits has one set past the last of {k} columns, in row {row}: column {k + column}")
         if (count := int(np.count_nonzero(stored))) != data.shape[0]:
             raise ValueError(f"data has {data.shape[0]} elements, bits has {count} set")
-        assign(self, data=data, bits=bits, columns=k, shape=(bits.shape[0], k))
+        self._fill(data=data, bits=bits, columns=k, shape=(bits.shape[0], k))
 
     @classmethod
     def from_dense(cls, w: Any) -> BitmapMatrix:

@@ -26,7 +26,7 @@ from .csr import (
     unsorted_places,
     used,
 )
-from .matrix import SparseMatrix, assign, check_matrix
+from .matrix import SparseMatrix, check_matrix
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -88,7 +88,7 @@ class BSRMatrix(SparseMatrix):
         h, w = data.shape[1:]
         check_divides((n, k), (h, w))
         indices, indptr = checked_places(self.indices, self.indptr, data.shape[0], (n // h, k // w), "row of blocks")
-        assign(self, data=data, indices=indices, indptr=indptr, shape=(n, k))
+        self._fill(data=data, indices=indices, indptr=indptr, shape=(n, k))
 
     @classmethod
     def from_dense(cls, w: Any, block: tuple[int, int]) -> BSRMatrix:
@@ -274,7 +274,8 @@ class BSRMatrix(SparseMatrix):
     @property
     def block(self) -> tuple[int, int]:
         """``(h, w)``."""
-        return self.data.shape[1], self.data.shape[2]
+        _, h, w = self.__dict__["data"].shape
+        return h, w
 
     def __repr__(self) -> str:
         return f"BSRMatrix(shape={self.shape}, block={self.block}, blocks={len(self.indices)})"

@@ -12,7 +12,7 @@ from pycomp._validate import FLOAT32, as_array, frozen, given, integer
 from pycomp.kernels import layouts
 
 from .csr import INT8, CSRMatrix
-from .matrix import SparseMatrix, assign, check_matrix
+from .matrix import SparseMatrix, check_matrix
 
 if TYPE_CHECKING:
     from .forms import Form
@@ -68,7 +68,7 @@ class CodedMatrix(SparseMatrix):
         if self.codes.nnz and (self.codes.data.min() < low or self.codes.data.max() > LARGEST[self.bits]):
             raise ValueError(f"codes hold {self.codes.data.min()} to {self.codes.data.max()}, "
                              f"expected {low} to {LARGEST[self.bits]}")
-        assign(self, scale=scale, shape=self.codes.shape)
+        self._fill(scale=scale, shape=self.codes.shape)
 
     @property
     def nnz(self) -> int:

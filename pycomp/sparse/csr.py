@@ -29,7 +29,7 @@ from pycomp._validate import (
 )
 from pycomp.kernels import layouts
 
-from .matrix import SparseMatrix, assign
+from .matrix import SparseMatrix
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -102,7 +102,7 @@ class CSRMatrix(SparseMatrix):
         shape = matrix_shape(self.shape)
         data = frozen(as_values(self.data, "data", 1))
         indices, indptr = checked_places(self.indices, self.indptr, data.shape[0], shape)
-        assign(self, data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
+        self._fill(data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
 
     @classmethod
     def from_dense(cls, w: Any, mask: Any = None) -> CSRMatrix:
@@ -179,7 +179,7 @@ class CSRMatrix(SparseMatrix):
     def _made(cls, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> CSRMatrix:
         """From arrays that are right because they come out of a CSRMatrix: they are not checked."""
         made = object.__new__(cls)
-        assign(made, data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
+        made._fill(data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
         return made
 
     def _layout(self, name: str, make: Any, keep: bool) -> layouts.Tiles:
@@ -223,7 +223,7 @@ class CSRMatrix(SparseMatrix):
         if data.shape != self.data.shape:
             raise ValueError(f"data has {data.shape[0]} elements, expected {self.nnz}, one an entry")
         made = self._made(frozen(data), self.indices, self.indptr, self.shape)
-        object.__setattr__(made, "_pattern", self._pattern)
+        made._fill(_pattern=self._pattern)
         return made
 
     def astype(self, dtype: Any) -> CSRMatrix:
@@ -317,7 +317,7 @@ class CSRMatrix(SparseMatrix):
         """
         order, indices, indptr, pattern = self._transposed()
         made = self._made(given(self.data[order]), indices, indptr, self.shape[::-1])
-        object.__setattr__(made, "_pattern", pattern)
+        made._fill(_pattern=pattern)
         return made
 
     def _transposed(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], Pattern]:

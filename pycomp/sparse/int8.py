@@ -96,14 +96,15 @@ class _Codes:
 
     def __init__(self, a: BSRMatrix | CSRMatrix) -> None:
         csr = a.to_csr()
-        self.width = -(-a.shape[1] // 4)
-        padded = CSRMatrix._made(csr.data, csr.indices, csr.indptr, (a.shape[0], 4 * self.width))
-        blocks = BSRMatrix.from_csr(padded, (1, 4))
-        self.blocks, self.packed = blocks, dict[Any, tuple[Any, ...]]()
         row = csr._entry_rows()
         sums = [np.bincount(row, v, a.shape[0]).astype(np.int64) for v in (np.abs(csr.data.astype(int)), csr.data)]
         self.heaviest, self.moved = int(sums[0].max(initial=0)), (-128 * sums[1]).astype(INT32)
         """Largest sum of magnitudes of a row, and what must be added for an x that was moved by 128."""
+        self.width = -(-a.shape[1] // 4)
+        if self.heaviest * 128 < 2**31:  # else no x that may come is multiplied by them
+            padded = CSRMatrix._made(csr.data, csr.indices, csr.indptr, (a.shape[0], 4 * self.width))
+            self.blocks = BSRMatrix.from_csr(padded, (1, 4))
+        self.packed = dict[Any, tuple[Any, ...]]()
 
     @staticmethod
     def of(a: BSRMatrix | CSRMatrix) -> _Codes:

@@ -35,7 +35,7 @@ class SparseMatrix(ArrayHolder):
     @property
     def nnz(self) -> int:
         """Number of stored elements."""
-        return int(self.data.size)
+        return int(self.__dict__["data"].size)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -155,9 +155,3 @@ def batch_for(a: SparseMatrix, x: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     if x.shape[-1] != a.shape[1]:
         raise ValueError(f"x has {x.shape[-1]} columns, a has {a.shape[1]}")
     return x  # type: ignore[no-any-return]
-
-
-def assign(matrix: SparseMatrix, **values: Any) -> None:
-    """Attributes of a frozen dataclass."""
-    for name, value in values.items():
-        object.__setattr__(matrix, name, value)

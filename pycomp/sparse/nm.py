@@ -12,7 +12,7 @@ from pycomp._validate import FLOAT32, INT32, as_array, frozen, given, integer, s
 from pycomp.kernels import layouts
 
 from .csr import CSRMatrix, check_scipy, matrix_shape
-from .matrix import SparseMatrix, assign, check_matrix
+from .matrix import SparseMatrix, check_matrix
 
 if TYPE_CHECKING:
     from .forms import Form
@@ -86,7 +86,7 @@ class NMMatrix(SparseMatrix):
             raise ValueError(f"places of row {row}, group {group} are {groups[row, group].tolist()}, "
                              f"expected {n} ascending numbers below {m}")
         shape = matrix_shape((rows, steps // n * m))
-        assign(self, data=data, places=places, n=n, m=m, shape=shape)
+        self._fill(data=data, places=places, n=n, m=m, shape=shape)
 
     @classmethod
     def from_places(cls, data: Any, places: Any, n: int, m: int) -> NMMatrix:

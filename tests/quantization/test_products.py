@@ -495,6 +495,14 @@ def test_codes_past_the_last_are_zeros(at, message):
         replace(packed, data=data, column_sums=sums)
 
 
+@pytest.mark.parametrize("shape", [(5, 0), (0, 5), (0, 0), (48, 4)])
+def test_a_packed_matrix_of_any_shape_is_copied(shape):
+    for packed in (pack(np.ones(shape, np.int8)), pack_groups(quantize(np.ones(shape, np.float32), axis=0))):
+        for again in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+            assert again.shape == shape
+            assert (again.unpack() == packed.unpack()).all()
+
+
 def test_packed_matrix_unpacks():
     rng = np.random.default_rng(2)
     w = codes(rng, (19, 7), np.int8, False)

@@ -208,11 +208,10 @@ def test_results_too_large_for_caches_are_the_same(columns):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("places", [0, 3])
+@pytest.mark.parametrize(("places", "m", "k"), [(0, 4100, 4160), (3, 1025, 16445)])
 @pytest.mark.usefixtures("at_level")
-def test_codes_too_large_for_caches_are_those_of_a_few_rows(places):
-    """Past the caches whole lines are written, from any place in one."""
-    m, k = 4100, 4160
+def test_codes_too_large_for_caches_are_those_of_a_few_rows(places, m, k):
+    """Past the caches whole lines are written, from any place in one: of rows, and of groups of 64 and of 253."""
     x = np.resize(np.random.default_rng(4).standard_normal(100_003, F32), (m, k))
     scale, zero = np.linspace(0.01, 0.03, m, dtype=F32), np.arange(m, dtype=np.int32) % 256
 
