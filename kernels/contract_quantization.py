@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .contract_dense import LINEAR_EDGES, LINEAR_SHAPES
@@ -36,18 +37,49 @@ GROUP_SHAPES = (
     *((why, {**sizes, "groups": 1}) for why, sizes in ROW_SHAPES),
     ("the same in groups of 32", {"m": 4096, "k": 11008, "groups": 344}),
 )
-COLUMN_EDGES = {**ROW_EDGES, "g": (1, 2, 3)}
 COLUMN_SHAPES = (
     ("a prompt", {"m": 128, "k": 4096, "g": 1}),
     ("a 7B model's feed-forward, in memory", {"m": 4096, "k": 11008, "g": 1}),
     ("the same in groups of 32 rows", {"m": 4096, "k": 11008, "g": 128}),
 )
-SUM_EDGES = {"m": (0, 1, 2, 5), "n": (0, 1, 15, 16, 17, 33, 100)}
-SUM_SHAPES = tuple((why, {"m": sizes["m"], "n": sizes["k"]}) for why, sizes in ROW_SHAPES)
+X = (In("x", "f32", "m,k", strides=1),)
+ROW_GRID = In("scale", "f32", "m"), Opt("zero", "i32", "m")
+COLUMN_GRID = In("scale", "f32", "g,k"), Opt("zero", "i32", "g,k")
+CODE_RANGE = Scalar("low", "i32"), Scalar("high", "i32")
+ROWS: dict[str, Any] = {
+    "sizes": ("m", "k"),
+    "flops": lambda m, k: 0,
+    "edges": ROW_EDGES,
+    "shapes": TENSOR_SHAPES,
+}
+COLUMNS: dict[str, Any] = {
+    "sizes": ("m", "k", "g"),
+    "flops": lambda m, k, g: 0,
+    "edges": {**ROW_EDGES, "g": (1, 2, 3)},
+    "shapes": COLUMN_SHAPES,
+    "batch": None,
+}
+SUMS: dict[str, Any] = {
+    "sizes": ("m", "n"),
+    "flops": lambda m, n: 0,
+    "bytes": lambda m, n: 5 * m * n,
+    "edges": {"m": (0, 1, 2, 5), "n": (0, 1, 15, 16, 17, 33, 100)},
+    "shapes": tuple((why, {"m": sizes["m"], "n": sizes["k"]}) for why, sizes in ROW_SHAPES),
+}
 
 
 def _quantization(name: str, **entry: Any) -> Kernel:
     return chained(quantization, name, **entry)
+
+
+def _both(stem: str, operands: Callable[[str], tuple[Operand, ...]], **entry: Any) -> list[Kernel]:
+    """A kernel of signed codes and one of unsigned ones: ``operands`` of the dtype of codes."""
+    return [_quantization(f"{stem}_{sign}8", operands=operands(code), **entry) for sign, code in reversed(CODES)]
+
+
+def _of_sums(code: str, *by: Operand) -> tuple[Operand, ...]:
+    """int32 sums to codes by what each column has."""
+    return In("acc", "i32", "m,n", strides=1), *by, Opt("zero", "i32", "n"), Out("codes", code, "m,n")
 
 
 def _int8_sums(name: str, code: str, *w: Operand) -> Kernel:
@@ -199,161 +231,40 @@ ENTRIES = (
         shapes=COLUMN_SHAPES,
         batch=None,
     ),
-    *(
-        _quantization(
-            name,
-            sizes=("m", "k"),
-            operands=(
-                In("x", "f32", "m,k", strides=1),
-                In("scale", "f32", "m"),
-                Opt("zero", "i32", "m"),
-                Out("codes", code, "m,k"),
-            ),
-            flops=lambda m, k: 0,
-            bytes=lambda m, k: 5 * m * k,
-            edges=ROW_EDGES,
-            shapes=TENSOR_SHAPES,
-        )
-        for name, code in (("quantize_s8", "i8"), ("quantize_u8", "u8"))
-    ),
-    *(
-        _quantization(
-            name,
-            sizes=("m", "k"),
-            operands=(
-                In("codes", code, "m,k"),
-                In("scale", "f32", "m"),
-                Opt("zero", "i32", "m"),
-                Out("y", "f32", "m,k"),
-            ),
-            flops=lambda m, k: 0,
-            bytes=lambda m, k: 5 * m * k,
-            edges=ROW_EDGES,
-            shapes=TENSOR_SHAPES,
-        )
-        for name, code in (("dequantize_s8", "i8"), ("dequantize_u8", "u8"))
-    ),
-    *(
-        _quantization(
-            name,
-            sizes=("m", "k", "g"),
-            operands=(
-                In("x", "f32", "m,k", strides=1),
-                In("scale", "f32", "g,k"),
-                Opt("zero", "i32", "g,k"),
-                Out("codes", code, "m,k"),
-            ),
-            flops=lambda m, k, g: 0,
-            bytes=lambda m, k, g: 5 * m * k + 8 * g * k,
-            edges=COLUMN_EDGES,
-            shapes=COLUMN_SHAPES,
-            batch=None,
-        )
-        for name, code in (("quantize_columns_s8", "i8"), ("quantize_columns_u8", "u8"))
-    ),
-    *(
-        _quantization(
-            name,
-            sizes=("m", "k", "g"),
-            operands=(
-                In("codes", code, "m,k"),
-                In("scale", "f32", "g,k"),
-                Opt("zero", "i32", "g,k"),
-                Out("y", "f32", "m,k"),
-            ),
-            flops=lambda m, k, g: 0,
-            bytes=lambda m, k, g: 5 * m * k + 8 * g * k,
-            edges=COLUMN_EDGES,
-            shapes=COLUMN_SHAPES,
-            batch=None,
-        )
-        for name, code in (("dequantize_columns_s8", "i8"), ("dequantize_columns_u8", "u8"))
-    ),
+    *_both("quantize", lambda code: (*X, *ROW_GRID, Out("codes", code, "m,k")), **ROWS, bytes=lambda m, k: 5 * m * k),
+    *_both("dequantize", lambda code: (In("codes", code, "m,k"), *ROW_GRID, Out("y", "f32", "m,k")), **ROWS,
+           bytes=lambda m, k: 5 * m * k),
+    *_both("quantize_columns", lambda code: (*X, *COLUMN_GRID, Out("codes", code, "m,k")), **COLUMNS,
+           bytes=lambda m, k, g: 5 * m * k + 8 * g * k),
+    *_both("dequantize_columns", lambda code: (In("codes", code, "m,k"), *COLUMN_GRID, Out("y", "f32", "m,k")),
+           **COLUMNS, bytes=lambda m, k, g: 5 * m * k + 8 * g * k),
     _quantization(
         "fake_quantize_f32",
-        sizes=("m", "k"),
-        operands=(
-            In("x", "f32", "m,k", strides=1),
-            In("scale", "f32", "m"),
-            Opt("zero", "i32", "m"),
-            Scalar("low", "i32"),
-            Scalar("high", "i32"),
-            Out("y", "f32", "m,k"),
-        ),
-        flops=lambda m, k: 0,
+        operands=(*X, *ROW_GRID, *CODE_RANGE, Out("y", "f32", "m,k")),
+        **ROWS,
         bytes=lambda m, k: 8 * m * k,
-        edges=ROW_EDGES,
-        shapes=TENSOR_SHAPES,
     ),
     _quantization(
         "fake_quantize_columns_f32",
-        sizes=("m", "k", "g"),
-        operands=(
-            In("x", "f32", "m,k", strides=1),
-            In("scale", "f32", "g,k"),
-            Opt("zero", "i32", "g,k"),
-            Scalar("low", "i32"),
-            Scalar("high", "i32"),
-            Out("y", "f32", "m,k"),
-        ),
-        flops=lambda m, k, g: 0,
+        operands=(*X, *COLUMN_GRID, *CODE_RANGE, Out("y", "f32", "m,k")),
+        **COLUMNS,
         bytes=lambda m, k, g: 8 * m * k + 8 * g * k,
-        edges=COLUMN_EDGES,
-        shapes=COLUMN_SHAPES,
-        batch=None,
     ),
     _quantization(
         "fake_quantize_backward_f32",
-        sizes=("m", "k"),
         operands=(
             In("grad", "f32", "m,k", strides=1),
-            In("x", "f32", "m,k", strides=1),
-            In("scale", "f32", "m"),
-            Opt("zero", "i32", "m"),
-            Scalar("low", "i32"),
-            Scalar("high", "i32"),
+            *X,
+            *ROW_GRID,
+            *CODE_RANGE,
             Out("dx", "f32", "m,k"),
             Out("dscale", "f64", "m,ceil16384(k)"),
             Out("dzero", "f64", "m,ceil16384(k)"),
         ),
-        flops=lambda m, k: 0,
+        **ROWS | {"edges": {**ROW_EDGES, "k": (0, 1, 15, 16, 17, 33, 100, 16384, 16385)}},
         bytes=lambda m, k: 12 * m * k,
-        edges={**ROW_EDGES, "k": (0, 1, 15, 16, 17, 33, 100, 16384, 16385)},
-        shapes=TENSOR_SHAPES,
     ),
-    *(
-        _quantization(
-            name,
-            sizes=("m", "n"),
-            operands=(
-                In("acc", "i32", "m,n", strides=1),
-                In("scale", "f32", "n"),
-                Opt("zero", "i32", "n"),
-                Out("codes", code, "m,n"),
-            ),
-            flops=lambda m, n: 0,
-            bytes=lambda m, n: 5 * m * n,
-            edges=SUM_EDGES,
-            shapes=SUM_SHAPES,
-        )
-        for name, code in (("requantize_s8", "i8"), ("requantize_u8", "u8"))
-    ),
-    *(
-        _quantization(
-            name,
-            sizes=("m", "n"),
-            operands=(
-                In("acc", "i32", "m,n", strides=1),
-                In("multiplier", "i32", "n"),
-                In("shift", "i32", "n"),
-                Opt("zero", "i32", "n"),
-                Out("codes", code, "m,n"),
-            ),
-            flops=lambda m, n: 0,
-            bytes=lambda m, n: 5 * m * n,
-            edges=SUM_EDGES,
-            shapes=SUM_SHAPES,
-        )
-        for name, code in (("requantize_fixed_s8", "i8"), ("requantize_fixed_u8", "u8"))
-    ),
+    *_both("requantize", lambda code: _of_sums(code, In("scale", "f32", "n")), **SUMS),
+    *_both("requantize_fixed", lambda code: _of_sums(code, In("multiplier", "i32", "n"), In("shift", "i32", "n")),
+           **SUMS),
 )

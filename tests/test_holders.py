@@ -40,28 +40,32 @@ def arrays_of(holder):
     return {name: array for name in type(holder)._arrays if (array := getattr(holder, name)) is not None}
 
 
+def state_of(holder):
+    return {name: (array.shape, array.dtype, array.tobytes()) for name, array in arrays_of(holder).items()}
+
+
 @pytest.mark.parametrize("name", HOLDERS)
 def test_what_somebody_sets_of_an_array_is_not_the_holders(name):
     holder = HOLDERS[name]
-    before = {n: (a.shape, a.dtype, a.tobytes()) for n, a in arrays_of(holder).items()}
+    before = state_of(holder)
     assert before
     for array in arrays_of(holder).values():
         array.dtype = np.uint8
         array.shape = (1, -1)
-    assert {n: (a.shape, a.dtype, a.tobytes()) for n, a in arrays_of(holder).items()} == before
+    assert state_of(holder) == before
 
 
 @pytest.mark.parametrize("name", HOLDERS)
 def test_what_somebody_sets_of_the_owner_of_an_array_is_not_the_holders(name):
     holder = HOLDERS[name]
-    before = {n: (a.shape, a.dtype, a.tobytes()) for n, a in arrays_of(holder).items()}
+    before = state_of(holder)
     for array in arrays_of(holder).values():
         owner = array.base
         if isinstance(owner, np.ndarray):
             shape, dtype = owner.shape, owner.dtype
             owner.dtype = np.uint8
             owner.shape = (1, -1)
-            assert {n: (a.shape, a.dtype, a.tobytes()) for n, a in arrays_of(holder).items()} == before
+            assert state_of(holder) == before
             owner.shape = (-1,)
             owner.dtype = dtype
             owner.shape = shape

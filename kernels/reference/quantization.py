@@ -421,35 +421,14 @@ def _dynamic_sample(of_codes):
     return sample
 
 
-linear_dynamic_f32, linear_dynamic_f32_bound, linear_dynamic_f32_chain = map(
-    _of_floats, (gemm_u8s8_f32, gemm_u8s8_f32_bound, gemm_u8s8_f32_chain))
-linear_dynamic_f16, linear_dynamic_f16_bound, linear_dynamic_f16_chain = map(
-    _of_floats, (gemm_u8s8_f16, gemm_u8s8_f16_bound, gemm_u8s8_f16_chain))
-linear_dynamic_bf16, linear_dynamic_bf16_bound, linear_dynamic_bf16_chain = map(
-    _of_floats, (gemm_u8s8_bf16, gemm_u8s8_bf16_bound, gemm_u8s8_bf16_chain))
-linear_dynamic_s8, linear_dynamic_s8_bound, linear_dynamic_s8_chain = map(
-    _of_floats, (gemm_u8s8_s8, gemm_u8s8_s8_bound, gemm_u8s8_s8_chain))
-linear_dynamic_u8, linear_dynamic_u8_bound, linear_dynamic_u8_chain = map(
-    _of_floats, (gemm_u8s8_u8, gemm_u8s8_u8_bound, gemm_u8s8_u8_chain))
-linear_dynamic_f32_sample = linear_dynamic_bf16_sample = _dynamic_sample(gemm_u8s8_f32_sample)
-linear_dynamic_f16_sample = _dynamic_sample(gemm_u8s8_f16_sample)
-linear_dynamic_s8_sample = _dynamic_sample(gemm_u8s8_s8_sample)
-linear_dynamic_u8_sample = _dynamic_sample(gemm_u8s8_u8_sample)
-
-linear_static_f32, linear_static_f32_bound, linear_static_f32_chain = map(
-    _by_given, (gemm_u8s8_f32, gemm_u8s8_f32_bound, gemm_u8s8_f32_chain))
-linear_static_f16, linear_static_f16_bound, linear_static_f16_chain = map(
-    _by_given, (gemm_u8s8_f16, gemm_u8s8_f16_bound, gemm_u8s8_f16_chain))
-linear_static_bf16, linear_static_bf16_bound, linear_static_bf16_chain = map(
-    _by_given, (gemm_u8s8_bf16, gemm_u8s8_bf16_bound, gemm_u8s8_bf16_chain))
-linear_static_s8, linear_static_s8_bound, linear_static_s8_chain = map(
-    _by_given, (gemm_u8s8_s8, gemm_u8s8_s8_bound, gemm_u8s8_s8_chain))
-linear_static_u8, linear_static_u8_bound, linear_static_u8_chain = map(
-    _by_given, (gemm_u8s8_u8, gemm_u8s8_u8_bound, gemm_u8s8_u8_chain))
-linear_static_f32_sample = linear_static_bf16_sample = _static_sample(gemm_u8s8_f32_sample)
-linear_static_f16_sample = _static_sample(gemm_u8s8_f16_sample)
-linear_static_s8_sample = _static_sample(gemm_u8s8_s8_sample)
-linear_static_u8_sample = _static_sample(gemm_u8s8_u8_sample)
+for _layer, _quantized, _sampled in (
+    ("linear_dynamic", _of_floats, _dynamic_sample),
+    ("linear_static", _by_given, _static_sample),
+):
+    for _to in ("f32", "f16", "bf16", "s8", "u8"):
+        globals().update({f"{_layer}_{_to}{part}": _quantized(globals()[f"gemm_u8s8_{_to}{part}"])
+                          for part in ("", "_bound", "_chain")})
+        globals()[f"{_layer}_{_to}_sample"] = _sampled(globals()[f"gemm_u8s8_{_to}_sample"])
 
 
 # -- ranges

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from .._validate import not_negative
+from .._validate import not_negative, shown
 from ._documents import documented
 from ._rows import Alone, Graded, Loss, Result, WithGrad, alike, as_floats, prepared, weighed
 
@@ -68,7 +68,7 @@ def ensemble_kd_loss(
     if teacher_weights is None:
         teacher_weights = [1.0] * len(given)
     if np.ndim(teacher_weights) != 1:
-        raise TypeError(f"teacher_weights is {teacher_weights!r}, expected a sequence of {len(given)} numbers")
+        raise TypeError(f"teacher_weights is {shown(teacher_weights)}, expected a sequence of {len(given)} numbers")
     shares = [not_negative(w, f"teacher_weights[{i}]") for i, w in enumerate(teacher_weights)]
     if len(shares) != len(given) or not sum(shares) > 0:
         raise ValueError(f"teacher_weights is {teacher_weights}, expected {len(given)} numbers, not all 0")

@@ -53,12 +53,8 @@ def linear(step: int, steps: int, final: float, *, initial: float = 0.0) -> floa
 
     Parameters
     ----------
-    step : int
-        From 0; ``steps`` and later give ``final``.
-    steps : int
-        The step at which the final sparsity is reached.
-    final, initial : float
-        Sparsities in [0, 1].
+    step, steps, final, initial
+        As for :func:`cubic`.
 
     Returns
     -------
@@ -66,10 +62,8 @@ def linear(step: int, steps: int, final: float, *, initial: float = 0.0) -> floa
 
     Raises
     ------
-    TypeError
-        If a step is not an integer or a sparsity not a number.
-    ValueError
-        If a sparsity is outside [0, 1], ``step`` is negative or ``steps`` is below 1.
+    TypeError, ValueError
+        As :func:`cubic`.
 
     Examples
     --------
@@ -95,10 +89,8 @@ def one_shot(step: int, steps: int, final: float) -> float:
 
     Raises
     ------
-    TypeError
-        If a step is not an integer or ``final`` not a number.
-    ValueError
-        If ``final`` is outside [0, 1], ``step`` is negative or ``steps`` is below 1.
+    TypeError, ValueError
+        As :func:`cubic`.
 
     Examples
     --------

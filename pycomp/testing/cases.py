@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._runtime import threads
+from pycomp._validate import shown
 from pycomp.kernels import dispatch, native
 from pycomp.kernels.contract import DTYPES, KERNELS, Kernel, Operand
 
@@ -234,7 +235,7 @@ def _entry(kernel: str | Kernel) -> Kernel:
     if isinstance(kernel, Kernel):
         return kernel
     if kernel not in KERNELS:
-        raise ValueError(f"kernel is {kernel!r}, expected one of pycomp.info()['kernels']")
+        raise ValueError(f"kernel is {shown(kernel)}, expected one of pycomp.info()['kernels']")
     return KERNELS[kernel]
 
 
