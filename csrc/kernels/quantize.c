@@ -72,33 +72,41 @@ static void quantize_chunks(int64_t begin, int64_t end, const void *context) {
   if (j->past) vf_stream_fence();
 }
 
-/* Some columns of a row of x. */
+/* Some columns of a row of x, `at` of all its elements. */
 typedef struct {
+  int64_t at, n;
   const float *x, *scale;
   const int32_t *zero;
   vi16 low, high;
   vm16 nan;
 } columns;
 
+/* Those of chunk u. */
+PC_INLINE void find_columns(const given *j, int64_t u, columns *r) {
+  const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, scales = i / (j->m / j->g) * j->k + first;
+  r->at = i * j->k + first;
+  r->n = smaller(j->k - first, CHUNK);
+  r->x = j->x + i * j->ldx + first;
+  r->scale = j->scale + scales;
+  r->zero = j->zero ? j->zero + scales : NULL;
+}
+
+PC_INLINE vi16 zeros_of(const columns *r, int64_t l, int64_t lanes) { return r->zero ? vi_load_n(r->zero + l, lanes) : vi_zero(); }
+
 PC_INLINE vi16 code_columns(void *row, int64_t l, int64_t lanes) {
   columns *r = row;
   const vf16 v = vf_load_left(r->x + l, lanes);
   __builtin_prefetch(r->x + l + PC_ASKED, 0, 2);
   r->nan = vm_or(r->nan, vf_isnan(v));
-  const vi16 zero = r->zero ? vi_load_n(r->zero + l, lanes) : vi_zero();
-  return code_of(vf_div(v, vf_load_left(r->scale + l, lanes)), zero, r->low, r->high);
+  return code_of(vf_div(v, vf_load_left(r->scale + l, lanes)), zeros_of(r, l, lanes), r->low, r->high);
 }
 
 static void quantize_column_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
   columns r = {.low = vi_set1(j->low), .high = vi_set1(j->high), .nan = vm_first(0)};
   for (int64_t u = begin; u < end; u++) {
-    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, n = smaller(j->k - first, CHUNK);
-    const int64_t scales = i / (j->m / j->g) * j->k + first;
-    r.x = j->x + i * j->ldx + first;
-    r.scale = j->scale + scales;
-    r.zero = j->zero ? j->zero + scales : NULL;
-    row_codes(code_columns, &r, n, j->is_signed, j->past, j->codes + i * j->k + first);
+    find_columns(j, u, &r);
+    row_codes(code_columns, &r, r.n, j->is_signed, j->past, j->codes + r.at);
   }
   if (j->past) vf_stream_fence();
   if (vm_bits(r.nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
@@ -174,25 +182,19 @@ static void fake_chunks(int64_t begin, int64_t end, const void *context) {
 
 static void fake_column_chunks(int64_t begin, int64_t end, const void *context) {
   const given *j = context;
-  const vi16 low = vi_set1(j->low), high = vi_set1(j->high);
-  vm16 nan = vm_first(0);
+  columns r = {.low = vi_set1(j->low), .high = vi_set1(j->high), .nan = vm_first(0)};
   for (int64_t u = begin; u < end; u++) {
-    const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK, n = smaller(j->k - first, CHUNK);
-    const int64_t scales = i / (j->m / j->g) * j->k + first;
-    const float *x = j->x + i * j->ldx + first;
-    float *y = j->y + i * j->k + first;
-    const int64_t head = pc_head(y, j->past, n);
-    for (int64_t l = 0, lanes; l < n; l += lanes) {
-      lanes = pc_lanes_at(l, head, n);
-      const vf16 v = vf_load_left(x + l, lanes), scale = vf_load_left(j->scale + scales + l, lanes);
-      const vi16 zero = j->zero ? vi_load_n(j->zero + scales + l, lanes) : vi_zero();
-      __builtin_prefetch(x + l + PC_ASKED, 0, 2);
-      nan = vm_or(nan, vf_isnan(v));
-      store_values(y + l, lanes, j->past, vi_sub(code_of(vf_div(v, scale), zero, low, high), zero), scale);
+    find_columns(j, u, &r);
+    float *y = j->y + r.at;
+    const int64_t head = pc_head(y, j->past, r.n);
+    for (int64_t l = 0, lanes; l < r.n; l += lanes) {
+      lanes = pc_lanes_at(l, head, r.n);
+      const vi16 steps = vi_sub(code_columns(&r, l, lanes), zeros_of(&r, l, lanes));
+      store_values(y + l, lanes, j->past, steps, vf_load_left(r.scale + l, lanes));
     }
   }
   if (j->past) vf_stream_fence();
-  if (vm_bits(nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
+  if (vm_bits(r.nan)) __atomic_store_n(j->nan, 1, __ATOMIC_RELAXED);
 }
 
 static int by_chunks(given *j, void (*chunks)(int64_t, int64_t, const void *)) {
