@@ -5,7 +5,8 @@
  * both widened), tiles of rows x vectors run down all of k: a whole strip wide, or one slice where registers hold no more. All
  * panels of those rows pass a tile's weights, which stay in L1 unless k is large, before the next tile's, which they ask for
  * meanwhile: a panel is a sixth of what its tile of weights is. A panel alone reads a strip once, as one stream, and asks for
- * its next lines. Where tiles are one slice wide, all panels ask for the next strip, evenly: one alone would wait for memory. */
+ * its next lines. Several share the next strip evenly: what one alone asks for it waits for, and the others for nothing. Few of
+ * them take blocks of k that L1 keeps, where all weights come from beyond L2. */
 #ifndef PC_INT8_TILES_H
 #define PC_INT8_TILES_H
 
@@ -26,10 +27,15 @@ enum {
   NEAR_AHEAD = 512,      /* for one row whose weights are in L3, which the hardware follows worse than L2 and memory: */
   IN_L2 = 3 << 19,       /* these bytes of each thread are not, */
   IN_L3 = 3 << 22,       /* nor more than these */
-  KEPT = 1 << 18,        /* bytes of a strip that L2 keeps while the next one comes */
-  BLOCKED = 2,           /* panels that may share blocks of a strip, where not even L3 keeps all; */
-  ASKING = 4             /* and of more, those that ask for the next */
+  KEPT = 1 << 18,        /* bytes of a strip that L2 keeps while the next one comes, beside x */
+  BLOCKED = 4,           /* panels that may share blocks of a strip; */
+  BLOCKED_LONG = 8,      /* where L2 does not keep it; */
+  BLOCKED_NARROW = 2,    /* where tiles are one slice wide, and not even L3 keeps all weights */
+  ASKING = 4             /* panels that ask for the next, where tiles are one slice wide */
 };
+
+/* How wide tiles of many rows are; CPUs whose tiles are narrow and that have blocks lag behind a stream from memory. */
+enum { WIDE = PC_DOT_VECTORS(PC_DOT_ROWS), LAGS = WIDE == 1 && PC_DOT_DEPTH > 0 };
 
 _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
 #define OF(rows)                                                                                                       \
@@ -37,11 +43,12 @@ _Static_assert(PC_DOT_ROWS <= 8, "run_tile has no such shapes");
    PC_DOT_TURN(rows) % PC_DOT_CHAINS(rows) == 0 && PC_DOT_TURN(rows) % PC_DOT_PASSES(rows) == 0)
 _Static_assert(OF(1) && OF(2) && OF(3) && OF(4) && OF(5) && OF(6) && OF(7) && OF(8), "a level's tiles do not fit strips");
 
-/* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, or 0: a line a step,
- * as many as it reads, or, of a tile one slice wide, `pace` bytes; and what it writes, sums [rows][ld], or, where it ends in
- * registers, the job and where its outputs begin. */
+/* A panel [rows][stride] against some slices of a strip; how far from them is what to ask for meanwhile, a run of as many bytes a
+ * step as it reads, shared by `asking` panels, none if 0; or, of a tile narrower than a strip, a line every `pace` bytes; and what it
+ * writes, sums [rows][ld], or, where it ends in registers, the job and where its outputs begin. */
 typedef struct {
   int64_t groups, stride, soon, pace, ld;
+  int asking;
   const pc_code *panel;
   const int8_t *w;
   int32_t *sums;
@@ -49,7 +56,6 @@ typedef struct {
   const int8_job *ends; /* or NULL */
   int64_t row, column;
   const int32_t *zero; /* of each row, or NULL */
-  int asks_all;
 } tile_job;
 
 /* A line of each slice times its groups of codes, some of the accumulators' parts. What is less waits in registers for what
@@ -83,20 +89,15 @@ PC_INLINE void add_lines(int rows, int vectors, int first, int parts, const pc_c
   }
 }
 
-/* Groups of k take `chains` accumulators in turn, where one would wait for itself. The passes of a tile ask for a part of the lines
- * each, evenly. */
-PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
-  const int64_t groups = of->groups, stride = of->stride, soon = of->soon, pace = vectors == 1 ? of->pace : STEP;
-  const int chains = PC_DOT_CHAINS(rows), turn = PC_DOT_TURN(rows), asks_all = of->asks_all;
+/* All groups of k. They take `chains` accumulators in turn, where one would wait for itself. The passes of a tile ask for a part
+ * of the lines each, evenly. What a whole tile asks for is a constant of the loop, which has no register for it. */
+PC_INLINE void all_groups(int rows, int vectors, int asking, const tile_job *of, dot16 acc[][PC_DOT_ROWS][BESIDE]) {
+  const int64_t groups = of->groups, stride = of->stride, soon = of->soon;
+  const int64_t pace = vectors < BESIDE ? of->pace : asking ? STEP / asking : 0;
+  const int lines = vectors < BESIDE ? 1 : (int)(pace + LINE - 1) / LINE;
+  const int chains = PC_DOT_CHAINS(rows), turn = PC_DOT_TURN(rows);
   const pc_code *panel = of->panel;
   const int8_t *w = of->w;
-  dot16 acc[MOST_CHAINS][PC_DOT_ROWS][BESIDE];
-#pragma GCC unroll 4
-  for (int c = 0; c < chains; c++)
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-      for (int j = 0; j < vectors; j++) acc[c][i][j] = dot_zero();
   const int passes = PC_DOT_PASSES(rows), parts = PC_DOT_PARTS / passes;
 #pragma GCC unroll 2
   for (int pass = 0; pass < passes; pass++) {
@@ -104,10 +105,9 @@ PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
     for (; g + turn <= groups; g += turn) {
 #pragma GCC unroll 4
       for (int t = 0; t < turn; t++) {
-        if (t % passes == 0) __builtin_prefetch(w + pace * (g + t + pass) + soon);
-        if (pass == 0 && asks_all)
+        if (t % passes == 0)
 #pragma GCC unroll 4
-          for (int j = 1; j < vectors; j++) __builtin_prefetch(w + STEP * (g + t) + soon + LINE * j);
+          for (int i = 0; i < lines; i++) __builtin_prefetch(w + pace * (g + t + pass) + soon + LINE * i);
         add_lines(rows, vectors, pass * parts, parts, panel + GROUP * (g + t), stride, w + STEP * (g + t), acc[t % chains]);
         if (turn > chains) __asm__ volatile("" ::: "memory"); /* GCC 12 would load what follows before, and spill */
       }
@@ -115,6 +115,21 @@ PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
     if (turn > 1)
       for (; g < groups; g++) add_lines(rows, vectors, pass * parts, parts, panel + GROUP * g, stride, w + STEP * g, acc[0]);
   }
+}
+
+PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
+  const int chains = PC_DOT_CHAINS(rows);
+  dot16 acc[MOST_CHAINS][PC_DOT_ROWS][BESIDE];
+#pragma GCC unroll 4
+  for (int c = 0; c < chains; c++)
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; j++) acc[c][i][j] = dot_zero();
+  if (vectors < BESIDE || of->asking == 0) all_groups(rows, vectors, 0, of, acc);
+  else if (of->asking == 1) all_groups(rows, vectors, 1, of, acc);
+  else if (of->asking == 2) all_groups(rows, vectors, 2, of, acc);
+  else all_groups(rows, vectors, 3, of, acc);
   /* What follows needs registers too: brought before the loop, it would take them from the accumulators, and so would its
    * copies of them that are not held apart. */
   __asm__ volatile("" ::: "memory");
@@ -127,15 +142,15 @@ PC_INLINE void tile(int rows, int vectors, int ends, const tile_job *of) {
 #pragma GCC unroll 4
       for (int c = 1; c < chains; c++) sums[i][j] = vi_add(sums[i][j], dot_sum(acc[c][i][j]));
     }
-  if (ends) {
-    finish_tile(of->ends, rows, vectors, sums, of->row, of->column, of->zero);
-    return;
-  }
   if (PC_DOT_DEPTH > 0 && of->adds)
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; j++) sums[i][j] = vi_add(sums[i][j], vi_load(of->sums + i * of->ld + LANES * j));
+  if (ends) {
+    finish_tile(of->ends, rows, vectors, sums, of->row, of->column, of->zero);
+    return;
+  }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -185,31 +200,36 @@ static int64_t stride_of(int64_t length) { return (length + GAP - 1) / GAP * GAP
 /* Slices from `slice` on that a tile can take: at most so many, and of one strip. */
 static int64_t of_strip(int64_t slice, int64_t widest) { return smaller(widest, BESIDE - slice % BESIDE); }
 
-/* What panel p of so many asks for meanwhile: a slice of the next tile's `next`; or, of few panels whose weights come from
- * memory, the first for all of them, or, where L2 does not keep a strip until the next panel or there is none, each for the
- * lines ahead of itself. (From caches, a line more that is asked for costs more than it gains, except for a row alone on CPUs
- * that lag behind a stream.) */
-static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int height, int vectors, int64_t next, tile_job *of) {
-  of->pace = STEP;
-  const int few = panels < BESIDE && vectors == BESIDE, cached = j->k * j->n <= CACHED;
-  if (few && (panels == 1 || groups_of(j->k) * STEP > KEPT)) {
-    const int64_t several = !cached ? FAR_AHEAD : height <= STREAMING ? AHEAD : 0;
-    of->soon = height > 1 || PC_DOT_DEPTH > 0 ? several : j->own > IN_L2 && j->own <= IN_L3 ? NEAR_AHEAD : 0;
-    of->asks_all = of->soon > 0;
-  } else {
-    of->asks_all = few && !cached && p == 0 && next == vectors;
-    of->soon = p < next ? slice_at(j->k, slice + vectors + p) - slice_at(j->k, slice) : 0;
-  }
+/* Panel p of so many, of tiles as wide as a strip, asks for its part of `bytes` that lie `far` from its weights. */
+PC_INLINE void ask_for_part(int64_t p, int64_t panels, int64_t far, int64_t bytes, tile_job *of) {
+  const int64_t parts = smaller(panels, BESIDE);
+  of->asking = p < parts ? (int)parts : 0;
+  of->soon = far + bytes * p / parts;
 }
 
-/* The same where tiles are one slice wide: passes of the panels over the slices of a strip share the next one. */
-static void ask_evenly(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int64_t end, tile_job *of) {
-  const int64_t asking = smaller(panels, ASKING), passes = BESIDE * asking, pass = slice % BESIDE * asking + p;
+/* What panel p of so many asks for meanwhile. A whole strip's only panel asks for lines ahead of itself. (From caches, a line more
+ * that is asked for costs more than it gains, except for a row alone on CPUs that lag behind a stream.) Otherwise panels share
+ * the next strip evenly, each a run of lines of its own, and so do the slices of a strip where tiles are one wide: one panel
+ * that asked for all would wait for memory, and the others for nothing. */
+static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int height, int widest, int64_t end, tile_job *of) {
   const int64_t strip = groups_of(j->k) * STEP, next = slice / BESIDE + 1;
-  const int asks = p < asking && next * SPAN < end;
-  of->asks_all = 0;
-  of->pace = asks ? STEP / passes : STEP;
-  of->soon = asks ? slice_at(j->k, next * BESIDE) + strip * pass / passes - slice_at(j->k, slice) : 0;
+  const int64_t far = slice_at(j->k, next * BESIDE) - slice_at(j->k, slice);
+  of->pace = STEP;
+  of->asking = 0;
+  of->soon = 0;
+  if (widest == BESIDE && panels == 1) {
+    const int64_t several = j->k * j->n > CACHED ? FAR_AHEAD : height <= STREAMING ? AHEAD : 0;
+    of->soon = height > 1 || LAGS ? several : j->own > IN_L2 && j->own <= IN_L3 ? NEAR_AHEAD : 0;
+    of->asking = of->soon > 0;
+  } else if (next * SPAN >= end) {
+    return;
+  } else if (widest == BESIDE) {
+    ask_for_part(p, panels, far, strip, of);
+  } else if (p < ASKING) {
+    const int64_t parts = smaller(panels, ASKING), passes = BESIDE * parts;
+    of->pace = STEP / passes;
+    of->soon = far + strip * (slice % BESIDE * parts + p) / passes;
+  }
 }
 
 /* Rows [row, row + rows) of x, which lie at `codes` [rows][stride], against the columns [begin, end). */
@@ -239,8 +259,7 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
       of.sums = direct ? (int32_t *)j->y + of.row * j->ldy + c : sums;
       of.ends = ends ? j : NULL;
       of.zero = owed ? zero + first : NULL;
-      if (widest == 1) ask_evenly(j, p, panels, slice, end, &of);
-      else ask(j, p, panels, slice, height, vectors, smaller(left - vectors, vectors), &of);
+      ask(j, p, panels, slice, height, widest, end, &of);
       run_tile(height, vectors, &of);
       if (!direct && !ends)
         finish(j, height, smaller(end - c, LANES * vectors), of.row, c, of.zero, j->w_zero ? shift + first : NULL, sums, of.ld);
@@ -248,37 +267,49 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
   }
 }
 
-/* Whether so few rows take the weights, which come from memory, by blocks: where tiles are too narrow to read a strip as one
- * stream, and the CPU lags behind three. */
+/* Whether so few rows take the weights by blocks: where tiles are too narrow to read a strip as one stream, and the CPU lags
+ * behind three; and where some panels would each read weights from L2 that came there from beyond it. */
 static int by_blocks(const int8_job *j, int64_t rows) {
-  return PC_DOT_DEPTH > 0 && rows > 1 && rows <= BLOCKED * PC_DOT_ROWS && j->k * j->n > IN_L3;
+  const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
+  if (PC_DOT_DEPTH == 0 || rows == 1) return 0;
+  if (LAGS) return panels <= BLOCKED_NARROW && j->k * j->n > IN_L3;
+  return panels > 1 && panels <= (groups_of(j->k) * STEP > KEPT ? BLOCKED_LONG : BLOCKED) && j->own > IN_L2;
 }
 
-/* The same as columns_by_rows, a block of k of a whole strip at a time, which L1 keeps until each slice has met each panel. Every
- * so many tiles one asks for one of the lines of the next block. */
+/* The same as columns_by_rows, a block of k of a whole strip at a time, which L1 keeps until it has met each panel: as one tile, or
+ * each slice by itself. Narrow tiles ask for one of the lines of the next block every so many tiles; wide ones share it. */
 static void columns_by_blocks(const int8_job *j, int64_t rows, int64_t row, const pc_code *codes, int64_t stride, int64_t begin,
                               int64_t end) {
-  enum { HIGHEST = BLOCKED * PC_DOT_ROWS, DEPTH = PC_DOT_DEPTH };
+  enum { HIGHEST = BLOCKED_LONG * PC_DOT_ROWS, DEPTH = PC_DOT_DEPTH };
   int32_t zero[HIGHEST], shift[HIGHEST], sums[HIGHEST * SPAN];
   const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS, groups = groups_of(j->k);
+  const int owed = j->x_zero || moved(j), light = ends_lightly(j);
   row_debts(j, (int)rows, row, moved(j), zero, shift);
   tile_job of = {.stride = stride, .pace = STEP, .ld = SPAN};
   for (int64_t c = begin, width; c < end; c += width) {
-    const int64_t slices = of_strip(c / LANES, smaller((end - c + LANES - 1) / LANES, BESIDE));
+    const int64_t slices = of_strip(c / LANES, smaller((end - c + LANES - 1) / LANES, BESIDE)), across = WIDE == 1 ? slices : 1;
+    const int vectors = WIDE == 1 ? 1 : (int)slices;
+    int ends = 0;
     width = smaller(LANES * slices, end - c);
     for (int64_t g = 0; g < groups; g += DEPTH) {
       of.groups = smaller(groups - g, DEPTH);
       of.adds = g > 0;
-      for (int64_t t = 0; t < panels * slices; t++) {
-        const int64_t p = t / slices, s = t % slices, first = rows * p / panels;
+      ends = WIDE > 1 && light && width == SPAN && g + DEPTH >= groups;
+      for (int64_t t = 0; t < panels * across; t++) {
+        const int64_t p = t / across, s = t % across, first = rows * p / panels;
         of.panel = codes + first * stride + g * GROUP;
         of.w = j->w + slice_at(j->k, c / LANES + s) + g * STEP;
-        of.soon = t % panels ? 0 : DEPTH * STEP + LINE * (t / panels - s);
         of.sums = sums + first * SPAN + LANES * s;
-        run_tile((int)(rows * (p + 1) / panels - first), 1, &of);
+        of.ends = ends ? j : NULL;
+        of.row = row + first;
+        of.column = c;
+        of.zero = owed ? zero + first : NULL;
+        if (WIDE == 1) of.soon = t % panels ? 0 : DEPTH * STEP + LINE * (t / panels - s);
+        else ask_for_part(p, panels, of.groups * STEP, of.groups * STEP, &of);
+        run_tile((int)(rows * (p + 1) / panels - first), vectors, &of);
       }
     }
-    finish(j, (int)rows, width, row, c, j->x_zero || moved(j) ? zero : NULL, j->w_zero ? shift : NULL, sums, SPAN);
+    if (!ends) finish(j, (int)rows, width, row, c, owed ? zero : NULL, j->w_zero ? shift : NULL, sums, SPAN);
   }
 }
 

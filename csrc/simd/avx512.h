@@ -8,6 +8,7 @@
 #define PC_DOT_ROWS PC_TILE_ROWS
 #define PC_DOT_VECTORS(rows) 3
 #define PC_DOT_CHAINS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
+#define PC_DOT_DEPTH 64
 #else /* two registers an accumulator */
 #define PC_DOT_ROWS 8
 #define PC_DOT_VECTORS(rows) ((rows) <= 4 ? 3 : 1)

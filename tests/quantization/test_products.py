@@ -248,21 +248,21 @@ def test_products_of_sums_of_codes_are_exact(m, k, n, extreme):
 def large():
     """Codes and zero points of few rows and of weights that no cache keeps, and both products of them."""
     rng = np.random.default_rng(0)
-    a, b = codes(rng, (12, 4099), np.uint8, False), codes(rng, (4099, 3090), np.int8, False)
-    za, zb = zeros(rng, np.uint8, 12), zeros(rng, np.int8, 3090).astype(np.int32)
+    a, b = codes(rng, (61, 5501), np.uint8, False), codes(rng, (5501, 2322), np.int8, False)
+    za, zb = zeros(rng, np.uint8, 61), zeros(rng, np.int8, 2322).astype(np.int32)
     plain = a.astype(np.float64) @ b
-    shifted = plain - np.outer(a.sum(axis=1), zb) - np.outer(za, b.sum(axis=0)) + 4099 * np.outer(za, zb)
-    moved = QuantizedTensor(b.T, np.ones(3090, np.float32), zb, 0)
+    shifted = plain - np.outer(a.sum(axis=1), zb) - np.outer(za, b.sum(axis=0)) + 5501 * np.outer(za, zb)
+    moved = QuantizedTensor(b.T, np.ones(2322, np.float32), zb, 0)
     return a, za, pack(b.T), pack(moved), plain, shifted
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.usefixtures("at_level")
 def test_few_rows_of_weights_larger_than_caches_are_exact(large):
-    """Sums that wait between blocks of inputs, in one panel of rows or two, for integers and floats."""
+    """Sums that wait between blocks of inputs, in one panel of rows to eight, for integers and floats."""
     a, za, packed, moved, plain, shifted = large
-    for m, threads in itertools.product((1, 2, 5, 7, 12), (1, 3)):
-        y, one = np.empty((m, 3090), np.float32), np.ones(m, np.float32)
+    for m, threads in itertools.product((1, 2, 5, 7, 12, 29, 61), (1, 3)):
+        y, one = np.empty((m, 2322), np.float32), np.ones(m, np.float32)
         with pycomp.threads(threads):
             assert (matmul_int8(a[:m], packed) == plain[:m]).all()
             assert (matmul_int8(a[:m], moved, a_zero_point=za[:m]) == shifted[:m]).all()
