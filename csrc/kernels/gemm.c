@@ -5,7 +5,8 @@
  * Threads share the grid of columns and bands of rows. Some rows of x are copied to where L2 keeps them (any row stride becomes
  * a short, collision-free one), and tiles of rows x vectors run down all of k, or where it is long down blocks of it, between which
  * the chains wait in y: storing and reloading a float is exact. All panels of those rows pass a tile's weights before the next
- * tile's, which are asked for meanwhile. A row alone, which uses nothing twice, is not copied. */
+ * tile's, which are asked for meanwhile; few panels take shorter blocks, which L1 keeps, of one tile after the other. A row alone,
+ * which uses nothing twice, is not copied. */
 #include <string.h>
 
 #include "activation.h"
@@ -18,10 +19,15 @@ enum {
   LONGEST = 2 * BLOCK,      /* (chains that wait cost more than fewer rows that share a tile's weights, unless k is longer) */
   ROOM = 130 * BLOCK,       /* floats of x that are copied at a time: half of an L2 of 1 MB; */
   ON_STACK = 16 * BLOCK,    /* so many wait there */
-  FEW = 4,                  /* rows whose weights, read faster than they can be asked for, the hardware follows better by itself,
+  FEW = 4,                  /* rows whose weights, read faster than they can be asked for, AMD's hardware follows better by itself,
                                where they are several streams; */
+  IN_L2 = 3 << 17,          /* other CPUs lag behind several of more floats than these: */
+  EACH_AHEAD = 48,          /* a panel alone asks for each, so many lines ahead; */
   AHEAD = 32 * LANES,       /* one stream, of a tile one vector wide, is asked for so many floats ahead, */
-  ASKING = 4,               /* or by so many panels together, each a part of it: one alone would wait for it */
+  ASKING = 4,               /* or by so many panels together, each a part of it: one alone would wait for it, */
+  SHARED = 3,               /* as two would that asked for one slice each of a tile of so many: they share the last */
+  BLOCKED = 3,              /* panels that take weights of more than IN_L2, */
+  DEEP = BLOCK / 8,         /* l of a tile so wide at a time, which L1 keeps for all of them */
   FAR = 1 << 23,            /* floats of weights that no cache keeps: four rows of them, */
   NARROW = 4,               /* where one tile of so many has one stream, are two panels, whose tiles have more */
   STREAMS = 4,              /* slices beside each other for a row alone: the latency of an fma, and few enough for the
@@ -48,6 +54,9 @@ typedef struct {
   int *status;
 } job;
 
+/* What a tile asks for, a step: nothing; a line of a slice; that and half a line of another; or a line of each of its own. */
+typedef enum { NOTHING, ONE, ONE_AND_HALF, ALL } asking;
+
 /* What a tile works on. */
 typedef struct {
   int64_t length;      /* of the block */
@@ -55,7 +64,8 @@ typedef struct {
   int64_t stride;
   const float *w;      /* slices, `slice` floats apart */
   int64_t slice;
-  int64_t soon;        /* how far from w is what to ask for meanwhile, or 0; */
+  asking asks;         /* for what, meanwhile: */
+  int64_t soon, also;  /* how far from w is the one slice, and the other */
   int64_t pace;        /* bytes of it a step, for a tile one vector wide; else LANES floats */
   const float *from;   /* what the chains have reached; NULL: they begin */
   int64_t ldfrom;
@@ -65,27 +75,20 @@ typedef struct {
   int64_t apart;
 } work;
 
-/* Adds a block of the chains of rows x (16*vectors) outputs. */
-PC_INLINE void tile(int rows, int vectors, const work t) {
-  const float *panel = t.panel, *w = t.w, *from = t.from;
-  float *y = t.y;
-  const int64_t ldfrom = t.ldfrom, ldy = t.ldy, slice = t.slice, stride = t.stride, soon = t.soon, pace = t.pace;
-  vf16 acc[PC_TILE_ROWS][WIDEST];
-#pragma GCC unroll 8
-  for (int i = 0; i < rows; i++)
-#pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) acc[i][j] = from ? vf_load(from + i * ldfrom + LANES * j) : vf_zero();
-  if (t.then)
-    for (int i = 0; i < rows; i++)
-      for (int j = 0; j < vectors; j++) __builtin_prefetch(t.then + i * t.apart + LANES * j, 1, 2);
-  for (int64_t l = 0; l < t.length; l++) {
+/* All steps of a tile. What it asks for is a constant of the loop, which has no register to find out. */
+PC_INLINE void steps(int rows, int vectors, asking asks, const work *t, vf16 acc[][WIDEST]) {
+  const float *panel = t->panel, *w = t->w;
+  const int64_t slice = t->slice, stride = t->stride, soon = t->soon, also = t->also, pace = t->pace, length = t->length;
+  for (int64_t l = 0; l < length; l++) {
     if (vectors == 1) __builtin_prefetch((const char *)(w + soon) + pace * l);
-    else if (rows > FEW) __builtin_prefetch(w + LANES * l + soon);
+    else if (asks == ONE || asks == ONE_AND_HALF) __builtin_prefetch(w + LANES * l + soon);
+    if (asks == ONE_AND_HALF) __builtin_prefetch(w + LANES / 2 * l + also);
     vf16 b[WIDEST];
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
       const vf16 of_w = vf_load(w + j * slice + LANES * l);
       b[j] = rows > 1 ? vf_held(of_w) : of_w;
+      if (asks == ALL) __builtin_prefetch(w + j * slice + LANES * (l + EACH_AHEAD));
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
@@ -94,6 +97,25 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
       for (int j = 0; j < vectors; j++) acc[i][j] = vf_fma(a, b[j], acc[i][j]);
     }
   }
+}
+
+/* Adds a block of the chains of rows x (16*vectors) outputs. */
+PC_INLINE void tile(int rows, int vectors, const work *t) {
+  const float *from = t->from;
+  float *y = t->y;
+  const int64_t ldfrom = t->ldfrom, ldy = t->ldy;
+  vf16 acc[PC_TILE_ROWS][WIDEST];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) acc[i][j] = from ? vf_load(from + i * ldfrom + LANES * j) : vf_zero();
+  if (t->then)
+    for (int i = 0; i < rows; i++)
+      for (int j = 0; j < vectors; j++) __builtin_prefetch(t->then + i * t->apart + LANES * j, 1, 2);
+  if (vectors == 1 || t->asks == NOTHING) steps(rows, vectors, NOTHING, t, acc);
+  else if (t->asks == ALL) steps(rows, vectors, ALL, t, acc);
+  else if (rows > FEW && vectors == SHARED && t->asks == ONE_AND_HALF) steps(rows, vectors, ONE_AND_HALF, t, acc);
+  else steps(rows, vectors, ONE, t, acc);
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
@@ -103,7 +125,7 @@ PC_INLINE void tile(int rows, int vectors, const work t) {
 /* Shapes that the level's registers cannot hold are compiled away. Not inlined: loops need the registers for addresses. */
 __attribute__((noinline)) static void run_tile(int rows, int vectors, const work *t) {
 #define SHAPE(r, v) \
-  case (r) * 16 + (v): if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) tile(r, v, *t); break;
+  case (r) * 16 + (v): if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) tile(r, v, t); break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
   switch (rows * 16 + vectors) {
     SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
@@ -117,6 +139,9 @@ static int64_t panels_together(const job *j, int64_t rows) {
   const int halved = rows == NARROW && PC_TILE_VECTORS(NARROW) == 1 && PC_TILE_VECTORS(NARROW / 2) > 1;
   return halved && j->k * j->n > FAR ? 2 : panels_of(rows);
 }
+
+/* Whether the hardware lags behind several streams of weights. */
+static int lags(const job *j) { return j->k * j->n > IN_L2 && !pc_cpu_is_amd(); }
 
 static void copy_rows(int64_t rows, int64_t width, const float *from, int64_t ldfrom, float *to, int64_t ldto) {
   for (int64_t i = 0; i < rows; i++) memcpy(to + i * ldto, from + i * ldfrom, (size_t)width * sizeof(float));
@@ -135,18 +160,29 @@ static void finish(const job *j, int rows, int64_t width, int64_t column, float 
     }
 }
 
-/* What panel p of so many asks for meanwhile: a slice of the next tile, of `after` slices; or see AHEAD and ASKING. */
-static void ask(int64_t p, int64_t panels, int vectors, int64_t after, work *t) {
+/* What panel p of so many asks for meanwhile, of `after` slices of the next tile, the first of which is `next` from its own: a slice;
+ * where two panels have three slices, the third is shared. A panel alone asks for its own, ahead: see AHEAD and lags(). */
+static void ask(const job *j, int64_t p, int64_t panels, int height, int vectors, int64_t after, int64_t next, work *t) {
   t->pace = LANES * sizeof(float);
   if (vectors == 1 && panels == 1) {
     t->soon = AHEAD;
   } else if (vectors == 1 && after) {
     const int64_t parts = smaller(panels, ASKING);
     t->pace /= parts;
-    t->soon = p < parts ? t->slice + t->length * p / parts * LANES : 0;
-  } else {
-    t->soon = panels > 1 && p < after ? (vectors + p) * t->slice : 0;
+    t->soon = p < parts ? next + t->length * p / parts * LANES : 0;
+  } else if (panels == 1) {
+    t->asks = lags(j) ? ALL : NOTHING;
+  } else if (p < after && (height > FEW || lags(j))) {
+    t->asks = panels == 2 && after == SHARED ? ONE_AND_HALF : ONE;
+    t->soon = next + p * t->slice;
+    t->also = next + 2 * t->slice + p * t->length / 2 * LANES;
   }
+}
+
+/* l of a block at a time: see BLOCKED. */
+static int64_t depth_of(const job *j, int64_t panels, int vectors, int64_t length) {
+  const int blocked = panels > 1 && panels <= BLOCKED && vectors == SHARED && j->k * j->n > IN_L2;
+  return blocked ? smaller(DEEP, length) : length;
 }
 
 /* A block of rows [top, top + rows) of x, copied to `block` [rows][stride], against the columns [begin, end). A tile that sticks
@@ -163,32 +199,37 @@ static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0,
     const int64_t left = (end - c + LANES - 1) / LANES;
     vectors = (int)smaller(left, widest);
     const int64_t width = smaller(end - c, LANES * vectors), after = smaller(left - vectors, vectors);
-    const float *w = j->w + c * j->k + l0 * LANES;
-    for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one */
-      const int64_t first = rows * p / panels, row = top + first;
-      const int height = (int)(rows * (p + 1) / panels - first);
-      float *y = j->y + row * j->ldy + c;
-      work t = {.length = length, .panel = block + first * stride, .stride = stride, .w = w, .slice = slice,
-                .from = reached ? reached + row * ldreached + c : NULL, .ldfrom = ldreached,
-                .then = p + 1 < panels && first + 2 * height <= rows ? y + height * j->ldy : NULL, .apart = j->ldy};
-      ask(p, panels, vectors, after, &t);
-      if (width == LANES * vectors) {
-        t.y = y;
-        t.ldy = j->ldy;
-        run_tile(height, vectors, &t);
-      } else {
-        t.y = edge;
-        t.ldy = LANES * vectors;
-        if (t.from) {
-          memset(edge, 0, sizeof edge); /* what lies past column n is computed with, and dropped */
-          copy_rows(height, width, t.from, t.ldfrom, edge, t.ldy);
-          t.from = edge;
-          t.ldfrom = t.ldy;
+    const int64_t depth = depth_of(j, panels, vectors, length);
+    for (int64_t l = 0; l < length; l += depth) {
+      const int64_t now = smaller(depth, length - l), more = l + now < length;
+      const int64_t next = more ? now * LANES : vectors * slice - l * LANES; /* from these weights to the next */
+      for (int64_t p = 0; p < panels; p++) { /* of equal height, give or take one */
+        const int64_t first = rows * p / panels, row = top + first;
+        const int height = (int)(rows * (p + 1) / panels - first);
+        float *y = j->y + row * j->ldy + c;
+        work t = {.length = now, .panel = block + first * stride + l, .stride = stride, .w = j->w + c * j->k + (l0 + l) * LANES,
+                  .slice = slice, .from = l > 0 ? y : reached ? reached + row * ldreached + c : NULL,
+                  .ldfrom = l > 0 ? j->ldy : ldreached,
+                  .then = l == 0 && p + 1 < panels && first + 2 * height <= rows ? y + height * j->ldy : NULL, .apart = j->ldy};
+        ask(j, p, panels, height, vectors, more ? vectors : after, next, &t);
+        if (width == LANES * vectors) {
+          t.y = y;
+          t.ldy = j->ldy;
+          run_tile(height, vectors, &t);
+        } else {
+          t.y = edge;
+          t.ldy = LANES * vectors;
+          if (t.from) {
+            memset(edge, 0, sizeof edge); /* what lies past column n is computed with, and dropped */
+            copy_rows(height, width, t.from, t.ldfrom, edge, t.ldy);
+            t.from = edge;
+            t.ldfrom = t.ldy;
+          }
+          run_tile(height, vectors, &t);
+          copy_rows(height, width, edge, t.ldy, y, j->ldy);
         }
-        run_tile(height, vectors, &t);
-        copy_rows(height, width, edge, t.ldy, y, j->ldy);
+        if (last && !more && (j->bias || j->activation)) finish(j, height, width, c, y);
       }
-      if (last && (j->bias || j->activation)) finish(j, height, width, c, y);
     }
   }
 }

@@ -16,6 +16,7 @@ LEVELS = [name for name, usable in native.levels().items() if usable]
     *((6, 22187 - d, 17) for d in range(0, 50, 3)),  # one panel, and k that just fits, or does not
     *((8, 16641 - d, 17) for d in range(0, 50, 3)),
     *((m, 2049, 4097) for m in (3, 4, 5, 10)),  # weights from memory, which four rows may read as two panels
+    *((m, k, 1201) for m in (9, 16, 17, 24, 25) for k in (383, 385, 1300)),  # two panels or three, which take short blocks
     (4, 2048, 4096), (300, 700, 17), (1000, 3, 17)])
 @pytest.mark.usefixtures("at_level")
 def test_rows_together_equal_rows_alone(m, k, n):
