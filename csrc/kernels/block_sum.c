@@ -12,11 +12,15 @@ enum {
   FAR_BESIDE = 512 /* where sixteen are read together */
 };
 
+/* An element of each of sixteen blocks beside each other. */
+typedef enum { BESIDE_EACH_OTHER, ONE_BY_ONE, AT_ONCE } reading;
+
 typedef struct {
   int64_t h, c, w;
   const float *scores;
   int32_t norm;
   float *sums;
+  reading by;
   int lanes; /* that the elements of a block take, where sixteen blocks are summed together, or 0 */
   uint16_t at[LANES];
 } blocks;
@@ -31,6 +35,7 @@ PC_INLINE vf16 add_term(vf16 acc, vf16 x, int norm) {
 PC_INLINE void sum_beside(const blocks *j, const float *x, int64_t count, int norm, int lanes, float *sums) {
   uint16_t last[LANES];
   const uint16_t *at = j->at;
+  const reading by = j->by;
   if (count < LANES) {
     for (int64_t l = 0; l < LANES; l++) last[l] = j->at[smaller(l, count - 1)];
     at = last;
@@ -42,7 +47,10 @@ PC_INLINE void sum_beside(const blocks *j, const float *x, int64_t count, int no
   for (int64_t a = 0; a < j->h; a++, x += j->c * j->w)
     for (int64_t b = 0; b < j->w; b++, e++) {
       __builtin_prefetch(x + b * LANES + FAR_BESIDE, 0, 2);
-      const vf16 v = j->w > 1 ? vf_gather(x + b, at) : count == LANES ? vf_load(x) : vf_load_n(x, count);
+      const vf16 v = by == AT_ONCE      ? vf_gather_at_once(x + b, at)
+                     : by == ONE_BY_ONE ? vf_gather(x + b, at)
+                     : count == LANES   ? vf_load(x)
+                                        : vf_load_n(x, count);
       acc[e % lanes] = add_term(acc[e % lanes], v, norm);
     }
 #pragma GCC unroll 4
@@ -107,13 +115,14 @@ static void sum_blocks(int64_t begin, int64_t end, const void *context) {
 
 int PC_FN(block_sum_f32)(int64_t r, int64_t h, int64_t c, int64_t w, const float *scores, int32_t norm, float *sums) {
   if (r < 0 || h < 0 || c < 0 || w < 0 || norm < PC_SUM || norm > PC_L2) return PC_EINVAL;
-  blocks j = {h, c, w, scores, norm, sums, 0, {0}};
+  blocks j = {h, c, w, scores, norm, sums, BESIDE_EACH_OTHER, 0, {0}};
   if (c == 1) { /* a block is one run of elements */
     j.w *= j.h;
     j.h = 1;
   }
   if (j.w % LANES && (j.h > 1 || j.w < LANES) && j.h * j.w <= RESET && c > 1) {
     j.lanes = j.h * j.w <= 4 ? 4 : LANES;
+    if (j.w > 1) j.by = PC_GATHERS && pc_cpu_gathers() ? AT_ONCE : ONE_BY_ONE;
     for (int64_t l = 0; l < LANES; l++) j.at[l] = (uint16_t)(l * j.w);
   }
   pc_for(r * c, 1 + GRAIN / (h * w + 1), sum_blocks, &j);

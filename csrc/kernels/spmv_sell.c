@@ -44,24 +44,29 @@ PC_INLINE void ahead(const job *j, int bytes, int64_t step) {
   __builtin_prefetch(j->columns + LANES * step + AHEAD, 0, 2);
 }
 
-PC_INLINE void slices(int kind, int bytes, const job *j, int64_t from, int64_t to) {
+/* (Unrolled, as the place of a loop of gathers counts otherwise.) */
+PC_INLINE void slices(int at_once, int kind, int bytes, const job *j, int64_t from, int64_t to) {
   for (int64_t i = from; i < to; i++) {
     vf16 acc = vf_zero();
+#pragma GCC unroll 4
     for (int64_t s = j->starts[i]; s < j->starts[i + 1]; s++) {
       ahead(j, bytes, s);
-      const vf16 x = vf_gather((const float *)j->x, j->columns + LANES * s);
+      const uint16_t *at = j->columns + LANES * s;
+      const vf16 x = at_once ? vf_gather_at_once(j->x, at) : vf_gather(j->x, at);
       acc = vf_fma(x, value(kind, j->values, s), acc);
     }
     pc_finish_scattered(&j->end, acc, j->rows + LANES * i);
   }
 }
 
-static void code_slices(const job *j, int64_t from, int64_t to) {
+PC_INLINE void code_slices(int at_once, const job *j, int64_t from, int64_t to) {
   for (int64_t i = from; i < to; i++) {
     vi16 acc = vi_zero();
+#pragma GCC unroll 4
     for (int64_t s = j->starts[i]; s < j->starts[i + 1]; s++) {
       ahead(j, 16, s);
-      const vi16 x = vi_gather((const int32_t *)j->x, j->columns + LANES * s);
+      const uint16_t *at = j->columns + LANES * s;
+      const vi16 x = at_once ? vi_gather_at_once(j->x, at) : vi_gather(j->x, at);
       acc = vi_dot_u8s8(acc, x, vi_load((const int8_t *)j->values + 4 * LANES * s));
     }
     int32_t sums[LANES];
@@ -75,9 +80,12 @@ static void code_slices(const job *j, int64_t from, int64_t to) {
 
 static int64_t slice_at(const job *j, int64_t work) { return pc_run_at(j->starts, j->slices, work); }
 
-#define RUN(kind, bytes)                                                         \
-  static void run_##kind(int64_t begin, int64_t end, const void *context) {      \
-    slices(kind, bytes, context, slice_at(context, begin), slice_at(context, end)); \
+/* Each way is a loop of its own, which would lose a twentieth by asking. */
+#define RUN(kind, bytes)                                                               \
+  static void run_##kind(int64_t begin, int64_t end, const void *context) {            \
+    const int64_t from = slice_at(context, begin), to = slice_at(context, end);        \
+    if (PC_GATHERS && pc_cpu_gathers()) slices(1, kind, bytes, context, from, to);     \
+    else slices(0, kind, bytes, context, from, to);                                    \
   }
 RUN(F32, 16)
 RUN(BF16, 8)
@@ -85,7 +93,9 @@ RUN(F16, 8)
 RUN(S8, 4)
 RUN(S4, 2)
 static void run_codes(int64_t begin, int64_t end, const void *context) {
-  code_slices(context, slice_at(context, begin), slice_at(context, end));
+  const int64_t from = slice_at(context, begin), to = slice_at(context, end);
+  if (PC_GATHERS && pc_cpu_gathers()) code_slices(1, context, from, to);
+  else code_slices(0, context, from, to);
 }
 
 /* The ends of slices must fit; columns and rows of entries are trusted. */

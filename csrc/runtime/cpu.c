@@ -6,20 +6,30 @@
 #include <cpuid.h>
 #include <xmmintrin.h>
 
+/* What is asked once, since a virtual machine takes long to answer: 0: not yet; 1: yes; 2: no. Threads that race to ask get the
+ * same answer. */
+static int once(int *answer, int (*ask)(void)) {
+  int known = __atomic_load_n(answer, __ATOMIC_RELAXED);
+  if (!known) {
+    known = ask() ? 1 : 2;
+    __atomic_store_n(answer, known, __ATOMIC_RELAXED);
+  }
+  return known == 1;
+}
+
 #ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
 
 /* Linux gives tiles to a process that asks for them (Documentation/arch/x86/xstate.rst). */
-static int tiles_permitted(void) {
+static int tiles_asked_for(void) {
   enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-  static int answer; /* 0: not asked yet; 1: yes; 2: no. Threads that race to ask get the same answer. */
-  int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
-  if (!known) {
-    known = syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 ? 1 : 2;
-    __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
-  }
-  return known == 1;
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+static int tiles_permitted(void) {
+  static int answer;
+  return once(&answer, tiles_asked_for);
 }
 #else
 static int tiles_permitted(void) { return 0; }
@@ -52,16 +62,32 @@ unsigned pc_cpu_features(void) {
   return found;
 }
 
+static int is_amd(void) {
+  uint32_t a, b = 0, c = 0, d = 0;
+  __get_cpuid(0, &a, &b, &c, &d);
+  const int amd = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+  return amd;
+}
+
 int pc_cpu_is_amd(void) {
-  static int answer; /* 0: not asked yet; 1: yes; 2: no: a virtual machine takes long to answer */
-  int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
-  if (!known) {
-    uint32_t a, b = 0, c = 0, d = 0;
-    __get_cpuid(0, &a, &b, &c, &d);
-    known = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx ? 1 : 2;
-    __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
-  }
-  return known == 1;
+  static int answer;
+  return once(&answer, is_amd);
+}
+
+/* Of those with AVX-512, Intel lists as leaking: Skylake and its successors on servers, Cannon, Ice, Tiger and Rocket Lake. */
+static int gathers(void) {
+  static const uint8_t leaking[] = {0x55, 0x66, 0x6a, 0x6c, 0x7d, 0x7e, 0x8c, 0x8d, 0xa7};
+  uint32_t a = 0, b, c, d;
+  __get_cpuid(1, &a, &b, &c, &d);
+  const uint32_t family = a >> 8 & 15, model = (a >> 4 & 15) | (a >> 12 & 0xf0);
+  for (size_t i = 0; i < sizeof leaking; i++)
+    if (family == 6 && model == leaking[i]) return 0;
+  return !pc_cpu_is_amd();
+}
+
+int pc_cpu_gathers(void) {
+  static int answer;
+  return once(&answer, gathers);
 }
 
 enum { FTZ_DAZ_ROUNDING = 0xe040 }; /* MXCSR bits 15, 14-13 and 6 */
@@ -79,6 +105,7 @@ void pc_fp_leave(unsigned saved) {
 
 #elif defined(__aarch64__)
 int pc_cpu_is_amd(void) { return 0; }
+int pc_cpu_gathers(void) { return 0; }
 
 #if defined(__linux__)
 #include <sys/auxv.h>
@@ -105,6 +132,7 @@ void pc_fp_leave(unsigned saved) {
 #include <fenv.h>
 unsigned pc_cpu_features(void) { return 0; }
 int pc_cpu_is_amd(void) { return 0; }
+int pc_cpu_gathers(void) { return 0; }
 
 unsigned pc_fp_enter(void) { /* C knows the rounding mode alone */
   const int saved = fegetround();

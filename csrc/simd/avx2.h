@@ -88,6 +88,8 @@ PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) {
   const vf16 bits = vf_gather((const float *)(const void *)p, at);
   return (vi16){_mm256_castps_si256(bits.a), _mm256_castps_si256(bits.b)};
 }
+PC_INLINE vf16 vf_gather_at_once(const float *p, const uint16_t *at) { return vf_gather(p, at); }
+PC_INLINE vi16 vi_gather_at_once(const int32_t *p, const uint16_t *at) { return vi_gather(p, at); }
 PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), pc_takes8(bits)); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return (vf16){pc_expand8(p, bits), pc_expand8(p + __builtin_popcount(bits & 0xff), bits >> 8)}; }
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }

@@ -46,14 +46,16 @@ PC_INLINE vi16 vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_lo
 PC_INLINE vi16 vi_load_s8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 PC_INLINE vi16 vi_load_u16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
 PC_INLINE vf16 vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-/* Loads one by one: on Zen 4 the gather instruction takes twice as long, and on Intel's CPUs before Sapphire Rapids the
- * cure of a leak (GDS) makes it slow. */
+/* Loads one by one, or the gather instruction: see pc_cpu_gathers. */
 PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) {
   const __m256 low = _mm256_set_m128(pc_pick4(p, at + 4), pc_pick4(p, at));
   const __m256 high = _mm256_set_m128(pc_pick4(p, at + 12), pc_pick4(p, at + 8));
   return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
 PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) { return _mm512_castps_si512(vf_gather((const float *)(const void *)p, at)); }
+#define PC_GATHERS 1
+PC_INLINE vf16 vf_gather_at_once(const float *p, const uint16_t *at) { return _mm512_i32gather_ps(vi_load_u16(at), p, 4); }
+PC_INLINE vi16 vi_gather_at_once(const int32_t *p, const uint16_t *at) { return _mm512_i32gather_epi32(vi_load_u16(at), p, 4); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p)); }
 #define PC_SPREADS 1
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) {

@@ -78,6 +78,8 @@ PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) {
   for (int i = 0; i < 16; i++) all[i] = p[at[i]];
   return vi_load(all);
 }
+PC_INLINE vf16 vf_gather_at_once(const float *p, const uint16_t *at) { return vf_gather(p, at); }
+PC_INLINE vi16 vi_gather_at_once(const int32_t *p, const uint16_t *at) { return vi_gather(p, at); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) {
   float all[16];
   for (int i = 0; i < 16; i++) all[i] = bits >> i & 1 ? *p++ : 0.0f;

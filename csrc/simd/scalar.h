@@ -89,6 +89,8 @@ PC_INLINE vf16 vf_load_f16(const uint16_t *p) { PC_EACH(vf16, pc_from_half(p[i])
 /* lane i from p[at[i]]; from p for the set bits one after the other, anything elsewhere: 16 floats may be read */
 PC_INLINE vf16 vf_gather(const float *p, const uint16_t *at) { PC_EACH(vf16, p[at[i]]); }
 PC_INLINE vi16 vi_gather(const int32_t *p, const uint16_t *at) { PC_EACH(vi16, p[at[i]]); }
+PC_INLINE vf16 vf_gather_at_once(const float *p, const uint16_t *at) { return vf_gather(p, at); }
+PC_INLINE vi16 vi_gather_at_once(const int32_t *p, const uint16_t *at) { return vi_gather(p, at); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { PC_EACH(vf16, bits >> i & 1 ? *p++ : 0.0f); }
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }
 

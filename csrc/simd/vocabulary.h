@@ -34,6 +34,10 @@ _Static_assert(FLT_EVAL_METHOD == 0, "each operation must round to its type, or 
 #define PC_SPREADS 0 /* whether vf_spread is another way than vf_expand, for CPUs on which that is slow */
 #endif
 
+#ifndef PC_GATHERS
+#define PC_GATHERS 0 /* whether vf_gather_at_once is another way than vf_gather, for CPUs on which that is slower */
+#endif
+
 #ifndef PC_SHUFFLES_DELAY_FMA
 #define PC_SHUFFLES_DELAY_FMA 0 /* whether CPUs of the level, AMD's apart, move lanes in a unit that fma needs */
 #endif

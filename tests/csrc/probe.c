@@ -91,6 +91,8 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
   FLOAT(vf_load_f16, vf_load_f16((const uint16_t *)(const void *)a))                   \
   FLOAT(vf_gather, vf_gather((const float *)(const void *)a, places(b, at)))           \
   INT(vi_gather, vi_gather((const int32_t *)(const void *)a, places(b, at)))           \
+  FLOAT(vf_gather_at_once, vf_gather_at_once((const float *)(const void *)a, places(b, at)))\
+  INT(vi_gather_at_once, vi_gather_at_once((const int32_t *)(const void *)a, places(b, at)))\
   FLOAT(vf_expand, where_set(READ(uint16_t, b), vf_expand((const float *)(const void *)a, (uint32_t)READ(uint16_t, b))))\
   FLOAT(vf_spread, where_set(READ(uint16_t, b), vf_spread((const float *)(const void *)a, (uint32_t)READ(uint16_t, b))))\
   FLOAT(vf_load4, vf_one_of(vf_load4((const float *)a), 3))                            \
