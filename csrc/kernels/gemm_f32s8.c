@@ -21,7 +21,8 @@ enum {
   HALF = BLOCK / 2,                         /* of so many l: 24 KB */
   ROOM = 1 << 17,                           /* floats of x that L2 keeps */
   NARROW = 4,                               /* vectors that keep one row's chains busy */
-  AHEAD = 1024,                             /* bytes of codes to prefetch ahead of use */
+  AHEAD = 1024,                             /* bytes of codes to prefetch ahead of use, */
+  NEAR = 2,                                 /* into L1 for so few rows */
   GRAIN = 1 << 17                           /* multiply-adds that pay for waking a thread */
 };
 
@@ -39,6 +40,7 @@ typedef struct {
   int64_t width, tiles, bands; /* columns of a tile; tiles across y; bands of rows, */
   int64_t together;            /* of which so many pass all tiles before the next */
   int widens;                  /* whether bands make floats of codes first */
+  int near;                    /* whether L1 is to bring codes that are ahead */
 } job;
 
 /* What a tile works on: `count` groups of `length`, or a part of one. */
@@ -51,19 +53,22 @@ typedef struct {
   const float *scale;
   int64_t slice, table; /* from one slice of codes, and of scales and zeros, to the next */
   float *chains, *sums; /* [rows][vectors][16]: of an unfinished group, and over the groups */
+  int near;             /* whether L1 is to bring codes that are ahead */
   const float *wide;    /* the codes less their zero points, [count * length][vectors][16], or NULL */
 } work;
 
 /* What makes floats of codes: CODES as they are, LESS_ZEROS with zero points, WIDE where they are floats already. */
 typedef enum { CODES, LESS_ZEROS, WIDE } source;
 
-/* Sixteen codes as floats; those ahead are asked for, into L2: of L1 they would take the room and the ways. */
-PC_INLINE vf16 floats_of(const int8_t *code) {
-  __builtin_prefetch(code + AHEAD, 0, 2);
+/* Sixteen codes as floats; those ahead are asked for, into L2: of L1 they would take the room and the ways. One row or two have
+ * no other use for it, and CPUs other than AMD's are quicker so. */
+PC_INLINE vf16 floats_of(int near, const int8_t *code) {
+  if (near) __builtin_prefetch(code + AHEAD);
+  else __builtin_prefetch(code + AHEAD, 0, 2);
   return vf_from_vi(vi_load_s8(code));
 }
 
-PC_INLINE void tile(int rows, int vectors, source from, const work t) {
+PC_INLINE void tile(int rows, int vectors, source from, int near, const work t) {
   const int zeros = from == LESS_ZEROS;
   vf16 acc[PC_TILE_ROWS][WIDEST];
   for (int64_t g = 0; g < t.count; g++) {
@@ -83,7 +88,7 @@ PC_INLINE void tile(int rows, int vectors, source from, const work t) {
           b[j] = vf_held(vf_load(t.wide + (l * vectors + j) * LANES));
           continue;
         }
-        b[j] = floats_of(t.codes + j * t.slice + l * LANES);
+        b[j] = floats_of(near, t.codes + j * t.slice + l * LANES);
         if (zeros) b[j] = vf_sub(b[j], zero[j]);
       }
 #pragma GCC unroll 8
@@ -105,8 +110,11 @@ PC_INLINE void tile(int rows, int vectors, source from, const work t) {
 }
 
 /* Shapes that the level's registers cannot hold are compiled away. */
-PC_INLINE void run_from(source from, int rows, int vectors, const work *t) {
-#define SHAPE(r, v) case 16 * (r) + (v): if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) tile(r, v, from, *t); break;
+PC_INLINE void run_from(source from, int near, int rows, int vectors, const work *t) {
+#define SHAPE(r, v)                                                                                                 \
+  case 16 * (r) + (v):                                                                                              \
+    if ((r) <= (near ? NEAR : PC_TILE_ROWS) && (v) <= PC_TILE_VECTORS(r)) tile(r, v, from, near, *t);               \
+    break;
 #define SHAPES(r) SHAPE(r, 1) SHAPE(r, 2) SHAPE(r, 3) SHAPE(r, 4) SHAPE(r, 5) SHAPE(r, 6) SHAPE(r, 7) SHAPE(r, 8)
   switch (16 * rows + vectors) {
     SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6) SHAPES(7) SHAPES(8)
@@ -114,16 +122,18 @@ PC_INLINE void run_from(source from, int rows, int vectors, const work *t) {
 }
 
 /* Each by itself: in one function they were slower. */
-#define RUN(name, from) \
-  __attribute__((noinline)) static void name(int rows, int vectors, const work *t) { run_from(from, rows, vectors, t); }
-RUN(run_codes, CODES)
-RUN(run_less_zeros, LESS_ZEROS)
-RUN(run_wide, WIDE)
+#define RUN(name, from, near) \
+  __attribute__((noinline)) static void name(int rows, int vectors, const work *t) { run_from(from, near, rows, vectors, t); }
+RUN(run_codes, CODES, 0)
+RUN(run_codes_near, CODES, 1)
+RUN(run_less_zeros, LESS_ZEROS, 0)
+RUN(run_less_zeros_near, LESS_ZEROS, 1)
+RUN(run_wide, WIDE, 0)
 
 static void run_tile(int rows, int vectors, const work *t) {
   if (PC_SHUFFLES_DELAY_FMA && t->wide) run_wide(rows, vectors, t);
-  else if (t->zero) run_less_zeros(rows, vectors, t);
-  else run_codes(rows, vectors, t);
+  else if (t->zero) (t->near ? run_less_zeros_near : run_less_zeros)(rows, vectors, t);
+  else (t->near ? run_codes_near : run_codes)(rows, vectors, t);
 }
 
 /* The floats of a block. */
@@ -131,7 +141,7 @@ static void widen(const work *t, int vectors, float *to) {
   for (int64_t g = 0; g < t->count; g++)
     for (int64_t l = g * t->length; l < (g + 1) * t->length; l++)
       for (int j = 0; j < vectors; j++, to += LANES) {
-        const vf16 b = floats_of(t->codes + j * t->slice + l * LANES);
+        const vf16 b = floats_of(0, t->codes + j * t->slice + l * LANES);
         vf_store(to, t->zero ? vf_sub(b, vf_from_vi(vi_load_s8(t->zero + j * t->table + g * LANES))) : b);
       }
 }
@@ -175,7 +185,7 @@ static void unit(const job *j, int64_t top, int64_t bottom, int64_t column) {
   const int64_t whole = j->size > 0 && j->size < most ? most / j->size : 1; /* and groups */
   for (int64_t g = 0; j->size > 0 && g < j->groups; g += whole) {
     const int64_t end = (g + 1) * j->size;
-    work t = {.count = smaller(whole, j->groups - g), .slice = j->k * LANES, .table = table,
+    work t = {.count = smaller(whole, j->groups - g), .slice = j->k * LANES, .table = table, .near = j->near,
               .ldx = j->ldx, .scale = j->scale + slice * table + g * LANES, .zero = j->zero ? j->zero + slice * table + g * LANES : NULL};
     for (int64_t l = g * j->size; l < end; l += t.length) {
       t.length = smaller(end - l, most);
@@ -212,6 +222,7 @@ int PC_FN(gemm_f32s8)(int64_t m, int64_t k, int64_t n, int64_t groups, const flo
   while (vectors > NARROW && j.bands * n < UNITS * pc_get_num_threads() * vectors * LANES) vectors--;
   j.width = vectors * LANES;
   j.widens = PC_SHUFFLES_DELAY_FMA && m / j.bands >= WIDENED * PC_TILE_ROWS && !pc_cpu_is_amd();
+  j.near = m <= NEAR && !pc_cpu_is_amd();
   j.tiles = (n + j.width - 1) / j.width;
   j.together = 1 + ROOM / (BAND * (k + 1));
   pc_for(j.tiles * j.bands, 1 + GRAIN / ((m / j.bands + 1) * j.width * (k + 1)), run, &j);
