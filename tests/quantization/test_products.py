@@ -272,6 +272,18 @@ def test_few_rows_of_weights_larger_than_caches_are_exact(large):
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
+@pytest.mark.parametrize("options", [{}, {"input_scale": 0.02}, {"input_scale": 0.02, "input_dtype": "uint8"}])
+@pytest.mark.usefixtures("at_level")
+def test_a_layer_that_multiplies_for_long_gives_rows_the_bits_they_have_alone(options):
+    """Such a layer may quantize in another way: 280 x 700 x 700 is above 2^27 multiply-adds."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((280, 700), np.float32), rng.standard_normal((700, 700), np.float32)
+    layer = Linear(w, **options)
+    with pycomp.threads(1):
+        assert layer(x).tobytes() == np.concatenate([layer(x[i : i + 1]) for i in range(280)]).tobytes()
+
+
+@pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.parametrize(("pair", "at", "column"), [
     ((127, -128), 0, 0), ((127, 2), 0, 0), ((2, 127), 36, 50), ((-127, -2), 68, 96), ((-128, -1), 68, 47),
     ((-1, -128), 34, 48)])
