@@ -114,7 +114,7 @@ PC_INLINE void tile(int rows, int vectors, const work *t) {
       for (int j = 0; j < vectors; j++) __builtin_prefetch(t->then + i * t->apart + LANES * j, 1, 2);
   if (vectors == 1 || t->asks == NOTHING) steps(rows, vectors, NOTHING, t, acc);
   else if (t->asks == ALL) steps(rows, vectors, ALL, t, acc);
-  else if (rows > FEW && vectors == SHARED && t->asks == ONE_AND_HALF) steps(rows, vectors, ONE_AND_HALF, t, acc);
+  else if (vectors == SHARED && t->asks == ONE_AND_HALF) steps(rows, vectors, ONE_AND_HALF, t, acc);
   else steps(rows, vectors, ONE, t, acc);
 #pragma GCC unroll 8
   for (int i = 0; i < rows; i++)

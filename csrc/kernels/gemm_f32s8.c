@@ -40,7 +40,7 @@ typedef struct {
   int64_t width, tiles, bands; /* columns of a tile; tiles across y; bands of rows, */
   int64_t together;            /* of which so many pass all tiles before the next */
   int widens;                  /* whether bands make floats of codes first */
-  int near;                    /* whether L1 is to bring codes that are ahead */
+  int near;                    /* whether codes ahead are asked for into L1 */
 } job;
 
 /* What a tile works on: `count` groups of `length`, or a part of one. */
@@ -53,7 +53,7 @@ typedef struct {
   const float *scale;
   int64_t slice, table; /* from one slice of codes, and of scales and zeros, to the next */
   float *chains, *sums; /* [rows][vectors][16]: of an unfinished group, and over the groups */
-  int near;             /* whether L1 is to bring codes that are ahead */
+  int near;             /* see the job */
   const float *wide;    /* the codes less their zero points, [count * length][vectors][16], or NULL */
 } work;
 

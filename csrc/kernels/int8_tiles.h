@@ -5,8 +5,8 @@
  * both widened), tiles of rows x vectors run down all of k: a whole strip wide, or one slice where registers hold no more. All
  * panels of those rows pass a tile's weights, which stay in L1 unless k is large, before the next tile's, which they ask for
  * meanwhile: a panel is a sixth of what its tile of weights is. A panel alone reads a strip once, as one stream, and asks for
- * its next lines. Several share the next strip evenly: what one alone asks for it waits for, and the others for nothing. Few of
- * them take blocks of k that L1 keeps, where all weights come from beyond L2. */
+ * its next lines. Several share the next strip evenly, since one that asked for all of it would wait for memory, and the others
+ * for nothing. Few of them take blocks of k that L1 keeps, where all weights come from beyond L2. */
 #ifndef PC_INT8_TILES_H
 #define PC_INT8_TILES_H
 
@@ -200,11 +200,14 @@ static int64_t stride_of(int64_t length) { return (length + GAP - 1) / GAP * GAP
 /* Slices from `slice` on that a tile can take: at most so many, and of one strip. */
 static int64_t of_strip(int64_t slice, int64_t widest) { return smaller(widest, BESIDE - slice % BESIDE); }
 
-/* Panel p of so many, of tiles as wide as a strip, asks for its part of `bytes` that lie `far` from its weights. */
+/* Panel p of so many asks for its part of `bytes` that lie `far` from its weights, if it is among the first. (Of tiles narrower
+ * than a strip, which are few, for some lines of it.) */
 PC_INLINE void ask_for_part(int64_t p, int64_t panels, int64_t far, int64_t bytes, tile_job *of) {
   const int64_t parts = smaller(panels, BESIDE);
-  of->asking = p < parts ? (int)parts : 0;
-  of->soon = far + bytes * p / parts;
+  const int asks = p < parts;
+  of->asking = asks ? (int)parts : 0;
+  of->pace = STEP / parts;
+  of->soon = asks ? far + bytes * p / parts : 0;
 }
 
 /* What panel p of so many asks for meanwhile. A whole strip's only panel asks for lines ahead of itself. (From caches, a line more
@@ -294,7 +297,7 @@ static void columns_by_blocks(const int8_job *j, int64_t rows, int64_t row, cons
     for (int64_t g = 0; g < groups; g += DEPTH) {
       of.groups = smaller(groups - g, DEPTH);
       of.adds = g > 0;
-      ends = WIDE > 1 && light && width == SPAN && g + DEPTH >= groups;
+      ends = WIDE > 1 && light && width == SPAN && g + DEPTH >= groups && may_end((int)(rows / panels), vectors);
       for (int64_t t = 0; t < panels * across; t++) {
         const int64_t p = t / across, s = t % across, first = rows * p / panels;
         of.panel = codes + first * stride + g * GROUP;

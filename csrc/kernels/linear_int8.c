@@ -1,23 +1,11 @@
 /* A layer of 8-bit weights and float activations: quantize_rows_u8 of whole rows, or quantize_s8 or u8 by a scale that is given,
- * then the product of the codes. The bits of these two calls; one, since with few rows calling takes as long as multiplying. Both
- * are called as a C program would. */
+ * then the product of the codes. The bits of these two calls; one, since with few rows calling takes as long as multiplying. The
+ * product is called as a C program would, since a level that adds a dot product has one of its own; which level quantizes is
+ * pc_quantizers' to say. */
 #include "activation.h"
 #include "heap.h"
 #include "table.h"
 #include "vocabulary.h"
-
-/* Intel's CPUs take their clock down for half a millisecond after arithmetic on floats of 64 bytes, which long products of codes pay
- * for, a twentieth: they quantize in registers of 32 bytes, by the kernels of AVX2. (AMX takes it down by itself.) */
-#if defined __AVX512VNNI__ && !defined __AMX_INT8__
-enum { LONG = 1 << 27 }; /* multiply-adds of each thread */
-extern const pc_table pc_table_avx2;
-static int by_halves(int64_t m, int64_t k, int64_t n) {
-  return (double)m * (double)k * (double)n >= (double)LONG * pc_get_num_threads() && !pc_cpu_is_amd();
-}
-#define QUANTIZER(name) (by_halves(m, k, n) ? pc_table_avx2.name : pc_##name)
-#else
-#define QUANTIZER(name) pc_##name
-#endif
 
 enum { FEW_BYTES = 1 << 14 /* that wait on the stack */ };
 
@@ -42,22 +30,20 @@ static int find_room(int64_t m, int64_t k, quantized *q) {
   return 1;
 }
 
-static int quantize_each(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, quantized *q) {
-  (void)n;
+static int quantize_each(const pc_table *by, int64_t m, int64_t k, const float *x, int64_t ldx, quantized *q) {
   if (!find_room(m, k, q)) return PC_ENOMEM;
-  return QUANTIZER(quantize_rows_u8)(m, k, 1, x, ldx, q->codes, q->scale, q->zero, q->zero + m);
+  return by->quantize_rows_u8(m, k, 1, x, ldx, q->codes, q->scale, q->zero, q->zero + m);
 }
 
-static int quantize_by(int64_t m, int64_t k, int64_t n, const float *x, int64_t ldx, float scale, int32_t zero, int is_signed,
-                       quantized *q) {
-  (void)n;
+static int quantize_all(const pc_table *by, int64_t m, int64_t k, const float *x, int64_t ldx, float scale, int32_t zero,
+                        int is_signed, quantized *q) {
   if (!find_room(m, k, q)) return PC_ENOMEM;
   for (int64_t i = 0; i < m; i++) {
     q->scale[i] = scale;
     q->zero[i] = zero;
   }
-  if (is_signed) return QUANTIZER(quantize_s8)(m, k, x, ldx, q->scale, q->zero, (int8_t *)q->codes);
-  return QUANTIZER(quantize_u8)(m, k, x, ldx, q->scale, q->zero, q->codes);
+  if (is_signed) return by->quantize_s8(m, k, x, ldx, q->scale, q->zero, (int8_t *)q->codes);
+  return by->quantize_u8(m, k, x, ldx, q->scale, q->zero, q->codes);
 }
 
 static int is_layer(int64_t m, int64_t k, int64_t n, int64_t ldx, int32_t activation, int64_t ldy) {
@@ -72,7 +58,7 @@ static int is_layer(int64_t m, int64_t k, int64_t n, int64_t ldx, int32_t activa
     if (!is_layer(m, k, n, ldx, activation, ldy)) return PC_EINVAL;                                                    \
     if (m == 0 || n == 0) return PC_OK;                                                                                \
     quantized q;                                                                                                       \
-    int status = quantize_each(m, k, n, x, ldx, &q);                                                                   \
+    int status = quantize_each(pc_quantizers(m, k, n), m, k, x, ldx, &q);                                              \
     if (status == PC_OK)                                                                                               \
       status = pc_gemm_u8s8_##to(m, k, n, q.codes, k, q.scale, q.zero, w, sums, w_scale, w_zero, bias, residual,       \
                                  activation, arguments, ldy);                                                          \
@@ -85,7 +71,7 @@ static int is_layer(int64_t m, int64_t k, int64_t n, int64_t ldx, int32_t activa
                                 int32_t activation, parameters, int64_t ldy) {                                         \
     if (!is_layer(m, k, n, ldx, activation, ldy)) return PC_EINVAL;                                                    \
     quantized q;                                                                                                       \
-    int status = quantize_by(m, k, n, x, ldx, x_scale, x_zero, is_signed, &q);                                         \
+    int status = quantize_all(pc_quantizers(m, k, n), m, k, x, ldx, x_scale, x_zero, is_signed, &q);                   \
     if (status == PC_OK && is_signed)                                                                                  \
       status = pc_gemm_s8s8_##to(m, k, n, (const int8_t *)q.codes, k, q.scale, q.zero, w, sums, w_scale, w_zero, bias, \
                                  residual, activation, arguments, ldy);                                                \

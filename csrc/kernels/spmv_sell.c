@@ -44,7 +44,7 @@ PC_INLINE void ahead(const job *j, int bytes, int64_t step) {
   __builtin_prefetch(j->columns + LANES * step + AHEAD, 0, 2);
 }
 
-/* (Unrolled, as the place of a loop of gathers counts otherwise.) */
+/* (Unrolled: the speed of a short loop of gathers depends on its alignment. Loads one by one are as fast either way.) */
 PC_INLINE void slices(int at_once, int kind, int bytes, const job *j, int64_t from, int64_t to) {
   for (int64_t i = from; i < to; i++) {
     vf16 acc = vf_zero();

@@ -38,6 +38,15 @@ static const level *current(void) {
   return __atomic_load_n(&active, __ATOMIC_ACQUIRE);
 }
 
+/* CPUs other than AMD's take their clock down for half a millisecond after arithmetic on floats of 64 bytes, which costs long
+ * products of codes a twentieth: AVX2 makes the same codes in registers of 32 bytes. (Tiles take the clock down by themselves.) */
+const pc_table *pc_quantizers(int64_t m, int64_t k, int64_t n) {
+  enum { LONG = 1 << 27, DOT = PC_CPU_AVX512VNNI }; /* multiply-adds of each thread, a third of a millisecond */
+  const level *l = current();
+  if ((l->needs & (DOT | PC_CPU_AMX)) != DOT || pc_cpu_is_amd()) return l->table;
+  return (double)m * (double)k * (double)n < (double)LONG * pc_get_num_threads() ? l->table : find("avx2")->table;
+}
+
 const char *pc_version(void) { return PC_VERSION; }
 const char *pc_level(void) { return current()->name; }
 const char *pc_level_name(int i) { return i >= 0 && i < COUNT ? LEVELS[i].name : NULL; }

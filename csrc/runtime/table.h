@@ -31,12 +31,16 @@ enum {
 };
 unsigned pc_cpu_features(void);
 
-/* AMD's CPUs (Zen 4) make a dozen operations of an instruction that spreads values by a mask. */
+/* Whether the CPU is AMD's: some kernels have a way of their own for those. */
 int pc_cpu_is_amd(void);
 
-/* Whether CPUs gather sixteen words at once in less time than one by one. Zen takes twice as long, and Intel's CPUs do that need a
- * cure of a leak by it (Gather Data Sampling, 2023). */
+/* Whether the CPU gathers sixteen words at once in less time than one by one. The instruction takes twice as long on Zen, and on
+ * those of Intel's that are cured of a leak through it (Gather Data Sampling, 2023). */
 int pc_cpu_gathers(void);
+
+/* The kernels to make codes by before the product of m x k of them with k x n. They are of the active level, unless that product
+ * is long enough to pay for what floats of 64 bytes do to the clock. */
+const pc_table *pc_quantizers(int64_t m, int64_t k, int64_t n);
 
 /* The contract assumes round-to-nearest and denormals kept, whatever the caller has set. */
 unsigned pc_fp_enter(void);

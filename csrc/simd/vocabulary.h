@@ -50,9 +50,11 @@ _Static_assert(FLT_EVAL_METHOD == 0, "each operation must round to its type, or 
  * above their value; w as 16 groups of 4 bytes. Tiles are of at most PC_DOT_ROWS rows by PC_DOT_VECTORS(rows), 1 or 3, vectors.
  * An accumulator has PC_DOT_PARTS registers; where those of a tile are too many, the tile runs in PC_DOT_PASSES(rows), each
  * over some of the parts; where they are too few to hide a step's latency, it sums PC_DOT_CHAINS(rows) at a time. A loop takes
- * PC_DOT_TURN(rows) groups of k a turn. Where few rows gain by blocks of k that L1 keeps, PC_DOT_DEPTH is the groups of one. A level that widens codes and has PC_DOT_PAIRS can also multiply bytes as they are, for a file that defines
- * PC_PAIRS before this one and weights for which pc_pairs_fit: there two products add up in 16 bits. One that has PC_DOT_SUMS can
- * multiply sums of codes (gemm_int8_sums.c). */
+ * PC_DOT_TURN(rows) groups of k a turn. Where few rows gain by blocks of k that L1 keeps, PC_DOT_DEPTH is the groups of one: of
+ * wide tiles since several panels would read L2, of narrow ones since their CPUs lag behind a stream from memory. A level that
+ * widens codes and has PC_DOT_PAIRS can also multiply bytes as they are, for a file that defines PC_PAIRS before this one and
+ * weights for which pc_pairs_fit: there two products add up in 16 bits. One that has PC_DOT_SUMS can multiply sums of codes
+ * (gemm_int8_sums.c). */
 #ifndef PC_DOT_PASSES
 #define PC_DOT_PASSES(rows) 1
 #endif

@@ -76,7 +76,7 @@ def lanes_of(op):
               "vd_load", "vd_store"):
         near = [rng.standard_normal(4096) * 2.0 ** rng.integers(-155, 130, 4096) for _ in range(3)]
         return combined(SPECIAL_DOUBLES, 3, near)
-    if op in ("vf_gather", "vi_gather", "vf_gather_at_once", "vi_gather_at_once", "vf_take", "vf_expand", "vf_spread"):  # places, or bits, of every kind
+    if "gather" in op or op in ("vf_take", "vf_expand", "vf_spread"):  # places, or bits, of every kind
         x = np.resize(rng.permutation(np.concatenate([SPECIAL_FLOATS, bits[0].view(np.float32)])), (4096, 16))
         return x, rng.integers(-(2**31), 2**31, x.shape).astype(np.int32), x
     if op == "vm_from_bits":

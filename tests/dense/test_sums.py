@@ -30,7 +30,7 @@ def test_parts_one_after_the_other_equal_the_whole(seed, m, n, threads, parts):
     assert y.tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize(("m", "k", "n"), [(1, 3000, 100), (9, 3000, 50), (300, 1100, 1000)])
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 3000, 100), (9, 3000, 50), (17, 1500, 1240), (300, 1100, 1000)])
 def test_long_chains_go_on_in_their_own_rows(m, k, n):
     x, w = operands(0, m, k, n)
     start, wide = dense.linear(x[:, : k // 3], w[:, : k // 3]), np.full((m, n + 7), 5, np.float32)

@@ -261,21 +261,35 @@ def large():
 def test_few_rows_of_weights_larger_than_caches_are_exact(large):
     """Sums that wait between blocks of inputs, in one panel of rows to eight, for integers and floats."""
     a, za, packed, moved, plain, shifted = large
+    sums, scale = packed.column_sums.astype(np.float64), np.ldexp(np.float32(1), np.arange(61) % 5)
+    less, signed = plain - np.outer(za, sums), plain - (a >= 128).astype(np.float64) @ packed.unpack().T * 256
     for m, threads in itertools.product((1, 2, 5, 7, 12, 29, 61), (1, 3)):
-        y, one = np.empty((m, 2322), np.float32), np.ones(m, np.float32)
+        y = np.empty((m, 2322), np.float32)
         with pycomp.threads(threads):
             assert (matmul_int8(a[:m], packed) == plain[:m]).all()
+            assert (matmul_int8(a[:m].view(np.int8), packed) == signed[:m]).all()
+            assert (matmul_int8(a[:m], packed, a_zero_point=za[:m]) == less[:m]).all()
             assert (matmul_int8(a[:m], moved, a_zero_point=za[:m]) == shifted[:m]).all()
-            dispatch.gemm_u8s8_f32(
-                a[:m], one, None, packed.data, packed.column_sums, packed.scale, None, None, None, 0, y)
-        assert (y == plain[:m].astype(np.float32)).all()
+            dispatch.gemm_u8s8_f32(a[:m], scale[:m], za[:m].astype(np.int32), packed.data, packed.column_sums,
+                                   packed.scale, None, None, None, 0, y)
+        assert (y == less[:m].astype(np.float32) * scale[:m, None]).all()
+
+
+@pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
+@pytest.mark.usefixtures("at_level")
+def test_few_rows_of_threads_that_begin_within_a_strip_are_exact():
+    """Three of them share 500 columns by sixteens, and each has more weights than L2 keeps."""
+    rng = np.random.default_rng(0)
+    a, b = codes(rng, (12, 10000), np.uint8, False), codes(rng, (10000, 500), np.int8, False)
+    with pycomp.threads(3):
+        assert (matmul_int8(a, pack(b.T)) == a.astype(np.float64) @ b).all()
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
 @pytest.mark.parametrize("options", [{}, {"input_scale": 0.02}, {"input_scale": 0.02, "input_dtype": "uint8"}])
 @pytest.mark.usefixtures("at_level")
 def test_a_layer_that_multiplies_for_long_gives_rows_the_bits_they_have_alone(options):
-    """Such a layer may quantize in another way: 280 x 700 x 700 is above 2^27 multiply-adds."""
+    """It may quantize by another level, for 280 x 700 x 700 is above 2^27 multiply-adds; a row by itself does not."""
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((280, 700), np.float32), rng.standard_normal((700, 700), np.float32)
     layer = Linear(w, **options)
