@@ -221,7 +221,7 @@ int PC_FN(gemm_f32s8)(int64_t m, int64_t k, int64_t n, int64_t groups, const flo
   int64_t vectors = PC_TILE_VECTORS(smaller(m, PC_TILE_ROWS));
   while (vectors > NARROW && j.bands * n < UNITS * pc_get_num_threads() * vectors * LANES) vectors--;
   j.width = vectors * LANES;
-  j.widens = PC_SHUFFLES_DELAY_FMA && m / j.bands >= WIDENED * PC_TILE_ROWS && !pc_cpu_is_amd();
+  j.widens = PC_SHUFFLES_DELAY_FMA && m / j.bands > (WIDENED - 1) * PC_TILE_ROWS && !pc_cpu_is_amd();
   j.near = m <= NEAR && !pc_cpu_is_amd();
   j.tiles = (n + j.width - 1) / j.width;
   j.together = 1 + ROOM / (BAND * (k + 1));
