@@ -20,7 +20,7 @@ enum {
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   EARLY = 3,            /* steps that columns are read before use */
   CHUNK = 64,           /* steps whose values are widened at a time */
-  AHEAD = 4096,         /* entries to prefetch ahead of use */
+  AHEAD = 1024,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
   GRAIN = 1 << 15       /* steps times vectors that pay for waking a thread */
