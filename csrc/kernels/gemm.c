@@ -185,15 +185,29 @@ static int64_t depth_of(const job *j, int64_t panels, int vectors, int64_t lengt
   return blocked ? smaller(DEEP, length) : length;
 }
 
-/* A block of rows [top, top + rows) of x, copied to `block` [rows][stride], against the columns [begin, end). A tile that sticks
- * out past column n works on a copy. */
+/* A tile of which only so many columns are there, on a copy of what it works on. */
+static void run_edge(int height, int64_t width, int vectors, work t) {
+  float edge[PC_TILE_ROWS * WIDEST * LANES], *const y = t.y;
+  const int64_t ldy = t.ldy;
+  t.y = edge;
+  t.ldy = LANES * vectors;
+  if (t.from) {
+    memset(edge, 0, sizeof edge); /* what lies past column n is computed with, and dropped */
+    copy_rows(height, width, t.from, t.ldfrom, edge, t.ldy);
+    t.from = edge;
+    t.ldfrom = t.ldy;
+  }
+  run_tile(height, vectors, &t);
+  copy_rows(height, width, edge, t.ldy, y, ldy);
+}
+
+/* A block of rows [top, top + rows) of x, copied to `block` [rows][stride], against the columns [begin, end). */
 static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0, int64_t length, const float *block, int64_t stride,
                             int64_t begin, int64_t end) {
   const int64_t panels = panels_together(j, rows), slice = LANES * j->k;
   const int widest = PC_TILE_VECTORS((rows + panels - 1) / panels), last = l0 + length == j->k;
   const float *reached = l0 == 0 ? j->start : j->y;
   const int64_t ldreached = l0 == 0 ? j->ldstart : j->ldy;
-  float edge[PC_TILE_ROWS * WIDEST * LANES];
   int vectors;
   for (int64_t c = begin; c < end; c += LANES * vectors) {
     const int64_t left = (end - c + LANES - 1) / LANES;
@@ -209,25 +223,11 @@ static void columns_by_rows(const job *j, int64_t rows, int64_t top, int64_t l0,
         float *y = j->y + row * j->ldy + c;
         work t = {.length = now, .panel = block + first * stride + l, .stride = stride, .w = j->w + c * j->k + (l0 + l) * LANES,
                   .slice = slice, .from = l > 0 ? y : reached ? reached + row * ldreached + c : NULL,
-                  .ldfrom = l > 0 ? j->ldy : ldreached,
+                  .ldfrom = l > 0 ? j->ldy : ldreached, .y = y, .ldy = j->ldy,
                   .then = l == 0 && p + 1 < panels && first + 2 * height <= rows ? y + height * j->ldy : NULL, .apart = j->ldy};
         ask(j, p, panels, height, vectors, more ? vectors : after, next, &t);
-        if (width == LANES * vectors) {
-          t.y = y;
-          t.ldy = j->ldy;
-          run_tile(height, vectors, &t);
-        } else {
-          t.y = edge;
-          t.ldy = LANES * vectors;
-          if (t.from) {
-            memset(edge, 0, sizeof edge); /* what lies past column n is computed with, and dropped */
-            copy_rows(height, width, t.from, t.ldfrom, edge, t.ldy);
-            t.from = edge;
-            t.ldfrom = t.ldy;
-          }
-          run_tile(height, vectors, &t);
-          copy_rows(height, width, edge, t.ldy, y, j->ldy);
-        }
+        if (width == LANES * vectors) run_tile(height, vectors, &t);
+        else run_edge(height, width, vectors, t);
         if (last && !more && (j->bias || j->activation)) finish(j, height, width, c, y);
       }
     }

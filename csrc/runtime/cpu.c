@@ -65,8 +65,7 @@ unsigned pc_cpu_features(void) {
 static int is_amd(void) {
   uint32_t a, b = 0, c = 0, d = 0;
   __get_cpuid(0, &a, &b, &c, &d);
-  const int amd = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
-  return amd;
+  return b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
 }
 
 int pc_cpu_is_amd(void) {

@@ -23,8 +23,8 @@ LEVELS = [name for name, usable in native.levels().items() if usable]
 def test_rows_together_equal_rows_alone(m, k, n):
     rng = np.random.default_rng(k)
     x, w = rng.standard_normal((m, k), np.float32), dense.pack(rng.standard_normal((n, k), np.float32))
-    bias = rng.standard_normal(n, np.float32)
-    alone = np.concatenate([dense.linear(x[i : i + 1], w, bias, activation="relu") for i in range(m)])
-    for threads in (1, 3):
-        with pycomp.threads(threads):
-            assert dense.linear(x, w, bias, activation="relu").tobytes() == alone.tobytes()
+    for end in {}, {"bias": rng.standard_normal(n, np.float32), "activation": "relu"}:
+        alone = np.concatenate([dense.linear(x[i : i + 1], w, **end) for i in range(m)])
+        for threads in (1, 3):
+            with pycomp.threads(threads):
+                assert dense.linear(x, w, **end).tobytes() == alone.tobytes()

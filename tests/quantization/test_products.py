@@ -264,15 +264,16 @@ def test_few_rows_of_weights_larger_than_caches_are_exact(large):
     sums, scale = packed.column_sums.astype(np.float64), np.ldexp(np.float32(1), np.arange(61) % 5)
     less, signed = plain - np.outer(za, sums), plain - (a >= 128).astype(np.float64) @ packed.unpack().T * 256
     for m, threads in itertools.product((1, 2, 5, 7, 12, 29, 61), (1, 3)):
-        y = np.empty((m, 2322), np.float32)
         with pycomp.threads(threads):
             assert (matmul_int8(a[:m], packed) == plain[:m]).all()
             assert (matmul_int8(a[:m].view(np.int8), packed) == signed[:m]).all()
             assert (matmul_int8(a[:m], packed, a_zero_point=za[:m]) == less[:m]).all()
             assert (matmul_int8(a[:m], moved, a_zero_point=za[:m]) == shifted[:m]).all()
-            dispatch.gemm_u8s8_f32(a[:m], scale[:m], za[:m].astype(np.int32), packed.data, packed.column_sums,
-                                   packed.scale, None, None, None, 0, y)
-        assert (y == less[:m].astype(np.float32) * scale[:m, None]).all()
+            for zero, exact in (None, plain), (za[:m].astype(np.int32), less):
+                y = np.empty((m, 2322), np.float32)
+                dispatch.gemm_u8s8_f32(
+                    a[:m], scale[:m], zero, packed.data, packed.column_sums, packed.scale, None, None, None, 0, y)
+                assert (y == exact[:m].astype(np.float32) * scale[:m, None]).all()
 
 
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
