@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 PAD = np.float32(-0.0)
 TILE, SLICE = 4, 16
 """Rows of a tile for many rows of x (spmm_tiles), and for one (spmv_sell)."""
+TILES_AT_ONCE = 2
+"""Tiles of a block come in so many, as kernels take them at once: their rows differ, and the last may be empty."""
 LEAST_BLOCK, MOST_BLOCK = 128, 1024
 """Columns of a block: with 64 rows of x 32 KB, which L1 holds beside what streams through it, or 256 KB of L2."""
 ENTRIES_A_VISIT = 20
@@ -65,22 +67,23 @@ def tiles(indices: Ints, indptr: Ints, k: int) -> Tiles:
     block = LEAST_BLOCK
     while block < min(k, MOST_BLOCK) and len(indices) * block < ENTRIES_A_VISIT * n * k:
         block *= 2
-    return _interleaved(indices, indptr, k, TILE, block, MOST_ROWS if n >= 8 * MOST_ROWS else FEW_ROWS)
+    return _interleaved(indices, indptr, k, TILE, TILES_AT_ONCE, block, MOST_ROWS if n >= 8 * MOST_ROWS else FEW_ROWS)
 
 
 def slices(indices: Ints, indptr: Ints, k: int) -> Tiles:
     """For products with one row: sixteen rows, all columns, one group; padding has row -1."""
     n = len(indptr) - 1
-    made = _interleaved(indices, indptr, k, SLICE, max(k, 1), max(n, 1), empty=True)
+    made = _interleaved(indices, indptr, k, SLICE, 1, max(k, 1), max(n, 1), empty=True)
     return Tiles(made.place, made.columns, np.where(made.rows < n, made.rows, np.int32(-1)), made.starts, made.begins,
                  made.firsts)
 
 
 def _interleaved(
-    indices: Ints, indptr: Ints, k: int, height: int, block: int, group: int, empty: bool = False
+    indices: Ints, indptr: Ints, k: int, height: int, at_once: int, block: int, group: int, empty: bool = False
 ) -> Tiles:
-    """Within each group and block, rows by falling count, ``height`` to a tile; rows without entries only if asked,
-    where there is one block. (Memory goes with entries and rows: most rows of a large matrix are in few blocks.)"""
+    """Within each group and block, rows by falling count, ``height`` to a tile and tiles ``at_once``; rows without
+    entries only if asked, where there is one block. (Memory goes with entries and rows: most rows of a large matrix are
+    in few blocks.)"""
     n, nnz = len(indptr) - 1, len(indices)
     groups, blocks = -(-n // group), max(1, -(-k // block))
     # A row's visit to a block, numbered by groups and blocks. Entries come by rows, columns ascending: those of a visit
@@ -103,10 +106,13 @@ def _interleaved(
     first = np.ones(len(cell), np.bool_)  # of its group and block
     first[1:] = cell[1:] != cell[:-1]
     begin = np.flatnonzero(first)
-    rank = np.arange(len(cell)) - np.repeat(begin, np.diff(begin, append=len(cell)))
-    lane = rank % height
-    heads, tile = np.flatnonzero(lane == 0), np.cumsum(lane == 0) - 1  # the longest of a tile comes first
-    starts, of_tile = starts_of(length[heads]), cell[heads] // blocks
+    counts = np.diff(begin, append=len(cell))
+    rank = np.arange(len(cell)) - np.repeat(begin, counts)
+    tiles_of = -(-counts // (height * at_once)) * at_once
+    tile, lane = np.repeat(starts_of(tiles_of)[:-1], counts) + rank // height, rank % height
+    steps = np.zeros(tiles_of.sum(), np.int64)
+    steps[tile[lane == 0]] = length[lane == 0]  # the longest of a tile comes first
+    starts, of_tile = starts_of(steps), np.repeat(cell[begin] // blocks, tiles_of)
     firsts = np.minimum(np.arange(groups + 1) * group, n).astype(np.int64)
     rows = np.repeat(np.diff(firsts)[of_tile, None], height, axis=1).astype(np.int32)
     rows[tile, lane] = run[order] % group

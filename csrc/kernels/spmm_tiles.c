@@ -3,7 +3,8 @@
  * A tile is four rows whose entries in a block of columns are interleaved: a step is four values and their columns. The
  * packer sorts a group's rows by their entries in a block, so the four end together, and pads the shorter with entries of
  * value -0 at a column of zeros, which leave every chain as it is, NaN included. So a visit has no branch but its end,
- * and the block's part of x stays in L1; a group's chains wait on the stack between its visits.
+ * and the block's part of x stays in L1; a group's chains wait on the stack between its visits. The tiles of a group and block
+ * come in twos, the second no longer than the first (the last may have no steps), whose rows differ: two can be in flight.
  * Limit: the load ports, one load of x an fma and one or two for each step and row. (On Intel's Granite Rapids 16 loads of a
  * whole vector beside 16 fma take 10.4 cycles, not 8.)
  *
@@ -19,7 +20,7 @@ enum {
   WHOLE = PC_TILE_VECTORS(HIGH) >= WIDEST, /* the level's registers hold so wide a tile; else two of its rows at a time */
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   EARLY = 3,            /* steps that columns are read before use */
-  CHUNK = 64,           /* steps whose values are widened at a time */
+  CHUNK = 128,          /* steps whose values are widened at a time */
   AHEAD = 1024,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
@@ -38,39 +39,35 @@ typedef struct {
   const int32_t *offset; /* of codes, [n]: added to the results; or NULL */
 } job;
 
-/* The eight codes of four bytes, the low half of each first, a byte each. */
-static uint64_t unpaired(uint64_t pairs) {
-  uint64_t each = pairs & 0xffffffff;
-  each = (each | each << 16) & 0x0000ffff0000ffff;
-  each = (each | each << 8) & 0x00ff00ff00ff00ff;
-  return pc_wide_codes((each | each << 4) & 0x0f0f0f0f0f0f0f0f);
+/* Sixteen values as floats. */
+PC_INLINE vf16 sixteen(int kind, const void *p) {
+  static const int32_t shifts[LANES] = {0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28};
+  if (kind == S4) return pc_floats_of_codes(p, 0xff00, shifts);
+  if (kind == S8) return vf_from_vi(vi_load_s8(p));
+  return kind == F16 ? vf_load_f16(p) : vf_load_bf16(p);
+}
+
+PC_INLINE void widen_kind(int kind, int bits, const void *values, int64_t s, int64_t n, float *to) {
+  const char *p = (const char *)values + HIGH * s * bits / 8;
+  int64_t left = HIGH * n;
+  for (; left >= LANES; left -= LANES, p += LANES * bits / 8, to += LANES) {
+    __builtin_prefetch(p + AHEAD * bits / 8);
+    vf_store(to, sixteen(kind, p));
+  }
+  if (left) { /* what lies past the end is not read */
+    uint16_t rest[LANES] = {0};
+    memcpy(rest, p, (size_t)(left * bits / 8));
+    vf_store(to, sixteen(kind, rest));
+  }
 }
 
 /* Values of n steps from step s on, as floats. */
 static void widen(int kind, const void *values, int64_t s, int64_t n, float *to) {
-  const int64_t first = HIGH * s, count = HIGH * n;
-  if (kind == S4) {
-    const uint8_t *p = (const uint8_t *)values + first / 2;
-    for (int64_t i = 0; i < count; i += LANES) {
-      uint64_t pairs = 0, codes[2];
-      memcpy(&pairs, p + i / 2, (size_t)smaller(count - i, LANES) / 2);
-      codes[0] = unpaired(pairs), codes[1] = unpaired(pairs >> 32);
-      vf_store(to + i, vf_from_vi(vi_load_s8((const int8_t *)codes)));
-    }
-    return;
-  }
-  int64_t i = 0;
-  for (; i + LANES <= count; i += LANES)
-    vf_store(to + i, kind == S8    ? vf_from_vi(vi_load_s8((const int8_t *)values + first + i))
-                     : kind == F16 ? vf_load_f16((const uint16_t *)values + first + i)
-                                   : vf_load_bf16((const uint16_t *)values + first + i));
-  if (i < count) { /* what lies past the end is not read */
-    uint16_t rest[LANES] = {0};
-    const size_t size = kind == S8 ? 1 : 2;
-    memcpy(rest, (const char *)values + size * (size_t)(first + i), size * (size_t)(count - i));
-    vf_store(to + i, kind == S8    ? vf_from_vi(vi_load_s8((const int8_t *)rest))
-                     : kind == F16 ? vf_load_f16(rest)
-                                   : vf_load_bf16(rest));
+  switch (kind) {
+    case S4: widen_kind(S4, 4, values, s, n, to); break;
+    case S8: widen_kind(S8, 8, values, s, n, to); break;
+    case F16: widen_kind(F16, 16, values, s, n, to); break;
+    default: widen_kind(BF16, 16, values, s, n, to);
   }
 }
 
@@ -89,24 +86,31 @@ PC_INLINE panel panel_of(const void *x, int vectors, int64_t k) {
 
 /* Columns of steps. Where registers hold whole tiles they are read some steps before their use: x at an address that a load has
  * yet to bring is read later than the fma units could use it. They run on from tile to tile; past the last step of all, that
- * step is read again. Other levels, which wait for other things, read the columns of a step one by one, and so do CPUs that
- * take values singly. */
+ * step is read again. CPUs that take values singly read a step's columns with it: all at once if so few fma share them that
+ * loads are what they wait for, else one by one, as other levels do, which wait for other things. */
 typedef struct {
   const uint16_t *at, *last;
   uint64_t read[EARLY];
 } columns;
 
 PC_INLINE int reads_early(int singly) { return WHOLE && !singly; }
+PC_INLINE int reads_singly(int singly, int vectors) { return !WHOLE || (singly && vectors >= FETCHED); }
+
+PC_INLINE uint64_t columns_at(const uint16_t *at) {
+  uint64_t read;
+  memcpy(&read, at, sizeof read);
+  return read;
+}
 
 PC_INLINE uint64_t next_columns(int singly, columns *c) {
-  const uint64_t now = c->read[0];
   if (!reads_early(singly)) {
     c->at += HIGH;
-    return now;
+    return columns_at(c->at - HIGH);
   }
+  const uint64_t now = c->read[0];
 #pragma GCC unroll 4
   for (int i = 1; i < EARLY; i++) c->read[i - 1] = c->read[i];
-  memcpy(&c->read[EARLY - 1], c->at, sizeof *c->read);
+  c->read[EARLY - 1] = columns_at(c->at);
   c->at = c->at < c->last ? c->at + HIGH : c->last;
   return now;
 }
@@ -117,11 +121,8 @@ PC_INLINE columns columns_from(int singly, const uint16_t *first, const uint16_t
   return c;
 }
 
-/* Where the column of row r of a step, from memory or read before, lies in a slice of x: sixteen lanes of four bytes each. */
-PC_INLINE uint64_t place(int singly, const uint16_t *at, uint64_t read, int r) {
-  if (!reads_early(singly)) return (uint64_t)at[r] << 6;
-  return (r ? read >> (16 * r - 6) : read << 6) & 0x3fffc0;
-}
+/* Where the column of row r of a step lies in a slice of x: sixteen lanes of four bytes each. */
+PC_INLINE uint64_t place(uint64_t columns, int r) { return (r ? columns >> (16 * r - 6) : columns << 6) & 0x3fffc0; }
 
 /* One entry more: of codes it is four of them, and the step a dot product of what the bits are. */
 PC_INLINE vf16 one_more(int coded, vf16 acc, const char *x, vf16 w) {
@@ -153,7 +154,7 @@ PC_INLINE void advance_rows(int singly, int coded, int vectors, int row0, int co
     const vf4 each = vf_load4(v);
 #pragma GCC unroll 4
     for (int r = 0; r < count; r++) {
-      const uint64_t column = place(singly, at, read, row0 + r);
+      const uint64_t column = reads_singly(singly, vectors) ? (uint64_t)at[row0 + r] << 6 : place(read, row0 + r);
       const vf16 w = singly ? vf_set1(v[row0 + r]) : vf_one_of(each, row0 + r);
 #pragma GCC unroll 4
       for (int t = 0; t < vectors; t++) acc[r][t] = one_more(coded, acc[r][t], x->slices[t] + column, w);
@@ -180,28 +181,72 @@ PC_INLINE void advance(int singly, int coded, int vectors, const panel *x, const
   }
 }
 
-/* A group's entries against some slices of x: chains [rows][vectors][LANES], floats or the bits of int32. */
+/* The chains of two tiles of one vector, of n steps and m: the four of one would wait for their fma. (Rows of the two take turns,
+ * and compilers may not gather their loads: either was slower.) */
+PC_INLINE void advance_two(int coded, const panel *x, const float *v, int64_t n, int64_t m, columns *c, const int32_t *rows,
+                           float *chains) {
+  const float *const w = v + HIGH * n;
+  const uint16_t *const at = c->at, *const to = at + HIGH * n;
+  const char *const next = (const char *)(v + AHEAD);
+  vf16 acc[2 * HIGH];
+#pragma GCC unroll 8
+  for (int r = 0; r < 2 * HIGH; r++) acc[r] = vf_load(chain_of(chains, 1, rows[r]));
+  for (int64_t s = 0; s < HIGH * m; s += HIGH) {
+    const uint64_t read[2] = {columns_at(at + s), columns_at(to + s)};
+    __builtin_prefetch(next + 2 * sizeof *v * s); /* two tiles, one after the other */
+#pragma GCC unroll 8
+    for (int i = 0; i < 2 * HIGH; i++) {
+      const int r = i / 2, second = i % 2;
+      vf16 *const chain = &acc[second * HIGH + r];
+      *chain = vf_held(one_more(coded, *chain, x->slices[0] + place(read[second], r), vf_set1((second ? w : v)[s + r])));
+    }
+  }
+  rows = (const void *)pc_held((const void *)rows); /* read again, as above */
+#pragma GCC unroll 8
+  for (int r = 0; r < 2 * HIGH; r++) vf_store(chain_of(chains, 1, rows[r]), acc[r]);
+  c->at = at + HIGH * m;
+  if (n > m) advance_rows(1, coded, 1, 0, HIGH, x, v + HIGH * m, w, c, rows, chains);
+  c->at = to + HIGH * m;
+}
+
+/* Tiles to take at once from `tile` on: two that come together, unless the second has no steps or they are to be widened and too
+ * long for it. */
+PC_INLINE int at_once(int singly, int widens, int vectors, const int64_t *tile, const int64_t *last) {
+  if (!singly || vectors > 1 || (last - tile) % 2 || tile[2] == tile[1]) return 1;
+  return widens && tile[2] - tile[0] > CHUNK ? 1 : 2;
+}
+
+/* A group's entries against some slices of x: chains [rows][vectors][LANES], floats or the bits of int32. Values are made floats
+ * of as many tiles at a time as CHUNK steps hold, and of a longer tile by parts. */
 PC_INLINE void add(int singly, int coded, int widens, int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
   float wide[HIGH * CHUNK + LANES];
-  const int64_t *starts = j->starts + j->begins[g], *const last = j->starts + j->begins[g + 1];
-  const int64_t first = *starts, all = j->starts[j->begins[j->groups]];
+  const int64_t *tile = j->starts + j->begins[g], *const last = j->starts + j->begins[g + 1], *widened = tile;
+  const int64_t first = *tile, all = j->starts[j->begins[j->groups]];
   if (first == all) return;
   const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
   columns c = columns_from(singly, j->columns + HIGH * first, j->columns + HIGH * (all - 1));
   const int32_t *rows = j->rows + HIGH * j->begins[g];
-  const float *v = widens ? NULL : (const float *)j->values + HIGH * first;
-  for (; starts < last; starts++, rows += HIGH) {
-    if (!widens) {
-      const float *const end = v + HIGH * (starts[1] - starts[0]);
-      advance(singly, coded, vectors, &x, v, end, &c, rows, chains);
-      v = end;
-      continue;
+  const float *v = (const float *)j->values + HIGH * first;
+  while (tile < last) {
+    const int tiles = at_once(singly, widens, vectors, tile, last);
+    const int64_t s = tile[0], n = tile[1] - s;
+    if (widens && n > CHUNK) {
+      for (int64_t now, done = 0; done < n; done += now) {
+        now = smaller(n - done, CHUNK);
+        widen(j->kind, j->values, s + done, now, wide);
+        advance(singly, 0, vectors, &x, wide, wide + HIGH * now, &c, rows, chains);
+      }
+    } else {
+      if (widens && tile + tiles > widened) {
+        for (widened = tile + tiles; widened < last && widened[1] - s <= CHUNK;) widened++;
+        widen(j->kind, j->values, s, *widened - s, wide);
+        v = wide;
+      }
+      if (tiles == 2) advance_two(coded, &x, v, n, tile[2] - tile[1], &c, rows, chains);
+      else if (n) advance(singly, coded, vectors, &x, v, v + HIGH * n, &c, rows, chains);
     }
-    for (int64_t n, s = starts[0]; s < starts[1]; s += n) {
-      n = smaller(starts[1] - s, CHUNK);
-      widen(j->kind, j->values, s, n, wide);
-      advance(singly, 0, vectors, &x, wide, wide + HIGH * n, &c, rows, chains);
-    }
+    v += HIGH * (tile[tiles] - s);
+    tile += tiles, rows += HIGH * tiles;
   }
 }
 
@@ -302,8 +347,10 @@ static int run_job(const job *j, int64_t steps, int64_t tiles) {
   if (e->m == 0 || e->n == 0) return PC_OK;
   if (j->starts[0] || j->begins[0] || j->firsts[0]) return PC_EINVAL;
   if (j->starts[tiles] != steps || j->begins[j->groups] != tiles || j->firsts[j->groups] != e->n) return PC_EINVAL;
-  for (int64_t g = 0; g < j->groups; g++)
+  for (int64_t g = 0; g < j->groups; g++) {
     if (j->firsts[g + 1] - j->firsts[g] < 1 || j->firsts[g + 1] - j->firsts[g] > MOST) return PC_EINVAL;
+    if ((j->begins[g + 1] - j->begins[g]) % 2) return PC_EINVAL;
+  }
   const int panels_first = pc_panels_first(words_of(j), panels_of(j), e->m, j->k);
   pc_for(panels_of(j) * work_before(j, j->groups), GRAIN / WIDEST, panels_first ? run_panels : run_groups, j);
   return PC_OK;

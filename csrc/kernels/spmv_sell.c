@@ -29,11 +29,8 @@ PC_INLINE vf16 value(int kind, const void *values, int64_t step) {
     case F16: return vf_load_f16((const uint16_t *)values + at);
     case S8: return vf_from_vi(vi_load_s8((const int8_t *)values + at));
     case S4: { /* lanes 0 to 7 are the low halves of eight bytes, lanes 8 to 15 the high ones */
-      uint64_t bytes;
-      memcpy(&bytes, (const uint8_t *)values + at / 2, 8);
-      const uint64_t each = 0x0f0f0f0f0f0f0f0f;
-      const uint64_t codes[2] = {pc_wide_codes(bytes & each), pc_wide_codes(bytes >> 4 & each)};
-      return vf_from_vi(vi_load_s8((const int8_t *)codes));
+      static const int32_t shifts[LANES] = {0, 8, 16, 24, 0, 8, 16, 24, 4, 12, 20, 28, 4, 12, 20, 28};
+      return pc_floats_of_codes((const uint8_t *)values + at / 2, 0xf0f0, shifts);
     }
     default: return vf_load((const float *)values + at);
   }

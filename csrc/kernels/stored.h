@@ -2,13 +2,17 @@
 #ifndef PC_STORED_H
 #define PC_STORED_H
 
-#include <stdint.h>
+#include "vocabulary.h"
 
 enum { F32, BF16, F16, S8, S4 };
 
-/* Eight codes of four bits, one in the low half of each byte, as bytes: the sign goes into the upper half. */
-static inline uint64_t pc_wide_codes(uint64_t codes) {
-  const uint64_t sign = codes & 0x0808080808080808;
-  return codes | sign << 1 | sign << 2 | sign << 3 | sign << 4;
+/* Sixteen codes of four bits as floats. Lane l is of the word that bit l of `second` says, shifted right by shifts[l], and takes
+ * its float from a table, which looks at no more than the four bits. */
+PC_INLINE vf16 pc_floats_of_codes(const uint8_t *p, uint32_t second, const int32_t *shifts) {
+  static const float table[16] = {0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1};
+  int32_t words[2];
+  memcpy(words, p, sizeof words);
+  const vi16 lanes = vi_select(vm_from_bits(second), vi_set1(words[1]), vi_set1(words[0]));
+  return vf_take(vf_load(table), vi_shr_each(lanes, vi_load(shifts)));
 }
 #endif

@@ -87,7 +87,7 @@ PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { return _mm512_fnmadd_ps(a, b, c
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { return _mm512_max_ps(a, b); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { return _mm512_min_ps(a, b); }
 PC_INLINE vf16 vf_held(vf16 a) {
-  __asm__("" : "+v"(a));
+  __asm__ volatile("" : "+v"(a));
   return a;
 }
 PC_INLINE vf16 vf_abs(vf16 a) { return _mm512_abs_ps(a); }

@@ -170,13 +170,13 @@ PC_INLINE int32x4_t pc_dot_u8s8(int32x4_t acc, int32x4_t u, int32x4_t s) {
 PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) { PC_EACH(vi16, pc_dot_u8s8(acc.q[i], u.q[i], s.q[i])); }
 
 /* -- lanes moved */
-PC_INLINE vf16 vf_take(vf16 a, vi16 at) {
-  float from[16], all[16];
-  int32_t lanes[16];
-  vf_store(from, a);
-  vi_store(lanes, at);
-  for (int i = 0; i < 16; i++) all[i] = from[lanes[i] & 15];
-  return vf_load(all);
+PC_INLINE vf16 vf_take(vf16 a, vi16 at) { /* of the 64 bytes of all lanes, four from four times the place on */
+  const uint8x16x4_t all = {{vreinterpretq_u8_f32(a.q[0]), vreinterpretq_u8_f32(a.q[1]), vreinterpretq_u8_f32(a.q[2]),
+                             vreinterpretq_u8_f32(a.q[3])}};
+  const int32x4_t low = vdupq_n_s32(15), four = vdupq_n_s32(0x04040404), bytes = vdupq_n_s32(0x03020100);
+#define PC_TAKEN(i) vreinterpretq_f32_u8(vqtbl4q_u8(all, vreinterpretq_u8_s32(vmlaq_s32(bytes, vandq_s32(at.q[i], low), four))))
+  PC_EACH(vf16, PC_TAKEN(i));
+#undef PC_TAKEN
 }
 PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, vextq_s32(a.q[i], a.q[i], 1)); }
 PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.q[i ^ 1]); }

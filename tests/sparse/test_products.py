@@ -8,8 +8,10 @@ from numpy.lib.stride_tricks import as_strided
 
 import pycomp
 from pycomp import dense
-from pycomp.kernels import native
-from pycomp.sparse import BSRMatrix, CSRMatrix, linear, matmul
+from pycomp.kernels import layouts, native
+from pycomp.sparse import BSRMatrix, CSRMatrix, linear, matmul, quantize
+
+LEVELS = [name for name, usable in native.levels().items() if usable] if native.missing() is None else []
 
 
 def problem(seed, m, k, n, density):
@@ -79,19 +81,59 @@ def test_rows_beyond_one_group_and_one_block_keep_the_dense_bits(m, k, n, densit
     assert linear(x, CSRMatrix.from_dense(w), bias).tobytes() == dense.linear(x, w, bias).tobytes()
 
 
-@pytest.mark.parametrize("m", [1, 5, 70])
-def test_heavy_rows_among_light_ones_keep_their_bits_on_any_threads(m):
+def heavy_among_light(m):
+    """x, and w some of whose rows have many times the entries of others."""
     rng = np.random.default_rng(0)
     lengths = np.minimum(2000, (1 + rng.pareto(1.0, 500) * 5).astype(int))
     lengths[[0, 250, 499]] = 2000
     w = np.zeros((500, 2000), np.float32)
     for row, length in zip(w, lengths, strict=True):
         row[rng.choice(2000, length, replace=False)] = rng.standard_normal(length)
-    a, x = CSRMatrix.from_dense(w), rng.standard_normal((m, 2000)).astype(np.float32)
-    expected = dense.linear(x, w).tobytes()
+    return rng.standard_normal((m, 2000)).astype(np.float32), w
+
+
+def even_rows(n, k):
+    """w whose rows have about as many entries as each other, half."""
+    rng = np.random.default_rng(0)
+    return np.where(rng.random((n, k)) < 0.5, rng.standard_normal((n, k)), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("m", [1, 5, 70])
+def test_heavy_rows_among_light_ones_keep_their_bits_on_any_threads(m):
+    x, w = heavy_among_light(m)
+    a, expected = CSRMatrix.from_dense(w), dense.linear(x, w).tobytes()
     for count in (1, 2, 3, 7):
         with pycomp.threads(count):
             assert linear(x, a).tobytes() == expected
+
+
+@pytest.mark.usefixtures("at_level")
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("stored", [lambda a: a.astype("bfloat16"), lambda a: a.astype("float16"), quantize,
+                                    lambda a: quantize(a, bits=4)], ids=["bfloat16", "float16", "int8", "int4"])
+def test_rows_of_narrow_values_whatever_their_lengths_have_the_bits_of_rows_alone(stored):
+    x, heavy = heavy_among_light(33)
+    for w in heavy, even_rows(200, 2000):  # tiles are widened together, alone, by parts
+        a = stored(CSRMatrix.from_dense(w))
+        expected = np.concatenate([linear(row, a, format="slices") for row in np.split(x, len(x))])
+        for m in (2, 16, 33):
+            assert linear(x[:m], a, format="tiles").tobytes() == expected[:m].tobytes()
+
+
+@settings(deadline=None)
+@given(problems)
+def test_tiles_of_a_block_come_in_twos_of_rows_that_differ(case):
+    a = CSRMatrix.from_dense(case[1])
+    tiles = layouts.tiles(a.indices, a.indptr, a.shape[1])
+    sizes = np.diff(tiles.firsts)
+    for group, size in enumerate(sizes):
+        begin, end = tiles.begins[group : group + 2]
+        assert (end - begin) % 2 == 0
+        for two in tiles.rows[begin:end].reshape(-1, 8):
+            rows = two[two < size]
+            assert len(set(rows)) == len(rows)
+        steps = np.diff(tiles.starts[begin : end + 1]).reshape(-1, 2)
+        assert (steps[:, 0] >= steps[:, 1]).all()
 
 
 @pytest.mark.parametrize("m", [33, 64, 150, 300])
