@@ -10,6 +10,17 @@ static inline int pc_panels_first(double words, int64_t panels, int64_t m, int64
   return words * (double)panels < (double)k * (double)m;
 }
 
+/* Slices of x in panels of equal width, give or take one slice: where panel p begins, the one that a slice is in, and the one that
+ * begins nearest to so much work of so much a slice. */
+static inline int64_t pc_panel_begin(int64_t slices, int64_t panels, int64_t p) { return slices * p / panels; }
+static inline int64_t pc_panel_with(int64_t slices, int64_t panels, int64_t slice) {
+  return ((slice + 1) * panels + slices - 1) / slices - 1;
+}
+static inline int64_t pc_panel_near(int64_t slices, int64_t panels, int64_t work, int64_t slice) {
+  const int64_t p = pc_panel_with(slices, panels, work / slice);
+  return p + (2 * work > slice * (pc_panel_begin(slices, panels, p) + pc_panel_begin(slices, panels, p + 1)));
+}
+
 /* The first of `count` runs that begins at so much work or more: the work before run i is starts[i] + i, an entry and a run
  * counting alike. */
 static inline int64_t pc_run_at(const int64_t *starts, int64_t count, int64_t work) {

@@ -18,13 +18,15 @@ enum {
   HIGH = 4,             /* rows of a tile */
   WIDEST = PC_TILE_VECTORS(2) < 4 ? PC_TILE_VECTORS(2) : 4, /* vectors of a row in flight */
   WHOLE = PC_TILE_VECTORS(HIGH) >= WIDEST, /* the level's registers hold so wide a tile; else two of its rows at a time */
+  NARROWER = 3,         /* vectors of a row where L1 does not hold what the widest panel reads */
+  IN_L1 = 40 << 10,     /* bytes of x that L1 holds beside what streams through it */
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   EARLY = 3,            /* steps that columns are read before use */
   CHUNK = 128,          /* steps whose values are widened at a time */
   AHEAD = 1024,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
-  GRAIN = 1 << 15       /* steps times vectors that pay for waking a thread */
+  GRAIN = 1 << 13       /* steps times vectors that pay for waking a thread */
 };
 
 typedef struct {
@@ -37,6 +39,7 @@ typedef struct {
   pc_end end;
   int coded;             /* x and values are codes, and results int32, held as the bits of floats */
   const int32_t *offset; /* of codes, [n]: added to the results; or NULL */
+  int widest;            /* vectors of a panel of x, at most */
 } job;
 
 /* Sixteen values as floats. */
@@ -267,13 +270,15 @@ ADDS(add_floats_singly, 1, 0, 0)
 ADDS(add_stored_singly, 1, 0, 1)
 ADDS(add_codes_singly, 1, 1, 0)
 
+static int takes_singly(void) { return PC_SHUFFLES_DELAY_FMA && !pc_cpu_is_amd(); }
+
 static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
   static adder *const *const adds[2][3] = {{add_floats, add_stored, add_codes},
                                            {add_floats_singly, add_stored_singly, add_codes_singly}};
   _Alignas(64) float chains[(MOST + 1) * 4 * LANES]; /* the last row is of what pads a tile */
   const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES;
   memset(chains, 0, (size_t)((rows + 1) * width) * sizeof *chains);
-  adds[PC_SHUFFLES_DELAY_FMA && !pc_cpu_is_amd()][j->coded ? 2 : j->kind != F32][vectors - 1](j, slice, g, chains);
+  adds[takes_singly()][j->coded ? 2 : j->kind != F32][vectors - 1](j, slice, g, chains);
   if (j->offset)
     for (int64_t r = 0; r < rows; r++)
       for (int64_t c = r * width; c < (r + 1) * width; c += LANES)
@@ -283,18 +288,19 @@ static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
 
 /* -- groups of rows, panels of x and threads */
 
-/* Work before a group: its steps, and what visits cost. */
+/* Work before a group, for each slice of x: its steps, and what visits cost. */
 static int64_t work_before(const job *j, int64_t g) {
   return j->starts[j->begins[g]] + VISIT * (j->begins[g] + j->firsts[g]);
 }
 
-static int64_t panels_of(const job *j) { return ((j->end.m + LANES - 1) / LANES + WIDEST - 1) / WIDEST; }
+static int64_t slices_of(const job *j) { return (j->end.m + LANES - 1) / LANES; }
+static int64_t panels_of(const job *j) { return (slices_of(j) + j->widest - 1) / j->widest; }
 
-/* A group against panel p; panels are of equal width, give or take one slice. */
+static int64_t slice_of(const job *j, int64_t p) { return pc_panel_begin(slices_of(j), panels_of(j), p); }
+
+/* A group against panel p. */
 static void one_panel(const job *j, int64_t g, int64_t p) {
-  const int64_t panels = panels_of(j), slices = (j->end.m + LANES - 1) / LANES, slice = slices * p / panels;
-  const int vectors = (int)(slices * (p + 1) / panels - slice);
-  run_group(j, vectors, slice, g);
+  run_group(j, (int)(slice_of(j, p + 1) - slice_of(j, p)), slice_of(j, p), g);
 }
 
 /* The last group that has so much work or less before it, `times` over. */
@@ -308,12 +314,13 @@ static int64_t group_at(const job *j, int64_t times, int64_t work) {
   return low;
 }
 
-/* Units of work are the panels of a group: the first that begins at so much work or more. */
+/* Units of work are the panels of a group: the one that begins nearest to so much work. (A cut that is taken for the next unit's,
+ * since it lies a little beyond where one begins, would cost a thread a unit.) */
 static int64_t unit_at(const job *j, int64_t work) {
-  const int64_t panels = panels_of(j), g = group_at(j, panels, work);
-  if (g == j->groups) return g * panels;
-  const int64_t one = work_before(j, g + 1) - work_before(j, g);
-  return g * panels + (work - panels * work_before(j, g) + one - 1) / one;
+  const int64_t g = group_at(j, slices_of(j), work);
+  if (g == j->groups) return g * panels_of(j);
+  const int64_t one = work_before(j, g + 1) - work_before(j, g), rest = work - slices_of(j) * work_before(j, g);
+  return g * panels_of(j) + pc_panel_near(slices_of(j), panels_of(j), rest, one);
 }
 
 /* All the panels pass each group: for matrices that are large beside x. */
@@ -323,10 +330,12 @@ static void run_groups(int64_t begin, int64_t end, const void *context) {
   for (int64_t u = unit_at(j, begin), last = unit_at(j, end); u < last; u++) one_panel(j, u / panels, u % panels);
 }
 
-/* Units panel by panel: the first that begins at so much work or more. */
+/* Units panel by panel: the one that begins nearest to so much work. */
 static int64_t unit_of_panels_at(const job *j, int64_t work) {
-  const int64_t all = work_before(j, j->groups), p = work / all, rest = work - p * all, g = group_at(j, 1, rest);
-  return p * j->groups + g + (work_before(j, g) < rest);
+  const int64_t all = work_before(j, j->groups), p = pc_panel_with(slices_of(j), panels_of(j), work / all);
+  const int64_t rest = work - slice_of(j, p) * all, width = slice_of(j, p + 1) - slice_of(j, p), g = group_at(j, width, rest);
+  if (g == j->groups) return (p + 1) * g;
+  return p * j->groups + g + (2 * rest > width * (work_before(j, g) + work_before(j, g + 1)));
 }
 
 /* All the groups pass each panel: a thread reads the panels that it takes, which it may have packed, and no others. */
@@ -339,8 +348,15 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
 /* Words of a group: an entry is one and a half. */
 static double words_of(const job *j) { return 1.5 * (double)HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups; }
 
+/* Vectors of a panel of x: as many as share a value, but, on the CPUs where it was faster, fewer where the part of such a panel
+ * that a visit reads is more than L1 holds. Of each column a visit reads a line a vector. */
+static int widest(const job *j, int64_t tiles) {
+  const double columns = (double)j->k * (double)j->end.n / (double)(HIGH * tiles + 1);
+  return WIDEST > NARROWER && takes_singly() && 4 * LANES * WIDEST * columns > IN_L1 ? NARROWER : WIDEST;
+}
+
 /* The rows of groups and the ends of tiles must fit; columns and rows of entries are trusted. */
-static int run_job(const job *j, int64_t steps, int64_t tiles) {
+static int run_job(job *j, int64_t steps, int64_t tiles) {
   const pc_end *e = &j->end;
   if (e->m < 0 || j->k < 0 || e->n < 0 || steps < 0 || tiles < 0 || j->groups < 0) return PC_EINVAL;
   if (!pc_is_activation(e->activation)) return PC_EINVAL;
@@ -351,8 +367,9 @@ static int run_job(const job *j, int64_t steps, int64_t tiles) {
     if (j->firsts[g + 1] - j->firsts[g] < 1 || j->firsts[g + 1] - j->firsts[g] > MOST) return PC_EINVAL;
     if ((j->begins[g + 1] - j->begins[g]) % 2) return PC_EINVAL;
   }
+  j->widest = widest(j, tiles);
   const int panels_first = pc_panels_first(words_of(j), panels_of(j), e->m, j->k);
-  pc_for(panels_of(j) * work_before(j, j->groups), GRAIN / WIDEST, panels_first ? run_panels : run_groups, j);
+  pc_for(slices_of(j) * work_before(j, j->groups), GRAIN, panels_first ? run_panels : run_groups, j);
   return PC_OK;
 }
 
@@ -361,8 +378,8 @@ static int run_job(const job *j, int64_t steps, int64_t tiles) {
                                const float *x, const type *values, const uint16_t *columns, const int32_t *rows,       \
                                const int64_t *starts, const int64_t *begins, const int64_t *firsts, parameters,        \
                                const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) { \
-    const job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                               \
-                   {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL};                            \
+    job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                               \
+                   {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, 0};                          \
     return run_job(&j, steps, tiles);                                                                                  \
   }
 VALUES(f32, float, F32, const float *bias, NULL)
@@ -375,7 +392,7 @@ int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64
                            const uint8_t *x, const int8_t *values, const uint16_t *columns, const int32_t *rows,
                            const int64_t *starts, const int64_t *begins, const int64_t *firsts, const int32_t *offset,
                            int32_t *y, int64_t y_row, int64_t y_column) {
-  const job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
-                 {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset};
+  job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
+                 {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, 0};
   return run_job(&j, steps, tiles);
 }

@@ -136,15 +136,16 @@ def test_tiles_of_a_block_come_in_twos_of_rows_that_differ(case):
         assert (steps[:, 0] >= steps[:, 1]).all()
 
 
-@pytest.mark.parametrize("m", [33, 64, 150, 300])
-def test_a_small_matrix_whose_panels_go_to_threads_keeps_the_dense_bits(m):
+@pytest.mark.parametrize("m", [33, 64, 120, 150, 300])
+@pytest.mark.parametrize("format", ["csr", "tiles"])
+def test_a_small_matrix_whose_panels_go_to_threads_keeps_the_dense_bits(m, format):
     x, w, _ = problem(2, m, 4096, 1500, 0.01)
     w[700] = 1.0  # ... and the panels end within a thread's share
     a, expected = CSRMatrix.from_dense(w), dense.linear(x, w)
     for count in (1, 2, 3, 7):
         with pycomp.threads(count):
-            assert linear(x, a, format="csr").tobytes() == expected.tobytes()
-            assert matmul(a, np.ascontiguousarray(x.T), format="csr").T.tobytes() == expected.tobytes()
+            assert linear(x, a, format=format).tobytes() == expected.tobytes()
+            assert matmul(a, np.ascontiguousarray(x.T), format=format).T.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 5, 4), (3, 0, 4), (3, 5, 0), (0, 0, 0), (1, 0, 4), (1, 5, 0), (0, 5, 0)])
