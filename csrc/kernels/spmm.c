@@ -20,7 +20,8 @@ enum {
   PART = 128 * 1024,                   /* floats of x in a block: 512 KB, which L2 holds */
   WAITING = 8 * 1024,                  /* floats of unfinished chains: 32 KB of stack, read and written in order */
   ROWS = WAITING / LANES,
-  GRAIN = 1 << 18                      /* multiply-adds that pay for waking a thread */
+  GRAIN = 1 << 16,                     /* multiply-adds that pay for waking a thread, */
+  GRAIN_ALONE = 1 << 14                /* and those of one row */
 };
 
 /* Rows of a tile of that many vectors. */
@@ -251,6 +252,6 @@ int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const
                         const int64_t *indptr, const float *bias, const float *residual, int32_t activation, float *y) {
   const job j = {k, x, data, indices, indptr, {1, n, NULL, bias, residual, activation, y, n, 1}};
   const int status = check(&j, nnz);
-  if (status == PC_OK && n > 0) pc_for(work_of(&j), 1 + GRAIN, run_row, &j);
+  if (status == PC_OK && n > 0) pc_for(work_of(&j), 1 + GRAIN_ALONE, run_row, &j);
   return status;
 }

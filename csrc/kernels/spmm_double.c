@@ -5,7 +5,7 @@
 #include "table.h"
 #include "vocabulary.h"
 
-enum { GRAIN = 1 << 16, FLIGHT = 4 /* rows of the matrix in flight against one row of x */ };
+enum { GRAIN = 1 << 14, FLIGHT = 4 /* rows of the matrix in flight against one row of x */ };
 
 typedef struct {
   int64_t m, k, n;

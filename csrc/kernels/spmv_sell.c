@@ -8,7 +8,7 @@
 
 enum {
   AHEAD = 2048,    /* entries to prefetch, into L2, ahead of use */
-  GRAIN = 1 << 12  /* steps that pay for waking a thread */
+  GRAIN = 1 << 11  /* steps that pay for waking a thread */
 };
 
 typedef struct {
