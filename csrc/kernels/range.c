@@ -1,7 +1,7 @@
 /* Smallest and largest of each row or column, any order giving the same. Limit: memory, 4 bytes an element. Rows and columns
- * are cut for the threads, and each adds its part to the result at the end, or writes it where nobody else has one: an element at a
- * time for rows, which are few, and a line at a time for columns, while others wait. (An exchange for each column took longer than
- * finding it in a hundred rows, and several times as long with two threads, which met at the same lines.) */
+ * are cut for the threads, and each adds its part to the result at the end, or writes it where nobody else has one. Adding a part
+ * of columns takes as long as finding it in a hundred rows, and several times as long where two threads do so at the same line:
+ * a thread adds what it found in all its rows at once, and begins at a column of its own. */
 #include <math.h>
 
 #include "memory.h"
@@ -12,16 +12,16 @@ enum {
   CHUNK = 1 << 15, /* elements of a row that make a unit of work */
   GRAIN = 1 << 16, /* elements that pay for waking a thread */
   WIDE = 1 << 10,  /* columns and */
-  TALL = 1 << 7,   /* rows that make a unit of work on columns: what is found stays in the first cache */
+  TALL = 1 << 9,   /* rows that make a unit of work on columns: what is found stays in the first cache */
   TOGETHER = 4     /* rows that what is found passes at a time */
 };
 
 typedef struct {
-  int64_t k, ldx, chunks; /* chunks in a row, or in a group of them */
-  int64_t rows, wide;     /* rows in a group; chunks of columns */
+  int64_t k, ldx, chunks;   /* chunks in a row */
+  int64_t rows, wide, down; /* rows in a group; chunks of columns, and units in one */
   const float *x;
   float *low, *high;
-  int asks, *busy;        /* whether a thread adds to the results of columns */
+  int asks;
 } job;
 
 /* *p becomes `value` if that is less (sign 1) or more (sign -1); once NaN it stays. */
@@ -74,49 +74,49 @@ int PC_FN(range_f32)(int64_t m, int64_t k, const float *x, int64_t ldx, float *l
   return PC_OK;
 }
 
-/* vf_min and vf_max give their second operand where either is NaN, so that once it is there it stays. */
-PC_INLINE void widen(vf16 low, vf16 high, vf16 *least, vf16 *most) {
-  const vm16 nan = vf_isnan(low); /* and so is high */
-  *least = vf_select(nan, low, vf_min(low, *least));
-  *most = vf_select(nan, high, vf_max(high, *most));
-}
-
-/* Adds what was found in some rows of n columns to what others found; adding 0 makes -0 +0, so that order does not show. */
-static void add_columns(int *busy, int64_t n, const float *low, const float *high, float *to_low, float *to_high) {
-  while (__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE)) continue; /* no longer than the others take to do this */
+/* The smallest and largest in rows x n columns. vf_min and vf_max give their second operand where either is NaN, so that once it is
+ * there it stays. */
+static void find(int64_t rows, int64_t n, const float *x, int64_t ldx, float *low, float *high) {
   for (int64_t l = 0; l < n; l += LANES) {
-    vf16 least = vf_load_left(to_low + l, n - l), most = vf_load_left(to_high + l, n - l);
-    widen(vf_add(vf_load(low + l), vf_zero()), vf_add(vf_load(high + l), vf_zero()), &least, &most);
-    vf_store_left(to_low + l, n - l, least);
-    vf_store_left(to_high + l, n - l, most);
+    vf_store(low + l, vf_set1(INFINITY));
+    vf_store(high + l, vf_set1(-INFINITY));
   }
-  __atomic_store_n(busy, 0, __ATOMIC_RELEASE);
+  for (int64_t i = 0; i < rows; i += TOGETHER, x += TOGETHER * ldx)
+    for (int64_t l = 0; l < n; l += LANES) {
+      vf16 least = vf_load(low + l), most = vf_load(high + l);
+      for (int64_t r = 0; r < TOGETHER && i + r < rows; r++) {
+        const float *at = x + r * ldx + l;
+        const vf16 v = vf_load_left(at, n - l);
+        __builtin_prefetch(at + TOGETHER * ldx, 0, 2);
+        const vm16 nan = vf_isnan(v);
+        least = vf_select(nan, v, vf_min(v, least));
+        most = vf_select(nan, v, vf_max(v, most));
+      }
+      vf_store(low + l, least);
+      vf_store(high + l, most);
+    }
 }
 
-static void column_chunks(int64_t begin, int64_t end, const void *context) {
+/* Units of TALL rows of a chunk of columns: those of a chunk come one after the other, and are passed as one. */
+static void column_units(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t u = begin; u < end; u++) {
-    const int64_t g = u / j->chunks, down = u % j->chunks / j->wide * TALL, first = u % j->chunks % j->wide * WIDE;
-    const int64_t rows = smaller(j->rows - down, TALL), n = smaller(j->k - first, WIDE);
-    const float *x = j->x + (g * j->rows + down) * j->ldx + first;
-    float low[WIDE], high[WIDE];
-    for (int64_t l = 0; l < WIDE; l++) low[l] = INFINITY, high[l] = -INFINITY;
-    for (int64_t i = 0; i < rows; i += TOGETHER, x += TOGETHER * j->ldx)
-      for (int64_t l = 0; l < n; l += LANES) {
-        vf16 least = vf_load(low + l), most = vf_load(high + l);
-        for (int64_t r = 0; r < TOGETHER && i + r < rows; r++) {
-          const float *at = x + r * j->ldx + l;
-          const vf16 v = vf_load_left(at, n - l);
-          __builtin_prefetch(at + TOGETHER * j->ldx, 0, 2);
-          widen(v, v, &least, &most);
-        }
-        vf_store(low + l, least);
-        vf_store(high + l, most);
-      }
-    float *to_low = j->low + g * j->k + first, *to_high = j->high + g * j->k + first;
-    const int all = j->rows <= TALL; /* of the group: nobody else has some */
-    for (int64_t l = 0; all && l < n; l++) to_low[l] = low[l] + 0.0f, to_high[l] = high[l] + 0.0f;
-    if (!all) add_columns(j->busy, n, low, high, to_low, to_high);
+  float low[WIDE], high[WIDE];
+  for (int64_t u = begin, last; u < end; u = last) {
+    const int64_t chunk = u / j->down, g = chunk / j->wide, column = chunk % j->wide * WIDE, n = smaller(j->k - column, WIDE);
+    last = smaller(end, (chunk + 1) * j->down);
+    const int64_t row = (u - chunk * j->down) * TALL, rows = smaller((last - u) * TALL, j->rows - row);
+    find(rows, n, j->x + (g * j->rows + row) * j->ldx + column, j->ldx, low, high);
+    float *to_low = j->low + g * j->k + column, *to_high = j->high + g * j->k + column;
+    if (rows == j->rows) { /* nobody else has some */
+      for (int64_t l = 0; l < n; l++) to_low[l] = low[l] + 0.0f, to_high[l] = high[l] + 0.0f;
+      continue;
+    }
+    const int64_t first = n * row / j->rows;
+    for (int64_t i = 0; i < n; i++) {
+      const int64_t l = first + i < n ? first + i : first + i - n;
+      join(to_low + l, low[l] + 0.0f, 1);
+      join(to_high + l, high[l] + 0.0f, -1);
+    }
   }
 }
 
@@ -124,9 +124,8 @@ int PC_FN(range_columns_f32)(int64_t m, int64_t k, int64_t g, const float *x, in
   if (m < 0 || k < 0 || g < 0 || ldx < k || !pc_divides(g, m)) return PC_EINVAL;
   if (m == 0 || m / g > TALL) begin_empty(g * k, low, high);
   if (m == 0 || k == 0) return PC_OK;
-  int busy = 0;
-  job j = {.k = k, .ldx = ldx, .rows = m / g, .wide = (k + WIDE - 1) / WIDE, .x = x, .low = low, .high = high, .busy = &busy};
-  j.chunks = (j.rows + TALL - 1) / TALL * j.wide;
-  pc_for(g * j.chunks, 1 + GRAIN / (smaller(j.rows, TALL) * smaller(k, WIDE)), column_chunks, &j);
+  job j = {.k = k, .ldx = ldx, .rows = m / g, .wide = (k + WIDE - 1) / WIDE, .x = x, .low = low, .high = high};
+  j.down = (j.rows + TALL - 1) / TALL;
+  pc_for(g * j.wide * j.down, 1 + GRAIN / (smaller(j.rows, TALL) * smaller(k, WIDE)), column_units, &j);
   return PC_OK;
 }

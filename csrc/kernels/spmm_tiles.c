@@ -4,7 +4,8 @@
  * packer sorts a group's rows by their entries in a block, so the four end together, and pads the shorter with entries of
  * value -0 at a column of zeros, which leave every chain as it is, NaN included. So a visit has no branch but its end,
  * and the block's part of x stays in L1; a group's chains wait on the stack between its visits. The tiles of a group and block
- * come in twos, the second no longer than the first (the last may have no steps), whose rows differ: two can be in flight.
+ * come in twos, the second no longer than the first (the last may have no steps), whose rows differ: of one vector, two are in
+ * flight where CPUs take values singly.
  * Limit: the load ports, one load of x an fma and one or two for each step and row. (On Intel's Granite Rapids 16 loads of a
  * whole vector beside 16 fma take 10.4 cycles, not 8.)
  *
@@ -18,8 +19,8 @@ enum {
   HIGH = 4,             /* rows of a tile */
   WIDEST = PC_TILE_VECTORS(2) < 4 ? PC_TILE_VECTORS(2) : 4, /* vectors of a row in flight */
   WHOLE = PC_TILE_VECTORS(HIGH) >= WIDEST, /* the level's registers hold so wide a tile; else two of its rows at a time */
-  NARROWER = 3,         /* vectors of a row where L1 does not hold what the widest panel reads */
-  IN_L1 = 40 << 10,     /* bytes of x that L1 holds beside what streams through it */
+  NARROWER = 3,         /* at most, where a visit reads more of x than this: */
+  IN_L1 = 40 << 10,     /* bytes that L1 holds beside what streams through it */
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   EARLY = 3,            /* steps that columns are read before use */
   CHUNK = 128,          /* steps whose values are widened at a time */
@@ -135,8 +136,8 @@ PC_INLINE vf16 one_more(int coded, vf16 acc, const char *x, vf16 w) {
 
 PC_INLINE float *chain_of(float *chains, int vectors, int64_t row) { return chains + row * (vectors * LANES); }
 
-/* The chains of some rows of a tile, from row0 on, for steps of values from v up to end. */
-PC_INLINE void advance_rows(int singly, int coded, int vectors, int row0, int count, const panel *x, const float *v,
+/* The chains of some rows of a tile, from row0 on, for steps of values from v up to end, which lie in L1 if they were widened. */
+PC_INLINE void advance_rows(int singly, int coded, int widened, int vectors, int row0, int count, const panel *x, const float *v,
                             const float *end, columns *c, const int32_t *rows, float *chains) {
   vf16 acc[HIGH][4];
   float *own[HIGH];
@@ -149,7 +150,7 @@ PC_INLINE void advance_rows(int singly, int coded, int vectors, int row0, int co
   }
   for (; v != end; v += HIGH) {
     if (WHOLE && vectors < FETCHED) { /* each time: a line at a time was slower, and so is any elsewhere */
-      __builtin_prefetch(v + AHEAD);
+      if (!widened) __builtin_prefetch(v + AHEAD);
       if (!singly) __builtin_prefetch(c->at + AHEAD);
     }
     const uint16_t *const at = c->at;
@@ -173,21 +174,21 @@ PC_INLINE void advance_rows(int singly, int coded, int vectors, int row0, int co
 }
 
 /* The chains of a tile. */
-PC_INLINE void advance(int singly, int coded, int vectors, const panel *x, const float *v, const float *end, columns *c,
+PC_INLINE void advance(int singly, int coded, int widened, int vectors, const panel *x, const float *v, const float *end, columns *c,
                        const int32_t *rows, float *chains) {
   if (PC_TILE_VECTORS(HIGH) < vectors) {
     columns again = *c;
-    advance_rows(singly, coded, vectors, 0, HIGH / 2, x, v, end, &again, rows, chains);
-    advance_rows(singly, coded, vectors, HIGH / 2, HIGH / 2, x, v, end, c, rows, chains);
+    advance_rows(singly, coded, widened, vectors, 0, HIGH / 2, x, v, end, &again, rows, chains);
+    advance_rows(singly, coded, widened, vectors, HIGH / 2, HIGH / 2, x, v, end, c, rows, chains);
   } else {
-    advance_rows(singly, coded, vectors, 0, HIGH, x, v, end, c, rows, chains);
+    advance_rows(singly, coded, widened, vectors, 0, HIGH, x, v, end, c, rows, chains);
   }
 }
 
 /* The chains of two tiles of one vector, of n steps and m: the four of one would wait for their fma. (Rows of the two take turns,
  * and compilers may not gather their loads: either was slower.) */
-PC_INLINE void advance_two(int coded, const panel *x, const float *v, int64_t n, int64_t m, columns *c, const int32_t *rows,
-                           float *chains) {
+PC_INLINE void advance_two(int coded, int widened, const panel *x, const float *v, int64_t n, int64_t m, columns *c,
+                           const int32_t *rows, float *chains) {
   const float *const w = v + HIGH * n;
   const uint16_t *const at = c->at, *const to = at + HIGH * n;
   const char *const next = (const char *)(v + AHEAD);
@@ -196,7 +197,7 @@ PC_INLINE void advance_two(int coded, const panel *x, const float *v, int64_t n,
   for (int r = 0; r < 2 * HIGH; r++) acc[r] = vf_load(chain_of(chains, 1, rows[r]));
   for (int64_t s = 0; s < HIGH * m; s += HIGH) {
     const uint64_t read[2] = {columns_at(at + s), columns_at(to + s)};
-    __builtin_prefetch(next + 2 * sizeof *v * s); /* two tiles, one after the other */
+    if (!widened) __builtin_prefetch(next + 2 * sizeof *v * s); /* two tiles, one after the other */
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * HIGH; i++) {
       const int r = i / 2, second = i % 2;
@@ -208,28 +209,28 @@ PC_INLINE void advance_two(int coded, const panel *x, const float *v, int64_t n,
 #pragma GCC unroll 8
   for (int r = 0; r < 2 * HIGH; r++) vf_store(chain_of(chains, 1, rows[r]), acc[r]);
   c->at = at + HIGH * m;
-  if (n > m) advance_rows(1, coded, 1, 0, HIGH, x, v + HIGH * m, w, c, rows, chains);
+  if (n > m) advance_rows(1, coded, widened, 1, 0, HIGH, x, v + HIGH * m, w, c, rows, chains);
   c->at = to + HIGH * m;
 }
 
-/* Tiles to take at once from `tile` on: two that come together, unless the second has no steps or they are to be widened and too
- * long for it. */
+/* Tiles to take at once from `tile` on: two that come together, unless the second has no steps, or more than the first, or they are
+ * to be widened and too long for it. */
 PC_INLINE int at_once(int singly, int widens, int vectors, const int64_t *tile, const int64_t *last) {
-  if (!singly || vectors > 1 || (last - tile) % 2 || tile[2] == tile[1]) return 1;
+  if (!singly || vectors > 1 || (last - tile) % 2 || tile[2] == tile[1] || tile[2] - tile[1] > tile[1] - tile[0]) return 1;
   return widens && tile[2] - tile[0] > CHUNK ? 1 : 2;
 }
 
 /* A group's entries against some slices of x: chains [rows][vectors][LANES], floats or the bits of int32. Values are made floats
  * of as many tiles at a time as CHUNK steps hold, and of a longer tile by parts. */
 PC_INLINE void add(int singly, int coded, int widens, int vectors, const job *j, int64_t slice, int64_t g, float *chains) {
-  float wide[HIGH * CHUNK + LANES];
+  float wide[HIGH * CHUNK];
   const int64_t *tile = j->starts + j->begins[g], *const last = j->starts + j->begins[g + 1], *widened = tile;
   const int64_t first = *tile, all = j->starts[j->begins[j->groups]];
   if (first == all) return;
   const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
   columns c = columns_from(singly, j->columns + HIGH * first, j->columns + HIGH * (all - 1));
   const int32_t *rows = j->rows + HIGH * j->begins[g];
-  const float *v = (const float *)j->values + HIGH * first;
+  const float *v = widens ? wide : (const float *)j->values + HIGH * first;
   while (tile < last) {
     const int tiles = at_once(singly, widens, vectors, tile, last);
     const int64_t s = tile[0], n = tile[1] - s;
@@ -237,7 +238,7 @@ PC_INLINE void add(int singly, int coded, int widens, int vectors, const job *j,
       for (int64_t now, done = 0; done < n; done += now) {
         now = smaller(n - done, CHUNK);
         widen(j->kind, j->values, s + done, now, wide);
-        advance(singly, 0, vectors, &x, wide, wide + HIGH * now, &c, rows, chains);
+        advance(singly, 0, 1, vectors, &x, wide, wide + HIGH * now, &c, rows, chains);
       }
     } else {
       if (widens && tile + tiles > widened) {
@@ -245,10 +246,10 @@ PC_INLINE void add(int singly, int coded, int widens, int vectors, const job *j,
         widen(j->kind, j->values, s, *widened - s, wide);
         v = wide;
       }
-      if (tiles == 2) advance_two(coded, &x, v, n, tile[2] - tile[1], &c, rows, chains);
-      else if (n) advance(singly, coded, vectors, &x, v, v + HIGH * n, &c, rows, chains);
+      if (tiles == 2) advance_two(coded, widens, &x, v, n, tile[2] - tile[1], &c, rows, chains);
+      else if (n) advance(singly, coded, widens, vectors, &x, v, v + HIGH * n, &c, rows, chains);
+      v += HIGH * (tile[tiles] - s);
     }
-    v += HIGH * (tile[tiles] - s);
     tile += tiles, rows += HIGH * tiles;
   }
 }
@@ -314,8 +315,8 @@ static int64_t group_at(const job *j, int64_t times, int64_t work) {
   return low;
 }
 
-/* Units of work are the panels of a group: the one that begins nearest to so much work. (A cut that is taken for the next unit's,
- * since it lies a little beyond where one begins, would cost a thread a unit.) */
+/* Units of work are the panels of a group: the one that begins nearest to so much work. (Not the first after it: where rounding puts
+ * a cut between threads a little after the beginning of a unit, one of them would have a unit more.) */
 static int64_t unit_at(const job *j, int64_t work) {
   const int64_t g = group_at(j, slices_of(j), work);
   if (g == j->groups) return g * panels_of(j);
@@ -334,7 +335,6 @@ static void run_groups(int64_t begin, int64_t end, const void *context) {
 static int64_t unit_of_panels_at(const job *j, int64_t work) {
   const int64_t all = work_before(j, j->groups), p = pc_panel_with(slices_of(j), panels_of(j), work / all);
   const int64_t rest = work - slice_of(j, p) * all, width = slice_of(j, p + 1) - slice_of(j, p), g = group_at(j, width, rest);
-  if (g == j->groups) return (p + 1) * g;
   return p * j->groups + g + (2 * rest > width * (work_before(j, g) + work_before(j, g + 1)));
 }
 
@@ -348,14 +348,15 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
 /* Words of a group: an entry is one and a half. */
 static double words_of(const job *j) { return 1.5 * (double)HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups; }
 
-/* Vectors of a panel of x: as many as share a value, but, on the CPUs where it was faster, fewer where the part of such a panel
- * that a visit reads is more than L1 holds. Of each column a visit reads a line a vector. */
+/* Vectors of a panel of x, at most: as many as registers hold, which share a load of a value and its column. Where a visit of such a
+ * panel reads more than L1 holds, one less was faster on the CPUs that take values singly: with 256 columns a block 1.09, 1024 1.05.
+ * (Of each column a visit reads a line a vector.) */
 static int widest(const job *j, int64_t tiles) {
   const double columns = (double)j->k * (double)j->end.n / (double)(HIGH * tiles + 1);
   return WIDEST > NARROWER && takes_singly() && 4 * LANES * WIDEST * columns > IN_L1 ? NARROWER : WIDEST;
 }
 
-/* The rows of groups and the ends of tiles must fit; columns and rows of entries are trusted. */
+/* The rows of groups and the ends of tiles must fit, and tiles come in twos; columns and rows of entries are trusted. */
 static int run_job(job *j, int64_t steps, int64_t tiles) {
   const pc_end *e = &j->end;
   if (e->m < 0 || j->k < 0 || e->n < 0 || steps < 0 || tiles < 0 || j->groups < 0) return PC_EINVAL;
@@ -378,8 +379,8 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
                                const float *x, const type *values, const uint16_t *columns, const int32_t *rows,       \
                                const int64_t *starts, const int64_t *begins, const int64_t *firsts, parameters,        \
                                const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) { \
-    job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                               \
-                   {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, 0};                          \
+    job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                                     \
+             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, 0};                               \
     return run_job(&j, steps, tiles);                                                                                  \
   }
 VALUES(f32, float, F32, const float *bias, NULL)
@@ -393,6 +394,6 @@ int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64
                            const int64_t *starts, const int64_t *begins, const int64_t *firsts, const int32_t *offset,
                            int32_t *y, int64_t y_row, int64_t y_column) {
   job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
-                 {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, 0};
+            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, 0};
   return run_job(&j, steps, tiles);
 }

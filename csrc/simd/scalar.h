@@ -113,7 +113,8 @@ PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(-a.v[i], b.v
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] < b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */
 /* a, in a register from here on: what was loaded and is used two or three times GCC may read anew each time, which L1 can't keep up
- * with, least of all where it straddles two lines. What is held stays in the order of the code. */
+ * with, least of all where it straddles two lines. (Where there are registers for it: on AVX-512, where what is held also stays in
+ * the order of the code.) */
 PC_INLINE vf16 vf_held(vf16 a) { return a; }
 PC_INLINE vf16 vf_abs(vf16 a) { PC_EACH(vf16, fabsf(a.v[i])); }
 PC_INLINE vf16 vf_rint(vf16 a) { PC_EACH(vf16, rintf(a.v[i])); } /* half to even */

@@ -361,3 +361,19 @@ def test_a_range_that_is_not_finite_leaves_out_as_it_was():
         with pytest.raises(ValueError, match="x holds"):
             quantize(X * F32(bad), out=out)
     assert (out == 5).all()
+
+
+def test_ranges_of_columns_join_what_threads_found_in_parts_of_them():
+    x = np.random.default_rng(0).standard_normal((2000, 6)).astype(F32)  # parts of some hundred rows each
+    x[:, 3:] = 0
+    x[3, 0], x[1990, 1], x[700, 2], x[1200, 2] = np.nan, np.nan, np.inf, -np.inf
+    x[::7, 4] = -0.0
+    x[1500, 5] = -1
+    for count in (1, 2, 3, 7):
+        low, high = np.empty((1, 6), F32), np.empty((1, 6), F32)
+        with pycomp.threads(count):
+            dispatch.range_columns_f32(x, low, high)
+        assert np.isnan([low[0, :2], high[0, :2]]).all()
+        assert low[0, 2:].tolist() == [-np.inf, 0, 0, -1]
+        assert high[0, 2:].tolist() == [np.inf, 0, 0, 0]
+        assert not np.signbit(np.concatenate([low[0, 3:5], high[0, 3:]])).any()

@@ -112,17 +112,41 @@ def test_heavy_rows_among_light_ones_keep_their_bits_on_any_threads(m):
 @pytest.mark.parametrize("stored", [lambda a: a.astype("bfloat16"), lambda a: a.astype("float16"), quantize,
                                     lambda a: quantize(a, bits=4)], ids=["bfloat16", "float16", "int8", "int4"])
 def test_rows_of_narrow_values_whatever_their_lengths_have_the_bits_of_rows_alone(stored):
-    x, heavy = heavy_among_light(33)
+    x, heavy = heavy_among_light(64)
     for w in heavy, even_rows(200, 2000):  # tiles are widened together, alone, by parts
         a = stored(CSRMatrix.from_dense(w))
         expected = np.concatenate([linear(row, a, format="slices") for row in np.split(x, len(x))])
-        for m in (2, 16, 33):
+        for m in (2, 16, 17, 33, 64):
             assert linear(x[:m], a, format="tiles").tobytes() == expected[:m].tobytes()
+
+
+@pytest.mark.parametrize("m", [70, 120])
+def test_a_matrix_that_is_large_beside_x_keeps_its_bits_on_any_threads(m):
+    w = even_rows(1500, 500)  # all the panels of x pass each group of its rows
+    x = np.random.default_rng(1).standard_normal((m, 500)).astype(np.float32)
+    a, expected = CSRMatrix.from_dense(w), dense.linear(x, w).tobytes()
+    for count in (1, 2, 3, 7):
+        with pycomp.threads(count):
+            assert linear(x, a, format="tiles").tobytes() == expected
+
+
+@pytest.mark.skipif(native.missing() is not None, reason="there is no C core")
+def test_tiles_that_do_not_come_in_twos_are_refused_and_a_longer_second_one_is_taken_alone():
+    panel = np.zeros((1, 4, 16), np.float32)
+    panel[0, :3, 0] = 1, 10, 100
+    values, columns = np.ones((3, 4), np.float32), np.array([[0] * 4, [1] * 4, [2] * 4], np.uint16)
+    rows, y = np.arange(8, dtype=np.int32).reshape(2, 4), np.zeros((1, 8), np.float32)
+    product = native.implementation("spmm_tiles_f32")
+    product(panel, values, columns, rows, np.array([0, 1, 3]), np.array([0, 2]), np.array([0, 8]), None, None, 0, y)
+    assert y[0].tolist() == [1] * 4 + [110] * 4
+    with pytest.raises(ValueError, match="spmm_tiles_f32"):
+        product(panel, values, columns, rows[:1], np.array([0, 3]), np.array([0, 1]), np.array([0, 4]), None, None, 0,
+                y[:, :4])
 
 
 @settings(deadline=None)
 @given(problems)
-def test_tiles_of_a_block_come_in_twos_of_rows_that_differ(case):
+def test_tiles_of_a_group_come_in_twos_of_rows_that_differ(case):
     a = CSRMatrix.from_dense(case[1])
     tiles = layouts.tiles(a.indices, a.indptr, a.shape[1])
     sizes = np.diff(tiles.firsts)
