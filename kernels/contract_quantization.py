@@ -227,7 +227,7 @@ ENTRIES = (
         operands=(In("x", "f32", "m,k", strides=1), Out("low", "f32", "g,k"), Out("high", "f32", "g,k")),
         flops=lambda m, k, g: 0,
         bytes=lambda m, k, g: 4 * m * k + 8 * g * k,
-        edges={"m": (0, 1, 2, 5, 64, 130, 514), "k": (0, 1, 15, 16, 17, 33, 1025), "g": (1, 2, 3)},
+        edges={"m": (0, 1, 2, 5, 64, 514), "k": (0, 1, 15, 16, 17, 33, 1025), "g": (1, 2, 3)},
         shapes=COLUMN_SHAPES,
         batch=None,
     ),

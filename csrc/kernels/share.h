@@ -2,7 +2,7 @@
 #ifndef PC_SHARE_H
 #define PC_SHARE_H
 
-#include <stdint.h>
+#include "vocabulary.h"
 
 /* Whether all the groups of a matrix pass each panel of x [m,k], instead of all panels each group: where reading the words of a
  * group again for each panel is less than reading x again for each group. */
@@ -10,15 +10,24 @@ static inline int pc_panels_first(double words, int64_t panels, int64_t m, int64
   return words * (double)panels < (double)k * (double)m;
 }
 
-/* Slices of x in panels of equal width, give or take one slice: where panel p begins, the one that a slice is in, and the one that
- * begins nearest to so much work of so much a slice. */
-static inline int64_t pc_panel_begin(int64_t slices, int64_t panels, int64_t p) { return slices * p / panels; }
-static inline int64_t pc_panel_with(int64_t slices, int64_t panels, int64_t slice) {
-  return ((slice + 1) * panels + slices - 1) / slices - 1;
+/* The rows of x as slices of LANES, in panels of equal width, give or take one slice. */
+typedef struct {
+  int64_t slices, count;
+} pc_panels;
+
+static inline pc_panels pc_panels_of(int64_t m, int64_t widest) {
+  const int64_t slices = (m + LANES - 1) / LANES;
+  return (pc_panels){slices, (slices + widest - 1) / widest};
 }
-static inline int64_t pc_panel_near(int64_t slices, int64_t panels, int64_t work, int64_t slice) {
-  const int64_t p = pc_panel_with(slices, panels, work / slice);
-  return p + (2 * work > slice * (pc_panel_begin(slices, panels, p) + pc_panel_begin(slices, panels, p + 1)));
+
+static inline int64_t pc_panel_begin(pc_panels of, int64_t p) { return of.slices * p / of.count; }
+static inline int64_t pc_panel_width(pc_panels of, int64_t p) { return pc_panel_begin(of, p + 1) - pc_panel_begin(of, p); }
+
+/* The panel that a slice is in, and the one that begins nearest to so much work of so much a slice. */
+static inline int64_t pc_panel_with(pc_panels of, int64_t slice) { return ((slice + 1) * of.count + of.slices - 1) / of.slices - 1; }
+static inline int64_t pc_panel_near(pc_panels of, int64_t work, int64_t slice) {
+  const int64_t p = pc_panel_with(of, work / slice);
+  return p + (2 * work > slice * (pc_panel_begin(of, p) + pc_panel_begin(of, p + 1)));
 }
 
 /* The first of `count` runs that begins at so much work or more: the work before run i is starts[i] + i, an entry and a run

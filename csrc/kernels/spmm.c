@@ -116,22 +116,20 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
 static int64_t work_of(const job *j) { return j->indptr[j->end.n] + j->end.n; }
 static int64_t row_at(const job *j, int64_t work) { return pc_run_at(j->indptr, j->end.n, work); }
 
-PC_INLINE int64_t slices_of(const job *j) { return (j->end.m + LANES - 1) / LANES; }
-PC_INLINE int64_t panels_of(const job *j) { return (slices_of(j) + WIDEST - 1) / WIDEST; }
-static int64_t slice_of(const job *j, int64_t p) { return pc_panel_begin(slices_of(j), panels_of(j), p); }
+static pc_panels panels_of(const job *j) { return pc_panels_of(j->end.m, WIDEST); }
 
 /* Rows whose chains of one panel fit in WAITING. */
-PC_INLINE int64_t most_rows(const job *j) { return WAITING / (slices_of(j) > 1 ? WIDEST * LANES : LANES); }
+static int64_t most_rows(const job *j) { return WAITING / (panels_of(j).slices > 1 ? WIDEST * LANES : LANES); }
 
 /* A group against panel p. */
 static void one_panel(const job *j, int64_t p, int64_t row, int64_t last) {
-  group(j, (int)(slice_of(j, p + 1) - slice_of(j, p)), slice_of(j, p), row, smaller(last - row, most_rows(j)));
+  group(j, (int)pc_panel_width(panels_of(j), p), pc_panel_begin(panels_of(j), p), row, smaller(last - row, most_rows(j)));
 }
 
 /* All the panels pass each group: for matrices that are large beside x. */
 static void run_groups(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t last = row_at(j, end), panels = panels_of(j);
+  const int64_t last = row_at(j, end), panels = panels_of(j).count;
   for (int64_t row = row_at(j, begin); row < last; row += most_rows(j))
     for (int64_t p = 0; p < panels; p++) one_panel(j, p, row, last);
 }
@@ -140,8 +138,9 @@ static void run_groups(int64_t begin, int64_t end, const void *context) {
 static void run_panels(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t work = work_of(j);
-  for (int64_t p = pc_panel_with(slices_of(j), panels_of(j), begin / work); slice_of(j, p) * work < end; p++) {
-    const int64_t before = slice_of(j, p) * work, width = slice_of(j, p + 1) - slice_of(j, p);
+  const pc_panels panels = panels_of(j);
+  for (int64_t p = pc_panel_with(panels, begin / work); pc_panel_begin(panels, p) * work < end; p++) {
+    const int64_t before = pc_panel_begin(panels, p) * work, width = pc_panel_width(panels, p);
     const int64_t last = row_at(j, smaller((end - before) / width, work));
     for (int64_t row = row_at(j, begin > before ? (begin - before) / width : 0); row < last; row += most_rows(j))
       one_panel(j, p, row, last);
@@ -164,7 +163,8 @@ int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const floa
   const job j = {k, x, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column}};
   const int status = check(&j, nnz);
   if (status != PC_OK || m == 0 || n == 0) return status;
-  if (pc_panels_first(words_of(&j), panels_of(&j), m, k)) pc_for(work_of(&j) * slices_of(&j), 1 + GRAIN / LANES, run_panels, &j);
+  const pc_panels panels = panels_of(&j);
+  if (pc_panels_first(words_of(&j), panels.count, m, k)) pc_for(work_of(&j) * panels.slices, 1 + GRAIN / LANES, run_panels, &j);
   else pc_for(work_of(&j), 1 + GRAIN / m, run_groups, &j);
   return PC_OK;
 }

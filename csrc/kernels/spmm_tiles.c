@@ -40,7 +40,7 @@ typedef struct {
   pc_end end;
   int coded;             /* x and values are codes, and results int32, held as the bits of floats */
   const int32_t *offset; /* of codes, [n]: added to the results; or NULL */
-  int widest;            /* vectors of a panel of x, at most */
+  pc_panels panels;
 } job;
 
 /* Sixteen values as floats. */
@@ -294,14 +294,9 @@ static int64_t work_before(const job *j, int64_t g) {
   return j->starts[j->begins[g]] + VISIT * (j->begins[g] + j->firsts[g]);
 }
 
-static int64_t slices_of(const job *j) { return (j->end.m + LANES - 1) / LANES; }
-static int64_t panels_of(const job *j) { return (slices_of(j) + j->widest - 1) / j->widest; }
-
-static int64_t slice_of(const job *j, int64_t p) { return pc_panel_begin(slices_of(j), panels_of(j), p); }
-
 /* A group against panel p. */
 static void one_panel(const job *j, int64_t g, int64_t p) {
-  run_group(j, (int)(slice_of(j, p + 1) - slice_of(j, p)), slice_of(j, p), g);
+  run_group(j, (int)pc_panel_width(j->panels, p), pc_panel_begin(j->panels, p), g);
 }
 
 /* The last group that has so much work or less before it, `times` over. */
@@ -318,23 +313,23 @@ static int64_t group_at(const job *j, int64_t times, int64_t work) {
 /* Units of work are the panels of a group: the one that begins nearest to so much work. (Not the first after it: where rounding puts
  * a cut between threads a little after the beginning of a unit, one of them would have a unit more.) */
 static int64_t unit_at(const job *j, int64_t work) {
-  const int64_t g = group_at(j, slices_of(j), work);
-  if (g == j->groups) return g * panels_of(j);
-  const int64_t one = work_before(j, g + 1) - work_before(j, g), rest = work - slices_of(j) * work_before(j, g);
-  return g * panels_of(j) + pc_panel_near(slices_of(j), panels_of(j), rest, one);
+  const int64_t slices = j->panels.slices, g = group_at(j, slices, work);
+  if (g == j->groups) return g * j->panels.count;
+  const int64_t one = work_before(j, g + 1) - work_before(j, g), rest = work - slices * work_before(j, g);
+  return g * j->panels.count + pc_panel_near(j->panels, rest, one);
 }
 
 /* All the panels pass each group: for matrices that are large beside x. */
 static void run_groups(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t panels = panels_of(j);
+  const int64_t panels = j->panels.count;
   for (int64_t u = unit_at(j, begin), last = unit_at(j, end); u < last; u++) one_panel(j, u / panels, u % panels);
 }
 
 /* Units panel by panel: the one that begins nearest to so much work. */
 static int64_t unit_of_panels_at(const job *j, int64_t work) {
-  const int64_t all = work_before(j, j->groups), p = pc_panel_with(slices_of(j), panels_of(j), work / all);
-  const int64_t rest = work - slice_of(j, p) * all, width = slice_of(j, p + 1) - slice_of(j, p), g = group_at(j, width, rest);
+  const int64_t all = work_before(j, j->groups), p = pc_panel_with(j->panels, work / all);
+  const int64_t rest = work - pc_panel_begin(j->panels, p) * all, width = pc_panel_width(j->panels, p), g = group_at(j, width, rest);
   return p * j->groups + g + (2 * rest > width * (work_before(j, g) + work_before(j, g + 1)));
 }
 
@@ -368,9 +363,9 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
     if (j->firsts[g + 1] - j->firsts[g] < 1 || j->firsts[g + 1] - j->firsts[g] > MOST) return PC_EINVAL;
     if ((j->begins[g + 1] - j->begins[g]) % 2) return PC_EINVAL;
   }
-  j->widest = widest(j, tiles);
-  const int panels_first = pc_panels_first(words_of(j), panels_of(j), e->m, j->k);
-  pc_for(slices_of(j) * work_before(j, j->groups), GRAIN, panels_first ? run_panels : run_groups, j);
+  j->panels = pc_panels_of(e->m, widest(j, tiles));
+  const int panels_first = pc_panels_first(words_of(j), j->panels.count, e->m, j->k);
+  pc_for(j->panels.slices * work_before(j, j->groups), GRAIN, panels_first ? run_panels : run_groups, j);
   return PC_OK;
 }
 
@@ -380,7 +375,7 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
                                const int64_t *starts, const int64_t *begins, const int64_t *firsts, parameters,        \
                                const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) { \
     job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                                     \
-             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, 0};                               \
+             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, {0, 0}};                          \
     return run_job(&j, steps, tiles);                                                                                  \
   }
 VALUES(f32, float, F32, const float *bias, NULL)
@@ -394,6 +389,6 @@ int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64
                            const int64_t *starts, const int64_t *begins, const int64_t *firsts, const int32_t *offset,
                            int32_t *y, int64_t y_row, int64_t y_column) {
   job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
-            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, 0};
+            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, {0, 0}};
   return run_job(&j, steps, tiles);
 }
