@@ -43,25 +43,17 @@ typedef struct {
   pc_panels panels;
 } job;
 
-/* Sixteen values as floats. */
-PC_INLINE vf16 sixteen(int kind, const void *p) {
-  static const int32_t shifts[LANES] = {0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28};
-  if (kind == S4) return pc_floats_of_codes(p, 0xff00, shifts);
-  if (kind == S8) return vf_from_vi(vi_load_s8(p));
-  return kind == F16 ? vf_load_f16(p) : vf_load_bf16(p);
-}
-
 PC_INLINE void widen_kind(int kind, int bits, const void *values, int64_t s, int64_t n, float *to) {
   const char *p = (const char *)values + HIGH * s * bits / 8;
   int64_t left = HIGH * n;
   for (; left >= LANES; left -= LANES, p += LANES * bits / 8, to += LANES) {
     __builtin_prefetch(p + AHEAD * bits / 8);
-    vf_store(to, sixteen(kind, p));
+    vf_store(to, pc_sixteen(kind, 0, p));
   }
   if (left) { /* what lies past the end is not read */
     uint16_t rest[LANES] = {0};
     memcpy(rest, p, (size_t)(left * bits / 8));
-    vf_store(to, sixteen(kind, rest));
+    vf_store(to, pc_sixteen(kind, 0, rest));
   }
 }
 

@@ -22,20 +22,6 @@ typedef struct {
   int32_t *sums;
 } job;
 
-PC_INLINE vf16 value(int kind, const void *values, int64_t step) {
-  const int64_t at = LANES * step;
-  switch (kind) {
-    case BF16: return vf_load_bf16((const uint16_t *)values + at);
-    case F16: return vf_load_f16((const uint16_t *)values + at);
-    case S8: return vf_from_vi(vi_load_s8((const int8_t *)values + at));
-    case S4: { /* lanes 0 to 7 are the low halves of eight bytes, lanes 8 to 15 the high ones */
-      static const int32_t shifts[LANES] = {0, 8, 16, 24, 0, 8, 16, 24, 4, 12, 20, 28, 4, 12, 20, 28};
-      return pc_floats_of_codes((const uint8_t *)values + at / 2, 0xf0f0, shifts);
-    }
-    default: return vf_load((const float *)values + at);
-  }
-}
-
 PC_INLINE void ahead(const job *j, int bytes, int64_t step) {
   __builtin_prefetch((const char *)j->values + (LANES * step + AHEAD) * bytes / 4, 0, 2);
   __builtin_prefetch(j->columns + LANES * step + AHEAD, 0, 2);
@@ -50,7 +36,7 @@ PC_INLINE void slices(int at_once, int kind, int bytes, const job *j, int64_t fr
       ahead(j, bytes, s);
       const uint16_t *at = j->columns + LANES * s;
       const vf16 x = at_once ? vf_gather_at_once(j->x, at) : vf_gather(j->x, at);
-      acc = vf_fma(x, value(kind, j->values, s), acc);
+      acc = vf_fma(x, pc_sixteen(kind, 1, (const char *)j->values + LANES * bytes / 4 * s), acc);
     }
     pc_finish_scattered(&j->end, acc, j->rows + LANES * i);
   }

@@ -6,13 +6,26 @@
 
 enum { F32, BF16, F16, S8, S4 };
 
-/* Sixteen codes of four bits as floats. Lane l is of the word that bit l of `second` says, shifted right by shifts[l], and takes
- * its float from a table, which looks at no more than the four bits. */
-PC_INLINE vf16 pc_floats_of_codes(const uint8_t *p, uint32_t second, const int32_t *shifts) {
-  static const float table[16] = {0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1};
+/* Sixteen codes of four bits as floats: two a byte, neighbours or, `apart`, eight lanes from each other. A lane's code is in the
+ * first word or the second, so far up; it takes its float from a table, which looks at no more than the four bits. */
+PC_INLINE vf16 pc_floats_of_codes(int apart, const void *p) {
+  static const float table[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1};
+  static const int32_t shifts[2][LANES] = {{0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28},
+                                           {0, 8, 16, 24, 0, 8, 16, 24, 4, 12, 20, 28, 4, 12, 20, 28}};
   int32_t words[2];
   memcpy(words, p, sizeof words);
-  const vi16 lanes = vi_select(vm_from_bits(second), vi_set1(words[1]), vi_set1(words[0]));
-  return vf_take(vf_load(table), vi_shr_each(lanes, vi_load(shifts)));
+  const vm16 second = vm_from_bits(apart ? 0xf0f0 : 0xff00);
+  return vf_take(vf_load(table), vi_shr_each(vi_select(second, vi_set1(words[1]), vi_set1(words[0])), vi_load(shifts[apart])));
+}
+
+/* Sixteen values as floats. */
+PC_INLINE vf16 pc_sixteen(int kind, int apart, const void *p) {
+  switch (kind) {
+    case BF16: return vf_load_bf16(p);
+    case F16: return vf_load_f16(p);
+    case S8: return vf_from_vi(vi_load_s8(p));
+    case S4: return pc_floats_of_codes(apart, p);
+    default: return vf_load(p);
+  }
 }
 #endif
