@@ -23,6 +23,15 @@
 static const float pc_exp2_coefficients[] = {0x1.417810p-13f, 0x1.5f0950p-10f, 0x1.3b2dd4p-7f,
                                              0x1.c6af7ap-5f,  0x1.ebfbdcp-3f,  0x1.62e430p-1f};
 
+/* t 2^-down for t >= 0 and 0 < down < 126, rounded as a product. That would take some CPUs a hundred times as long where it is
+ * subnormal; added to 1, t rounds to the same places. */
+PC_INLINE vf16 vf_lowered(vf16 t, int down) {
+  const vf16 one = vf_set1(1.0f), up = vf_set1(ldexpf(1.0f, 126 - down));
+  const vi16 subnormal = vi_sub(vi_from_bits(vf_fma(t, up, one)), vi_from_bits(one));
+  const vi16 normal = vi_sub(vi_from_bits(t), vi_set1(down << 23));
+  return vf_select(vf_lt(t, vf_set1(ldexpf(1.0f, down - 126))), vf_from_bits(subnormal), vf_from_bits(normal));
+}
+
 /* e^x = 2^f 2^whole, |f| <= 1/2 and a little. Clamped where the result is 0 or infinite; the operand order keeps NaN. h - d is
  * x log2(e), h rounded and d what that takes away. */
 PC_INLINE vf16 vf_exp(vf16 x) {
@@ -33,7 +42,11 @@ PC_INLINE vf16 vf_exp(vf16 x) {
   vf16 q = vf_set1(pc_exp2_coefficients[0]);
 #pragma GCC unroll 5
   for (int k = 1; k < 6; k++) q = vf_fma(q, f, vf_set1(pc_exp2_coefficients[k]));
-  return vf_scale2(vf_fma(q, f, vf_set1(1.0f)), whole);
+  const vf16 power = vf_fma(q, f, vf_set1(1.0f)), least = vf_set1(-125.0f); /* from there up it is not subnormal */
+  const vf16 usual = vf_scale2(power, vf_max(least, whole));
+  const vm16 small = vf_lt(whole, least);
+  if (!vm_bits(small)) return usual;
+  return vf_select(small, vf_lowered(vf_scale2(power, vf_add(whole, vf_set1(64.0f))), 64), usual);
 }
 
 /* log(2): 16 bits, and the rest; and in one double */
@@ -52,9 +65,9 @@ PC_INLINE vi16 vi_exponent(vi16 bits) {
 PC_INLINE vf16 vf_log(vf16 x) {
   const vf16 zero = vf_zero(), infinity = vf_set1(INFINITY);
   const vm16 small = vf_lt(x, vf_set1(0x1p-126f));
-  const vi16 bits = vi_from_bits(vf_select(small, vf_mul(x, vf_set1(0x1p23f)), x));
+  const vi16 bits = vi_from_bits(vf_select(small, vf_from_vi(vi_from_bits(x)), x)); /* of 2^149 x where that is subnormal */
   const vi16 exponent = vi_exponent(bits);
-  const vf16 k = vf_sub(vf_from_vi(exponent), vf_select(small, vf_set1(23.0f), zero));
+  const vf16 k = vf_sub(vf_from_vi(exponent), vf_select(small, vf_set1(149.0f), zero));
   const vf16 f = vf_sub(vf_from_bits(vi_sub(bits, vi_shl(exponent, 23))), vf_set1(1.0f));
   vf16 p = vf_set1(-0x1.38d1e2p-4f);
   p = vf_fma(p, f, vf_set1(0x1.05620cp-3f));

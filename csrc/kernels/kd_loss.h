@@ -55,12 +55,25 @@ PC_INLINE void gaps_between(int count, const vf16 *t, const vf16 *s, const gap *
   PC_OF_EACH(count) d[c] = vf_mul(vf_add(vf_sub(high[c], g->high), vf_sub(low[c], g->low)), g->factor);
 }
 
+/* What makes terms probabilities: the inverse of their sum, and the least that is not taken for 0. What is made of smaller ones is
+ * subnormal, which takes some CPUs a hundred times as long. */
+typedef struct { vf16 inverse, least; } chances;
+
+PC_INLINE chances chances_of(vd16 sum) {
+  return (chances){vf_from_vd(vd_div(vd_set1(1.0), sum)), vf_from_vd(vd_mul(sum, vd_set1(0x1p-106)))};
+}
+
+PC_INLINE vf16 probability(vf16 term, const chances *of) {
+  return vf_mul(vf_select(vf_lt(term, of->least), vf_zero(), term), of->inverse);
+}
+
 /* Two rows, whose terms are known up to their sums; or sixteen of them, turned into columns. */
 typedef struct {
   const float *s, *t, *kept_s, *kept_t; /* kept: the terms, if they are */
   float *grad;                          /* NULL, or where step (q - p) goes */
   pc_terms student, teacher;
-  vf16 rs, rt, step;
+  chances of_s, of_t;
+  vf16 step;
   gap gap;
 } rows;
 
@@ -83,7 +96,7 @@ PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t le
     pc_term_each(count, s, &r->student, 1, q);
     pc_term_each(count, t, &r->teacher, 1, p);
   }
-  PC_OF_EACH(count) q[c] = vf_mul(q[c], r->rs), p[c] = vf_mul(p[c], r->rt);
+  PC_OF_EACH(count) q[c] = probability(q[c], &r->of_s), p[c] = probability(p[c], &r->of_t);
   second_order(count, d, g);
   PC_OF_EACH(count) {
     const vf16 excess = vf_sub(q[c], p[c]);

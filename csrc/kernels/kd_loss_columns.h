@@ -27,14 +27,14 @@ PC_INLINE void turn_side(int vectors, const job *j, double temperature, int64_t 
 
 /* The row's chains, of sixteen rows: of vector v. step: of each. */
 static inline rows rows_of(const job *j, double temperature, const turned_side *s, turned_side *t, int v, const float *step) {
-  const vd16 one = vd_set1(1.0), ratio = vd_div(t->sums[v], s->sums[v]);
+  const vd16 ratio = vd_div(t->sums[v], s->sums[v]);
   const vd16 shift = vd_sub(vd_sub(t->heads.rest[v], s->heads.rest[v]), pc_log_lanes(ratio));
   const vd16 top_s = vd_sub(vd_from_vf(s->heads.max[v]), vd_from_vf(s->heads.base[v]));
   const vd16 top_t = vd_sub(vd_from_vf(t->heads.max[v]), vd_from_vf(t->heads.base[v]));
   const vd16 apart = vd_sub(vd_sub(top_t, top_s), vd_mul(shift, vd_set1(temperature)));
   return (rows){.s = s->x + v * LANES, .t = t->x + v * LANES, .kept_s = s->terms + v * LANES, .kept_t = t->terms + v * LANES,
-                .grad = j->grad ? t->terms + v * LANES : NULL, .rs = vf_from_vd(vd_div(one, s->sums[v])),
-                .rt = vf_from_vd(vd_div(one, t->sums[v])), .step = vf_load(step + v * LANES),
+                .grad = j->grad ? t->terms + v * LANES : NULL, .of_s = chances_of(s->sums[v]),
+                .of_t = chances_of(t->sums[v]), .step = vf_load(step + v * LANES),
                 .gap = gap_of(apart, t->heads.base[v], s->heads.base[v], temperature)};
 }
 

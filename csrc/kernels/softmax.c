@@ -47,25 +47,26 @@ PC_INLINE void subtract_log_sum(int64_t n, const float *x, int first, double tem
   for (; i < n; i += LANES) vf_store_left(y + i, n - i, pc_on_line(vf_load_left(x + i, n - i), &l));
 }
 
-/* Times a factor in two floats: a rounding less than in one. Where terms stand in y, from a cache line on; elsewhere they are read as
- * they were written just before. */
-PC_INLINE void scale_row(int64_t n, const float *terms, float *y, double factor) {
-  const vf16 high = vf_set1((float)factor), low = vf_set1((float)(factor - (double)(float)factor));
+PC_INLINE void scale_vector(int64_t left, const float *terms, float *y, const pc_over *r) {
+  vf16 e = vf_load_left(terms, left);
+  pc_parts_each(1, &e, r, 1, &e);
+  vf_store_left(y, left, e);
+}
+
+/* Terms become parts of their sum. Where they stand in y, from a cache line on; elsewhere they are read as they were written just
+ * before. */
+PC_INLINE void scale_row(int64_t n, const float *terms, float *y, double sum) {
+  const pc_over r = pc_over_sum(vd_set1(sum));
   const int64_t first = terms != y ? 0 : smaller(pc_to_line(y), n);
-  if (first) {
-    const vf16 e = vf_load_n(terms, first);
-    vf_store_n(y, first, vf_fma(e, high, vf_mul(e, low)));
-  }
+  if (first) scale_vector(first, terms, y, &r);
   int64_t i = first;
   for (; i + PC_TOGETHER * LANES <= n; i += PC_TOGETHER * LANES) {
     vf16 e[PC_TOGETHER];
     PC_OF_EACH(PC_TOGETHER) e[c] = vf_load(terms + i + c * LANES);
-    PC_OF_EACH(PC_TOGETHER) vf_store(y + i + c * LANES, vf_fma(e[c], high, vf_mul(e[c], low)));
+    pc_parts_each(PC_TOGETHER, e, &r, 1, e);
+    PC_OF_EACH(PC_TOGETHER) vf_store(y + i + c * LANES, e[c]);
   }
-  for (; i < n; i += LANES) {
-    const vf16 e = vf_load_left(terms + i, n - i);
-    vf_store_left(y + i, n - i, vf_fma(e, high, vf_mul(e, low)));
-  }
+  for (; i < n; i += LANES) scale_vector(n - i, terms + i, y + i, &r);
 }
 
 /* Where a row's terms wait: in `room`, or in y itself. */
@@ -104,7 +105,7 @@ static void rows_together(const job *j, int64_t rows, int64_t rows_next, const f
     else if (kind != PC_ROW_FINITE)
       pc_fill_row(to, j->n, kind == PC_ROW_NAN ? NAN : j->result == PC_SOFTMAX ? 0.0f : -INFINITY);
     else if (j->result == PC_SOFTMAX)
-      scale_row(j->n, terms_of(j, room, r, to), to, 1.0 / sum[r]);
+      scale_row(j->n, terms_of(j, room, r, to), to, sum[r]);
     else
       subtract_log_sum(j->n, of, terms[r].base != 0.0f, j->temperature, max[r], log_sum[r], to);
   }

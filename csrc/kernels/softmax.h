@@ -117,11 +117,13 @@ PC_INLINE void pc_terms_from(int count, const vf16 *x, const vf16 *base, const v
   PC_OF_EACH(count) f[c] = vf_fma(z[c], low, f[c]);
   PC_OF_EACH(count) {
     const vi16 bits = vi_from_bits(n[c]);
-    power[c] = vf_from_bits(vi_add(vi_from_bits(vf_take(powers, bits)), vi_shl(bits, 19)));
+    const vf16 any = vf_from_bits(vi_add(vi_from_bits(vf_take(powers, bits)), vi_shl(bits, 19)));
+    power[c] = vf_select(vf_above(n[c], least), any, vf_zero());
   }
   PC_OF_EACH(count) q[c] = vf_fma(vf_set1(0x1.c6ac6ap-5f), f[c], vf_set1(0x1.ebfff4p-3f));
   PC_OF_EACH(count) q[c] = vf_fma(q[c], f[c], vf_set1(0x1.62e430p-1f));
-  PC_OF_EACH(count) e[c] = vf_select(vf_above(n[c], least), vf_fma(q[c], vf_mul(f[c], power[c]), power[c]), vf_zero());
+  PC_OF_EACH(count) q[c] = vf_mul(q[c], f[c]);
+  PC_OF_EACH(count) e[c] = vf_select(vf_above(n[c], least), vf_fma(q[c], power[c], power[c]), vf_zero());
 }
 
 PC_INLINE void pc_term_each(int count, const vf16 *x, const pc_terms *t, int moved, vf16 *e) {
@@ -134,6 +136,30 @@ PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
   vf16 e;
   pc_term_each(1, &x, t, 1, &e);
   return e;
+}
+
+/* What makes terms parts of their sum: its inverse in two floats, a rounding less than in one, times 2^PC_RAISED, and what a term
+ * is less than where a part or half of it would be subnormal without that power. */
+enum { PC_RAISED = 112 };
+typedef struct { vf16 high, low, raised_high, raised_low, limit; } pc_over;
+
+PC_INLINE pc_over pc_over_sum(vd16 sum) {
+  const vd16 inverse = vd_div(vd_set1(1.0), sum);
+  const vf16 high = vf_from_vd(inverse), low = vf_from_vd(vd_sub(inverse, vd_from_vf(high))), raised = vf_set1(0x1p112f);
+  return (pc_over){high, low, vf_mul(high, raised), vf_mul(low, raised), vf_from_vd(vd_mul(sum, vd_set1(0x1p-70)))};
+}
+
+PC_INLINE void pc_parts_each(int count, const vf16 *e, const pc_over *r, int one, vf16 *part) {
+  vf16 low[PC_TOGETHER];
+  vm16 small = vm_first(0);
+  PC_OF_EACH(count) small = vm_or(small, vf_lt(e[c], r[one ? 0 : c].limit));
+  if (vm_bits(small)) {
+    PC_OF_EACH(count) low[c] = vf_mul(e[c], r[one ? 0 : c].raised_low);
+    PC_OF_EACH(count) part[c] = vf_lowered(vf_fma(e[c], r[one ? 0 : c].raised_high, low[c]), PC_RAISED);
+  } else {
+    PC_OF_EACH(count) low[c] = vf_mul(e[c], r[one ? 0 : c].low);
+    PC_OF_EACH(count) part[c] = vf_fma(e[c], r[one ? 0 : c].high, low[c]);
+  }
 }
 
 /* The maximum of a row that is looked at while another is worked on, vector by vector: what comes next then costs no pass of

@@ -131,17 +131,14 @@ PC_INLINE vf16 pc_finished(const pc_heads *h, int v, vf16 e) { return h->odd ? v
 
 PC_INLINE void pc_scale_columns(int vectors, const pc_columns *j, const pc_part *terms, const pc_heads *h, const vd16 *sums, float *y,
                                 const pc_part *of) {
-  vf16 high[PC_WIDE], low[PC_WIDE];
-  for (int v = 0; v < vectors; v++) {
-    const vd16 inverse = vd_div(vd_set1(1.0), sums[v]);
-    high[v] = vf_from_vd(inverse);
-    low[v] = vf_from_vd(vd_sub(inverse, vd_from_vf(high[v])));
+  pc_over r[PC_WIDE];
+  for (int v = 0; v < vectors; v++) r[v] = pc_over_sum(sums[v]);
+  for (int64_t l = 0; l < j->c; l++) {
+    vf16 e[PC_WIDE];
+    PC_OF_EACH(vectors) e[c] = pc_load_columns(terms, l, c);
+    pc_parts_each(vectors, e, r, 0, e);
+    PC_OF_EACH(vectors) pc_store_columns(y, of, l, c, pc_finished(h, c, e[c]));
   }
-  for (int64_t l = 0; l < j->c; l++)
-    PC_OF_EACH(vectors) {
-      const vf16 e = pc_load_columns(terms, l, c);
-      pc_store_columns(y, of, l, c, pc_finished(h, c, vf_fma(e, high[c], vf_mul(e, low[c]))));
-    }
 }
 
 /* log of the sum of exp(x/T), from that of exp((x - max)/T) */

@@ -88,10 +88,9 @@ static inline void pc_side_read_known(pc_side *side, int64_t n, const float *x, 
   for (int k = 0; k < PC_MOST_BLOCKS; k++) side->places[k] = side->terms.places;
 }
 
-/* What makes a block's terms parts of the whole. */
-PC_INLINE vf16 pc_side_inverse(const pc_side *side, int64_t block) {
+/* The sum of the row, over the power of a block's terms. */
+PC_INLINE double pc_side_sum(const pc_side *side, int64_t block) {
   const float down = side->terms.places - side->places[block];
-  const double inverse = 1.0 / side->sum;
-  return vf_set1((float)(down == 0.0f ? inverse : ldexp(inverse, (int)down)));
+  return down == 0.0f ? side->sum : ldexp(side->sum, -(int)down);
 }
 #endif

@@ -21,6 +21,8 @@ TERM_K_LOG = float.fromhex("0x1.30a875d05a61bp-1")
 POWERS = (0x3fe8137e, 0x3fea59dd, 0x3fed14b1, 0x3fec2491, 0x3fe9fe49, 0x3fe81a50, 0x3fe67b96, 0x3fe5252c,
           0x3fe41a45, 0x3fe35e39, 0x3fe2f486, 0x3fe2e0d1, 0x3fe326e9, 0x3fe3cac8, 0x3fe4d094, 0x3fe63ca4)
 EXP2 = tuple(f32(float.fromhex(c)) for c in ("0x1.62e430p-1", "0x1.ebfff4p-3", "0x1.c6ac6ap-5"))
+RAISED, LOWERED = f32(2.0**112), f32(2.0**-112)
+LEAST_CHANCE = 2.0**-106
 QUARTER, NEAR = f32(0.25), f32(0.5)
 FINITE, EMPTY, UNKNOWN = 0, 1, 2
 
@@ -66,7 +68,7 @@ def term(x, terms):  # type: ignore[no-untyped-def]
     bits = float_bits(n)
     power = bits_float(np.int32(POWERS[bits & 15] + (bits << 19)))
     q = fma(fma(EXP2[2], f, EXP2[1]), f, EXP2[0])
-    return fma(q, f * power, power)
+    return fma(q * f, power, power)
 
 
 @njit(**FAST)
@@ -97,11 +99,10 @@ def softmax_f32(x, temperature, y):  # type: ignore[no-untyped-def]
             continue
         terms = terms_of(top, temperature)
         inverse = 1.0 / sum_terms(row, terms)
-        r = f32(inverse)
-        r_low = f32(inverse - f64(r))
+        r, r_low = f32(inverse) * RAISED, f32(inverse - f64(f32(inverse))) * RAISED
         for j in range(len(row)):
             e = term(row[j], terms)
-            y[i, j] = fma(e, r, e * r_low)
+            y[i, j] = fma(e, r, e * r_low) * LOWERED
 
 
 @njit(**FAST)
@@ -230,12 +231,15 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
     for block in range(0, len(s), BLOCK):
         kl_lanes[:], pd_lanes[:] = ZERO, ZERO
         of_s, of_t = places_s[block // length], places_t[block // length]
-        rs = f32(math.ldexp(1.0 / sum_s, int(student[3] - of_s)))
-        rt = f32(math.ldexp(1.0 / sum_t, int(teacher[3] - of_t)))
+        whole_s = math.ldexp(sum_s, -int(student[3] - of_s))
+        whole_t = math.ldexp(sum_t, -int(teacher[3] - of_t))
+        rs, rt = f32(1.0 / whole_s), f32(1.0 / whole_t)
+        least_s, least_t = f32(LEAST_CHANCE * whole_s), f32(LEAST_CHANCE * whole_t)
         own_s, own_t = (*student[:3], of_s, 0.0), (*teacher[:3], of_t, 0.0)
         for i in range(block, min(block + BLOCK, len(s))):
-            q = term(s[i], own_s) * rs
-            p = term(t[i], own_t) * rt
+            q, p = term(s[i], own_s), term(t[i], own_t)
+            q = ZERO if q < least_s else q * rs
+            p = ZERO if p < least_t else p * rt
             d = gap_between(t[i], s[i], gap)
             excess = q - p
             share = p if p == ZERO else p * d
