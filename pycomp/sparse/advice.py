@@ -23,6 +23,7 @@ from pycomp._validate import FLOAT32, flag, integer
 from pycomp.kernels import dispatch, layouts, native
 
 from .bsr import BSRMatrix
+from .crossover import crossover
 from .csr import CSRMatrix
 from .matrix import SparseMatrix, check_matrix
 from .nm import NMMatrix
@@ -36,6 +37,8 @@ ROUNDS, SECONDS = 5, 0.02
 EMPTIEST, SMALL = 64, 1 << 26
 """Forms that have room for zeros are not tried where that is more elements than this an entry, unless they are few."""
 BASELINE = "pycomp.dense.linear"
+CROSSOVER = "crossover"
+"""What it is kept by, beside the times."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Batches that are measured; others are taken for the next of these, larger ones for the last."""
 
@@ -55,8 +58,8 @@ class Advice:
         The fastest of ``times``, for ``linear(..., format=...)``.
     shape, sparsity, batch : of what was measured
     crossover : float
-        Sparsity above which the best sparse form would beat ``dense``, if its time is proportional to the entries; NaN
-        where there are none, or ``dense`` is.
+        Sparsity from which the best sparse form of such a matrix is about as fast as ``dense``: 0 if it is without any
+        zeros, 1 if it is with none but one entry. NaN where there are no entries, or ``dense`` is.
     threads, isa, cpu : of the machine
 
     Examples
@@ -98,8 +101,11 @@ class Advice:
         for name, seconds in sorted(self.times.items(), key=lambda item: item[1]):
             gain = f"  {self.dense / seconds:6.2f} times as fast as dense.linear" if compared else ""
             lines.append(f"  {name:8} {seconds * 1e6:10.1f} us{gain}")
-        if not math.isnan(self.crossover) and f"{self.crossover:.0%}" != "100%":  # which no matrix would reach
-            verdict += f"; sparse beats dense.linear from about {self.crossover:.0%} zeros"
+        if self.crossover == 1:
+            verdict += "; with fewer entries neither"
+        elif not math.isnan(self.crossover):
+            most = 0 if self.crossover < 0.99 else 1
+            verdict += f"; sparse beats dense.linear from about {self.crossover:.{most}%} zeros"
         lines.append(verdict)
         return "\n".join(lines)
 
@@ -136,6 +142,10 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     half a second and the packing of each form, of which the fastest and those there before are kept with the matrix;
     other work on the machine falsifies it.
 
+    The crossover takes up to four times as long again: matrices of the same kind, shape and blocks, whose rows have
+    more or fewer entries in proportion, at random places, are timed too, until the best of the forms takes as long as
+    the dense product. An N:M matrix becomes one of other n. It is not looked for beyond 2**26 elements.
+
     Every form that the matrix has is timed, but not those meant for fewer rows, which go through it again for each or
     every four ("slices" and "nm" beyond a batch of 4, "bitmap" beyond 8), and for one row not those that compute
     sixteen at a time ("tiles"; "blocks" of other than 16 rows, unless there are more than 65535 columns and so no
@@ -153,19 +163,45 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     True
     """
     check_matrix(a, "a", values=(FLOAT32,))
-    found = known_advice(a, integer(batch, "batch", 1), flag(cache, "cache"))
+    batch = integer(batch, "batch", 1)
+    found = known_advice(a, batch, flag(cache, "cache"))
+    if math.isnan(found.crossover) and a.nnz and "dense" in found.times and a.shape[0] * a.shape[1] <= SMALL:
+        found = _with_crossover(a, found, cache)
     return replace(found, times=dict(found.times))  # the caller's own
 
 
 def known_advice(a: SparseMatrix, batch: int, cache: bool = True) -> Advice:
-    """:func:`advise` of what is valid; what it gives is kept with the matrix."""
+    """:func:`advise` of what is valid, perhaps without the crossover; what it gives is kept with the matrix."""
     batch = next((b for b in BATCHES if b >= batch), BATCHES[-1])
-    home = a._pattern if isinstance(a, CSRMatrix) else a.__dict__  # other values do not change it
-    known: dict[tuple[Any, ...], Advice] = home.setdefault("_advice", {})
-    key = batch, *_runs_by()
+    known, key = _kept_with(a), (batch, *_runs_by())
     if key not in known or not cache:
         known[key] = _advice(a, batch, cache)
     return known[key]
+
+
+def _kept_with(a: SparseMatrix) -> dict[tuple[Any, ...], Advice]:
+    home = a._pattern if isinstance(a, CSRMatrix) else a.__dict__  # other values do not change it
+    return cast("dict[tuple[Any, ...], Advice]", home.setdefault("_advice", {}))
+
+
+def _with_crossover(a: SparseMatrix, found: Advice, cache: bool) -> Advice:
+    names = [name for name in found.times if name != "dense"]
+    packed_before = "dense" in a.__dict__["_forms"]
+    weights = _weights(a)
+    if not packed_before:
+        a.__dict__["_forms"].pop("dense")  # nobody asked for it
+
+    def relative(like: SparseMatrix) -> float:
+        times = _measured(like, found.batch, names, weights)
+        return min(times[name] for name in names) / times[BASELINE]
+
+    at = crossover(a, min(found.times[name] for name in names) / found.dense, relative)
+    key, known = (found.batch, *_runs_by()), replace(found, crossover=at)
+    _kept_with(a)[key] = known
+    if cache and (path := _cache_file()):
+        content, name = _read(path), _name(a, found.batch)
+        _write(path, {**content, name: {**found.times, BASELINE: found.dense, CROSSOVER: at}})
+    return known
 
 
 def _runs_by() -> tuple[str, str, int]:
@@ -204,23 +240,28 @@ def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
     assert times is not None
     _, isa, threads = _runs_by()
     times = dict(times)
-    baseline = times.pop(BASELINE, math.nan)
-    sparse = min(t for n, t in times.items() if n != "dense")
+    baseline, at = times.pop(BASELINE, math.nan), times.pop(CROSSOVER, math.nan)
     best = min(times, key=lambda n: times[n])
-    crossover = 1 - min(1.0, (1 - a.sparsity) * baseline / sparse) if a.nnz and "dense" in names else math.nan
-    return Advice(times, baseline, best, a.shape, a.sparsity, batch, crossover, threads, isa, processor())
+    return Advice(times, baseline, best, a.shape, a.sparsity, batch, at, threads, isa, processor())
 
 
-def _measured(a: SparseMatrix, batch: int, names: list[str]) -> dict[str, float]:
-    """Seconds of each of the forms and, where dense is one, of the dense product on the same packed weights."""
+def _weights(a: SparseMatrix) -> dense.PackedMatrix:
+    return dense.PackedMatrix(cast("Dense", a._form("dense")).packed, a.shape[0])
+
+
+def _measured(
+    a: SparseMatrix, batch: int, names: list[str], weights: dense.PackedMatrix | None = None
+) -> dict[str, float]:
+    """Seconds of each of the forms, and of the dense product on these weights or, where dense is one, on its own."""
     x = np.random.default_rng(0).standard_normal((batch, a.shape[1]), dtype=np.float32)
     out = np.empty((batch, a.shape[0]), np.float32)
     calls: dict[str, Callable[[], Any]] = {n: lambda n=n: linear(x, a, format=n, out=out) for n in names}  # type: ignore[misc]
     homes = a.__dict__.setdefault("_forms", {}), getattr(a, "_pattern", {})  # a layout has the name of its form
     kept = [set(home) for home in homes]
     if "dense" in names:
-        packed = dense.PackedMatrix(cast("Dense", a._form("dense")).packed, a.shape[0])
-        calls[BASELINE] = lambda: dense.linear(x, packed, out=out)
+        weights = _weights(a)
+    if weights is not None:
+        calls[BASELINE] = lambda: dense.linear(x, weights, out=out)
     rounds: dict[str, list[float]] = {n: [] for n in calls}
     for call in calls.values():
         call()  # packs
@@ -259,8 +300,9 @@ def _cache_file() -> Path | None:
 
 
 def _is_of(times: Any, names: list[str]) -> bool:
-    return isinstance(times, dict) and set(times) == set(names) and all(
-        isinstance(t, float) and 0 < t < 1e6 for t in times.values())
+    if not isinstance(times, dict) or set(times) - {CROSSOVER} != set(names):
+        return False
+    return all(isinstance(t, float) and (0 < t < 1e6 if n != CROSSOVER else 0 <= t <= 1) for n, t in times.items())
 
 
 def _read(path: Path) -> dict[str, Any]:

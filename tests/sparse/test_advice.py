@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import pycomp
 from pycomp import dense
 from pycomp.sparse import BitmapMatrix, BSRMatrix, CSRMatrix, NMMatrix, advice, advise, linear, quantize
+from pycomp.sparse.crossover import crossover, like
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +50,7 @@ def test_the_advice_says_what_it_found(w):
     assert found.batch == 8
     assert found.recommendation == min(found.times, key=found.times.get)
     assert found.speedup == found.dense / found.times[found.recommendation]
-    sparse = min(t for name, t in found.times.items() if name != "dense")
-    assert found.crossover == pytest.approx(max(0, 1 - (1 - found.sparsity) * found.dense / sparse))
+    assert 0 <= found.crossover <= 1
     assert 0 < found.dense < 1
     assert f"use {found.recommendation}" in str(found)
     assert (found.shape, found.threads) == ((64, 96), pycomp.get_num_threads())
@@ -61,6 +60,8 @@ def test_the_advice_says_what_it_found(w):
     (2e-6, "use csr; sparse beats dense.linear from about 80% zeros"),
     (1e-6, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 90% zeros"),
     (5e-7, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 95% zeros"),
+    (1e-8, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 99.9% zeros"),
+    (0.0, "no form beats dense.linear; of the forms use csr; with fewer entries neither"),
 ])
 def test_the_advice_says_plainly_whether_a_form_beats_the_dense_product(seconds, verdict):
     times = {"csr": 1e-6, "dense": 3e-6}
@@ -81,7 +82,68 @@ def test_a_matrix_without_entries_has_no_crossover(shape, ones, line):
     assert np.isnan(found.crossover) == (not ones)
     assert str(found).startswith(line)
     assert ones or "zeros" not in str(found).splitlines()[-1]
-    assert "100%" not in str(replace(found, crossover=0.996))
+
+
+def test_a_crossover_is_looked_for_where_the_matrix_with_its_zeros_is_not_too_large(w, monkeypatch):
+    monkeypatch.setattr(advice, "SMALL", w.size - 1)
+    found = advise(CSRMatrix.from_dense(w), 8, cache=False)
+    assert "dense" in found.times
+    assert np.isnan(found.crossover)
+    assert "zeros" not in str(found).splitlines()[-1]
+
+
+def entries_that_cost(fixed, each):
+    """Time of a matrix over that of the dense product, if it is this much and this much an entry."""
+    return lambda a: fixed + each * a.nnz
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.3, 0.9, 0.99])
+@pytest.mark.parametrize(("fixed", "at"), [(0.0, 0.6), (0.3, 0.6), (0.9, 0.75), (0.97, 0.95)])
+def test_the_crossover_is_that_of_the_shape_whatever_matrix_is_asked_about(zeros, fixed, at):
+    """Where a form has a cost of its own, time is not in proportion to the entries."""
+    rng = np.random.default_rng(0)
+    w = (rng.random((96, 400)) >= zeros).astype(np.float32)
+    time_of = entries_that_cost(fixed, (1 - fixed) / (w.size * (1 - at)))
+    blocks = BSRMatrix.from_dense(w[:, :40].repeat(10, axis=1), (1, 10))
+    for a in (CSRMatrix.from_dense(w), BitmapMatrix.from_dense(w), blocks):
+        assert crossover(a, time_of(a), time_of) == pytest.approx(at, abs=0.07 * (1 - at))
+
+
+@pytest.mark.parametrize(("fixed", "each", "at"), [(1.1, 0, 1.0), (1.1, 1e-6, 1.0), (0.5, 0, 0.0), (0.5, 1e-9, 0.0)])
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 0.9])
+def test_a_crossover_that_no_matrix_has_is_one_or_zero(zeros, fixed, each, at):
+    a = CSRMatrix.from_dense((np.random.default_rng(0).random((96, 400)) >= zeros).astype(np.float32))
+    time_of = entries_that_cost(fixed, each)
+    assert crossover(a, time_of(a), time_of) == at
+
+
+def test_a_form_whose_time_does_not_change_is_left_for_one_that_suits_few_entries():
+    a = CSRMatrix.from_dense(np.ones((96, 400), np.float32))
+    per_entry = entries_that_cost(0.0, 1 / (a.nnz * 0.1))
+    assert crossover(a, 2.0, lambda like: min(2.0, per_entry(like))) == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_pattern_of_groups_becomes_one_of_other_groups():
+    a = NMMatrix.from_dense(np.tile(np.array([1, 1, 0, 0, 0, 0, 0, 0], np.float32), (96, 50)), 2, 8)
+    of, time_of = [], entries_that_cost(0.0, 1 / (96 * 400 * 0.6))
+    assert crossover(a, time_of(a), lambda like: of.append(like) or time_of(like)) == pytest.approx(0.4)
+    assert [(like.n, like.m) for like in of] == [(5, 8)]
+
+
+def test_matrices_like_another_have_its_rows_and_blocks():
+    rng = np.random.default_rng(0)
+    w = np.zeros((64, 2000), np.float32)
+    w[:32] = rng.random((32, 2000)) < 0.2
+    w[60:] = 1
+    blocks = np.kron(w[::4, ::4], np.ones((4, 4), np.float32))
+    for a in (CSRMatrix.from_dense(w), BitmapMatrix.from_dense(w), BSRMatrix.from_dense(blocks, (4, 4))):
+        other = like(a, 2 * a.nnz / w.size)
+        assert (type(other), other.shape) == (type(a), a.shape)
+        entries = (other.to_dense() != 0).sum(axis=1)
+        np.testing.assert_allclose(entries[:32], 0.4 * 2000, rtol=0.2)
+        assert not entries[32:60].any()
+        assert (entries[60:] == 2000).all()
+    assert like(BSRMatrix.from_dense(blocks, (4, 4)), 0.3).block == (4, 4)
 
 
 def test_forms_with_room_for_zeros_are_not_tried_on_a_matrix_that_is_nearly_all_of_them():
@@ -112,6 +174,7 @@ def test_other_values_are_not_measured_again_unless_asked_for(w, cache, monkeypa
         patch.setattr(advice, "_measured", None)
         assert advise(a.with_data(2 * a.data), 1) == first
     measured, times = advice._measured, []
+    monkeypatch.setattr(advice, "crossover", lambda *_: 0.5)
     monkeypatch.setattr(advice, "_measured", lambda *of: times.append(measured(*of)) or times[-1])
     again = advise(a, 1, cache=False)
     assert again.times.items() <= times[0].items()
@@ -129,7 +192,7 @@ def test_times_are_kept_for_the_pattern_and_the_machine(w, cache, monkeypatch):
     first = advise(CSRMatrix.from_dense(w), 1)
     assert len(json.loads(cache.read_text())) == 1
     monkeypatch.setattr(advice, "_measured", lambda *_: pytest.fail("was measured again"))
-    assert advise(CSRMatrix.from_dense(2 * w), 1).times == first.times
+    assert advise(CSRMatrix.from_dense(2 * w), 1) == first
     monkeypatch.undo()
     monkeypatch.setenv("PYCOMP_CACHE_DIR", str(cache.parent))
     monkeypatch.setattr(advice, "SECONDS", 0.0005)
@@ -208,6 +271,23 @@ def test_other_types_run_in_their_own_form(w):
     a = CSRMatrix.from_dense(w).astype(np.float16)
     assert linear(x, a, format="auto").tobytes() == linear(x, a).tobytes()
     assert linear(x, quantize(CSRMatrix.from_dense(w)), format="auto").shape == (2, 64)
+
+
+def test_auto_does_not_look_for_a_crossover_and_advice_then_does(w, cache, monkeypatch):
+    a, x = CSRMatrix.from_dense(w), np.ones((1, 96), np.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(advice, "crossover", None)
+        linear(x, a, format="auto")
+    found = advise(a, 1)
+    assert not np.isnan(found.crossover)
+    monkeypatch.setattr(advice, "crossover", None)
+    assert advise(a, 1) == advise(CSRMatrix.from_dense(w), 1) == found
+    content = json.loads(cache.read_text())
+    for kept in content.values():
+        kept["crossover"] = 1.5
+    cache.write_text(json.dumps(content))
+    linear(x, other := CSRMatrix.from_dense(w), format="auto")
+    assert np.isnan(advice.known_advice(other, 1).crossover)
 
 
 def test_only_the_recommended_form_is_kept(w):
