@@ -26,6 +26,8 @@ MOST_ROWS, FEW_ROWS = 256, 128
 """Rows of a group, whose chains wait together; of a small matrix, so that it has groups enough for threads."""
 MOST_COLUMNS = 2**16 - 1
 """So many columns, and the one that padding reads, have 16-bit indices."""
+AT_ONCE = 1 << 22
+"""Elements, zeros too, that are laid out together."""
 
 Ints = NDArray[Any]
 
@@ -131,17 +133,25 @@ def bitmap(data: NDArray[Any], indices: Ints, indptr: Ints, k: int) -> tuple[NDA
     """Values, bits [slices, k] and starts [slices + 1] of slices of 16 rows: within a slice by columns, then rows."""
     n, nnz = len(indptr) - 1, len(indices)
     count = -(-n // SLICE)
-    row = np.arange(n)
-    kind = np.int32 if count * SLICE * k < 2**31 else np.int64
-    place = np.repeat((row // SLICE * (SLICE * k) + row % SLICE).astype(kind), np.diff(indptr))
-    place += indices.astype(kind, copy=False) * kind(SLICE)
-    stored, dense = np.zeros(count * k * SLICE, np.bool_), np.empty(count * k * SLICE, data.dtype)
-    stored[place], dense[place] = True, data
-    values = np.zeros(nnz + SLICE, data.dtype)  # whole vectors are read
-    values[:nnz] = dense[stored]
-    halves = np.packbits(stored.reshape(count, k, SLICE), axis=2, bitorder="little")
+    values, bits = np.zeros(nnz + SLICE, data.dtype), np.zeros((count, k), np.uint16)  # whole vectors are read
     ends = indptr[np.minimum(np.arange(count + 1) * SLICE, n)]
-    return values, halves[..., 0] | halves[..., 1].astype(np.uint16) << 8, ends - ends[0]
+    ends = ends - ends[0]
+    rows, at_once = np.repeat(np.arange(n, dtype=np.int32), np.diff(indptr)), max(1, AT_ONCE // max(1, k * SLICE))
+    first = 0
+    while first < count:  # some slices together; the last alone if it has fewer rows
+        whole = min(count, first + at_once, max(first + 1, n // SLICE))
+        high, part = min(SLICE, n - first * SLICE), slice(ends[first], ends[whole])
+        row = rows[part].astype(np.int64) - first * SLICE
+        place = (row // high * k + indices[part]) * high + row % high
+        stored = np.zeros(((whole - first) * k, high), np.bool_)
+        dense = np.empty(stored.size, data.dtype)
+        stored.reshape(-1)[place], dense[place] = True, data[part]
+        values[part] = dense[stored.reshape(-1)]
+        halves = np.packbits(stored, axis=1, bitorder="little").astype(np.uint16)
+        found = halves[:, 0] | halves[:, 1] << 8 if high > 8 else halves[:, 0]
+        bits[first:whole] = found.reshape(whole - first, k)
+        first = whole
+    return values, bits, ends
 
 
 def nm(data: NDArray[Any], pairs: Ints) -> tuple[NDArray[Any], Ints]:

@@ -23,8 +23,10 @@ def from_range(
     """Scale and zero point for values from low to high, as quantize chooses them: numbers, or arrays of channels."""
     symmetric = flag(symmetric, "symmetric")
     narrow = symmetric if narrow_range is None else flag(narrow_range, "narrow_range")
-    scale, zero = choose(np.asarray(low, np.float32), np.asarray(high, np.float32), symmetric=symmetric,
-                         narrow_range=narrow, power_of_two=flag(power_of_two, "power_of_two"), dtype=code_dtype(dtype))
+    with np.errstate(under="ignore"):  # averages are float64
+        low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+    scale, zero = choose(low, high, symmetric=symmetric, narrow_range=narrow,
+                         power_of_two=flag(power_of_two, "power_of_two"), dtype=code_dtype(dtype))
     return (scale, zero) if scale.ndim else (float(scale), int(zero))
 
 

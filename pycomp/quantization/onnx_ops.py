@@ -217,7 +217,8 @@ def dynamic_quantize_linear(x: Any) -> tuple[NDArray[np.uint8], NDArray[np.float
     if not np.isfinite(scale):
         raise ValueError(f"x ranges from {low:.4g} to {high:.4g}, expected a difference that float32 holds")
     scale = scale if scale > 0 else np.ones((), np.float32)
-    zero = np.asarray(np.rint(np.clip(np.float32(0) - low / scale, 0, 255)), np.uint8)
+    with np.errstate(under="ignore"):
+        zero = np.asarray(np.rint(np.clip(np.float32(0) - low / scale, 0, 255)), np.uint8)
     y = np.empty(x.shape, np.uint8)
     dispatch.quantize_u8(x.reshape(parts.matrix), scale.reshape(1), zero.astype(np.int32).reshape(1), y.reshape(1, -1))
     return y, scale, zero

@@ -118,12 +118,14 @@ class SensitivityReport:
         schemes = list(dict.fromkeys(e.scheme for e in self.errors))
         table = {(e.layer, e.scheme): e.sqnr for e in self.errors}
         layers = sorted(dict.fromkeys(e.layer for e in self.errors),
-                        key=lambda layer: min(table[layer, s] for s in schemes))
+                        key=lambda layer: min(table[layer, s] for s in schemes if (layer, s) in table))
         width = max(map(len, ["layer", *layers]))
         lines = ["signal to quantization noise in dB, the most sensitive layer first",
                  "  ".join([f"{'layer':<{width}}", *schemes])]
-        lines += ["  ".join([f"{layer:<{width}}", *(f"{table[layer, s]:>{len(s)}.1f}" for s in schemes)])
-                  for layer in layers]
+        for layer in layers:
+            cells = [f"{table[layer, s]:.1f}" if (layer, s) in table else "" for s in schemes]
+            below = [f"{cell:>{len(s)}}" for cell, s in zip(cells, schemes, strict=True)]
+            lines.append("  ".join([f"{layer:<{width}}", *below]))
         return "\n".join(line.rstrip() for line in lines)
 
 
@@ -136,8 +138,8 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
         Arrays of float32 of shapes (N, K) and (..., K): the inputs are what the layer sees in the float network, for a
         few dozen examples or more.
     schemes : mapping from names to functions, optional
-        A function takes weight and inputs and returns the quantized layer, a function of the inputs. By default
-        :data:`SCHEMES`: W8A8 dynamic (one scale an output, or one for all), W8A8 static, and weights alone.
+        A function takes weight and inputs and returns the quantized layer, a function of the inputs that gives floats.
+        By default :data:`SCHEMES`: W8A8 dynamic (one scale an output, or one for all), W8A8 static, and weights alone.
 
     Returns
     -------
@@ -188,8 +190,9 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
         for scheme, make in tried.items():
             layer = _function(make, f"scheme {scheme!r} is")(weight, inputs)
             y = np.asarray(_function(layer, f"scheme {scheme!r} returned")(inputs))
-            if y.dtype.kind not in "fiu" and y.dtype.name != "bfloat16":
-                raise TypeError(f"scheme {scheme!r} gives {y.dtype.name} for layer {name!r}, expected floats")
+            if y.dtype.kind != "f" and y.dtype.name != "bfloat16":
+                raise TypeError(f"scheme {scheme!r} gives {y.dtype.name} for layer {name!r}, expected floats; "
+                                "codes have to be dequantized")
             y = y.astype(np.float64)
             if y.shape != exact.shape:
                 raise ValueError(f"scheme {scheme!r} gives shape {y.shape} for layer {name!r}, expected {exact.shape}")

@@ -276,15 +276,16 @@ def as_numbers(value: Any, name: str, kinds: str, expected: str) -> NDArray[Any]
     if array.dtype.kind not in kinds:
         odd = _odd(array) if array.dtype == object and array.size else array.dtype
         error = ValueError if type(odd) is int else TypeError  # an int that no dtype holds
-        found = odd.name if odd is array.dtype else shown(odd)
+        found = {"U": "str", "S": "bytes"}.get(array.dtype.kind, array.dtype.name) if odd is array.dtype else shown(odd)
         raise error(f"{name} {f'holds {found}' if array.ndim else f'is {shown(value)}'}, expected {expected}")
     return array
 
 
 def _odd(objects: NDArray[Any]) -> Any:
-    """The first of some objects that is no number, or else the largest, which no dtype holds."""
+    """The first of some objects that is no number, or else the largest if no dtype holds it, or else their dtype."""
     others = [o for o in objects.flat if not isinstance(o, (int, float))]
-    return others[0] if others else max(objects.flat, key=abs)
+    largest = others[0] if others else max(objects.flat, key=abs)
+    return largest if others or not -(2**63) <= largest < 2**64 else objects.dtype
 
 
 def _spread(array: NDArray[Any], name: str, shape: int | tuple[int, ...] | None) -> NDArray[Any]:

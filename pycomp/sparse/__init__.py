@@ -3,8 +3,8 @@
 Each output is one chain over the stored entries of a row, columns ascending: ``acc = fma(x[k], w[k], acc)`` from +0,
 then the bias, the residual and the activation. It does not depend on the form in which the matrix runs, the batch, the
 threads or the machine. For finite operands it is the chain of :mod:`pycomp.dense`, where a zero changes nothing but
-perhaps the sign of a zero reached by underflow. A zero that is not stored contributes nothing, also where x is NaN or
-infinite; a stored zero follows IEEE.
+perhaps the sign of a zero reached by underflow; that of a CodedMatrix is over its codes, then times the scale. A zero
+that is not stored contributes nothing, also where x is NaN or infinite; a stored zero follows IEEE.
 """
 
 from typing import TYPE_CHECKING

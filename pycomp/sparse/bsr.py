@@ -183,7 +183,7 @@ class BSRMatrix(SparseMatrix):
         check_divides(a.shape, (h, w))
         row, wide = a._entry_rows(), a.shape[1] // w
         place = row // h * wide + a.indices // w
-        blocks, which = np.unique(place, return_inverse=True)
+        blocks, which = _distinct(place, a.shape[0] // h * wide)
         data = np.zeros((len(blocks), h, w), a.dtype)
         data[which, row % h, a.indices % w] = a.data
         indptr = layouts.starts_of(np.bincount(blocks // max(wide, 1), minlength=a.shape[0] // h))
@@ -293,3 +293,12 @@ class BSRMatrix(SparseMatrix):
         if self.dtype == FLOAT32 and (high == layouts.SLICE or (high >= 4 and (batch > 1 or not narrow))):
             return "blocks"
         return super()._format(batch)
+
+
+def _distinct(numbers: NDArray[np.int64], below: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers that occur, ascending, and where each stands among them."""
+    if below > 16 * len(numbers):
+        return np.unique(numbers, return_inverse=True)
+    occurs = np.zeros(below, np.bool_)
+    occurs[numbers] = True
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[numbers]

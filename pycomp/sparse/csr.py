@@ -131,7 +131,8 @@ class CSRMatrix(SparseMatrix):
         array([0, 0, 1], dtype=int32)
         """
         w = as_values(w, "w", 2)
-        stored = w != 0 if mask is None else of_shape(mask, "mask", np.dtype(np.bool_), w.shape)
+        with np.errstate(invalid="ignore"):  # a signaling NaN of bfloat16
+            stored = w != 0 if mask is None else of_shape(mask, "mask", np.dtype(np.bool_), w.shape)
         indptr = layouts.starts_of(np.count_nonzero(stored, axis=1))
         indices = (np.flatnonzero(stored) % max(w.shape[1], 1)).astype(INT32)
         return cls(given(w[stored]), given(indices), given(indptr), w.shape)
@@ -530,7 +531,8 @@ def integers(a: Any, name: str) -> NDArray[np.int64]:
 def used(data: Any, indices: Any, indptr: Any) -> tuple[Any, Any, Any]:
     """The arrays of SciPy's compressed formats, which may have room at their end."""
     indptr, room = np.asarray(indptr), np.shape(indices)
-    if indptr.ndim == len(room) == 1 and np.shape(data)[:1] == room and len(indptr) and 0 <= indptr[-1] < room[0]:
+    compressed = indptr.dtype.kind in "iu" and indptr.ndim == len(room) == 1 and np.shape(data)[:1] == room
+    if compressed and len(indptr) and 0 <= indptr[-1] < room[0]:
         return data[: indptr[-1]], indices[: indptr[-1]], indptr
     return data, indices, indptr
 

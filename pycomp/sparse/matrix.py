@@ -47,12 +47,12 @@ class SparseMatrix(ArrayHolder):
 
     def __getitem__(self, rows: Any) -> CSRMatrix:
         """Rows of a :class:`CSRMatrix`; of others a TypeError."""
-        raise TypeError(f"a {type(self).__name__} cannot be sliced; to_csr() makes a CSRMatrix, which can")
+        raise TypeError(f"no {type(self).__name__} can be sliced; to_csr() makes a CSRMatrix, which can")
 
     @property
     def T(self) -> CSRMatrix:  # noqa: N802
         """The transpose of a :class:`CSRMatrix`; others have none."""
-        raise AttributeError(f"a {type(self).__name__} has no transpose; to_csr() makes a CSRMatrix, which has one")
+        raise AttributeError(f"no {type(self).__name__} has a transpose; to_csr() makes a CSRMatrix, which does")
 
     def to_dense(self) -> NDArray[Any]:
         """The matrix with its zeros, shape (N, K)."""
@@ -99,7 +99,7 @@ class SparseMatrix(ArrayHolder):
 
     def __rmatmul__(self, x: Any) -> NDArray[Any]:
         """Refused: it would take the transpose of the matrix at every call."""
-        raise TypeError(f"a dense matrix @ a {type(self).__name__} is not computed; sparse.linear(x, a) is x @ a.T, "
+        raise TypeError(f"dense @ {type(self).__name__} is not computed; sparse.linear(x, a) is x @ a.T, "
                         "as layers need it, and sparse.linear(x, a.T) of a CSRMatrix x @ a")
 
     def __repr__(self) -> str:
@@ -146,6 +146,8 @@ def check_matrix(
     hint = f"; CSRMatrix.{door}({name}) makes one" if door else ""
     if kinds and isinstance(a, SparseMatrix) and not isinstance(a, kinds):
         hint = f"; {name}.to_csr() makes a CSRMatrix"
+    elif values and hasattr(a, "astype") and isinstance(a, SparseMatrix):
+        hint = f"; convert it with {name}.astype(np.{values[0].name})"
     raise TypeError(f"{name} is a {found}, expected a {expected}{hint}")
 
 

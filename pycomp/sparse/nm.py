@@ -156,18 +156,18 @@ class NMMatrix(SparseMatrix):
         n, m = _pattern(n, m)
         if w.shape[1] % m:
             raise ValueError(f"{name} has {w.shape[1]} columns, expected a multiple of m = {m}")
-        parts = w.shape[0], w.shape[1] // m, m
-        groups, taken = w.reshape(parts), stored.reshape(parts)
+        taken = stored.reshape(w.shape[0], w.shape[1] // m, m)
         count = np.count_nonzero(taken, axis=2)
         if count.size and count.max() > n:
             row, group = (int(i) for i in np.argwhere(count > n)[0])
             raise ValueError(f"group {group} of row {row} has {count[row, group]} {entries} in columns {group * m} to "
                              f"{group * m + m - 1}, expected at most {n}")
-        kept = np.argsort(~taken, axis=2, kind="stable")[:, :, :n]  # other places only where there are few entries
-        kept = np.sort(kept, axis=2)
-        flat = w.shape[0], groups.shape[1] * n
-        values = np.take_along_axis(groups, kept, 2)
-        return cls(given(values.reshape(flat)), given(layouts.paired(kept.astype(UINT8).reshape(flat))), n, m)
+        if (count < n).any():  # the first free places are taken too
+            before = np.cumsum(~taken, axis=2, dtype=UINT8)
+            taken = taken | (before <= (n - count)[:, :, None])
+        kept, flat = np.flatnonzero(taken), (w.shape[0], taken.shape[1] * n)
+        places = (kept % m).astype(UINT8).reshape(flat)
+        return cls(given(w.reshape(-1)[kept].reshape(flat)), given(layouts.paired(places)), n, m)
 
     @classmethod
     def from_csr(cls, a: CSRMatrix, n: int, m: int) -> NMMatrix:

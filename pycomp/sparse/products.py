@@ -50,6 +50,7 @@ def linear(
         float32, "tiles" and "slices" take 6 bytes an entry and some padding, and of a CSRMatrix 8 more for where new
         values go; "bitmap" 4 an entry and an eighth an element; "nm" 4.5 an entry; "blocks" 4 an entry if they have 16
         rows, else none; "csr" none of a CSRMatrix, up to 8 an entry of others; "dense" 4 an element, and as "csr".
+        All but "csr" have rows in sixteens: fewer take as much room as sixteen of their length.
         "dense" runs the entries alone where x is not finite, since zeros that are not stored contribute nothing.
         ``pycomp.info(last=True)`` says which kernel ran last.
     out : array of x's dtype, shape (..., N), optional
@@ -75,7 +76,8 @@ def linear(
     the second term again for a residual and for the scale of a CodedMatrix; through gelu or silu 1.13 times that and
     1 ulp. The bits do not depend on the format, but for the sign of a zero that underflow left, to which "dense" adds
     the zeros that are not stored. Row i of a batch has the bits of row i alone, and those of
-    :func:`pycomp.dense.linear` with ``a.to_dense()``. Workspace: for more than one row of x, up to 256, packed; in
+    :func:`pycomp.dense.linear` with ``a.to_dense()`` in x's dtype, float32 or float64; but a CodedMatrix multiplies its
+    codes, then by the scale. Workspace: for more than one row of x, up to 256, packed; in
     float64 all of x, and so where its axes but the last do not follow each other in memory. For format "dense" a byte
     for each element of x, and y twice with a residual; for "dense" and "bitmap" also x, and y, where their rows are not
     contiguous.

@@ -307,7 +307,9 @@ def test_a_scale_that_is_no_number_or_plain_array_is_refused(call, scale, given)
 @pytest.mark.parametrize(("value", "error", "message"), [
     (MASKED, TypeError, "is a MaskedArray, expected"),
     ([1, [2, 3]], ValueError, "is a list of unequal parts, expected"),
-    (["1", "2", "3"], TypeError, "holds str32, expected"),
+    (["1", "2", "3"], TypeError, "holds str, expected"),
+    ([b"1", b"2", b"3"], TypeError, "holds bytes, expected"),
+    (np.array([1, 2, 3], object), TypeError, "holds object, expected"),
     ([[None] * 40] * 40, TypeError, "holds None, expected"),
     (True, TypeError, "is True, expected"),
     (2**70, ValueError, f"is {2**70}, expected"),

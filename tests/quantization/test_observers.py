@@ -261,3 +261,10 @@ def test_channels_must_stay(kind):
         Percentile(0)
     with pytest.raises(ValueError, match="momentum is 1"):
         MovingAverage(1)
+
+
+def test_averages_that_are_subnormal_warn_of_nothing():
+    with np.errstate(all="raise"):
+        seen = observed(MovingAverage, *np.array([[[1.3e-38], [-1e-45]], [[5e-39], [1e-38]]], np.float32), axis=1)
+        scale, _ = seen.scale_and_zero_point()
+    assert (scale == np.float32(2.0**-126)).all()

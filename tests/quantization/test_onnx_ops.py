@@ -111,6 +111,12 @@ def test_dynamic_quantization_of_ranges_that_have_no_scale():
         assert not y.any()
 
 
+def test_dynamic_quantization_of_next_to_nothing_beside_much_warns_of_nothing():
+    with np.errstate(all="raise"):
+        y, _, zero = onnx_ops.dynamic_quantize_linear(np.array([3e38, -1e-38], F32))
+    assert (y.tolist(), zero) == ([255, 0], 0)
+
+
 def zero_shapes(shape, along):
     """Shapes of zero points: one, one a row (along -2) or column (-1)."""
     shapes = [(), (1,)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pycomp import quantization
-from pycomp.quantization import Linear, sensitivity
+from pycomp.quantization import LayerError, Linear, SensitivityReport, sensitivity
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((40, 64), np.float32)
@@ -57,6 +57,11 @@ def test_a_layer_that_gives_nan_comes_first(bad):
     assert "-inf" in str(report).splitlines()[2]
 
 
+def test_layers_need_not_have_the_same_schemes():
+    report = SensitivityReport((LayerError("a", "first", 0.1, 0.1), LayerError("bb", "second", 0.01, 0.1)))
+    assert str(report).splitlines()[1:] == ["layer  first  second", "a       20.0", "bb              40.0"]
+
+
 def test_the_schemes_that_are_tried_by_default_are_public():
     chosen = {name: quantization.SCHEMES[name] for name in ("dynamic", "weight-only")}
     assert sensitivity(LAYERS, schemes=chosen).ranking("dynamic") == ["spiked", "even"]
@@ -88,6 +93,8 @@ def test_inputs_are_not_changed():
     (lambda: sensitivity({"a": (EVEN.astype(np.float64), X)}), TypeError,
      r"^weight of 'a' has dtype float64, expected float32; convert it with \.astype\(np\.float32\)$"),
     (lambda: sensitivity(LAYERS, schemes={"bad": lambda w, x: lambda v: v}), ValueError, "scheme 'bad' gives shape"),
+    (lambda: sensitivity(LAYERS, schemes={"codes": lambda w, x: Linear(w, output_dtype="int8", output_scale=0.2)}),
+     TypeError, "scheme 'codes' gives int8 for layer 'even', expected floats; codes have to be dequantized"),
     (lambda: sensitivity({3: (EVEN, X)}), TypeError, "layers has the name 3, expected a str"),
     (lambda: sensitivity(LAYERS, schemes={3: Linear}), TypeError, "schemes has the name 3, expected a str"),
     (lambda: sensitivity(LAYERS, schemes={"bad": 3}), TypeError, "scheme 'bad' is a int, expected a function"),

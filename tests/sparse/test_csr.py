@@ -338,6 +338,15 @@ def test_files_of_scipy_and_for_scipy(tmp_path, compressed):
             load(tmp_path / "other.npz")
 
 
+def test_a_file_of_a_machine_with_another_order_of_bytes_is_read(tmp_path):
+    sparse = pytest.importorskip("scipy.sparse")
+    a = sparse.random_array((6, 9), density=0.4, format="csr", dtype=np.float32, rng=np.random.default_rng(0))
+    a.data = a.data.astype(a.data.dtype.newbyteorder())
+    a.indices, a.indptr = (part.astype(part.dtype.newbyteorder()) for part in (a.indices, a.indptr))
+    sparse.save_npz(tmp_path / "a.npz", a)
+    assert (load(tmp_path / "a.npz").to_dense() == a.toarray()).all()
+
+
 def test_files_that_are_damaged_are_refused(tmp_path):
     path = tmp_path / "a.npz"
     save(path, CSRMatrix.from_dense(random_dense(0, 7, 9, 0.4)))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import pycomp
 from pycomp import dense
+from pycomp.kernels import layouts
 from pycomp.sparse import (
     BitmapMatrix,
     BSRMatrix,
@@ -681,6 +682,47 @@ def test_what_is_no_sparse_matrix_is_named_by_its_type(call, name, expected):
             call(a)
 
 
+@pytest.mark.parametrize("call", [
+    lambda a: BSRMatrix.from_csr(a, (3, 3)), lambda a: NMMatrix.from_csr(a, 1, 3), quantize,
+    lambda a: linear_backward(*np.ones((2, 1, 9), np.float32), a),
+])
+def test_a_matrix_of_another_type_is_told_how_to_get_there(call):
+    a = CSRMatrix.from_dense(np.ones((9, 9), np.float16))
+    with pytest.raises(TypeError, match=r"^a is a CSRMatrix of float16, .*; convert it with a.astype\(np.float32\)$"):
+        call(a)
+
+
+@pytest.mark.parametrize("indptr", [["0", "1"], [False, True], ["2000-01-01", "2000-01-02"]])
+def test_row_ends_of_scipy_that_are_no_integers_are_refused_by_name(indptr):
+    sparse = pytest.importorskip("scipy.sparse")
+    a = sparse.csr_array(np.ones((1, 1), np.float32))
+    a.indptr = np.array(indptr, "M8[D]" if "-" in str(indptr) else None)
+    with pytest.raises(TypeError, match=r"^indptr has dtype \w+.*, expected integers$"):
+        CSRMatrix.from_scipy(a)
+
+
+def test_a_signaling_nan_is_an_entry_like_any_other():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    w = np.array([[0x7F81, 0]], np.uint16).view(ml_dtypes.bfloat16)
+    with np.errstate(all="raise"):
+        assert CSRMatrix.from_dense(w).nnz == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 1 << 22])
+@pytest.mark.parametrize(("rows", "columns"), [
+    (1, 70), (7, 3), (8, 5), (9, 5), (16, 20), (40, 1), (50, 70), (0, 3), (3, 0)])
+def test_a_bitmap_is_laid_out_by_slices_then_columns(rows, columns, at_once, monkeypatch):
+    monkeypatch.setattr(layouts, "AT_ONCE", at_once)
+    a = CSRMatrix.from_dense(pruned(rows, rows, columns, "any"))
+    values, bits, starts = layouts.bitmap(a.data, a.indices, a.indptr, columns)
+    padded = np.zeros((-(-rows // 16) * 16, columns), np.float32)
+    padded[:rows] = a.to_dense()
+    slices = padded.reshape(len(padded) // 16, 16, columns).transpose(0, 2, 1)
+    assert (bits == ((slices != 0) << np.arange(16)).sum(axis=2)).all()
+    assert values.tolist() == [*slices[slices != 0], *[0] * 16]
+    assert starts.tolist() == [0, *np.cumsum((slices != 0).sum(axis=(1, 2)))]
+
+
 @pytest.mark.parametrize("make", [BitmapMatrix.from_scipy, lambda a: NMMatrix.from_scipy(a, 2, 4)])
 def test_other_types_of_scipy_are_named_as_given(make):
     sparse = pytest.importorskip("scipy.sparse")
@@ -694,7 +736,7 @@ def test_other_types_of_scipy_are_named_as_given(make):
 ], ids=lambda a: type(a).__name__)
 def test_what_only_a_csr_matrix_can_do_is_said_to_take_one(a):
     for error, ask in ((TypeError, lambda: a[1:3]), (AttributeError, lambda: a.T)):
-        with pytest.raises(error, match=rf"^a {type(a).__name__} .*to_csr\(\) makes a CSRMatrix"):
+        with pytest.raises(error, match=rf"^no {type(a).__name__} .*to_csr\(\) makes a CSRMatrix"):
             ask()
     assert not hasattr(a, "T")
     with pytest.raises(TypeError, match="not iterable"):
