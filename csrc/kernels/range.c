@@ -10,7 +10,8 @@
 
 enum {
   CHUNK = 1 << 15, /* elements of a row that make a unit of work */
-  GRAIN = 1 << 16, /* elements that pay for waking a thread */
+  CHAINS = 4,      /* of one each minimum would wait for the one before */
+  GRAIN = 1 << 15, /* elements that pay for waking a thread */
   WIDE = 1 << 10,  /* columns and */
   TALL = 1 << 9,   /* rows that make a unit of work on columns: what is found stays in the first cache */
   TOGETHER = 4     /* rows that what is found passes at a time */
@@ -38,19 +39,24 @@ static void chunks(int64_t begin, int64_t end, const void *context) {
     const int64_t i = u / j->chunks, first = u % j->chunks * CHUNK;
     const int64_t n = smaller(j->k - first, CHUNK);
     const float *x = j->x + i * j->ldx + first;
-    vf16 low = vf_set1(INFINITY), high = vf_set1(-INFINITY);
+    vf16 lows[CHAINS], highs[CHAINS];
+    for (int c = 0; c < CHAINS; c++) lows[c] = vf_set1(INFINITY), highs[c] = vf_set1(-INFINITY);
     vm16 nan = vm_first(0);
     int64_t l = 0;
-    for (; l + LANES <= n; l += LANES) {
-      const vf16 v = vf_load(x + l);
-      if (j->asks) __builtin_prefetch(x + l + PC_ASKED, 0, 2);
-      low = vf_min(v, low);
-      high = vf_max(v, high);
-      nan = vm_or(nan, vf_isnan(v));
-    }
-    if (l < n) {
-      const vf16 v = vf_load_n(x + l, n - l);
-      const vm16 inside = vm_first(n - l);
+    for (; l + CHAINS * LANES <= n; l += CHAINS * LANES)
+#pragma GCC unroll 4
+      for (int c = 0; c < CHAINS; c++) {
+        const vf16 v = vf_load(x + l + c * LANES);
+        if (j->asks) __builtin_prefetch(x + l + c * LANES + PC_ASKED, 0, 2);
+        lows[c] = vf_min(v, lows[c]);
+        highs[c] = vf_max(v, highs[c]);
+        if (c % 2) nan = vm_or(nan, vf_unordered(v, vf_load(x + l + (c - 1) * LANES)));
+      }
+    vf16 low = vf_min(vf_min(lows[0], lows[1]), vf_min(lows[2], lows[3]));
+    vf16 high = vf_max(vf_max(highs[0], highs[1]), vf_max(highs[2], highs[3]));
+    for (; l < n; l += LANES) {
+      const vf16 v = vf_load_left(x + l, n - l);
+      const vm16 inside = vm_first(n - l < LANES ? n - l : LANES);
       low = vf_select(inside, vf_min(v, low), low);
       high = vf_select(inside, vf_max(v, high), high);
       nan = vm_or(nan, vf_isnan(v));
