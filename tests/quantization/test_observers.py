@@ -1,5 +1,6 @@
 """Observers: what they have seen does not depend on split and order, and their ranges are what they say."""
 
+import math
 from decimal import Decimal
 
 import numpy as np
@@ -261,6 +262,28 @@ def test_channels_must_stay(kind):
         Percentile(0)
     with pytest.raises(ValueError, match="momentum is 1"):
         MovingAverage(1)
+
+
+@given(kind=st.sampled_from(["normal", "even", "outlier", "few"]), symmetric=st.booleans(), seed=st.integers(0, 2**32))
+def test_the_smallest_of_exact_sums_is_chosen_and_of_equals_the_largest(kind, symmetric, seed):
+    rng = np.random.default_rng(seed)
+    normal = rng.standard_normal(500)
+    x = {"normal": normal, "even": rng.uniform(-1, 3, 500), "outlier": np.append(normal, 1000),
+         "few": rng.choice([-1.0, 0.5, 2.0], 9)}[kind]
+    seen = observed(MSE, x.astype(np.float32)).channels[0]
+    filled = np.flatnonzero(seen.counts)
+    low, high, steps = min(seen.min, 0.0), max(seen.max, 0.0), 254 if symmetric else 255
+    if symmetric:
+        low, high = min(low, -high), max(-low, high)
+    errors = []
+    for j in range(1, 129):
+        lo, hi = j / 128 * low / seen.width, j / 128 * high / seen.width
+        step = (hi - lo) / steps
+        first = math.floor(lo / step + 0.5)
+        codes = np.clip(np.rint((filled - 2048 + 0.5) / step), first, first + steps)
+        errors.append(math.fsum(seen.counts[filled] * (filled - 2048 + 0.5 - codes * step) ** 2))
+    part = max(j for j in range(1, 129) if errors[j - 1] == min(errors)) / 128
+    assert MSE()._range(seen, symmetric) == (part * low, part * high)
 
 
 def test_averages_that_are_subnormal_warn_of_nothing():
