@@ -263,6 +263,15 @@ class Percentile(_HistogramObserver):
             If ``other`` is no Percentile.
         ValueError
             If its percentile, axis or number of channels differs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> seen, other = Percentile(100), Percentile(100)
+        >>> other.update(np.array([-127, 127], np.float32))
+        >>> seen.merge(other)
+        >>> seen.scale_and_zero_point(symmetric=True)
+        (1.0, 0)
         """
         if type(other) is Percentile and other.percentile != self.percentile:
             raise ValueError(f"other has percentile {other.percentile}, expected {self.percentile}")

@@ -60,8 +60,8 @@ def quantize_linear(
     block_size : int
         0: no blocks. The last block may be shorter, also where it is the only one.
     output_dtype : dtype or its name, optional
-        The type of y; by default that of the zero point, else uint8. ``"int4"`` and the like with a zero point
-        of int8 or uint8, or none, give unpacked values.
+        The type of y; by default that of the zero point, else uint8. ``"int4"`` and the like give unpacked values,
+        with a zero point of int8 or uint8, or none; the dtypes of ``ml_dtypes`` with none give arrays of theirs.
     precision : dtype or its name, optional
         ``"float32"``, ``"float16"`` or ``"bfloat16"``: the type of the division; by default that of ``y_scale``.
 
@@ -371,14 +371,14 @@ def _output(
     zero_point: Any, output_dtype: Any, shape: tuple[int, ...]
 ) -> tuple[str, np.dtype[Any], NDArray[np.int32] | None]:
     """Integer type of the result, the dtype that holds it, and its zero points; None where all are 0."""
-    if output_dtype is not None:
-        output_dtype = dtype_name(output_dtype, "output_dtype", LIMITS)
+    asked = None if output_dtype is None else dtype_name(output_dtype, "output_dtype", LIMITS)
     if zero_point is None:
-        kind = output_dtype or "uint8"
-        held = kind if kind[-1] not in "24" else kind[:-1] + "8"
-        return kind, np.dtype(held), None
+        kind = asked or "uint8"
+        if asked is None or not isinstance(output_dtype, str):
+            return kind, np.dtype(output_dtype or np.uint8), None
+        return kind, np.dtype(kind if kind[-1] not in "24" else kind[:-1] + "8"), None
     zero = _array(zero_point, "y_zero_point", tuple(LIMITS))
-    kind, dtype = output_dtype or zero.dtype.name, zero.dtype
+    kind, dtype = asked or zero.dtype.name, zero.dtype
     if kind not in (dtype.name, dtype.name.replace("int8", "int4"), dtype.name.replace("int8", "int2")):
         raise ValueError(f"output_dtype is {kind!r}, but y_zero_point has dtype {dtype.name}")
     _same_shape(zero.shape, "y_zero_point", shape, "y_scale")

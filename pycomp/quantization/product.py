@@ -124,7 +124,15 @@ class PackedInt8Matrix(ArrayHolder):
         return self.out_features, self.in_features
 
     def unpack(self) -> NDArray[np.int8]:
-        """The codes again, int8, shape (out_features, in_features)."""
+        """The codes again, int8, shape (out_features, in_features).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> pack(np.array([[1, -2], [3, 4]], np.int8)).unpack()
+        array([[ 1, -2],
+               [ 3,  4]], dtype=int8)
+        """
         strips, groups = self.data.shape[:2]
         columns = self.data.transpose(0, 2, 3, 1, 4).reshape(strips * BESIDE * LANES, groups * GROUP)
         return np.ascontiguousarray(columns[: self.out_features, : self.in_features])

@@ -211,7 +211,7 @@ def _checked(name: str, entry: Any) -> tuple[NDArray[np.float32], NDArray[np.flo
     if not inputs.size or not weight.size:
         raise ValueError(f"layer {name!r} has weight {weight.shape} and inputs {inputs.shape}, expected some of each")
     finite(weight, None, f"weight of {name!r}")
-    finite(inputs, None, f"inputs of {name!r}")
+    finite(inputs, None, f"input of {name!r}")
     return weight, inputs
 
 

@@ -131,7 +131,14 @@ class QuantizedTensor(ArrayHolder):
         return shape
 
     def dequantize(self) -> NDArray[np.float32]:
-        """The values that the codes stand for; see :func:`dequantize`."""
+        """The values that the codes stand for; see :func:`dequantize`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> quantize(np.array([1, -2, 127], np.float32)).dequantize()
+        array([  1.,  -2., 127.], dtype=float32)
+        """
         return dequantize(self)
 
     def to_dict(self) -> dict[str, NDArray[Any]]:

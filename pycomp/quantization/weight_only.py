@@ -92,7 +92,16 @@ class PackedGroupedMatrix(ArrayHolder):
         return self.out_features, self.in_features
 
     def unpack(self) -> NDArray[np.int8]:
-        """The codes again, int8, shape (out_features, in_features)."""
+        """The codes again, int8, shape (out_features, in_features).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pycomp.quantization import quantize
+        >>> q = quantize(np.array([[127, 0, 63.5, -127]], np.float32), axis=1, group_size=2)
+        >>> pack_groups(q).unpack()
+        array([[ 127,    0,   64, -127]], dtype=int8)
+        """
         return _rows(self.data, self.out_features)
 
 

@@ -232,6 +232,10 @@ def test_types_of_ml_dtypes_go_in_and_out():
         assert y.dtype == zero.dtype
         assert (y.astype(int) == np.clip(np.rint(x) + 1, *LIMITS[name])).all()
         assert (onnx_ops.dequantize_linear(y, F32(0.5), zero) == (y.astype(F32) - 1) * F32(0.5)).all()
+        for kind in (zero.dtype, zero.dtype.type, name):
+            y = onnx_ops.quantize_linear(x, F32(1), output_dtype=kind)
+            assert y.dtype == (name.replace("4", "8") if isinstance(kind, str) else zero.dtype)
+            assert (y.astype(int) == np.clip(np.rint(x), *LIMITS[name])).all()
     half = ml_dtypes.bfloat16
     scale = np.array(0.3, half)
     y = onnx_ops.quantize_linear(x.astype(half), scale, np.int8(0))

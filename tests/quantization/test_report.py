@@ -89,7 +89,7 @@ def test_inputs_are_not_changed():
     (lambda: sensitivity({"a": (EVEN, X[:, 1:])}), ValueError, "inputs of 'a' have 63 columns, its weight has 64"),
     (lambda: sensitivity({"a": (EVEN, X[:0])}), ValueError, r"inputs \(0, 64\), expected some of each"),
     (lambda: sensitivity({"a": (EVEN * np.float32(np.nan), X)}), ValueError, "weight of 'a' holds NaN"),
-    (lambda: sensitivity({"a": (EVEN, X * np.float32(np.inf))}), ValueError, "inputs of 'a' holds NaN or infinity"),
+    (lambda: sensitivity({"a": (EVEN, X * np.float32(np.inf))}), ValueError, "input of 'a' holds NaN or infinity"),
     (lambda: sensitivity({"a": (EVEN.astype(np.float64), X)}), TypeError,
      r"^weight of 'a' has dtype float64, expected float32; convert it with \.astype\(np\.float32\)$"),
     (lambda: sensitivity(LAYERS, schemes={"bad": lambda w, x: lambda v: v}), ValueError, "scheme 'bad' gives shape"),
