@@ -133,7 +133,7 @@ def _parse(content: bytes, what: str) -> NDArray[Any]:
 def _shaped(flat: NDArray[Any], shape: Any, order: Literal["C", "F"], what: str) -> NDArray[Any]:
     """A copy in a shape that the file claims, in the order of bytes that this machine has."""
     try:
-        array: NDArray[Any] = flat.reshape(shape, order=order).astype(flat.dtype.newbyteorder("="))
+        array: NDArray[Any] = flat.reshape(shape, order=order).astype(flat.dtype.newbyteorder("="), order="C")
     except (TypeError, ValueError, OverflowError) as error:  # booleans, too many dimensions, 0 times too many elements
         raise FormatError(f"{what} claims shape {shown(shape)} ({on_one_line(error)})") from None
     return array

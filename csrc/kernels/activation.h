@@ -16,7 +16,7 @@
 #define PC_GELU_END 14.6f
 #define PC_GELU_TANH_END 10.8f
 #define PC_SILU_END 109.0f
-/* A tail of this power of two and more is not subnormal: its other factors are above 2^-6 from there on. */
+/* A tail with this power of two or more is not subnormal, unless x is: its other factors are above 2^-6 where x is not small. */
 #define PC_LEAST_TAIL (-120.0f)
 
 PC_INLINE vd16 pc_reciprocal(vd16 x) {

@@ -23,7 +23,7 @@
 static const float pc_exp2_coefficients[] = {0x1.417810p-13f, 0x1.5f0950p-10f, 0x1.3b2dd4p-7f,
                                              0x1.c6af7ap-5f,  0x1.ebfbdcp-3f,  0x1.62e430p-1f};
 
-/* t 2^-down for t >= 0 and 0 < down < 126, rounded as a product. That would take some CPUs a hundred times as long where it is
+/* t 2^-down for finite t >= 0 and 0 < down < 126, rounded as a product. That would take some CPUs a hundred times as long where it is
  * subnormal; added to 1, t rounds to the same places. */
 PC_INLINE vf16 vf_lowered(vf16 t, int down) {
   const vf16 one = vf_set1(1.0f), up = vf_set1(ldexpf(1.0f, 126 - down));

@@ -9,7 +9,7 @@
  * every term is at least 0 and of second order in d, so only relative errors remain. d is taken in two floats from the
  * raw logits. p_i expm1(-d_i) is q_i - p_i, or for |d_i| < 1/2 a polynomial. An error eta of c adds expm1(eta) - eta to
  * the sum; but then b = sum p_i expm1(-d_i), the sum less sum p_i d_i, is expm1(eta), so b - log1p(b) is taken away.
- * Where p_i = 0 the term is q_i, which the same identity asks for; where both are 0 it is 0. Probabilities below 2^-106 are 0.
+ * Where p_i = 0 the term is q_i, which the same identity asks for; where both are 0 it is 0.
  *
  * Sums: the lane rule. The terms of p and q, by pairs, in float64 lanes; those of KL and of p_i d_i in float32 lanes that
  * are added to float64 lanes every 1024 elements. Logits are read twice: for the terms, which are kept in the gradient and in a

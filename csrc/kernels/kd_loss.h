@@ -55,16 +55,18 @@ PC_INLINE void gaps_between(int count, const vf16 *t, const vf16 *s, const gap *
   PC_OF_EACH(count) d[c] = vf_mul(vf_add(vf_sub(high[c], g->high), vf_sub(low[c], g->low)), g->factor);
 }
 
-/* What makes terms probabilities: the inverse of their sum, and the least that is not taken for 0. What is made of smaller ones is
- * subnormal, which takes some CPUs a hundred times as long. */
+/* What makes terms probabilities: the inverse of their sum, and a 2^106th of it. What is made of smaller ones is subnormal, which
+ * takes some CPUs a hundred times as long, and adds nothing that shows, unless log p - log q is very large. */
 typedef struct { vf16 inverse, least; } chances;
+#define LARGE_GAP 0x1p30f
 
 PC_INLINE chances chances_of(vd16 sum) {
   return (chances){vf_from_vd(vd_div(vd_set1(1.0), sum)), vf_from_vd(vd_mul(sum, vd_set1(0x1p-106)))};
 }
 
-PC_INLINE vf16 probability(vf16 term, const chances *of) {
-  return vf_mul(vf_select(vf_lt(term, of->least), vf_zero(), term), of->inverse);
+PC_INLINE vm16 is_small(vf16 term, const chances *of) { return vf_lt(term, of->least); }
+PC_INLINE vf16 probability(vf16 term, vm16 none, const chances *of) {
+  return vf_mul(vf_select(none, vf_zero(), term), of->inverse);
 }
 
 /* Two rows, whose terms are known up to their sums; or sixteen of them, turned into columns. */
@@ -96,7 +98,10 @@ PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t le
     pc_term_each(count, s, &r->student, 1, q);
     pc_term_each(count, t, &r->teacher, 1, p);
   }
-  PC_OF_EACH(count) q[c] = probability(q[c], &r->of_s), p[c] = probability(p[c], &r->of_t);
+  PC_OF_EACH(count) {
+    q[c] = probability(q[c], is_small(q[c], &r->of_s), &r->of_s);
+    p[c] = probability(p[c], vm_and(is_small(p[c], &r->of_t), vf_lt(vf_abs(d[c]), vf_set1(LARGE_GAP))), &r->of_t);
+  }
   second_order(count, d, g);
   PC_OF_EACH(count) {
     const vf16 excess = vf_sub(q[c], p[c]);

@@ -10,7 +10,7 @@
 
 enum {
   CHUNK = 1 << 15, /* elements of a row that make a unit of work */
-  CHAINS = 4,      /* of one each minimum would wait for the one before */
+  CHAINS = 4,      /* with one, each minimum would wait for the one before */
   GRAIN = 1 << 15, /* elements that pay for waking a thread */
   WIDE = 1 << 10,  /* columns and */
   TALL = 1 << 9,   /* rows that make a unit of work on columns: what is found stays in the first cache */

@@ -138,8 +138,10 @@ PC_INLINE vf16 pc_term(vf16 x, const pc_terms *t) {
   return e;
 }
 
-/* What makes terms parts of their sum: its inverse in two floats, a rounding less than in one, times 2^PC_RAISED, and what a term
- * is less than where a part or half of it would be subnormal without that power. */
+/* What makes terms parts of their sum: its inverse in two floats, a rounding less than in one; the same times 2^PC_RAISED; and a
+ * 2^70th of the sum. Where a vector has a smaller term, some products could be subnormal, which takes some CPUs a hundred times as
+ * long: there all are raised, and lowered in the end. That changes no bit of the other terms: the lower part of the inverse, if not 0,
+ * is at least a 2^53rd of it, so that no product of theirs is subnormal, and a power of two changes no rounding. */
 enum { PC_RAISED = 112 };
 typedef struct { vf16 high, low, raised_high, raised_low, limit; } pc_over;
 
@@ -149,6 +151,7 @@ PC_INLINE pc_over pc_over_sum(vd16 sum) {
   return (pc_over){high, low, vf_mul(high, raised), vf_mul(low, raised), vf_from_vd(vd_mul(sum, vd_set1(0x1p-70)))};
 }
 
+/* one: all vectors are of one sum */
 PC_INLINE void pc_parts_each(int count, const vf16 *e, const pc_over *r, int one, vf16 *part) {
   vf16 low[PC_TOGETHER];
   vm16 small = vm_first(0);

@@ -88,7 +88,7 @@ static inline void pc_side_read_known(pc_side *side, int64_t n, const float *x, 
   for (int k = 0; k < PC_MOST_BLOCKS; k++) side->places[k] = side->terms.places;
 }
 
-/* The sum of the row, over the power of a block's terms. */
+/* The sum of the row, over the power of a block's terms; infinite for a block of -inf before all else, whose terms are 0. */
 PC_INLINE double pc_side_sum(const pc_side *side, int64_t block) {
   const float down = side->terms.places - side->places[block];
   return down == 0.0f ? side->sum : ldexp(side->sum, -(int)down);

@@ -118,7 +118,7 @@ PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] < b.v[i] ? a.v[i] :
 PC_INLINE vf16 vf_held(vf16 a) { return a; }
 PC_INLINE vf16 vf_abs(vf16 a) { PC_EACH(vf16, fabsf(a.v[i])); }
 PC_INLINE vf16 vf_rint(vf16 a) { PC_EACH(vf16, rintf(a.v[i])); } /* half to even */
-/* x * 2^n in one rounding; n integral, |n| <= 160; n = 0, or x NaN, 0, or 2^-20 <= |x| <= 2^20 */
+/* x * 2^n in one rounding; n integral, |n| <= 160; n = 0, or x NaN, 0, or 2^-20 <= |x| <= 2^20: else the lane means nothing */
 PC_INLINE vf16 vf_scale2(vf16 x, vf16 n) { PC_EACH(vf16, x.v[i] == x.v[i] ? ldexpf(x.v[i], (int)n.v[i]) : x.v[i]); }
 
 /* -- comparison and choice; NaN compares false */

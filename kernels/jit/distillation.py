@@ -22,7 +22,10 @@ POWERS = (0x3fe8137e, 0x3fea59dd, 0x3fed14b1, 0x3fec2491, 0x3fe9fe49, 0x3fe81a50
           0x3fe41a45, 0x3fe35e39, 0x3fe2f486, 0x3fe2e0d1, 0x3fe326e9, 0x3fe3cac8, 0x3fe4d094, 0x3fe63ca4)
 EXP2 = tuple(f32(float.fromhex(c)) for c in ("0x1.62e430p-1", "0x1.ebfff4p-3", "0x1.c6ac6ap-5"))
 RAISED, LOWERED = f32(2.0**112), f32(2.0**-112)
-LEAST_CHANCE = 2.0**-106
+"""By which a part of a sum is raised while it is computed, so that it is rounded to 24 bits even where it is subnormal
+in the end; that rounds again."""
+LEAST_CHANCE, LARGE_GAP = 2.0**-106, f32(2.0**30)
+"""Smaller probabilities are 0, unless their logarithms are so far apart."""
 QUARTER, NEAR = f32(0.25), f32(0.5)
 FINITE, EMPTY, UNKNOWN = 0, 1, 2
 
@@ -237,10 +240,9 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
         least_s, least_t = f32(LEAST_CHANCE * whole_s), f32(LEAST_CHANCE * whole_t)
         own_s, own_t = (*student[:3], of_s, 0.0), (*teacher[:3], of_t, 0.0)
         for i in range(block, min(block + BLOCK, len(s))):
-            q, p = term(s[i], own_s), term(t[i], own_t)
+            q, p, d = term(s[i], own_s), term(t[i], own_t), gap_between(t[i], s[i], gap)
             q = ZERO if q < least_s else q * rs
-            p = ZERO if p < least_t else p * rt
-            d = gap_between(t[i], s[i], gap)
+            p = ZERO if p < least_t and abs(d) < LARGE_GAP else p * rt
             excess = q - p
             share = p if p == ZERO else p * d
             if abs(d) < NEAR:

@@ -17,7 +17,7 @@ LOG = tuple(f32(float.fromhex(c)) for c in (
 LOG2E, LOG2E_LOW = f32(float.fromhex("0x1.715476p+0")), f32(float.fromhex("0x1.4ae0cp-26"))
 LOG2_HIGH, LOG2_LOW = f32(float.fromhex("0x1.62e4p-1")), f32(float.fromhex("0x1.7f7d1cp-20"))
 EXP_MIN, EXP_MAX = f32(-104), f32(89)
-NORMAL, LIFT, LIFTED = f32(2.0**-126), f32(2.0**23), f32(23)
+NORMAL, LIFTED = f32(2.0**-126), f32(149)
 ROOT_HALF_BITS = np.int32(0x3F3504F3)
 ROOT_HALF, LOG2 = float.fromhex("0x1.6a09e667f3bcdp-1"), float.fromhex("0x1.62e42fefa39efp-1")
 SERIES = tuple(1.0 / i for i in range(21, 1, -2))
@@ -85,7 +85,7 @@ def log(x):  # type: ignore[no-untyped-def]
     if x < ZERO:
         return f32(np.nan)
     small = x < NORMAL
-    bits = float_bits(x * LIFT if small else x)
+    bits = float_bits(f32(float_bits(x)) if small else x)
     exponent = exponent_of(bits)
     k = f32(exponent) - (LIFTED if small else ZERO)
     f = bits_float(np.int32(bits - (exponent << 23))) - ONE

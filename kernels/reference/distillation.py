@@ -4,7 +4,7 @@ import numpy as np
 
 from .arithmetic import U
 
-SMALLEST_LOSS, LEAST_CHANCE = 1e-9, 2.0**-106
+SMALLEST_LOSS = 1e-9
 """Where the true loss is at least this, its relative error is bounded."""
 
 
@@ -149,13 +149,51 @@ def kl_terms(log_a, a, log_b, b):
     return np.where(a == 0, b, np.where(np.abs(d) < 1, a * (d + np.expm1(-d)), a * d + (b - a)))
 
 
+def slope_of(temperature):
+    """log2(e)/T, within the range of float32."""
+    return np.clip(np.log2(np.e) / temperature, 2.0**-126, 2.0**128 - 2.0**104)
+
+
+def largest_so_far(x):
+    """The largest element of a row up to the end of each element's block."""
+    length = 1024
+    while 512 * length < x.shape[1]:
+        length *= 2
+    starts = np.arange(0, x.shape[1], length)
+    if not len(starts):
+        return x.astype(np.float64)
+    largest = np.maximum.accumulate(np.maximum.reduceat(x, starts, axis=1), axis=1)
+    return np.repeat(largest, length, axis=1)[:, : x.shape[1]].astype(np.float64)
+
+
+def is_read_once(x, temperature):
+    """Whether the terms of a row are over the largest element so far: if that is never far off 0, and rises by no more
+    than 64 octaves."""
+    octaves = largest_so_far(x) * slope_of(temperature)
+    octaves[np.isneginf(octaves)] = np.nan
+    first = np.nanmin(octaves, axis=1, keepdims=True, initial=np.inf)
+    last = np.nanmax(octaves, axis=1, keepdims=True, initial=-np.inf)
+    near = np.nanmax(np.abs(octaves), axis=1, keepdims=True, initial=0.0) <= 2.0**17
+    return near & (np.rint(last) - np.rint(first) <= 64)
+
+
+def vanish(x, temperature, once):
+    """Where a float32 term is 0: the exponent of x/T to base 2, in sixteenths, is 150 or more below that of the row's
+    largest element, a whole number; if `once`, of the largest so far."""
+    slope = slope_of(temperature)
+    top = np.where(once, largest_so_far(x), x.max(axis=1, keepdims=True, initial=-np.inf).astype(np.float64))
+    base = np.where(np.abs(top * slope) > 2.0**17, top, 0.0)
+    sixteenths = np.rint(16 * (x - base) * slope.astype(np.float32).astype(np.float64))
+    return sixteenths / 16 <= np.rint((top - base) * slope) - 150
+
+
 def divergence(student, teacher, temperature):
-    """KL(p || q) of each row as Σ p·(d + expm1(-d)), d = log p - log q: the second part sums to Σq - Σp = 0. A p below
-    LEAST_CHANCE is 0."""
+    """KL(p || q) of each row as Σ p·(d + expm1(-d)), d = log p - log q: the second part sums to Σq - Σp = 0."""
     log_p, log_q = log_probabilities(teacher, temperature), log_probabilities(student, temperature)
     with np.errstate(invalid="ignore", over="ignore"):
         p = np.exp(log_p)
-        p = np.where(p < LEAST_CHANCE, 0.0, p)
+        once = is_read_once(student, temperature) & is_read_once(teacher, temperature)
+        p = np.where(vanish(teacher, temperature, once) | (p <= 2.0**-150), 0.0, p)
         log_q = np.where(log_p - log_q >= 2.0**128, -np.inf, log_q)  # the difference is a float32 too
         kl = kl_terms(log_p, p, log_q, np.exp(log_q)).sum(axis=1)
     empty = [(x == -np.inf).all(axis=1) for x in (student, teacher)]
@@ -190,9 +228,9 @@ def kd_loss_f32_bound(student, teacher, labels, temperature, soft, hard, smoothi
     kl = divergence(student, teacher, temperature[:, None])
     known = np.where(soft == 0, 0.0, kl)
     bound = soft * 2.0**-14 * np.maximum(known, SMALLEST_LOSS / np.maximum(1.0, temperature**2))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # p is a float32, whose steps are no smaller than 2^-149
         d = log_probabilities(teacher, temperature[:, None]) - log_probabilities(student, temperature[:, None])
-    bound += soft * LEAST_CHANCE * np.where(np.isfinite(d), np.abs(d), 0.0).sum(axis=1)
+    bound += soft * 2.0**-149 * np.where(np.isfinite(d), np.abs(d), 0.0).sum(axis=1)
     if labels is not None:
         bound += hard * 4 * U * np.where(hard == 0, 0.0, np.maximum(1.0, cross_entropy(student, labels, smoothing)))
     return bound

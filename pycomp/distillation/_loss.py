@@ -86,7 +86,7 @@ def kd_loss(
     student, teacher : array of float32, float16, bfloat16 or float64, shape (..., V)
         Logits; every leading index is a row, such as a token of a sequence. ``-inf`` is a masked entry: masked on both
         sides it counts for nothing; where the student masks what the teacher does not, the loss is infinite; but
-        probabilities below 2**-106 (in float64 2**-996) may count as 0.
+        probabilities of 2**-149 or less (in float64 2**-996) may count as 0.
     labels : array of integers, shape (...), optional
         The right class of each row that counts, 0 to V - 1.
     temperature : float, or array of floats, shape (...)

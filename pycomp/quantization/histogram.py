@@ -343,7 +343,9 @@ def _edges() -> NDArray[np.intp]:
     """Where the 128 groups of 1, 2, ... bins begin, and the last ends; the first are empty where bins are few."""
     groups, bins = np.arange(LEVELS + 1), np.arange(1, HALF + 1)[:, None]
     even, few = -(-groups * bins // LEVELS), np.maximum(groups + bins - LEVELS, 0)
-    return np.where(bins < LEVELS, few, even)
+    edges = np.where(bins < LEVELS, few, even)
+    edges.flags.writeable = False
+    return edges
 
 
 def _divergences(counts: NDArray[np.int64], used: int) -> NDArray[np.float64]:

@@ -61,7 +61,7 @@ def quantize_linear(
         0: no blocks. The last block may be shorter, also where it is the only one.
     output_dtype : dtype or its name, optional
         The type of y; by default that of the zero point, else uint8. ``"int4"`` and the like give unpacked values,
-        with a zero point of int8 or uint8, or none; the dtypes of ``ml_dtypes`` with none give arrays of theirs.
+        with a zero point of int8 or uint8, or none; a dtype of ``ml_dtypes``, without a zero point, an array of it.
     precision : dtype or its name, optional
         ``"float32"``, ``"float16"`` or ``"bfloat16"``: the type of the division; by default that of ``y_scale``.
 

@@ -148,8 +148,8 @@ def sensitivity(layers: Mapping[str, Any], *, schemes: Mapping[str, Scheme] | No
     Raises
     ------
     TypeError
-        If ``layers`` or ``schemes`` is not a mapping from str, an array not float32, an entry not a pair, or a scheme,
-        or what it returns, not a function.
+        If ``layers`` or ``schemes`` is not a mapping from str, an array not float32, an entry not a pair, a scheme, or
+        what it returns, not a function, or what that gives not floats.
     ValueError
         If there are no layers, schemes or inputs, shapes do not fit, or a value is NaN or infinite.
 

@@ -58,8 +58,9 @@ class Advice:
         The fastest of ``times``, for ``linear(..., format=...)``.
     shape, sparsity, batch : of what was measured
     crossover : float
-        Sparsity from which the best sparse form of such a matrix is about as fast as ``dense``: 0 if it is without any
-        zeros, 1 if it is with none but one entry. NaN where there are no entries, or ``dense`` is.
+        Sparsity from which the best sparse form of such a matrix is about as fast as ``dense``: 0 if one is faster even
+        where nothing is zero, 1 if none is even with a single entry. NaN where there are no entries, ``dense`` is NaN,
+        or there are more than 2**26 elements.
     threads, isa, cpu : of the machine
 
     Examples
@@ -102,10 +103,10 @@ class Advice:
             gain = f"  {self.dense / seconds:6.2f} times as fast as dense.linear" if compared else ""
             lines.append(f"  {name:8} {seconds * 1e6:10.1f} us{gain}")
         if self.crossover == 1:
-            verdict += "; with fewer entries neither"
+            verdict += ", nor would one with fewer entries"
         elif not math.isnan(self.crossover):
-            most = 0 if self.crossover < 0.99 else 1
-            verdict += f"; sparse beats dense.linear from about {self.crossover:.{most}%} zeros"
+            places = max(0, -math.floor(math.log10(1 - self.crossover)) - 2)  # so that it is not 100 %
+            verdict += f"; sparse beats dense.linear from about {self.crossover:.{places}%} zeros"
         lines.append(verdict)
         return "\n".join(lines)
 
@@ -144,7 +145,8 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
 
     The crossover takes up to four times as long again: matrices of the same kind, shape and blocks, whose rows have
     more or fewer entries in proportion, at random places, are timed too, until the best of the forms takes as long as
-    the dense product. An N:M matrix becomes one of other n. It is not looked for beyond 2**26 elements.
+    the dense product. An N:M matrix becomes one of other n. It takes several times the room of the matrix with its
+    zeros, and is not looked for beyond 2**26 elements.
 
     Every form that the matrix has is timed, but not those meant for fewer rows, which go through it again for each or
     every four ("slices" and "nm" beyond a batch of 4, "bitmap" beyond 8), and for one row not those that compute
@@ -186,10 +188,7 @@ def _kept_with(a: SparseMatrix) -> dict[tuple[Any, ...], Advice]:
 
 def _with_crossover(a: SparseMatrix, found: Advice, cache: bool) -> Advice:
     names = [name for name in found.times if name != "dense"]
-    packed_before = "dense" in a.__dict__["_forms"]
-    weights = _weights(a)
-    if not packed_before:
-        a.__dict__["_forms"].pop("dense")  # nobody asked for it
+    weights = dense.pack(a.to_dense())
 
     def relative(like: SparseMatrix) -> float:
         times = _measured(like, found.batch, names, weights)
@@ -245,10 +244,6 @@ def _advice(a: SparseMatrix, batch: int, cache: bool) -> Advice:
     return Advice(times, baseline, best, a.shape, a.sparsity, batch, at, threads, isa, processor())
 
 
-def _weights(a: SparseMatrix) -> dense.PackedMatrix:
-    return dense.PackedMatrix(cast("Dense", a._form("dense")).packed, a.shape[0])
-
-
 def _measured(
     a: SparseMatrix, batch: int, names: list[str], weights: dense.PackedMatrix | None = None
 ) -> dict[str, float]:
@@ -259,7 +254,7 @@ def _measured(
     homes = a.__dict__.setdefault("_forms", {}), getattr(a, "_pattern", {})  # a layout has the name of its form
     kept = [set(home) for home in homes]
     if "dense" in names:
-        weights = _weights(a)
+        weights = dense.PackedMatrix(cast("Dense", a._form("dense")).packed, a.shape[0])
     if weights is not None:
         calls[BASELINE] = lambda: dense.linear(x, weights, out=out)
     rounds: dict[str, list[float]] = {n: [] for n in calls}

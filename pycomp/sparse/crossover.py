@@ -12,10 +12,16 @@ from .csr import CSRMatrix
 from .matrix import SparseMatrix
 from .nm import NMMatrix
 
-STEPS, NEAR, STEEPEST, APART = 5, 0.05, 4, 1.5
-"""Matrices that are timed at most; what part of their entries may be off; how many times fewer the next may have: forms
-that take the same time for many entries would else tell nothing of those that suit few; and how many times more or
-fewer the second has: a cost that every call has would else be taken for that of the entries."""
+STEPS = 5
+"""Matrices that are timed at most."""
+NEAR = 0.05
+"""What part of their entries may be off."""
+STEEPEST = 4
+"""How many times fewer entries the next may have: forms that take the same time for many entries would else tell
+nothing of those that suit few."""
+APART = 1.5
+"""How many times more or fewer the second has at least: a cost of its own that a call has would else be taken for that
+of the entries."""
 
 
 def crossover(a: SparseMatrix, time: float, relative: Callable[[SparseMatrix], float]) -> float:
@@ -26,20 +32,22 @@ def crossover(a: SparseMatrix, time: float, relative: Callable[[SparseMatrix], f
     density = a.nnz * element
     found = [(density, time)]
     least, most = 0.0, 1.0  # densities where sparse is faster, and slower
-    for _ in range(STEPS):
+    while True:
         if time < 1:
             least = max(least, density)
         else:
             most = min(most, density)
-        wanted = min(max(_next(found, least, most), density / STEEPEST), 1.0)
+        wanted = _next(found, least, most)
+        if len(found) > STEPS:
+            break
+        wanted = min(max(wanted, density / STEEPEST), 1.0)
         if abs(wanted - density) <= NEAR * wanted:
-            return 1.0 - wanted
+            break
         other = like(a, wanted)
         if other.nnz * element == density:
-            return 1.0 - wanted
+            break
         density, time = other.nnz * element, relative(other)
         found.append((density, time))
-    wanted = _next(found, least, most)
     return 1.0 - wanted if wanted >= element else 1.0
 
 

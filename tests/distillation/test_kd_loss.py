@@ -260,7 +260,7 @@ def test_the_loss_takes_no_memory_beyond_the_gradient():
 
 
 @pytest.mark.parametrize("classes", [3, 40, 300], ids="{} classes".format)
-@pytest.mark.parametrize(("dtype", "least"), [(np.float32, 106), (np.float64, 996)])
+@pytest.mark.parametrize(("dtype", "least"), [(np.float32, 149), (np.float64, 996)])
 def test_what_the_student_masks_counts_unless_it_is_as_good_as_nothing_to_the_teacher(dtype, least, classes):
     """Also where few rows lie in columns, and where they do not."""
     for rows in (1, 17):
@@ -279,9 +279,9 @@ def test_rows_without_a_label_part_keep_signs_of_zero_beside_rows_with_one():
     """Seventeen rows are turned into columns, a row alone is not."""
     rows, classes = 24, 17
     student, teacher = np.zeros((2, rows, classes), np.float32)
-    teacher[:, 1] = -69  # of so little, times so small a weight, the gradient is -0
+    teacher[:, 1] = -100
     student[:, 1] = -INF
-    soft, hard, ones = np.full(rows, 2.0**-60), np.where(np.arange(rows) % 3, 0.5, 0.0), np.ones(rows)
+    soft, hard, ones = np.full(rows, 0.01), np.where(np.arange(rows) % 3, 0.5, 0.0), np.ones(rows)
     operands = (student, teacher, np.zeros(rows, np.int64), ones, soft, hard)
     loss, grad = np.empty(rows), np.empty_like(student)
     dispatch.kd_loss_grad_f32(*operands, 0.0, loss, grad)
@@ -301,7 +301,7 @@ def test_a_cross_entropy_that_rounding_leaves_below_zero_is_zero():
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), classes=st.integers(1, 5000), temperature=st.sampled_from([0.05, 1.0, 2.0, 20.0]),
-       octaves=st.sampled_from([0.0, 1.0, 40.0, 63.0, 64.0, 65.0, 100.0, 105.0, 107.0, 150.0, 400.0]),
+       octaves=st.sampled_from([0.0, 1.0, 40.0, 63.0, 64.0, 65.0, 100.0, 149.0, 150.0, 151.0, 400.0]),
        first=st.sampled_from(["low", "masked", "low and masked", "high"]))
 def test_the_largest_element_may_come_late(seed, classes, temperature, octaves, first):
     """Terms are over a power of two near the largest element so far, if that rises by no more than 64 octaves."""

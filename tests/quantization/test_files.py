@@ -98,9 +98,13 @@ def claiming(shape, dtype="|i1", version=b"\x01\x00"):
 
 def test_bytes_of_other_machines_are_turned(tmp_path):
     swapped = {name: np.asarray(a).astype(np.asarray(a).dtype.newbyteorder()) for name, a in Q.to_dict().items()}
+    swapped["data"] = np.asfortranarray(swapped["data"])
     assert not swapped["scale"].dtype.isnative
+    assert not swapped["data"].flags.c_contiguous
     (tmp_path / "q.npz").write_bytes(npz(**swapped))
-    for name, a in load(tmp_path / "q.npz").to_dict().items():
+    read = load(tmp_path / "q.npz")
+    assert read.data.flags.c_contiguous
+    for name, a in read.to_dict().items():
         assert (np.asarray(a).dtype, np.asarray(a).tobytes()) == (
             np.asarray(Q.to_dict()[name]).dtype, np.asarray(Q.to_dict()[name]).tobytes())
 

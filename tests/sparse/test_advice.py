@@ -61,7 +61,8 @@ def test_the_advice_says_what_it_found(w):
     (1e-6, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 90% zeros"),
     (5e-7, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 95% zeros"),
     (1e-8, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 99.9% zeros"),
-    (0.0, "no form beats dense.linear; of the forms use csr; with fewer entries neither"),
+    (3e-9, "no form beats dense.linear; of the forms use csr; sparse beats dense.linear from about 99.97% zeros"),
+    (0.0, "no form beats dense.linear; of the forms use csr, nor would one with fewer entries"),
 ])
 def test_the_advice_says_plainly_whether_a_form_beats_the_dense_product(seconds, verdict):
     times = {"csr": 1e-6, "dense": 3e-6}
@@ -115,6 +116,14 @@ def test_a_crossover_that_no_matrix_has_is_one_or_zero(zeros, fixed, each, at):
     a = CSRMatrix.from_dense((np.random.default_rng(0).random((96, 400)) >= zeros).astype(np.float32))
     time_of = entries_that_cost(fixed, each)
     assert crossover(a, time_of(a), time_of) == at
+
+
+def test_a_crossover_below_one_entry_is_one():
+    w = np.zeros((64, 64), np.float32)
+    w.flat[:2] = 1
+    a = CSRMatrix.from_dense(w)
+    assert crossover(a, 1.5, entries_that_cost(1.2, 0.1)) == 1
+    assert crossover(a, 8.0, lambda like: 8.0) == 1
 
 
 def test_a_form_whose_time_does_not_change_is_left_for_one_that_suits_few_entries():
@@ -288,6 +297,15 @@ def test_auto_does_not_look_for_a_crossover_and_advice_then_does(w, cache, monke
     cache.write_text(json.dumps(content))
     linear(x, other := CSRMatrix.from_dense(w), format="auto")
     assert np.isnan(advice.known_advice(other, 1).crossover)
+
+
+@pytest.mark.parametrize("make", [
+    CSRMatrix.from_dense, BitmapMatrix.from_dense, lambda w: BSRMatrix.from_dense(w, (4, 4))])
+def test_times_that_another_matrix_left_are_taken_and_the_crossover_found(w, make):
+    linear(np.ones((2, 96), np.float32), make(w), format="auto")
+    found = advise(other := make(w), 2)
+    assert 0 <= found.crossover <= 1
+    assert "dense" not in other.__dict__.get("_forms", {})
 
 
 def test_only_the_recommended_form_is_kept(w):
