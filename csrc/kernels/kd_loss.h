@@ -65,8 +65,18 @@ PC_INLINE chances chances_of(vd16 sum) {
 }
 
 PC_INLINE vm16 is_small(vf16 term, const chances *of) { return vf_lt(term, of->least); }
-PC_INLINE vf16 probability(vf16 term, vm16 none, const chances *of) {
-  return vf_mul(vf_select(none, vf_zero(), term), of->inverse);
+
+/* Terms of q and p, d apart, become probabilities. */
+PC_INLINE void probabilities(int count, const chances *of_q, const chances *of_p, const vf16 *d, vf16 *q, vf16 *p) {
+  vm16 small = vm_first(0);
+  PC_OF_EACH(count) small = vm_or(small, vm_or(is_small(q[c], of_q), is_small(p[c], of_p)));
+  if (vm_bits(small))
+    PC_OF_EACH(count) {
+      const vm16 shows = vf_above(vf_abs(d[c]), vf_set1(LARGE_GAP));
+      q[c] = vf_select(is_small(q[c], of_q), vf_zero(), q[c]);
+      p[c] = vf_select(is_small(p[c], of_p), vf_select(shows, p[c], vf_zero()), p[c]);
+    }
+  PC_OF_EACH(count) q[c] = vf_mul(q[c], of_q->inverse), p[c] = vf_mul(p[c], of_p->inverse);
 }
 
 /* Two rows, whose terms are known up to their sums; or sixteen of them, turned into columns. */
@@ -98,10 +108,7 @@ PC_INLINE sums diverge(int count, int kept, const rows *r, int64_t i, int64_t le
     pc_term_each(count, s, &r->student, 1, q);
     pc_term_each(count, t, &r->teacher, 1, p);
   }
-  PC_OF_EACH(count) {
-    q[c] = probability(q[c], is_small(q[c], &r->of_s), &r->of_s);
-    p[c] = probability(p[c], vm_and(is_small(p[c], &r->of_t), vf_lt(vf_abs(d[c]), vf_set1(LARGE_GAP))), &r->of_t);
-  }
+  probabilities(count, &r->of_s, &r->of_t, d, q, p);
   second_order(count, d, g);
   PC_OF_EACH(count) {
     const vf16 excess = vf_sub(q[c], p[c]);

@@ -25,7 +25,7 @@ RAISED, LOWERED = f32(2.0**112), f32(2.0**-112)
 """By which a part of a sum is raised while it is computed, so that it is rounded to 24 bits even where it is subnormal
 in the end; that rounds again."""
 LEAST_CHANCE, LARGE_GAP = 2.0**-106, f32(2.0**30)
-"""Smaller probabilities are 0, unless their logarithms are so far apart."""
+"""Smaller probabilities are 0, unless their logarithms are farther apart."""
 QUARTER, NEAR = f32(0.25), f32(0.5)
 FINITE, EMPTY, UNKNOWN = 0, 1, 2
 
@@ -242,7 +242,7 @@ def divergence(s, t, top_s, top_t, temperature, step, grad):  # type: ignore[no-
         for i in range(block, min(block + BLOCK, len(s))):
             q, p, d = term(s[i], own_s), term(t[i], own_t), gap_between(t[i], s[i], gap)
             q = ZERO if q < least_s else q * rs
-            p = ZERO if p < least_t and abs(d) < LARGE_GAP else p * rt
+            p = ZERO if p < least_t and abs(d) <= LARGE_GAP else p * rt
             excess = q - p
             share = p if p == ZERO else p * d
             if abs(d) < NEAR:

@@ -275,6 +275,18 @@ def test_what_the_student_masks_counts_unless_it_is_as_good_as_nothing_to_the_te
                 assert (np.isinf(reference.divergence(student, teacher, 1.0)) == infinite).all()
 
 
+@pytest.mark.parametrize("classes", [2, 40, 300], ids="{} classes".format)
+@pytest.mark.parametrize(("likely", "mask"), [(-80, -1e30), (-80, -3.4e38), (-86, -3.4e38), (-10, -3.4e38)])
+def test_a_mask_that_is_finite_shows_however_little_the_teacher_thinks_of_it(likely, mask, classes):
+    """Probabilities below 2^-106 are left out where that does not show."""
+    for rows in (1, 17):
+        student, teacher = np.zeros((2, rows, classes), np.float32)
+        student[:, 1], teacher[:, 1] = mask, likely
+        exact = kd_loss(student.astype(np.float64), teacher.astype(np.float64), reduction="none")
+        np.testing.assert_allclose(kd_loss(student, teacher, reduction="none"), exact, rtol=2.0**-14, atol=1e-12)
+        assert (exact > 1e-9).all()
+
+
 def test_rows_without_a_label_part_keep_signs_of_zero_beside_rows_with_one():
     """Seventeen rows are turned into columns, a row alone is not."""
     rows, classes = 24, 17
