@@ -12,24 +12,12 @@ typedef struct {
   int past;
 } job;
 
-PC_INLINE void activate(int32_t activation, int64_t n, const float *x, float *y, int past) {
-  const int64_t head = pc_head(y, past, n);
-  if (head) vf_store_n(y, head, vf_activate(vf_load_n(x, head), activation));
-  int64_t i = head;
-  for (; i + LANES <= n; i += LANES) {
-    if (past) __builtin_prefetch(x + i + PC_ASKED, 0, 2);
-    pc_store_line(y + i, past, vf_activate(vf_load(x + i), activation));
-  }
-  if (i < n) vf_store_n(y + i, n - i, vf_activate(vf_load_n(x + i, n - i), activation));
-  if (past) vf_stream_fence();
-}
-
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const float *x = j->x + begin;
   float *y = j->y + begin;
-  if (j->activation == PC_RELU) activate(PC_RELU, end - begin, x, y, j->past);
-  else activate(j->activation, end - begin, x, y, j->past);
+  if (j->activation == PC_RELU) pc_map(vf_activate, PC_RELU, end - begin, x, y, j->past);
+  else pc_map(vf_activate, j->activation, end - begin, x, y, j->past);
 }
 
 int PC_FN(activate_f32)(int64_t n, const float *x, int32_t activation, float *y) {

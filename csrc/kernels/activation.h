@@ -40,17 +40,12 @@ PC_INLINE pc_power pc_exp2_minus(vd16 a) {
 PC_INLINE vd16 pc_scale(pc_power p) { return vd_from_vf(vf_scale2(vf_set1(1.0f), vf_max(p.n, vf_set1(-126.0f)))); }
 
 /* max(x, 0) - t m 2^n r. NaN: t is a number, x brings it in. Lanes that need no tail of their own, since it is 0 or only
- * added, are kept from making it: it would be subnormal. Where theirs is, it is made in two steps. */
+ * added, are kept from making it: it would be subnormal. */
 PC_INLINE vf16 pc_less_tail(vf16 x, float end, vd16 t, pc_power p, vd16 r) {
   const vd16 tail = vd_mul(vd_mul(vd_sub(vd_set1(-0.0), t), p.m), r);
   const vm16 negative = vf_lt(x, vf_zero()), alone = vm_and(negative, vf_lt(vf_set1(-end), x));
-  const vf16 own = vf_select(alone, vf_from_vd(tail), vf_set1(-0.0f)), n = vf_select(alone, p.n, vf_zero());
-  const vm16 small = vf_lt(n, vf_set1(PC_LEAST_TAIL));
-  vf16 lone = vf_scale2(own, vf_max(n, vf_set1(PC_LEAST_TAIL)));
-  if (vm_bits(small)) {
-    const vf16 lowered = vf_lowered(vf_scale2(vf_abs(own), vf_add(n, vf_set1(64.0f))), 64);
-    lone = vf_select(small, vf_sub(vf_set1(-0.0f), lowered), lone);
-  }
+  const vf16 size = vf_select(alone, vf_abs(vf_from_vd(tail)), vf_zero()), n = vf_select(alone, p.n, vf_zero());
+  const vf16 lone = vf_sub(vf_set1(-0.0f), vf_times_power(size, n, PC_LEAST_TAIL));
   return vf_select(negative, lone, vf_from_vd(vd_fma(tail, pc_scale(p), vd_from_vf(x))));
 }
 

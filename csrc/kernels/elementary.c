@@ -8,27 +8,25 @@ enum { GRAIN = 1 << 14 /* elements that pay for waking a thread */ };
 
 typedef struct { const float *x; float *y; int past; } job;
 
-#define ELEMENTWISE(function)                                                                   \
-  static void run_##function(int64_t begin, int64_t end, const void *context) {                 \
-    const job *j = context;                                                                     \
-    const float *x = j->x;                                                                      \
-    float *y = j->y;                                                                            \
-    int64_t i = begin;                                                                          \
-    const int64_t head = pc_head(y + i, j->past, end - i);                                      \
-    if (head) vf_store_n(y + i, head, vf_##function(vf_load_n(x + i, head)));                   \
-    for (i += head; i + LANES <= end; i += LANES) {                                             \
-      if (j->past) __builtin_prefetch(x + i + PC_ASKED, 0, 2);                                  \
-      pc_store_line(y + i, j->past, vf_##function(vf_load(x + i)));                             \
-    }                                                                                           \
-    if (i < end) vf_store_n(y + i, end - i, vf_##function(vf_load_n(x + i, end - i)));          \
-    if (j->past) vf_stream_fence();                                                             \
-  }                                                                                             \
-  int PC_FN(function##_f32)(int64_t n, const float *x, float *y) {                              \
-    if (n < 0) return PC_EINVAL;                                                                \
-    const job j = {x, y, x != y && n >= PC_PAST}; /* in place its line is there */              \
-    pc_for(n, GRAIN, run_##function, &j);                                                       \
-    return PC_OK;                                                                               \
-  }
+PC_INLINE vf16 exponential(vf16 x, int32_t unused) { return (void)unused, vf_exp(x); }
+PC_INLINE vf16 logarithm(vf16 x, int32_t unused) { return (void)unused, vf_log(x); }
 
-ELEMENTWISE(exp)
-ELEMENTWISE(log)
+static void exps(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  pc_map(exponential, 0, end - begin, j->x + begin, j->y + begin, j->past);
+}
+
+static void logs(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  pc_map(logarithm, 0, end - begin, j->x + begin, j->y + begin, j->past);
+}
+
+static int share(void (*run)(int64_t, int64_t, const void *), int64_t n, const float *x, float *y) {
+  if (n < 0) return PC_EINVAL;
+  const job j = {x, y, x != y && n >= PC_PAST}; /* in place its line is there */
+  pc_for(n, GRAIN, run, &j);
+  return PC_OK;
+}
+
+int PC_FN(exp_f32)(int64_t n, const float *x, float *y) { return share(exps, n, x, y); }
+int PC_FN(log_f32)(int64_t n, const float *x, float *y) { return share(logs, n, x, y); }

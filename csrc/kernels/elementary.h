@@ -32,6 +32,14 @@ PC_INLINE vf16 vf_lowered(vf16 t, int down) {
   return vf_select(vf_lt(t, vf_set1(ldexpf(1.0f, down - 126))), vf_from_bits(subnormal), vf_from_bits(normal));
 }
 
+/* size 2^n for size >= 0 or NaN, which from 2^least up is not subnormal. */
+PC_INLINE vf16 vf_times_power(vf16 size, vf16 n, float least) {
+  const vm16 small = vf_lt(n, vf_set1(least));
+  const vf16 usual = vf_scale2(size, vf_max(vf_set1(least), n));
+  if (!vm_bits(small)) return usual;
+  return vf_select(small, vf_lowered(vf_scale2(size, vf_add(n, vf_set1(64.0f))), 64), usual);
+}
+
 /* e^x = 2^f 2^whole, |f| <= 1/2 and a little. Clamped where the result is 0 or infinite; the operand order keeps NaN. h - d is
  * x log2(e), h rounded and d what that takes away. */
 PC_INLINE vf16 vf_exp(vf16 x) {
@@ -42,11 +50,7 @@ PC_INLINE vf16 vf_exp(vf16 x) {
   vf16 q = vf_set1(pc_exp2_coefficients[0]);
 #pragma GCC unroll 5
   for (int k = 1; k < 6; k++) q = vf_fma(q, f, vf_set1(pc_exp2_coefficients[k]));
-  const vf16 power = vf_fma(q, f, vf_set1(1.0f)), least = vf_set1(-125.0f); /* from there up it is not subnormal */
-  const vf16 usual = vf_scale2(power, vf_max(least, whole));
-  const vm16 small = vf_lt(whole, least);
-  if (!vm_bits(small)) return usual;
-  return vf_select(small, vf_lowered(vf_scale2(power, vf_add(whole, vf_set1(64.0f))), 64), usual);
+  return vf_times_power(vf_fma(q, f, vf_set1(1.0f)), whole, -125.0f);
 }
 
 /* log(2): 16 bits, and the rest; and in one double */

@@ -34,4 +34,17 @@ PC_INLINE int64_t pc_head(const float *p, int past, int64_t n) { return past ? s
 
 /* and how many to store from l on: those of the head, then whole vectors. */
 PC_INLINE int64_t pc_lanes_at(int64_t l, int64_t head, int64_t n) { return l < head ? head : smaller(n - l, LANES); }
+
+/* y[i] = f(x[i], of) */
+PC_INLINE void pc_map(vf16 f(vf16, int32_t), int32_t of, int64_t n, const float *x, float *y, int past) {
+  const int64_t head = pc_head(y, past, n);
+  if (head) vf_store_n(y, head, f(vf_load_n(x, head), of));
+  int64_t i = head;
+  for (; i + LANES <= n; i += LANES) {
+    if (past) __builtin_prefetch(x + i + PC_ASKED, 0, 2);
+    pc_store_line(y + i, past, f(vf_load(x + i), of));
+  }
+  if (i < n) vf_store_n(y + i, n - i, f(vf_load_n(x + i, n - i), of));
+  if (past) vf_stream_fence();
+}
 #endif

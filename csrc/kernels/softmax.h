@@ -147,7 +147,7 @@ typedef struct { vf16 high, low, raised_high, raised_low, limit; } pc_over;
 
 PC_INLINE pc_over pc_over_sum(vd16 sum) {
   const vd16 inverse = vd_div(vd_set1(1.0), sum);
-  const vf16 high = vf_from_vd(inverse), low = vf_from_vd(vd_sub(inverse, vd_from_vf(high))), raised = vf_set1(0x1p112f);
+  const vf16 high = vf_from_vd(inverse), low = vf_from_vd(vd_sub(inverse, vd_from_vf(high))), raised = vf_set1(ldexpf(1.0f, PC_RAISED));
   return (pc_over){high, low, vf_mul(high, raised), vf_mul(low, raised), vf_from_vd(vd_mul(sum, vd_set1(0x1p-70)))};
 }
 

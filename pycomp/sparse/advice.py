@@ -143,7 +143,7 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     half a second and the packing of each form, of which the fastest and those there before are kept with the matrix;
     other work on the machine falsifies it.
 
-    The crossover takes up to four times as long again: matrices of the same kind, shape and blocks, whose rows have
+    The crossover takes up to five times as long again: matrices of the same kind, shape and blocks, whose rows have
     more or fewer entries in proportion, at random places, are timed too, until the best of the forms takes as long as
     the dense product. An N:M matrix becomes one of other n. It takes several times the room of the matrix with its
     zeros, and is not looked for beyond 2**26 elements.

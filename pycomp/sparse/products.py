@@ -50,7 +50,7 @@ def linear(
         float32, "tiles" and "slices" take 6 bytes an entry and some padding, and of a CSRMatrix 8 more for where new
         values go; "bitmap" 4 an entry and an eighth an element; "nm" 4.5 an entry; "blocks" 4 an entry if they have 16
         rows, else none; "csr" none of a CSRMatrix, up to 8 an entry of others; "dense" 4 an element, and as "csr".
-        All but "csr" have rows in sixteens: fewer take as much room as sixteen of their length.
+        "slices", "bitmap", "nm" and "dense" have rows in sixteens: fewer take as much room as sixteen of their length.
         "dense" runs the entries alone where x is not finite, since zeros that are not stored contribute nothing.
         ``pycomp.info(last=True)`` says which kernel ran last.
     out : array of x's dtype, shape (..., N), optional
