@@ -21,6 +21,8 @@ MANY_EDGES = {
     "n": (0, 1, 2, 3, 15, 17, 127, 129),
 }
 ONE_EDGES = {"k": (0, 1, 2, 16, 17, 300), "n": (0, 1, 2, 3, 4, 5, 8, 9, 16, 17, 130)}
+WINDOW_EDGES = {"m": (0, 1, 2, 3, 4, 5, 7), "k": (0, 1, 2, 30, 31, 32, 33, 62, 300),
+                "n": (0, 1, 2, 16, 17, 63, 64, 65, 130)}
 FEW_EDGES = {"m": (0, 1, 16, 17, 65), "k": (0, 1, 2, 127, 129), "n": (0, 1, 3, 5, 63, 65)}
 """For kernels that share their loop with one that is tried at every edge."""
 
@@ -35,6 +37,8 @@ _TILES = (
     In("firsts", "i64", "groups+1"),
 )
 _SLICES = (In("columns", "u16", "steps,16"), In("rows", "i32", "slices,16"), In("starts", "i64", "slices+1"))
+_WINDOWS = (In("places", "u16", "windows,4,16"), In("begins", "i32", "windows,4"), In("rows", "i32", "groups,4,16"),
+            In("starts", "i64", "groups+1"))
 _STORED = {"f32": ("f32", 1, 4), "bf16": ("bf16", 1, 2), "f16": ("f16", 1, 2), "s8": ("i8", 1, 1), "s4": ("u8", 2, 0.5)}
 """Of a kind of values: the dtype, values in an element, bytes of a value."""
 
@@ -49,6 +53,12 @@ def _many(m: int, nnz: int, **_: int) -> int:
 
 def _one(nnz: int, **_: int) -> int:
     return 2 * nnz
+
+
+def few(shapes: Any) -> Any:
+    """Shapes for one row of x, with one and with four."""
+    return tuple((why.replace("one", many), {"m": m, **sizes}) for m, many in ((1, "one"), (4, "four"))
+                 for why, sizes in shapes)
 
 
 def _scale(kind: str) -> tuple[Any, ...]:
@@ -120,6 +130,19 @@ ENTRIES = (
         )
         for kind, (dtype, per, size) in _STORED.items()
     ),
+    *(
+        _sparse(
+            f"spmm_windows_{kind}",
+            sizes=("m", "k", "n", "windows", "groups"),
+            operands=(In("x", "f32", "m,k", strides=1), In("values", dtype, f"windows,4,3,{16 // per}"), *_WINDOWS,
+                      *_scale(kind), *_END, Out("y", "f32", "m,n", strides=1)),
+            flops=_many,
+            bytes=lambda m, k, n, nnz, size=size, **_: 4 * m * (k + n) + (2 / 3 + size) * nnz,
+            edges=WINDOW_EDGES,
+            shapes=few(ONE if kind == "f32" else ONE[2:4]),
+        )
+        for kind, (dtype, per, size) in _STORED.items()
+    ),
     _sparse(
         "spmm_tiles_u8s8",
         sizes=("m", "k", "n", "steps", "tiles", "groups"),
@@ -141,6 +164,16 @@ ENTRIES = (
         shapes=tuple((why, {**sizes, "k": sizes["k"] // 4, "nnz": sizes["nnz"] // 4}) for why, sizes in ONE),
     ),
     _sparse(
+        "spmv_windows_u8s8",
+        sizes=("k", "n", "windows", "groups"),
+        operands=(In("x", "u8", "k,4"), In("values", "i8", "windows,4,3,16,4"), *_WINDOWS, Opt("offset", "i32", "n"),
+                  Out("y", "i32", "n")),
+        flops=lambda nnz, **_: 8 * nnz,
+        bytes=lambda k, n, nnz, **_: k + 4 * n + 14 * nnz // 3,
+        edges=ONE_EDGES,
+        shapes=tuple((why, {**sizes, "k": sizes["k"] // 4, "nnz": sizes["nnz"] // 4}) for why, sizes in ONE),
+    ),
+    _sparse(
         "spmm_bitmap_f32",
         sizes=("m", "k", "n", "stored"),
         operands=(In("x", "f32", "m,k", strides=1), In("values", "f32", "stored"), In("bits", "u16", "ceil16(n),k"),
@@ -148,8 +181,7 @@ ENTRIES = (
         flops=_many,
         bytes=lambda m, k, n, nnz, **_: 4 * m * (k + n) + 4 * nnz + k * n // 8,
         edges={"m": (0, 1, 2, 3, 4, 5, 7), "k": (0, 1, 2, 16, 17, 130), "n": (0, 1, 2, 15, 16, 17, 63, 64, 65, 130)},
-        shapes=tuple((why.replace("one", many), {"m": m, **sizes}) for m, many in ((1, "one"), (4, "four"))
-                     for why, sizes in ONE),
+        shapes=few(ONE),
     ),
     _sparse(
         "spmv_nm_f32",

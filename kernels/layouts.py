@@ -26,6 +26,10 @@ MOST_ROWS, FEW_ROWS = 256, 128
 """Rows of a group, whose chains wait together; of a small matrix, so that it has groups enough for threads."""
 MOST_COLUMNS = 2**16 - 1
 """So many columns, and the one that padding reads, have 16-bit indices."""
+SLICES, STEPS, PLACE, WINDOW = 4, 3, 5, 31
+"""Slices of a group (spmm_windows), steps that a window of so many columns serves, and bits of a place in it."""
+ZERO = 16
+"""The place of a window that holds a zero; columns from there on are a place further."""
 AT_ONCE = 1 << 22
 """Elements, zeros too, that are laid out together."""
 
@@ -48,6 +52,12 @@ class Tiles:
     """int64 (groups + 1,): tiles of a group."""
     firsts: Ints
     """int64 (groups + 1,): rows of a group."""
+
+    @property
+    def read(self) -> tuple[Ints, ...]:
+        """What kernels read beside the values; those of slices, which are one group, no begins and firsts."""
+        steps = self.columns, self.rows, self.starts
+        return steps if self.columns.shape[1] == SLICE else (*steps, self.begins, self.firsts)
 
     def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
         """Data of the entries, in their places, (steps, height) and the shape of an entry."""
@@ -129,6 +139,79 @@ def _interleaved(
     return Tiles(place, columns.reshape(-1, height), rows, starts, begins, firsts)
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Where the entries go, as of :class:`Tiles`."""
+
+    place: Ints
+    """int64 (nnz,): position among values, taken flat."""
+    places: Ints
+    """uint16 (windows, SLICES, SLICE): of each lane STEPS places in its window of x, the first in the lowest bits."""
+    begins: Ints
+    """int32 (windows, SLICES): the column that a window begins at."""
+    rows: Ints
+    """int32 (groups, SLICES, SLICE): -1 for none."""
+    starts: Ints
+    """int64 (groups + 1,): windows of a group."""
+
+    @property
+    def read(self) -> tuple[Ints, ...]:
+        """What kernels read beside the values."""
+        return self.places, self.begins, self.rows, self.starts
+
+    def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
+        """Data of the entries, in their places, (windows, SLICES, STEPS, SLICE) and the shape of an entry."""
+        packed = np.full((self.places.size * STEPS, *data.shape[1:]), pad, data.dtype)
+        packed[self.place] = data
+        return packed.reshape(-1, SLICES, STEPS, SLICE, *data.shape[1:])
+
+
+def windows(indices: Ints, indptr: Ints, k: int) -> Windows:
+    """For products with a few rows: a slice's window begins at the first column that one of its rows waits for, if x
+    does not end before the window; of each row it takes up to STEPS entries."""
+    n, nnz = len(indptr) - 1, len(indices)
+    groups, wide = -(-n // (SLICES * SLICE)), max(k, WINDOW)
+    order = np.argsort(-np.diff(indptr), kind="stable")
+    rows = np.full((groups, SLICES, SLICE), -1, np.int32)
+    rows.reshape(-1)[:n] = order
+    # The key of an entry is its column and `wide` for each row before: so no step asks where a row ends.
+    keys = np.concatenate([np.repeat(np.arange(n) * wide, np.diff(indptr)) + indices, [(n + 1) * wide] * STEPS])
+    at, base = np.full(rows.shape, nnz), np.full(rows.shape, n * wide)
+    at.reshape(-1)[:n], base.reshape(-1)[:n] = indptr[order], order * wide
+    live, made = np.arange(groups), list[tuple[Ints, ...]]()
+    while True:  # a window of every group that has entries left
+        begin = (keys[at] - base).min(axis=2)
+        if (ended := (begin >= wide).all(axis=1)).any():
+            live, at, base, begin = live[~ended], at[~ended], base[~ended], begin[~ended]
+        if not len(live):
+            break
+        begin = np.minimum(begin, wide - WINDOW)
+        limit = base + (begin[:, :, None] + WINDOW)
+        count = np.zeros(at.shape, np.uint8)
+        for step in range(STEPS):
+            count += keys[at + step] < limit
+        made.append((live, begin, at, count))
+        at = at + count
+
+    if not made:
+        made.append((live, np.zeros((0, SLICES), np.int64), at, np.zeros(at.shape, np.uint8)))
+    group, begins, at, counts = (np.concatenate(parts) for parts in zip(*made, strict=True))
+    by_group = np.argsort(group, kind="stable")
+    begins, at, counts = begins[by_group], at[by_group], counts[by_group]
+    place, places = np.empty(nnz, np.int64), np.zeros(at.shape, np.uint16)
+    position = np.arange(at.size).reshape(at.shape)
+    position += position // SLICE * (STEPS - 1) * SLICE
+    for step in range(STEPS):
+        taken = counts > step
+        entry, slot = at[taken] + step, np.full(at.shape, ZERO, np.uint16)
+        place[entry] = position[taken] + step * SLICE
+        ahead = indices[entry] - np.broadcast_to(begins[:, :, None], at.shape)[taken]
+        slot[taken] = ahead + (ahead >= ZERO)
+        places |= slot << np.uint16(PLACE * step)
+    starts = starts_of(np.bincount(group, minlength=groups))
+    return Windows(place, places, begins.astype(np.int32), rows, starts)
+
+
 def bitmap(data: NDArray[Any], indices: Ints, indptr: Ints, k: int) -> tuple[NDArray[Any], Ints, Ints]:
     """Values, bits [slices, k] and starts [slices + 1] of slices of 16 rows: within a slice by columns, then rows."""
     n, nnz = len(indptr) - 1, len(indices)
@@ -181,7 +264,8 @@ def halves(pairs: Ints, steps: int) -> Ints:
     return numbers[:, :steps]
 
 
-def nibbles(codes: NDArray[Any], halves: bool) -> Ints:
-    """Codes from -8 to 7 [steps, height] as two a byte [steps, height/2]: neighbours or, ``halves``, 8 lanes apart."""
-    low, high = (codes[:, : SLICE // 2], codes[:, SLICE // 2 :]) if halves else (codes[:, 0::2], codes[:, 1::2])
+def nibbles(codes: NDArray[Any]) -> Ints:
+    """Codes from -8 to 7 [..., height] as two a byte [..., height/2]: 8 lanes apart, of tiles neighbours."""
+    apart = codes.shape[-1] == SLICE
+    low, high = (codes[..., : SLICE // 2], codes[..., SLICE // 2 :]) if apart else (codes[..., 0::2], codes[..., 1::2])
     return np.ascontiguousarray((low.view(np.uint8) & 15) | high.view(np.uint8) << 4)

@@ -6,6 +6,14 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
+
+
+def owner_of(a: Any) -> NDArray[Any] | None:
+    """The array that owns the memory of an array; None where something else does."""
+    base = a.base
+    owner = a if base is None else base
+    return owner if type(owner) is np.ndarray and owner.flags.owndata else None
 
 
 class ArrayHolder:
@@ -33,8 +41,22 @@ class ArrayHolder:
         return type(self), tuple(getattr(self, f.name) for f in fields(self) if f.init)  # type: ignore[arg-type]
 
     def _held(self) -> tuple[Any, ...]:
-        """The arrays themselves."""
-        return tuple([self.__dict__[name] for name in self._arrays])
+        """The arrays themselves, once they are given."""
+        own = self.__dict__
+        try:
+            return own["_of_kernels"]  # type: ignore[no-any-return]
+        except KeyError:
+            held = own["_of_kernels"] = tuple([own[name] for name in self._arrays])
+            return held
+
+    def _is_apart(self, owner: NDArray[Any]) -> bool:
+        """Whether its arrays are in memory that other arrays own; not if it is not known whose that is."""
+        try:
+            owners = self.__dict__["_owners"]
+        except KeyError:
+            found = [owner_of(a) for a in self._held() if a is not None]
+            owners = self.__dict__["_owners"] = None if any(o is None for o in found) else {id(o) for o in found}
+        return owners is not None and id(owner) not in owners
 
     @property
     def nbytes(self) -> int:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from ._holder import ArrayHolder, owner_of
+
 FLOAT32, INT32, INT64 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
 ANY_NDIM = tuple(range(65))
 BATCH_NDIM = ANY_NDIM[1:]
@@ -107,10 +109,7 @@ def contiguous(a: NDArray[Any]) -> NDArray[Any]:
 
 def rows(a: NDArray[Any]) -> NDArray[Any]:
     """``a`` with contiguous, aligned rows at any distance ahead; copied if it must be."""
-    flags = a.flags
-    if (flags.c_contiguous and flags.aligned) or has_rows(a):
-        return a
-    return np.require(a, requirements=("C", "A"))
+    return a if has_rows(a) else np.require(a, requirements=("C", "A"))
 
 
 def as_matrix(a: NDArray[Any]) -> NDArray[Any]:
@@ -120,8 +119,11 @@ def as_matrix(a: NDArray[Any]) -> NDArray[Any]:
 
 def has_rows(a: NDArray[Any]) -> bool:
     """Whether the rows of a matrix are contiguous and aligned, at any distance ahead."""
+    flags = a.flags
+    if flags.c_contiguous:
+        return flags.aligned
     apart, step = a.strides
-    return step == a.itemsize and apart % step == 0 and apart >= a.shape[1] * step and a.flags.aligned
+    return step == a.itemsize and apart % step == 0 and apart >= a.shape[1] * step and flags.aligned
 
 
 def result(
@@ -147,22 +149,29 @@ def result(
     flags = out.flags
     if not flags.writeable:
         raise ValueError("out is read-only")
-    owner = out if out.base is None else out.base
-    owned = type(owner) is ndarray and owner.flags.owndata
+    # Two arrays that own their memory are apart, and so are their views: asking that is cheap.
+    owner = owner_of(out)
     for a in overlap:
-        if type(a) is not ndarray:
-            if a is None or isinstance(a, (int, float)):
+        if a is None or (owner is not None and _known_apart(a, owner)):
+            continue
+        for part in a._held() if isinstance(a, ArrayHolder) else (a,):
+            if part is None or isinstance(part, (int, float)):
                 continue
-            a = as_ndarray(a)
-        other = a if a.base is None else a.base
-        # Two arrays that own their memory are apart, and so are their views: asking that is cheap.
-        known_apart = owned and other is not owner and type(other) is ndarray and other.flags.owndata
-        if not known_apart and np.may_share_memory(out, a) and _share(out, a):
-            raise ValueError("out overlaps an input")
+            part = as_ndarray(part)
+            if np.may_share_memory(out, part) and _share(out, part):
+                raise ValueError("out overlaps an input")
     if not (flags.c_contiguous and flags.aligned):
         _check_apart_from_itself(out)
         late = late or whole or out.ndim != 2 or not has_rows(out)
     return fresh(shape, dtype) if late else out
+
+
+def _known_apart(a: Any, owner: NDArray[Any]) -> bool:
+    """Whether ``a``, an array or a holder of arrays, is in memory that other arrays own."""
+    if type(a) is ndarray:
+        other = owner_of(a)
+        return other is not None and other is not owner
+    return isinstance(a, ArrayHolder) and a._is_apart(owner)
 
 
 def _share(a: NDArray[Any], b: NDArray[Any]) -> bool:

@@ -121,4 +121,12 @@ PC_INLINE void pc_finish_scattered(const pc_end *e, vf16 v, const int32_t *rows)
   for (int i = 0; i < LANES; i++)
     if (rows[i] >= 0) e->y[rows[i]] = lanes[i];
 }
+
+/* The same of sums of products of codes: y = sum + offset, which may be NULL. */
+PC_INLINE void pc_finish_codes(const int32_t *offset, vi16 sums, const int32_t *rows, int32_t *y) {
+  int32_t lanes[LANES];
+  vi_store(lanes, sums);
+  for (int i = 0; i < LANES; i++)
+    if (rows[i] >= 0) y[rows[i]] = (int32_t)((uint32_t)lanes[i] + (offset ? (uint32_t)offset[rows[i]] : 0));
+}
 #endif

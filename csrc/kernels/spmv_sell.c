@@ -52,12 +52,7 @@ PC_INLINE void code_slices(int at_once, const job *j, int64_t from, int64_t to) 
       const vi16 x = at_once ? vi_gather_at_once(j->x, at) : vi_gather(j->x, at);
       acc = vi_dot_u8s8(acc, x, vi_load((const int8_t *)j->values + 4 * LANES * s));
     }
-    int32_t sums[LANES];
-    vi_store(sums, acc);
-    for (int l = 0; l < LANES; l++) {
-      const int32_t row = j->rows[LANES * i + l];
-      if (row >= 0) j->sums[row] = (int32_t)((uint32_t)sums[l] + (j->offset ? (uint32_t)j->offset[row] : 0));
-    }
+    pc_finish_codes(j->offset, acc, j->rows + LANES * i, j->sums);
   }
 }
 

@@ -49,6 +49,10 @@ const pc_table *pc_quantizers(int64_t m, int64_t k, int64_t n) {
 
 const char *pc_version(void) { return PC_VERSION; }
 const char *pc_level(void) { return current()->name; }
+int pc_register_bytes(void) {
+  const unsigned needs = current()->needs;
+  return needs & PC_CPU_AVX512 ? 64 : needs & PC_CPU_AVX2 ? 32 : 16;
+}
 const char *pc_level_name(int i) { return i >= 0 && i < COUNT ? LEVELS[i].name : NULL; }
 
 int pc_level_supported(const char *name) {

@@ -278,6 +278,10 @@ PC_INLINE __m256 pc_take8(vf16 a, __m256i at) { /* bit 3 of a lane says which ha
   return _mm256_blendv_ps(_mm256_permutevar8x32_ps(a.a, at), _mm256_permutevar8x32_ps(a.b, at), _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
 }
 PC_INLINE vf16 vf_take(vf16 a, vi16 at) { return (vf16){pc_take8(a, at.a), pc_take8(a, at.b)}; }
+PC_INLINE __m256 pc_take8_of_two(vf16 a, vf16 b, __m256i at) { /* bit 4 says which vector */
+  return _mm256_blendv_ps(pc_take8(a, at), pc_take8(b, at), _mm256_castsi256_ps(_mm256_slli_epi32(at, 27)));
+}
+PC_INLINE vf16 vf_take_of_two(vf16 a, vf16 b, vi16 at) { return (vf16){pc_take8_of_two(a, b, at.a), pc_take8_of_two(a, b, at.b)}; }
 PC_INLINE vi16 vi_turn4(vi16 a) { return (vi16){_mm256_shuffle_epi32(a.a, 0x39), _mm256_shuffle_epi32(a.b, 0x39)}; }
 PC_INLINE vi16 vi_swap4(vi16 a) { return (vi16){_mm256_permute2x128_si256(a.a, a.a, 1), _mm256_permute2x128_si256(a.b, a.b, 1)}; }
 PC_INLINE vi16 vi_swap8(vi16 a) { return (vi16){a.b, a.a}; }

@@ -176,6 +176,7 @@ PC_INLINE vi16 dot_sum(dot16 acc) {
 
 /* -- lanes moved */
 PC_INLINE vf16 vf_take(vf16 a, vi16 at) { return _mm512_permutexvar_ps(at, a); }
+PC_INLINE vf16 vf_take_of_two(vf16 a, vf16 b, vi16 at) { return _mm512_permutex2var_ps(a, at, b); }
 PC_INLINE vi16 vi_turn4(vi16 a) { return _mm512_shuffle_epi32(a, 0x39); }
 PC_INLINE vi16 vi_swap4(vi16 a) { return _mm512_shuffle_i32x4(a, a, 0xb1); }
 PC_INLINE vi16 vi_swap8(vi16 a) { return _mm512_shuffle_i32x4(a, a, 0x4e); }

@@ -178,6 +178,9 @@ PC_INLINE vf16 vf_take(vf16 a, vi16 at) { /* of the 64 bytes of all lanes, four 
   PC_EACH(vf16, PC_TAKEN(i));
 #undef PC_TAKEN
 }
+PC_INLINE vf16 vf_take_of_two(vf16 a, vf16 b, vi16 at) {
+  return vf_select(vi_eq(vi_and(at, vi_set1(16)), vi_zero()), vf_take(a, at), vf_take(b, at));
+}
 PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, vextq_s32(a.q[i], a.q[i], 1)); }
 PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.q[i ^ 1]); }
 PC_INLINE vi16 vi_swap8(vi16 a) { PC_EACH(vi16, a.q[i ^ 2]); }

@@ -168,6 +168,7 @@ PC_INLINE vi16 vi_dot_u8s8(vi16 acc, vi16 u, vi16 s) {
 
 /* -- lanes moved: each four turned by one (0 takes 1, 3 takes 0), neighbouring fours or eights exchanged */
 PC_INLINE vf16 vf_take(vf16 a, vi16 at) { PC_EACH(vf16, a.v[at.v[i] & 15]); } /* lane i from the lane of the low 4 bits */
+PC_INLINE vf16 vf_take_of_two(vf16 a, vf16 b, vi16 at) { PC_EACH(vf16, at.v[i] & 16 ? b.v[at.v[i] & 15] : a.v[at.v[i] & 15]); } /* the low 5 bits */
 PC_INLINE vi16 vi_turn4(vi16 a) { PC_EACH(vi16, a.v[(i & ~3) | ((i + 1) & 3)]); }
 PC_INLINE vi16 vi_swap4(vi16 a) { PC_EACH(vi16, a.v[i ^ 4]); }
 PC_INLINE vi16 vi_swap8(vi16 a) { PC_EACH(vi16, a.v[i ^ 8]); }

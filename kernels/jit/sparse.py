@@ -76,7 +76,7 @@ def _half(v):  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def _nibble(values, s, r):  # type: ignore[no-untyped-def]
-    neighbours = values.shape[1] == 2  # of tiles; of slices they lie eight rows apart
+    neighbours = values.shape[1] == 2  # of tiles; else they lie eight rows apart
     place, half = (r // 2, r % 2) if neighbours else (r % 8, r // 8)
     return ((np.int32(values[s, place]) >> 4 * half) & 15 ^ 8) - 8
 
@@ -127,6 +127,32 @@ def _slices(kind, x, values, columns, rows, starts, scale, bias, residual, activ
             y[j] = _ended(v, j, bias, residual, activation)
 
 
+@njit(**FAST)
+def _column(begin, places, step):  # type: ignore[no-untyped-def]
+    """The column of x that a step of a lane takes in its window; -1 for none."""
+    place = np.int64(places >> 5 * step & 31)
+    return -1 if place == 16 else begin + place - (place > 16)
+
+
+@with_terms
+@njit(**FAST)
+def _windows(kind, x, values, places, begins, rows, starts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
+    steps = values.reshape(-1, values.shape[3])
+    for g in range(len(starts) - 1):
+        for s in range(4):
+            for r in range(16):
+                j = rows[g, s, r]
+                for i in range(y.shape[0] if j >= 0 else 0):
+                    acc = np.float32(0)
+                    for w in range(starts[g], starts[g + 1]):
+                        for e in range(3):
+                            c = _column(begins[w, s], places[w, s, r], e)
+                            if c >= 0:
+                                acc = fma(x[i, c], _value(kind, steps, (4 * w + s) * 3 + e, r), acc)
+                    v = acc if scale is None else acc * scale[j]
+                    y[i, j] = _ended(v, j, bias, residual[i], activation)
+
+
 def _scaled(function, kind):  # type: ignore[no-untyped-def]
     return lambda *operands: function(kind, *operands)
 
@@ -137,8 +163,10 @@ def _unscaled(function, kind, before):  # type: ignore[no-untyped-def]
 
 spmm_tiles_f32, spmm_tiles_bf16, spmm_tiles_f16 = (_unscaled(_tiles, k, 7) for k in (AS_THEY_ARE, BFLOAT, HALF))
 spmv_sell_f32, spmv_sell_bf16, spmv_sell_f16 = (_unscaled(_slices, k, 5) for k in (AS_THEY_ARE, BFLOAT, HALF))
+spmm_windows_f32, spmm_windows_bf16, spmm_windows_f16 = (_unscaled(_windows, k, 6) for k in (AS_THEY_ARE, BFLOAT, HALF))
 spmm_tiles_s8, spmm_tiles_s4 = (_scaled(_tiles, k) for k in (AS_THEY_ARE, NIBBLES))
 spmv_sell_s8, spmv_sell_s4 = (_scaled(_slices, k) for k in (AS_THEY_ARE, NIBBLES))
+spmm_windows_s8, spmm_windows_s4 = (_scaled(_windows, k) for k in (AS_THEY_ARE, NIBBLES))
 
 
 @njit(**FAST)
@@ -177,6 +205,21 @@ def spmv_sell_u8s8(x, values, columns, rows, starts, offset, y):  # type: ignore
                 for s in range(starts[t], starts[t + 1]):
                     acc = _dot(x[columns[s, r]], values[s, r], acc)
                 y[rows[t, r]] = _moved(acc, rows[t, r], offset)
+
+
+@njit(**FAST)
+def spmv_windows_u8s8(x, values, places, begins, rows, starts, offset, y):  # type: ignore[no-untyped-def]
+    for g in range(len(starts) - 1):
+        for s in range(4):
+            for r in range(16):
+                acc = np.int64(0)
+                for w in range(starts[g], starts[g + 1]):
+                    for e in range(3):
+                        c = _column(begins[w, s], places[w, s, r], e)
+                        if c >= 0:
+                            acc = _dot(x[c], values[w, s, e, r], acc)
+                if rows[g, s, r] >= 0:
+                    y[rows[g, s, r]] = _moved(acc, rows[g, s, r], offset)
 
 
 @with_terms

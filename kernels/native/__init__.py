@@ -40,6 +40,11 @@ def level() -> str:
     return _text(lib.pc_level())
 
 
+def register_bytes() -> int:
+    """Bytes of a vector register at the active level; 0 without the C core."""
+    return lib.pc_register_bytes() if lib is not None else 0
+
+
 def levels() -> dict[str, bool]:
     """Every level compiled in, lowest first, and whether this machine can run it."""
     names: list[str] = []

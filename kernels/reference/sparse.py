@@ -228,20 +228,18 @@ def _decoded(kind, values, height):
 KINDS = ("f32", "bf16", "f16", "s8", "s4")
 
 
-def _encoded(kind, rng, tiles, data):
+def _encoded(kind, rng, tiles, data, n):
     """Values of entries in their places as the kernels store them, and their scale where they are codes."""
-    height = tiles.columns.shape[1]
     if kind == "f32":
         return tiles.values(data), ()
     if kind == "bf16":
         return tiles.values((data.view(np.uint32) >> 16).astype(np.uint16), 0x8000), ()
     if kind == "f16":
         return tiles.values(data.astype(np.float16), np.float16(-0.0)).view(np.uint16), ()
-    n = tiles.firsts[-1] if len(tiles.firsts) else 0
     scale = rng.uniform(0.01, 0.1, n).astype(np.float32)
     low, high = (-127, 127) if kind == "s8" else (-8, 7)
     codes = tiles.values(rng.integers(low, high + 1, len(data)).astype(np.int8), 0)
-    return codes if kind == "s8" else layouts.nibbles(codes, height == layouts.SLICE), (scale,)
+    return codes if kind == "s8" else layouts.nibbles(codes), (scale,)
 
 
 def _packed_kernels(kind):
@@ -267,16 +265,15 @@ def _packed_kernels(kind):
     def tiles_sample(rng, m, k, n, nnz=None):
         data, indices, indptr = csr_sample(rng, n, k, nnz)
         made = layouts.tiles(indices, indptr, k)
-        values, scale = _encoded(kind, rng, made, data)
-        return (panel_sample(rng, m, k, 1), values, made.columns, made.rows, made.starts, made.begins, made.firsts,
-                *scale, *end_sample(rng, m, n))
+        values, scale = _encoded(kind, rng, made, data, n)
+        return panel_sample(rng, m, k, 1), values, *made.read, *scale, *end_sample(rng, m, n)
 
     def slices_sample(rng, k, n, nnz=None):
         data, indices, indptr = csr_sample(rng, n, k, nnz)
         made = layouts.slices(indices, indptr, k)
-        values, scale = _encoded(kind, rng, made, data)
+        values, scale = _encoded(kind, rng, made, data, n)
         x = np.append(rng.standard_normal(k).astype(np.float32), np.float32(0))
-        return x, values, made.columns, made.rows, made.starts, *scale, *end_sample(rng, None, n)
+        return x, values, *made.read, *scale, *end_sample(rng, None, n)
 
     _chained(f"spmm_tiles_{kind}", read_tiles, tiles_sample)
     _chained(f"spmv_sell_{kind}", read_slices, slices_sample)
@@ -284,6 +281,44 @@ def _packed_kernels(kind):
 
 for _kind in KINDS:
     _packed_kernels(_kind)
+
+
+# -- windows
+def _csr_of_windows(values, places, begins, rows, starts, n):
+    """The entries, by rows and columns; values [windows, SLICES, STEPS, SLICE] and the shape of an entry."""
+    slot = np.stack([places >> layouts.PLACE * e & 31 for e in range(layouts.STEPS)], axis=2).astype(np.int64)
+    window, piece, step, lane = np.nonzero(slot != layouts.ZERO)
+    slot = slot[window, piece, step, lane]
+    column = begins[window, piece] + slot - (slot > layouts.ZERO)
+    group = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    row = rows[group[window], piece, lane]
+    order = np.lexsort((column, row))
+    indptr = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(row, minlength=n)[:n], out=indptr[1:])
+    return values[window, piece, step, lane][order], column[order], indptr
+
+
+def _windows_kernel(kind):
+    def read(x, values, places, begins, rows, starts, *tail):
+        *end, y = tail
+        steps = _decoded(kind, values.reshape(-1, values.shape[-1]), layouts.SLICE)
+        steps = steps.reshape(*values.shape[:-1], layouts.SLICE)
+        matrix = _csr_of_windows(steps, places, begins, rows, starts, y.shape[1])
+        return x, matrix, end if kind in ("s8", "s4") else (None, *end)
+
+    def sample(rng, m, k, n, nnz=None):
+        k = max(k, layouts.WINDOW)
+        data, indices, indptr = csr_sample(rng, n, k, nnz)
+        made = layouts.windows(indices, indptr, k)
+        values, scale = _encoded(kind, rng, made, data, n)
+        x = rng.standard_normal((m, k)).astype(np.float32)
+        return x, values, *made.read, *scale, *end_sample(rng, m, n)
+
+    _chained(f"spmm_windows_{kind}", read, sample)
+
+
+for _kind in KINDS:
+    _windows_kernel(_kind)
 
 
 def _code_product(x, w, offset):
@@ -324,19 +359,31 @@ def _code_sample(rng, n, k, nnz, layout):
     return made, made.values(rng.integers(-128, 128, (len(indices), 4)).astype(np.int8), 0), offset
 
 
+def spmv_windows_u8s8(x, values, places, begins, rows, starts, offset, y):
+    """The same from windows."""
+    y[...] = _code_product(x[None], _csr_of_windows(values, places, begins, rows, starts, len(y)), offset)[0]
+
+
 def spmm_tiles_u8s8_sample(rng, m, k, n, nnz=None):
     made, values, offset = _code_sample(rng, n, k, nnz, layouts.tiles)
     x = np.zeros((-(-m // LANES), k + 1, LANES, 4), np.uint8)
     for row in range(m):
         x[row // LANES, :k, row % LANES] = rng.integers(0, 256, (k, 4))
-    return x, values, made.columns, made.rows, made.starts, made.begins, made.firsts, offset
+    return x, values, *made.read, offset
 
 
 def spmv_sell_u8s8_sample(rng, k, n, nnz=None):
     made, values, offset = _code_sample(rng, n, k, nnz, layouts.slices)
     x = np.zeros((k + 1, 4), np.uint8)
     x[:k] = rng.integers(0, 256, (k, 4))
-    return x, values, made.columns, made.rows, made.starts, offset
+    return x, values, *made.read, offset
+
+
+def spmv_windows_u8s8_sample(rng, k, n, nnz=None):
+    k = max(k, layouts.WINDOW)
+    made, values, offset = _code_sample(rng, n, k, nnz, layouts.windows)
+    x = rng.integers(0, 256, (k, 4)).astype(np.uint8)
+    return x, values, *made.read, offset
 
 
 # -- bitmaps

@@ -74,7 +74,7 @@ class SparseLayer:
     activation: str | None
 
     def __call__(self, x: Floats) -> Floats:
-        packed = ("slices" if len(x) == 1 else "tiles") if isinstance(self.weight, sparse.CSRMatrix) else None
+        packed = self.weight._packed_format(len(x)) if isinstance(self.weight, sparse.CSRMatrix) else None
         return sparse.linear(x, self.weight, self.bias, activation=self.activation, format=packed)
 
     @property

@@ -241,9 +241,7 @@ class Linear:
         shape = (*x.shape[:-1], w.out_features)
         if residual is not None:
             residual = of_shape(residual, "residual", FLOAT32, shape)
-        operands = x._held() if coded else (x,)
-        made = result(out, shape, self._output_dtype, (*operands, residual, *w._held(), self._bias),
-                      late=bool(self._output_grid))
+        made = result(out, shape, self._output_dtype, (x, residual, w, self._bias), late=bool(self._output_grid))
         residual, y = None if residual is None else as_matrix(contiguous(residual)), as_matrix(made)
         fill = self._fill_from_floats if grouped else self._fill_from_codes
         try:

@@ -286,9 +286,8 @@ def matmul_int8(
         raise ValueError("b_zero_point is given, but b is packed and has its own")
     else:
         b_zero = packed._held()[-1]
-    read = packed._held() if packed else (b, b_zero_point)
     dtype = sum_dtype(dtype, out)
-    y = result(out, (a.shape[0], n), dtype, (a, a_zero_point, *read), late=_may_overflow(k, dtype))
+    y = result(out, (a.shape[0], n), dtype, (a, a_zero_point, b, b_zero_point), late=_may_overflow(k, dtype))
     _fill_sums(a, b, a_zero, b_zero, y)
     return delivered(y, out)
 
@@ -340,8 +339,7 @@ def _matmul_stacks(
         if not a.ndim:
             raise ValueError("a has shape (), expected one dimension at least")
         matrix, shape = a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), (*a.shape[:-1], b.out_features)
-        given = (a, a_zero_point, *b._held())
-        y = None if out is None else result(out, shape, dtype, given, whole=True)
+        y = None if out is None else result(out, shape, dtype, (a, a_zero_point, b), whole=True)
         a_zero = as_zero_point(a_zero_point, "a_zero_point", None, a.dtype)
         made = matmul_int8(matrix, b, a_zero_point=a_zero, b_zero_point=b_zero_point, dtype=dtype,
                            out=None if y is None else y.reshape(len(matrix), b.out_features))

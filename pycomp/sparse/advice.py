@@ -149,10 +149,10 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     zeros, and is not looked for beyond 2**26 elements.
 
     Every form that the matrix has is timed, but not those meant for fewer rows, which go through it again for each or
-    every four ("slices" and "nm" beyond a batch of 4, "bitmap" beyond 8), and for one row not those that compute
-    sixteen at a time ("tiles"; "blocks" of other than 16 rows, unless there are more than 65535 columns and so no
-    "slices"). Nor are "dense" and "bitmap", which have room for zeros, where more than 2**26 elements are more than
-    64 for each entry. ``linear`` runs these too if told to.
+    every four ("slices" and "nm" beyond a batch of 4, "bitmap" and "windows" beyond 8), and for one row not those that
+    compute sixteen at a time ("tiles"; "blocks" of other than 16 rows, unless there are more than 65535 columns and so
+    no "slices"). Nor are "dense", "bitmap" and "windows", which take room for zeros too, where more than 2**26 elements
+    are more than 64 for each entry. ``linear`` runs these too if told to.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
     >>> from pycomp.sparse import CSRMatrix
     >>> advice = advise(CSRMatrix.from_dense(np.eye(64, dtype=np.float32)), batch=1, cache=False)
     >>> sorted(advice.times)
-    ['bitmap', 'csr', 'dense', 'slices']
+    ['bitmap', 'csr', 'dense', 'slices', 'windows']
     >>> advice.recommendation in advice.times
     True
     """
@@ -219,7 +219,7 @@ def candidates(a: SparseMatrix, batch: int) -> list[str]:
     if isinstance(a, NMMatrix) and batch <= 4:
         names.append("nm")
     if batch <= 8 and widened:
-        names.append("bitmap")
+        names += ["bitmap", "windows"]
     if batch <= 4 and a.shape[1] <= layouts.MOST_COLUMNS:
         names.append("slices")
     if batch > 1 and a.shape[1] <= layouts.MOST_COLUMNS:

@@ -62,7 +62,7 @@ class BSRMatrix(SparseMatrix):
     Notes
     -----
     Blocks of 4 and more rows have a kernel whose rows share each load of x; of 16 rows, also for one row of x. Others
-    run as their entries do (``format="tiles"`` and ``"slices"``), packed at the first product.
+    run as their entries do (``format="tiles"``, ``"slices"`` or ``"windows"``), packed at the first product.
 
     Examples
     --------

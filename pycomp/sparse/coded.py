@@ -92,14 +92,12 @@ class CodedMatrix(SparseMatrix):
             return self.codes.with_data(given(self.codes.data.astype(FLOAT32) * scale))
 
     def _packed(self, name: str) -> Form:
-        from .forms import interleaved
+        from .forms import INTERLEAVED, interleaved
 
-        if name not in ("tiles", "slices"):
-            raise ValueError(f"format is {name!r}, expected 'tiles' or 'slices' for a CodedMatrix")
+        if name not in INTERLEAVED:
+            known = ", ".join(map(repr, INTERLEAVED))
+            raise ValueError(f"format is {name!r}, expected one of {known} for a CodedMatrix")
         return interleaved(name, self.codes, "s4" if self.bits == 4 else "s8", self.scale)
-
-    def _format(self, batch: int) -> str:
-        return "slices" if batch == 1 else "tiles"
 
 
 def _check_codable(a: Any, name: str, values: np.dtype[Any]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from .matrix import SparseMatrix
 if TYPE_CHECKING:
     import scipy.sparse
 
+Layout = TypeVar("Layout")
 INT8 = np.dtype(np.int8)
 VALUES = ("float32", "float64", "float16", "bfloat16", "int8")
 """Types of values."""
@@ -183,9 +185,9 @@ class CSRMatrix(SparseMatrix):
         made._fill(data=data, indices=indices, indptr=indptr, shape=shape, _pattern=Pattern())
         return made
 
-    def _layout(self, name: str, make: Any, keep: bool) -> layouts.Tiles:
+    def _layout(self, name: str, make: Callable[..., Layout], keep: bool) -> Layout:
         """Where the entries go in a packed form; kept, it serves whatever values the pattern gets."""
-        layout: layouts.Tiles | None = self._pattern.get(name)  # another thread may drop it: see advise
+        layout: Layout | None = self._pattern.get(name)  # another thread may drop it: see advise
         if layout is None:
             layout = make(self.indices, self.indptr, self.shape[1])
             if keep:
@@ -276,7 +278,7 @@ class CSRMatrix(SparseMatrix):
         return self
 
     def _format(self, batch: int) -> str:
-        return "csr" if self.dtype in (FLOAT32, np.float64) else super()._format(batch)
+        return "csr" if self.dtype in (FLOAT32, np.float64) else self._packed_format(batch)
 
     def __getitem__(self, rows: Any) -> CSRMatrix:
         """Rows ``a[i:j]``, without a copy of their entries.

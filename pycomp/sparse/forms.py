@@ -48,18 +48,18 @@ def of_entries(name: str, a: CSRMatrix) -> Form:
         if name != "csr":
             raise ValueError(f"format is {name!r}, expected 'csr' for a matrix of float64")
         return Double(a)
-    if name in ("tiles", "slices"):
+    if name in INTERLEAVED:
         scale = np.ones(a.shape[0], np.float32) if a.dtype == np.int8 else None
         return interleaved(name, a, KINDS[a.dtype.name], scale)
     return {"csr": Csr, "bitmap": Bitmap, "dense": Dense}[name](a.astype(FLOAT32))
 
 
 def interleaved(name: str, a: CSRMatrix, kind: str, scale: Array | None) -> Form:
-    """Tiles or slices, whose columns have 16 bits."""
-    if a.shape[1] > layouts.MOST_COLUMNS:
+    """Tiles or slices, whose columns have 16 bits, or windows."""
+    if name != "windows" and a.shape[1] > layouts.MOST_COLUMNS:
         raise ValueError(f"format is {name!r}, expected at most {layouts.MOST_COLUMNS} columns for it, "
                          f"the matrix has {a.shape[1]}")
-    return (Tiles if name == "tiles" else Slices)(a, kind, scale)
+    return INTERLEAVED[name](a, kind, scale)
 
 
 def _into(y: Array, write: Callable[[Array], None]) -> None:
@@ -130,8 +130,7 @@ class Tiles(_ByRows):
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
         t = a._layout("tiles", layouts.tiles, keep=scale is None)  # codes are not trained
-        values = _stored(t, a.data, kind)
-        self.matrix = values, t.columns, t.rows, t.starts, t.begins, t.firsts
+        self.matrix = _stored(t, a.data, kind), *t.read
         self.scale = () if scale is None else (scale,)
         self.kernel = f"spmm_tiles_{kind}"
 
@@ -162,7 +161,7 @@ class Slices(_One):
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
         t = a._layout("slices", layouts.slices, keep=scale is None)
-        self.matrix = _stored(t, a.data, kind), t.columns, t.rows, t.starts
+        self.matrix = _stored(t, a.data, kind), *t.read
         self.scale = () if scale is None else (scale,)
         self.kernel = f"spmv_sell_{kind}"
 
@@ -175,11 +174,11 @@ class Slices(_One):
         getattr(dispatch, self.kernel)(x, *self.matrix, *self.scale, bias, residual, code, y)
 
 
-def _stored(tiles: layouts.Tiles, data: Array, kind: str) -> Array:
+def _stored(tiles: layouts.Tiles | layouts.Windows, data: Array, kind: str) -> Array:
     """Values in their places, as a kernel of that kind reads them, on a cache line."""
     if kind in ("s8", "s4"):
         values = tiles.values(data, 0)
-        values = values if kind == "s8" else layouts.nibbles(values, tiles.columns.shape[1] == layouts.SLICE)
+        values = values if kind == "s8" else layouts.nibbles(values)
     elif kind == "f32":
         values = tiles.values(data)
     else:
@@ -189,19 +188,48 @@ def _stored(tiles: layouts.Tiles, data: Array, kind: str) -> Array:
     return placed
 
 
-class Bitmap(Form):
-    """For a few rows: sixteen rows of the matrix, a bit an element and the values beside each other."""
+class _Few(Form):
+    """A kernel for a few rows of x, contiguous ones."""
+
+    def few(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        raise NotImplementedError
+
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        sums = y if has_rows(y) else np.empty(y.shape, FLOAT32)
+        self.few(rows(x), bias, residual, code, sums)
+        if sums is not y:
+            y[...] = sums
+
+
+class Windows(_Few):
+    """Sixteen rows of the matrix interleaved, a lane each; every three steps take their columns inside registers."""
+
+    name = "windows"
+
+    def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
+        t = a._layout("windows", layouts.windows, keep=scale is None)
+        self.matrix = _stored(t, a.data, kind), *t.read
+        self.scale = () if scale is None else (scale,)
+        self.kernel = f"spmm_windows_{kind}"
+
+    def few(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        if x.shape[1] < layouts.WINDOW:
+            wide = np.zeros((x.shape[0], layouts.WINDOW), FLOAT32)
+            wide[:, : x.shape[1]] = x
+            x = wide
+        getattr(dispatch, self.kernel)(x, *self.matrix, *self.scale, bias, residual, code, y)
+
+
+class Bitmap(_Few):
+    """Sixteen rows of the matrix, a bit an element and the values beside each other."""
 
     name = "bitmap"
 
     def __init__(self, a: CSRMatrix) -> None:
         self.matrix = layouts.bitmap(a.data, a.indices, a.indptr, a.shape[1])
 
-    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        sums = y if has_rows(y) else np.empty(y.shape, FLOAT32)
-        dispatch.spmm_bitmap_f32(rows(x), *self.matrix, bias, residual, code, sums)
-        if sums is not y:
-            y[...] = sums
+    def few(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        dispatch.spmm_bitmap_f32(x, *self.matrix, bias, residual, code, y)
 
 
 class Nm(_One):
@@ -297,7 +325,9 @@ class Double(Form):
         dispatch.spmm_csr_f64(panels, *self.arrays, y)
 
 
+INTERLEAVED = {"tiles": Tiles, "slices": Slices, "windows": Windows}
+"""Forms for values of every type but float64."""
 OWN = {"blocks": "a BSRMatrix", "nm": "an NMMatrix"}
 """Forms that one class of matrices has."""
-FORMATS = ("csr", "tiles", "slices", "bitmap", "nm", "blocks", "dense")
+FORMATS = ("csr", "tiles", "slices", "windows", "bitmap", "nm", "blocks", "dense")
 """Every form that a product can be told to run in."""

@@ -13,7 +13,7 @@ from pycomp.kernels import dispatch, layouts
 from .bsr import BSRMatrix
 from .csr import INT8, CSRMatrix
 from .forms import BATCH
-from .matrix import batch_for, check_matrix
+from .matrix import batch_for, check_matrix, windows_pay
 from .products import linear
 
 UINT8 = np.dtype(np.uint8)
@@ -50,10 +50,10 @@ def matmul_int8(x: Any, a: Any, *, dtype: Any = None, out: Any = None) -> NDArra
 
     Notes
     -----
-    Exact. Packed forms are made at the first call with one row of x and with more, and kept with the matrix: 6 bytes
-    for each block of 1×4 that holds an entry, some padding, and 8 for the block. Where some x of its type would leave
-    int32, as more than 65793 entries in a row may, or K is above 262140, the sums are made in float64, which holds them
-    exactly, of copies of x and the entries in float64.
+    Exact. Packed forms are made at the first call with one row of x and with more, and kept with the matrix: at most 6
+    bytes for each block of 1×4 that holds an entry, some padding, and 8 for the block. Where some x of its type would
+    leave int32, as more than 65793 entries in a row may, or K is above 262140, the sums are made in float64, which
+    holds them exactly, of copies of x and the entries in float64.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def matmul_int8(x: Any, a: Any, *, dtype: Any = None, out: Any = None) -> NDArra
     dtype = sum_dtype(dtype, out)
     codes = _Codes.of(a) if a.shape[1] <= WIDEST else None
     fits = codes is not None and codes.heaviest * (128 if signed else 255) < 2**31
-    y = result(out, (*x.shape[:-1], a.shape[0]), dtype, (x, *a._held()), whole=True, late=not fits)
+    y = result(out, (*x.shape[:-1], a.shape[0]), dtype, (x, a), whole=True, late=not fits)
     if codes is None or not fits:
         _fill_long_sums(x, a, y)
         return delivered(y, out)
@@ -117,20 +117,25 @@ class _Codes:
         """What a kernel reads, packed at its first use."""
         if layout not in self.packed:
             t = layout(self.blocks.indices, self.blocks.indptr, self.width)
-            tail = (t.begins, t.firsts) if layout is layouts.tiles else ()
-            values = t.values(self.blocks.data[:, 0], 0)
-            self.packed[layout] = (values, t.columns, t.rows, t.starts, *tail)
+            self.packed[layout] = t.values(self.blocks.data[:, 0], 0), *t.read
         return self.packed[layout]
 
     def run(self, x: NDArray[Any], offset: NDArray[np.int32] | None, y: NDArray[np.int32]) -> None:
         """y = x @ a.T + offset; x of int8 is moved to uint8."""
+        if offset is not None:
+            x = x.view(UINT8) ^ np.uint8(128)
         m, k = x.shape
-        for i in range(0, m, BATCH):
-            rows = np.zeros((-(-min(BATCH, m - i) // 16) * 16, 4 * (self.width + 1)), UINT8)
-            part = x[i : i + BATCH]
-            rows[: len(part), :k] = part if offset is None else part.view(UINT8) ^ np.uint8(128)
-            if m == 1:
-                dispatch.spmv_sell_u8s8(rows[0].reshape(-1, 4), *self.form(layouts.slices), offset, y[0])
+        if m == 1:
+            row = np.zeros((max(self.width + 1, layouts.WINDOW), 4), UINT8)
+            row.reshape(-1)[:k] = x[0]
+            if windows_pay(len(self.blocks.data), (y.shape[1], self.width)):
+                dispatch.spmv_windows_u8s8(row, *self.form(layouts.windows), offset, y[0])
             else:
-                panels = np.ascontiguousarray(rows.reshape(-1, 16, self.width + 1, 4).transpose(0, 2, 1, 3))
-                dispatch.spmm_tiles_u8s8(panels, *self.form(layouts.tiles), offset, y[i : i + BATCH])
+                dispatch.spmv_sell_u8s8(row[: self.width + 1], *self.form(layouts.slices), offset, y[0])
+            return
+        for i in range(0, m, BATCH):
+            part = x[i : i + BATCH]
+            rows = np.zeros((-(-len(part) // 16) * 16, 4 * (self.width + 1)), UINT8)
+            rows[: len(part), :k] = part
+            panels = np.ascontiguousarray(rows.reshape(-1, 16, self.width + 1, 4).transpose(0, 2, 1, 3))
+            dispatch.spmm_tiles_u8s8(panels, *self.form(layouts.tiles), offset, y[i : i + BATCH])

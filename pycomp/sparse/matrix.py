@@ -9,13 +9,24 @@ from numpy.typing import NDArray
 
 from pycomp._holder import ArrayHolder
 from pycomp._validate import BATCH_NDIM, as_array
-from pycomp.kernels import layouts
+from pycomp.kernels import layouts, native
 
 if TYPE_CHECKING:
     import scipy.sparse
 
     from .csr import CSRMatrix
     from .forms import Form
+
+
+FEW, EMPTIEST = 4, 10
+"""Rows of x that one pass over windows serves, and elements an entry up to which a window holds enough of them."""
+WIDE = 64
+"""Bytes of the registers inside which lanes take elements of a window by one instruction."""
+
+
+def windows_pay(entries: int, shape: tuple[int, int]) -> bool:
+    """Whether windows are faster for a row of x than slices are, on this machine."""
+    return native.register_bytes() == WIDE and shape[0] * shape[1] <= EMPTIEST * entries
 
 
 class SparseMatrix(ArrayHolder):
@@ -107,6 +118,12 @@ class SparseMatrix(ArrayHolder):
 
     def _format(self, batch: int) -> str:
         """The form that a product with so many rows takes unless it is told otherwise."""
+        return self._packed_format(batch)
+
+    def _packed_format(self, batch: int) -> str:
+        """A fast form of entries for so many rows."""
+        if batch <= FEW and windows_pay(self.nnz, self.shape):
+            return "windows"
         if self.shape[1] > layouts.MOST_COLUMNS:
             return "csr"
         return "slices" if batch == 1 else "tiles"

@@ -146,6 +146,7 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
   INT(vi_swap4, vi_swap4(I(a)))                                                        \
   INT(vi_swap8, vi_swap8(I(a)))                                                        \
   FLOAT(vf_take, vf_take(F(a), I(b)))                                                  \
+  FLOAT(vf_take_of_two, vf_take_of_two(F(a), F(c), I(b)))                              \
   PROBE(vf_transpose, transposed(a, out))                                              \
   FLOAT(vf_from_vi, vf_from_vi(I(a)))                                                  \
   INT(vi_from_vf, vi_from_vf(F(a)))                                                    \

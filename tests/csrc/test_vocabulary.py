@@ -76,9 +76,9 @@ def lanes_of(op):
               "vd_load", "vd_store"):
         near = [rng.standard_normal(4096) * 2.0 ** rng.integers(-155, 130, 4096) for _ in range(3)]
         return combined(SPECIAL_DOUBLES, 3, near)
-    if "gather" in op or op in ("vf_take", "vf_expand", "vf_spread"):  # places, or bits, of every kind
+    if "gather" in op or op in ("vf_take", "vf_take_of_two", "vf_expand", "vf_spread"):  # any places, or bits
         x = np.resize(rng.permutation(np.concatenate([SPECIAL_FLOATS, bits[0].view(np.float32)])), (4096, 16))
-        return x, rng.integers(-(2**31), 2**31, x.shape).astype(np.int32), x
+        return x, rng.integers(-(2**31), 2**31, x.shape).astype(np.int32), x[::-1]
     if op == "vm_from_bits":
         return [np.arange(2**16, dtype=np.int32).repeat(16).reshape(-1, 16)] * 3
     if op == "vf_load_f16":

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import pycomp
 from pycomp import dense
-from pycomp.kernels import layouts
+from pycomp.kernels import layouts, native
 from pycomp.sparse import (
     BitmapMatrix,
     BSRMatrix,
@@ -36,6 +36,8 @@ from pycomp.sparse import (
 )
 from pycomp.sparse.csr import stable_order
 
+OF_ENTRIES = ("csr", "tiles", "slices", "windows", "bitmap", "dense")
+"""Forms of every matrix of float32."""
 ACTIVATIONS = [None, "relu", "gelu", "gelu_tanh", "silu"]
 
 
@@ -59,11 +61,11 @@ def same(a, b):
 def every_matrix(w):
     """The matrix in each class that can hold it, with the forms that it has."""
     csr = CSRMatrix.from_dense(w)
-    yield csr, ["csr", "tiles", "slices", "bitmap", "dense"]
-    yield BitmapMatrix.from_dense(w), ["csr", "tiles", "slices", "bitmap", "dense"]
+    yield csr, [*OF_ENTRIES]
+    yield BitmapMatrix.from_dense(w), [*OF_ENTRIES]
     for block in ((1, 4), (4, 1), (1, 16), (16, 1), (4, 4), (16, 16), (2, 3)):
         if w.shape[0] % block[0] == 0 and w.shape[1] % block[1] == 0:
-            yield BSRMatrix.from_dense(w, block), ["csr", "tiles", "slices", "bitmap", "blocks", "dense"]
+            yield BSRMatrix.from_dense(w, block), [*OF_ENTRIES, "blocks"]
 
 
 @pytest.mark.parametrize("m", [1, 2, 16, 70])
@@ -106,7 +108,7 @@ def test_forms_agree_on_any_shape(seed, m, k, n, sparsity):
     x = rng.standard_normal((m, k)).astype(np.float32)
     expected = dense.linear(x, w).tobytes()
     a = CSRMatrix.from_dense(w)
-    for format in ("csr", "tiles", "slices", "bitmap", "dense"):
+    for format in OF_ENTRIES:
         assert linear(x, a, format=format).tobytes() == expected, format
     assert linear(x, BitmapMatrix.from_csr(a)).tobytes() == expected
 
@@ -122,7 +124,7 @@ def test_skewed_rows_have_their_bits_in_tiles_on_any_threads(threads):
     with pycomp.threads(threads):
         for format in ("csr", "tiles"):
             assert linear(x, a, format=format).tobytes() == expected
-        for format in ("slices", "bitmap"):
+        for format in ("slices", "windows", "bitmap"):
             assert linear(x[:1], a, format=format).tobytes() == expected[: 4 * 2500]
 
 
@@ -134,10 +136,10 @@ def test_zeros_that_are_not_stored_contribute_nothing_in_any_form(m):
     x[:, ::2] = np.inf
     x[:, 7] = 3
     for a in (CSRMatrix.from_dense(w), BitmapMatrix.from_dense(w)):
-        for format in (None, "csr", "tiles", "slices", "bitmap", "dense"):
+        for format in (None, *OF_ENTRIES):
             assert (linear(x, a, format=format) == 6).all(), format
     x[:, 7] = np.nan
-    for format in ("csr", "tiles", "slices", "bitmap", "dense"):
+    for format in OF_ENTRIES:
         assert np.isnan(linear(x, a, format=format)).all()
 
 
@@ -145,14 +147,16 @@ def test_the_last_call_says_which_kernel_ran():
     if pycomp.info()["backends"]["native"]:
         pytest.skip("other backends have other names")
     w = pruned(0, 32, 64, "16x16")
-    x, csr = np.ones((2, 64), np.float32), CSRMatrix.from_dense(w)
+    few = "spmm_windows" if native.register_bytes() == 64 else "spmv_sell"
+    x, csr = np.ones((8, 64), np.float32), CSRMatrix.from_dense(w)
     for a, rows, format, kernel in (
         (csr, 2, None, "spmm_csr_f32"), (csr, 1, None, "spmv_csr_f32"), (csr, 2, "tiles", "spmm_tiles_f32"),
-        (csr, 1, "slices", "spmv_sell_f32"), (csr, 1, "bitmap", "spmm_bitmap_f32"), (csr, 2, "dense", "gemm_f32"),
+        (csr, 1, "bitmap", "spmm_bitmap_f32"), (csr, 2, "dense", "gemm_f32"),
         (BSRMatrix.from_dense(w, (16, 16)), 2, None, "spmm_bsr_f32"),
         (BSRMatrix.from_dense(w, (16, 16)), 1, None, "spmv_bsr_f32"),
-        (BSRMatrix.from_dense(w, (1, 4)), 1, None, "spmv_sell_f32"),
-        (quantize(csr), 1, None, "spmv_sell_s8"), (quantize(csr, bits=4), 2, None, "spmm_tiles_s4"),
+        (BSRMatrix.from_dense(w, (1, 4)), 1, None, f"{few}_f32"),
+        (quantize(csr), 1, None, f"{few}_s8"), (quantize(csr, bits=4), 8, None, "spmm_tiles_s4"),
+        (csr, 1, "slices", "spmv_sell_f32"), (csr, 3, "windows", "spmm_windows_f32"),
     ):
         linear(x[:rows], a, format=format)
         assert pycomp.info(last=True)["kernel"] == kernel
@@ -186,7 +190,7 @@ def test_arrays_in_any_order_make_the_same_matrix(m):
             for other in orders(arrays[changed]):
                 b = type(a)(**{**arrays, changed: other})
                 assert getattr(b, changed).flags.c_contiguous
-                for format in (None, "csr", "tiles", "slices", "bitmap", "dense"):
+                for format in (None, *OF_ENTRIES):
                     assert linear(x, b, format=format).tobytes() == linear(x, a, format=format).tobytes()
                 if a is whole:
                     rows = codes.reshape(m, 48)
@@ -205,14 +209,14 @@ def test_values_are_widened_exactly(m, name):
     a = CSRMatrix.from_dense(w)
     assert a.dtype == dtype
     assert (a.to_dense() == w).all()
-    for format in (None, "csr", "tiles", "slices", "bitmap", "dense"):
+    for format in (None, *OF_ENTRIES):
         assert same(linear(x, a, format=format), dense.linear(x, w.astype(np.float32))), format
 
 
 def test_special_halves_are_widened():
     halves = np.array([1.0, -0.0, 6e-8, -5e-5, np.inf, -np.inf, np.nan, 65504], np.float16)
     for m in (1, 3):
-        for format in ("tiles", "slices"):
+        for format in ("tiles", "slices", "windows"):
             a = CSRMatrix(halves, np.zeros(len(halves), np.int32), np.arange(len(halves) + 1), (len(halves), 1))
             got = linear(np.ones((m, 1), np.float32), a, format=format)
             assert np.array_equal(got, np.tile(halves.astype(np.float32), (m, 1)), equal_nan=True)
@@ -254,12 +258,12 @@ def test_codes_are_within_half_a_step_and_products_within_their_bound(bits, m):
     entries, u = np.diff(q.codes.indptr), 2.0**-24
     magnitude = np.abs(x.astype(np.float64)) @ np.abs(codes * q.scale[:, None]).T
     bound = 1.01 * (entries + 2) * u * magnitude + u * np.abs(exact)
-    got = [linear(x, q, bias, format=format) for format in ("tiles", "slices")]
+    got = [linear(x, q, bias, format=format) for format in ("tiles", "slices", "windows")]
     assert (np.abs(got[0] - exact) <= bound).all()
-    assert got[0].tobytes() == got[1].tobytes() == linear(x, q, bias).tobytes()
+    assert got[0].tobytes() == got[1].tobytes() == got[2].tobytes() == linear(x, q, bias).tobytes()
     small = q.nbytes
     assert small < a.nbytes
-    with pytest.raises(ValueError, match="expected 'tiles' or 'slices' for a CodedMatrix"):
+    with pytest.raises(ValueError, match="expected one of 'tiles', 'slices', 'windows' for a CodedMatrix"):
         linear(x, q, format="csr")
 
 
