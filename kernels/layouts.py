@@ -54,10 +54,10 @@ class Tiles:
     """int64 (groups + 1,): rows of a group."""
 
     @property
-    def read(self) -> tuple[Ints, ...]:
-        """What kernels read beside the values; those of slices, which are one group, no begins and firsts."""
-        steps = self.columns, self.rows, self.starts
-        return steps if self.columns.shape[1] == SLICE else (*steps, self.begins, self.firsts)
+    def read(self) -> dict[str, Ints]:
+        """What kernels read beside the values, by name; those of slices, which are one group, no begins and firsts."""
+        steps = {"columns": self.columns, "rows": self.rows, "starts": self.starts}
+        return steps if self.columns.shape[1] == SLICE else {**steps, "begins": self.begins, "firsts": self.firsts}
 
     def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
         """Data of the entries, in their places, (steps, height) and the shape of an entry."""
@@ -155,9 +155,9 @@ class Windows:
     """int64 (groups + 1,): windows of a group."""
 
     @property
-    def read(self) -> tuple[Ints, ...]:
-        """What kernels read beside the values."""
-        return self.places, self.begins, self.rows, self.starts
+    def read(self) -> dict[str, Ints]:
+        """What kernels read beside the values, by name."""
+        return {"places": self.places, "begins": self.begins, "rows": self.rows, "starts": self.starts}
 
     def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
         """Data of the entries, in their places, (windows, SLICES, STEPS, SLICE) and the shape of an entry."""

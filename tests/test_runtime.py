@@ -2,10 +2,13 @@
 
 import platform
 
+import numpy as np
 import pytest
 
-from pycomp import _runtime, set_isa
+from pycomp import _runtime, dense, set_isa
 from pycomp.kernels import dispatch, native
+from pycomp.kernels.contract import KERNELS
+from pycomp.testing import make_case, nudged
 
 CORE = "processor\t: {}\nBogoMIPS\t: 243.75\nCPU implementer\t: {}\nCPU architecture: 8\nCPU part\t: {}\n\n"
 
@@ -40,3 +43,41 @@ def test_the_choice_of_a_kernel_is_made_once_for_each_level():
     set_isa("generic")
     assert dispatch.chosen("gemm_f32") is not first
     set_isa(None)
+
+
+@pytest.mark.parametrize("backend", dispatch.BACKENDS)
+@pytest.mark.parametrize("kernel", ["spmm_windows_s8", "gemm_u8s8_s8", "linear_static_f32", "gemm_f32", "spmv_nm_f32"])
+@pytest.mark.parametrize("last", [False, True])
+def test_operands_may_be_held(kernel, backend, last):
+    """All inputs but the first, or but the last, which may be apart in memory."""
+    if reason := dispatch.missing(backend):
+        pytest.skip(reason)
+    entry = KERNELS[kernel]
+    case = make_case(entry, dict.fromkeys(entry.edges, 9)).moved(lambda a: nudged(a, 1))
+    dispatch.set_backend(backend)
+    try:
+        expected, got = case.outputs(), case.outputs()
+        dispatch.implementations(kernel)[backend](*case.inputs, *expected)
+        held = {o.name: v for o, v in zip(entry.inputs, case.inputs, strict=True)}
+        left = [held.pop([*held][-last])]
+        call = dispatch.Holding(kernel, **held)
+        for _ in range(2):
+            call(*left, *got)
+            assert [y.tobytes() for y in got] == [y.tobytes() for y in expected]
+        assert dispatch.latest[0][:2] == (kernel, backend)
+    finally:
+        dispatch.set_backend(None)
+
+
+@pytest.mark.skipif(native.missing() is not None, reason="the C core is not here")
+def test_what_holds_operands_follows_the_level_and_the_backend():
+    x, w = np.ones((1, 3), np.float32), dense.pack(np.ones((2, 3), np.float32))
+    call, y = dispatch.Holding("gemm_f32", w=w.data), np.zeros((1, 2), np.float32)
+    ran = []
+    for choose in (lambda: set_isa("generic"), lambda: set_isa(None), lambda: dispatch.set_backend("reference"),
+                   lambda: dispatch.set_backend(None)):
+        choose()
+        call(x, None, 0, y)
+        ran.append(dispatch.latest[0][1:])
+        assert (y == 3).all()
+    assert ran == [("native", "generic"), ("native", native.level()), ("reference", None), ("native", native.level())]

@@ -114,12 +114,13 @@ def apart(ctype: Any, a: np.ndarray) -> tuple[Any, int, int]:
     return ffi.cast(ctype, at), down // a.itemsize, along // a.itemsize
 
 
-def _size(kernel: Kernel, symbol: str) -> str:
-    """Where a size is read: ``x.shape[1]``."""
-    for operand in kernel.operands:
+def _size(kernel: Kernel, symbol: str, held: tuple[str, ...]) -> tuple[str, str]:
+    """An operand that has a size, of those that are held if one does, and where: ``x.shape[1]``."""
+    for operand in sorted(kernel.operands, key=lambda o: o.name not in held):
         for less, found in ((0, symbol), (1, f"{symbol}+1")):
             if operand.kind in ("in", "out") and operand.shape and found in operand.shape:
-                return f"{operand.name}.shape[{operand.shape.index(found)}]" + (f" - {less}" if less else "")
+                at = f"{operand.name}.shape[{operand.shape.index(found)}]"
+                return operand.name, at + (f" - {less}" if less else "")
     raise LookupError(f"{kernel.name}: no operand has the size {symbol}")
 
 
@@ -141,21 +142,39 @@ def _pass(operand: Operand) -> tuple[list[str], list[str]]:
     return lines, [f"{name}_p", f"{name}_s", f"{name}_t"][: 1 + operand.strides]
 
 
-def source(kernel: Kernel) -> str:
-    """The text of a kernel's binding."""
-    lines = ["latest[0] = record"]
-    lines += [f"{symbol} = {_size(kernel, symbol)}" for symbol in kernel.sizes]
-    arguments = list(kernel.sizes)
+def _function(name: str, parameters: list[str], lines: list[str]) -> str:
+    return f"def {name}({', '.join(parameters)}):\n" + "".join(f"    {line}\n" for line in lines)
+
+
+def source(kernel: Kernel, held: tuple[str, ...] = ()) -> str:
+    """The text of a kernel's binding; with operands that are held, of a function that makes one of them."""
+    once: list[str] = []
+    always, arguments = ["latest[0] = record"], list(kernel.sizes)
+    for symbol in kernel.sizes:
+        owner, found = _size(kernel, symbol, held)
+        (once if owner in held else always).append(f"{symbol} = {found}")
     for operand in kernel.operands:
         before, passed = _pass(operand)
-        lines += before
-        arguments += passed
-    lines += [f"status = function({', '.join(arguments)})", "if status:", f"    fail({kernel.name!r}, status)"]
-    return f"def {kernel.name}({', '.join(o.name for o in kernel.operands)}):\n" + "".join(f"    {s}\n" for s in lines)
+        if operand.name in held:
+            names = [f"{operand.name}_{i}" for i in range(len(passed))]
+            once += [*before, *(f"{name} = {argument}" for name, argument in zip(names, passed, strict=True))]
+            arguments += names
+        else:
+            always += before
+            arguments += passed
+    always += [f"status = function({', '.join(arguments)})", "if status:", f"    fail({kernel.name!r}, status)"]
+    binding = _function(kernel.name, [o.name for o in kernel.operands if o.name not in held], always)
+    if not held:
+        return binding
+    return _function("holding", list(held), [*once, *binding.splitlines(), f"return {kernel.name}"])
 
 
-def implementation(name: str) -> Callable[..., None] | None:
-    """A kernel's binding, which notes itself as the latest, at the level that is active now."""
+def implementation(name: str, held: tuple[str, ...] = ()) -> Callable[..., Any] | None:
+    """A kernel's binding, which notes itself as the latest, at the level that is active now.
+
+    With names of operands in ``held``, a function of these, which makes the binding that takes the rest: what passing
+    them costs is then paid once. Its caller keeps them.
+    """
     function = getattr(lib, f"pc_{name}", None)
     if function is None:
         return None
@@ -164,8 +183,8 @@ def implementation(name: str) -> Callable[..., None] | None:
     for dtype in DTYPES:
         scope[f"{dtype}_"] = ffi.typeof(f"{_CTYPES[dtype]}[]")
         scope[f"{dtype}_p"] = ffi.typeof(f"{_CTYPES[dtype]} *")
-    exec(source(KERNELS[name]), scope)
-    return scope[name]  # type: ignore[no-any-return]
+    exec(source(KERNELS[name], held), scope)
+    return scope["holding" if held else name]  # type: ignore[no-any-return]
 
 
 def _from_environment() -> None:

@@ -266,14 +266,14 @@ def _packed_kernels(kind):
         data, indices, indptr = csr_sample(rng, n, k, nnz)
         made = layouts.tiles(indices, indptr, k)
         values, scale = _encoded(kind, rng, made, data, n)
-        return panel_sample(rng, m, k, 1), values, *made.read, *scale, *end_sample(rng, m, n)
+        return panel_sample(rng, m, k, 1), values, *made.read.values(), *scale, *end_sample(rng, m, n)
 
     def slices_sample(rng, k, n, nnz=None):
         data, indices, indptr = csr_sample(rng, n, k, nnz)
         made = layouts.slices(indices, indptr, k)
         values, scale = _encoded(kind, rng, made, data, n)
         x = np.append(rng.standard_normal(k).astype(np.float32), np.float32(0))
-        return x, values, *made.read, *scale, *end_sample(rng, None, n)
+        return x, values, *made.read.values(), *scale, *end_sample(rng, None, n)
 
     _chained(f"spmm_tiles_{kind}", read_tiles, tiles_sample)
     _chained(f"spmv_sell_{kind}", read_slices, slices_sample)
@@ -312,7 +312,7 @@ def _windows_kernel(kind):
         made = layouts.windows(indices, indptr, k)
         values, scale = _encoded(kind, rng, made, data, n)
         x = rng.standard_normal((m, k)).astype(np.float32)
-        return x, values, *made.read, *scale, *end_sample(rng, m, n)
+        return x, values, *made.read.values(), *scale, *end_sample(rng, m, n)
 
     _chained(f"spmm_windows_{kind}", read, sample)
 
@@ -369,21 +369,21 @@ def spmm_tiles_u8s8_sample(rng, m, k, n, nnz=None):
     x = np.zeros((-(-m // LANES), k + 1, LANES, 4), np.uint8)
     for row in range(m):
         x[row // LANES, :k, row % LANES] = rng.integers(0, 256, (k, 4))
-    return x, values, *made.read, offset
+    return x, values, *made.read.values(), offset
 
 
 def spmv_sell_u8s8_sample(rng, k, n, nnz=None):
     made, values, offset = _code_sample(rng, n, k, nnz, layouts.slices)
     x = np.zeros((k + 1, 4), np.uint8)
     x[:k] = rng.integers(0, 256, (k, 4))
-    return x, values, *made.read, offset
+    return x, values, *made.read.values(), offset
 
 
 def spmv_windows_u8s8_sample(rng, k, n, nnz=None):
     k = max(k, layouts.WINDOW)
     made, values, offset = _code_sample(rng, n, k, nnz, layouts.windows)
     x = rng.integers(0, 256, (k, 4)).astype(np.uint8)
-    return x, values, *made.read, offset
+    return x, values, *made.read.values(), offset
 
 
 # -- bitmaps

@@ -27,6 +27,7 @@ from pycomp._validate import (
     rows,
 )
 from pycomp.kernels import dispatch
+from pycomp.kernels.dispatch import Holding
 from pycomp.kernels.entry import NanError
 
 from .observer import finite
@@ -47,6 +48,7 @@ from .weight_only import PackedGroupedMatrix, pack_groups_named
 
 OUTPUTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8"}
 """What a product may end in, as kernels are named."""
+WEIGHT_ONLY = "gemm_f32s8"
 Codes = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]
 
 
@@ -131,7 +133,8 @@ class Linear:
     array([[ 4064., -1016.]], dtype=float32)
     """
 
-    __slots__ = ("_activation", "_bias", "_input_grid", "_output", "_output_dtype", "_output_grid", "_weight")
+    __slots__ = ("_activation", "_bias", "_input_grid", "_output", "_output_dtype", "_output_grid", "_products",
+                 "_weight")
 
     def __init__(
         self,
@@ -192,6 +195,24 @@ class Linear:
     def bias(self, bias: Any) -> None:
         bias = optional_vector(bias, "bias", self._weight.out_features)
         self._bias: NDArray[np.float32] | None = None if bias is None else bias.copy()
+        self._products: dict[str, Holding] = {}  # by kernel, with what is the same in every call; not those of a copy
+
+    def __getstate__(self) -> Any:
+        """For copies, which make products of their own."""
+        return None, {name: getattr(self, name) for name in self.__slots__} | {"_products": {}}
+
+    def _product(self, kernel: str) -> Holding:
+        """A kernel that takes what a call brings: x in its form, the residual and y."""
+        made = self._products.get(kernel)
+        if made is None:
+            names = ("w", "scale", "zero") if kernel == WEIGHT_ONLY else ("w", "sums", "w_scale", "w_zero")
+            held = dict(zip(names, self._weight._held(), strict=True), bias=self._bias, activation=self._activation)
+            if self._output_grid and kernel != WEIGHT_ONLY:
+                held["y_scale"], held["y_zero"] = self._output_grid
+            if kernel.startswith("linear_static"):
+                held["x_scale"], held["x_zero"], held["is_signed"] = self._input_grid
+            made = self._products[kernel] = Holding(kernel, **held)
+        return made
 
     def __call__(self, x: Any, *, residual: Any = None, out: Any = None) -> NDArray[Any]:
         """Run the layer.
@@ -258,7 +279,7 @@ class Linear:
     ) -> None:
         """The product of weights alone, in float32 and from there what the layer gives."""
         values = y if y.dtype == FLOAT32 else fresh(y.shape, FLOAT32)
-        dispatch.gemm_f32s8(x, *self._weight._held(), self._bias, residual, self._activation, values)
+        self._product(WEIGHT_ONLY)(x, residual, values)
         if values is not y:
             with dispatch.aside():
                 self._end(values, y)
@@ -267,17 +288,14 @@ class Linear:
         self, x: NDArray[np.float32] | QuantizedTensor, residual: NDArray[np.float32] | None, y: NDArray[Any]
     ) -> None:
         """The product of codes: those of x, or of its floats."""
-        rest = (*self._weight._held(), self._bias, residual, self._activation, *self._output_grid,
-                y.view(np.uint16) if self._output == "bf16" else y)
+        to = y.view(np.uint16) if self._output == "bf16" else y
         try:
             if isinstance(x, QuantizedTensor):
                 codes, scale, zero = self._codes(x)
                 product = "s8s8" if codes.dtype == INT8 else "u8s8"
-                getattr(dispatch, f"gemm_{product}_{self._output}")(codes, scale, zero, *rest)
-            elif self._input_grid:
-                getattr(dispatch, f"linear_static_{self._output}")(x, *self._input_grid, *rest)
+                self._product(f"gemm_{product}_{self._output}")(codes, scale, zero, residual, to)
             else:
-                getattr(dispatch, f"linear_dynamic_{self._output}")(x, *rest)
+                self._product(f"linear_{'static' if self._input_grid else 'dynamic'}_{self._output}")(x, residual, to)
         except OverflowError:  # a sum is outside int32
             self._fill_from_long_sums(*self._codes(x), residual, y)
 

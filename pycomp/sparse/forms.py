@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pycomp._validate import FLOAT32, aligned, contiguous, has_rows, rows
 from pycomp.dense import LANES, panels
 from pycomp.kernels import dispatch, layouts
+from pycomp.kernels.dispatch import Holding
 
 if TYPE_CHECKING:
     from .bsr import BSRMatrix
@@ -82,25 +83,18 @@ def _add(residual: Array, sums: Array) -> None:
 
 
 class _ByRows(Form):
-    """One kernel for one row of x, another for many."""
+    """One kernel for one row of x, if there is one, another for many."""
 
     beyond = 0
     """Columns of zeros that the kernel of many rows reads after the last."""
-
-    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        raise NotImplementedError
-
-    def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        raise NotImplementedError
-
-    single = True
-    """Whether there is a kernel for one row."""
+    one: Holding | None = None
+    many: Holding
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         x = x if x.flags.aligned else x.copy()
-        if x.shape[0] == 1 and self.single:
+        if x.shape[0] == 1 and (one := self.one):
             row, term = np.ascontiguousarray(x[0]), None if residual is None else residual[0]
-            _into(y[0], lambda line: self.one(row, bias, term, code, line))
+            _into(y[0], lambda line: one(row, bias, term, code, line))
             return
         for i in range(0, x.shape[0], BATCH):
             part = slice(i, i + BATCH)
@@ -114,43 +108,41 @@ class Csr(_ByRows):
     name = "csr"
 
     def __init__(self, a: CSRMatrix) -> None:
-        self.arrays = a.data, a.indices, a.indptr
-
-    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        dispatch.spmv_csr_f32(x, *self.arrays, bias, residual, code, y)
-
-    def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        dispatch.spmm_csr_f32(x, *self.arrays, bias, residual, code, y)
+        arrays = {"data": a.data, "indices": a.indices, "indptr": a.indptr}
+        self.one, self.many = Holding("spmv_csr_f32", **arrays), Holding("spmm_csr_f32", **arrays)
 
 
 class Tiles(_ByRows):
     """For many rows: four rows of the matrix interleaved, columns in blocks that L1 holds."""
 
-    name, beyond, single = "tiles", 1, False
+    name, beyond = "tiles", 1
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
-        t = a._layout("tiles", layouts.tiles, keep=scale is None)  # codes are not trained
-        self.matrix = _stored(t, a.data, kind), *t.read
-        self.scale = () if scale is None else (scale,)
-        self.kernel = f"spmm_tiles_{kind}"
+        self.many = _packed("spmm_tiles", layouts.tiles, a, kind, scale)
 
-    def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        getattr(dispatch, self.kernel)(x, *self.matrix, *self.scale, bias, residual, code, y)
+
+class Blocks(_ByRows):
+    """Dense blocks, whose rows share each load of x; of sixteen rows, also for one row of x."""
+
+    name = "blocks"
+
+    def __init__(self, a: BSRMatrix) -> None:
+        pattern = {"indices": a.indices, "indptr": a.indptr}
+        self.many = Holding("spmm_bsr_f32", data=a.data, **pattern)
+        if a.block[0] == LANES:
+            self.one = Holding("spmv_bsr_f32", data=np.ascontiguousarray(a.data.transpose(0, 2, 1)), **pattern)
 
 
 class _One(Form):
     """A kernel for one row of x; several rows come one after the other."""
 
-    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        raise NotImplementedError
-
-    def widened(self, row: Array) -> Array:
-        """A row of x, contiguous, and what the kernel reads beyond it."""
-        raise NotImplementedError
+    least: int
+    """Elements of a row of x that the kernel reads: zeros after its last."""
+    one: Holding
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        for i in range(x.shape[0]):
-            row, term = self.widened(x[i]), None if residual is None else residual[i]
+        for i, row in enumerate(_with_zeros(x, self.least)):
+            term = None if residual is None else residual[i]
             _into(y[i], lambda line, row=row, term=term: self.one(row, bias, term, code, line))  # type: ignore[misc]
 
 
@@ -160,76 +152,8 @@ class Slices(_One):
     name = "slices"
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
-        t = a._layout("slices", layouts.slices, keep=scale is None)
-        self.matrix = _stored(t, a.data, kind), *t.read
-        self.scale = () if scale is None else (scale,)
-        self.kernel = f"spmv_sell_{kind}"
-
-    def widened(self, row: Array) -> Array:
-        wide = np.empty(len(row) + 1, FLOAT32)
-        wide[:-1], wide[-1] = row, 0
-        return wide
-
-    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        getattr(dispatch, self.kernel)(x, *self.matrix, *self.scale, bias, residual, code, y)
-
-
-def _stored(tiles: layouts.Tiles | layouts.Windows, data: Array, kind: str) -> Array:
-    """Values in their places, as a kernel of that kind reads them, on a cache line."""
-    if kind in ("s8", "s4"):
-        values = tiles.values(data, 0)
-        values = values if kind == "s8" else layouts.nibbles(values)
-    elif kind == "f32":
-        values = tiles.values(data)
-    else:
-        values = tiles.values(data.view(np.uint16), 0x8000)
-    placed = aligned(values.shape, values.dtype)
-    placed[...] = values
-    return placed
-
-
-class _Few(Form):
-    """A kernel for a few rows of x, contiguous ones."""
-
-    def few(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        raise NotImplementedError
-
-    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        sums = y if has_rows(y) else np.empty(y.shape, FLOAT32)
-        self.few(rows(x), bias, residual, code, sums)
-        if sums is not y:
-            y[...] = sums
-
-
-class Windows(_Few):
-    """Sixteen rows of the matrix interleaved, a lane each; every three steps take their columns inside registers."""
-
-    name = "windows"
-
-    def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
-        t = a._layout("windows", layouts.windows, keep=scale is None)
-        self.matrix = _stored(t, a.data, kind), *t.read
-        self.scale = () if scale is None else (scale,)
-        self.kernel = f"spmm_windows_{kind}"
-
-    def few(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        if x.shape[1] < layouts.WINDOW:
-            wide = np.zeros((x.shape[0], layouts.WINDOW), FLOAT32)
-            wide[:, : x.shape[1]] = x
-            x = wide
-        getattr(dispatch, self.kernel)(x, *self.matrix, *self.scale, bias, residual, code, y)
-
-
-class Bitmap(_Few):
-    """Sixteen rows of the matrix, a bit an element and the values beside each other."""
-
-    name = "bitmap"
-
-    def __init__(self, a: CSRMatrix) -> None:
-        self.matrix = layouts.bitmap(a.data, a.indices, a.indptr, a.shape[1])
-
-    def few(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        dispatch.spmm_bitmap_f32(x, *self.matrix, bias, residual, code, y)
+        self.least = a.shape[1] + 1
+        self.one = _packed("spmv_sell", layouts.slices, a, kind, scale)
 
 
 class Nm(_One):
@@ -238,33 +162,71 @@ class Nm(_One):
     name = "nm"
 
     def __init__(self, a: NMMatrix) -> None:
-        self.matrix = (*layouts.nm(a.data, a.places), a.n, a.m)
-        self.width = max(a.shape[1], (a.shape[1] // a.m - 1) * a.m + LANES)
-
-    def widened(self, row: Array) -> Array:
-        wide = np.zeros(self.width, FLOAT32)
-        wide[: len(row)] = row
-        return wide
-
-    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        dispatch.spmv_nm_f32(x, *self.matrix, bias, residual, code, y)
+        values, at = layouts.nm(a.data, a.places)
+        self.least = max(a.shape[1], (a.shape[1] // a.m - 1) * a.m + LANES)
+        self.one = Holding("spmv_nm_f32", values=values, at=at, keep=a.n, group=a.m)
 
 
-class Blocks(_ByRows):
-    """Dense blocks, whose rows share each load of x; of sixteen rows, also for one row of x."""
+class _Few(Form):
+    """A kernel for a few rows of x, contiguous ones."""
 
-    name = "blocks"
+    least = 0
+    """Elements of a row of x that the kernel reads at least: zeros after its last."""
+    few: Holding
 
-    def __init__(self, a: BSRMatrix) -> None:
-        self.matrix = a.data, a.indices, a.indptr
-        self.single = a.block[0] == LANES
-        self.columns = np.ascontiguousarray(a.data.transpose(0, 2, 1)) if self.single else None
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        x = rows(x) if x.shape[1] >= self.least else _with_zeros(x, self.least)
+        sums = y if has_rows(y) else np.empty(y.shape, FLOAT32)
+        self.few(x, bias, residual, code, sums)
+        if sums is not y:
+            y[...] = sums
 
-    def one(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        dispatch.spmv_bsr_f32(x, self.columns, *self.matrix[1:], bias, residual, code, y)
 
-    def many(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        dispatch.spmm_bsr_f32(x, *self.matrix, bias, residual, code, y)
+class Windows(_Few):
+    """Sixteen rows of the matrix interleaved; every three steps take their columns inside registers."""
+
+    name, least = "windows", layouts.WINDOW
+
+    def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
+        self.few = _packed("spmm_windows", layouts.windows, a, kind, scale)
+
+
+class Bitmap(_Few):
+    """Sixteen rows of the matrix, a bit an element and the values beside each other."""
+
+    name = "bitmap"
+
+    def __init__(self, a: CSRMatrix) -> None:
+        values, bits, starts = layouts.bitmap(a.data, a.indices, a.indptr, a.shape[1])
+        self.few = Holding("spmm_bitmap_f32", values=values, bits=bits, starts=starts)
+
+
+def _with_zeros(x: Array, width: int) -> Array:
+    """x with so many columns."""
+    wide = np.zeros((x.shape[0], width), FLOAT32)
+    wide[:, : x.shape[1]] = x
+    return wide
+
+
+def _packed(family: str, layout: Any, a: CSRMatrix, kind: str, scale: Array | None) -> Holding:
+    """A kernel and the matrix as it reads it."""
+    made = a._layout(layout.__name__, layout, keep=scale is None)  # codes are not trained
+    scales = {} if scale is None else {"scale": scale}
+    return Holding(f"{family}_{kind}", values=_stored(made, a.data, kind), **made.read, **scales)
+
+
+def _stored(made: layouts.Tiles | layouts.Windows, data: Array, kind: str) -> Array:
+    """Values in their places, as a kernel of that kind reads them, on a cache line."""
+    if kind in ("s8", "s4"):
+        values = made.values(data, 0)
+        values = values if kind == "s8" else layouts.nibbles(values)
+    elif kind == "f32":
+        values = made.values(data)
+    else:
+        values = made.values(data.view(np.uint16), 0x8000)
+    placed = aligned(values.shape, values.dtype)
+    placed[...] = values
+    return placed
 
 
 class Dense(Form):
@@ -275,6 +237,7 @@ class Dense(Form):
     def __init__(self, a: CSRMatrix) -> None:
         self.sparse = Csr(a)
         self.packed = panels(a.to_dense().T)
+        self.product = Holding("gemm_f32", w=self.packed)
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         if not np.isfinite(x).all():
@@ -282,10 +245,10 @@ class Dense(Form):
             return
         x = rows(x)
         if residual is None and has_rows(y):
-            dispatch.gemm_f32(x, self.packed, bias, code, y)
+            self.product(x, bias, code, y)
             return
         sums = np.empty(y.shape, FLOAT32)
-        dispatch.gemm_f32(x, self.packed, bias, 0 if residual is not None else code, sums)
+        self.product(x, bias, 0 if residual is not None else code, sums)
         if residual is not None:
             with dispatch.aside():
                 _add(residual, sums)

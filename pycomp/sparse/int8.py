@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pycomp._validate import INT32, as_matrix, called, delivered, first, plain, result, sum_dtype
-from pycomp.kernels import dispatch, layouts
+from pycomp.kernels import layouts
+from pycomp.kernels.dispatch import Holding
 
 from .bsr import BSRMatrix
 from .csr import INT8, CSRMatrix
@@ -104,7 +105,7 @@ class _Codes:
         if self.heaviest * 128 < 2**31:  # else no x that may come is multiplied by them
             padded = CSRMatrix._made(csr.data, csr.indices, csr.indptr, (a.shape[0], 4 * self.width))
             self.blocks = BSRMatrix.from_csr(padded, (1, 4))
-        self.packed = dict[Any, tuple[Any, ...]]()
+        self.products = dict[str, Holding]()
 
     @staticmethod
     def of(a: BSRMatrix | CSRMatrix) -> _Codes:
@@ -113,12 +114,12 @@ class _Codes:
             a.__dict__["_codes"] = _Codes(a)
         return a.__dict__["_codes"]  # type: ignore[no-any-return]
 
-    def form(self, layout: Any) -> tuple[Any, ...]:
-        """What a kernel reads, packed at its first use."""
-        if layout not in self.packed:
-            t = layout(self.blocks.indices, self.blocks.indptr, self.width)
-            self.packed[layout] = t.values(self.blocks.data[:, 0], 0), *t.read
-        return self.packed[layout]
+    def product(self, kernel: str, layout: Any) -> Holding:
+        """A kernel and the matrix as it reads it, packed at its first use."""
+        if kernel not in self.products:
+            made = layout(self.blocks.indices, self.blocks.indptr, self.width)
+            self.products[kernel] = Holding(kernel, values=made.values(self.blocks.data[:, 0], 0), **made.read)
+        return self.products[kernel]
 
     def run(self, x: NDArray[Any], offset: NDArray[np.int32] | None, y: NDArray[np.int32]) -> None:
         """y = x @ a.T + offset; x of int8 is moved to uint8."""
@@ -129,13 +130,13 @@ class _Codes:
             row = np.zeros((max(self.width + 1, layouts.WINDOW), 4), UINT8)
             row.reshape(-1)[:k] = x[0]
             if windows_pay(len(self.blocks.data), (y.shape[1], self.width)):
-                dispatch.spmv_windows_u8s8(row, *self.form(layouts.windows), offset, y[0])
+                self.product("spmv_windows_u8s8", layouts.windows)(row, offset, y[0])
             else:
-                dispatch.spmv_sell_u8s8(row[: self.width + 1], *self.form(layouts.slices), offset, y[0])
+                self.product("spmv_sell_u8s8", layouts.slices)(row[: self.width + 1], offset, y[0])
             return
         for i in range(0, m, BATCH):
             part = x[i : i + BATCH]
             rows = np.zeros((-(-len(part) // 16) * 16, 4 * (self.width + 1)), UINT8)
             rows[: len(part), :k] = part
             panels = np.ascontiguousarray(rows.reshape(-1, 16, self.width + 1, 4).transpose(0, 2, 1, 3))
-            dispatch.spmm_tiles_u8s8(panels, *self.form(layouts.tiles), offset, y[i : i + BATCH])
+            self.product("spmm_tiles_u8s8", layouts.tiles)(panels, offset, y[i : i + BATCH])

@@ -467,7 +467,13 @@ def test_the_bias_of_a_layer_changes_in_no_other_way(options, copied):
     for one in (layer, copied(layer)):
         with pytest.raises(ValueError, match="read-only"):
             one.bias[:] = 5
-    assert (copied(layer)(np.zeros((1, 3), np.float32)) == 1).all()
+    x = np.zeros((1, 3), np.float32)
+    assert (layer(x) == 1).all()
+    one = copied(layer)
+    assert (one(x) == 1).all()
+    one.bias = np.full(3, 2, np.float32)
+    assert (one(x) == 2).all()
+    assert (layer(x) == 1).all()
 
 
 @pytest.mark.parametrize("pack_by", [pack, pack_groups])
