@@ -37,8 +37,12 @@ _TILES = (
     In("firsts", "i64", "groups+1"),
 )
 _SLICES = (In("columns", "u16", "steps,16"), In("rows", "i32", "slices,16"), In("starts", "i64", "slices+1"))
-_WINDOWS = (In("places", "u16", "windows,4,16"), In("begins", "i32", "windows,4"), In("rows", "i32", "groups,4,16"),
-            In("starts", "i64", "groups+1"))
+_WINDOWS = (
+    In("places", "u16", "windows,4,turns,16"),
+    In("begins", "i32", "windows,4"),
+    In("rows", "i32", "groups,4,16"),
+    In("starts", "i64", "groups+1"),
+)
 _STORED = {"f32": ("f32", 1, 4), "bf16": ("bf16", 1, 2), "f16": ("f16", 1, 2), "s8": ("i8", 1, 1), "s4": ("u8", 2, 0.5)}
 """Of a kind of values: the dtype, values in an element, bytes of a value."""
 
@@ -133,9 +137,9 @@ ENTRIES = (
     *(
         _sparse(
             f"spmm_windows_{kind}",
-            sizes=("m", "k", "n", "windows", "groups"),
-            operands=(In("x", "f32", "m,k", strides=1), In("values", dtype, f"windows,4,3,{16 // per}"), *_WINDOWS,
-                      *_scale(kind), *_END, Out("y", "f32", "m,n", strides=1)),
+            sizes=("m", "k", "n", "windows", "turns", "groups"),
+            operands=(In("x", "f32", "m,k", strides=1), In("values", dtype, f"windows,4,turns,3,{16 // per}"),
+                      *_WINDOWS, *_scale(kind), *_END, Out("y", "f32", "m,n", strides=1)),
             flops=_many,
             bytes=lambda m, k, n, nnz, size=size, **_: 4 * m * (k + n) + (2 / 3 + size) * nnz,
             edges=WINDOW_EDGES,
@@ -165,9 +169,9 @@ ENTRIES = (
     ),
     _sparse(
         "spmv_windows_u8s8",
-        sizes=("k", "n", "windows", "groups"),
-        operands=(In("x", "u8", "k,4"), In("values", "i8", "windows,4,3,16,4"), *_WINDOWS, Opt("offset", "i32", "n"),
-                  Out("y", "i32", "n")),
+        sizes=("k", "n", "windows", "turns", "groups"),
+        operands=(In("x", "u8", "k,4"), In("values", "i8", "windows,4,turns,3,16,4"), *_WINDOWS,
+                  Opt("offset", "i32", "n"), Out("y", "i32", "n")),
         flops=lambda nnz, **_: 8 * nnz,
         bytes=lambda k, n, nnz, **_: k + 4 * n + 14 * nnz // 3,
         edges=ONE_EDGES,

@@ -27,7 +27,9 @@ MOST_ROWS, FEW_ROWS = 256, 128
 MOST_COLUMNS = 2**16 - 1
 """So many columns, and the one that padding reads, have 16-bit indices."""
 SLICES, STEPS, PLACE, WINDOW = 4, 3, 5, 31
-"""Slices of a group (spmm_windows), steps that a window of so many columns serves, and bits of a place in it."""
+"""Slices of a group (spmm_windows), steps of a turn, bits of a place, and columns of a window."""
+MANY = 0.3
+"""Stored part of a matrix from which the rows of a slice find enough in a window for two turns."""
 ZERO = 16
 """The place of a window that holds a zero; columns from there on are a place further."""
 AT_ONCE = 1 << 22
@@ -83,11 +85,27 @@ def tiles(indices: Ints, indptr: Ints, k: int) -> Tiles:
 
 
 def slices(indices: Ints, indptr: Ints, k: int) -> Tiles:
-    """For products with one row: sixteen rows, all columns, one group; padding has row -1."""
-    n = len(indptr) - 1
-    made = _interleaved(indices, indptr, k, SLICE, 1, max(k, 1), max(n, 1), empty=True)
-    return Tiles(made.place, made.columns, np.where(made.rows < n, made.rows, np.int32(-1)), made.starts, made.begins,
-                 made.firsts)
+    """For products with one row: sixteen rows, all columns; rows are the matrix's own, and padding has row -1."""
+    made = _interleaved(indices, indptr, k, SLICE, 1, max(k, 1), _together(np.diff(indptr), SLICE, 256, 1.05),
+                         empty=True)
+    of_group = np.repeat(np.stack([made.firsts[:-1], np.diff(made.firsts)]), np.diff(made.begins), axis=1)
+    first, size = of_group.astype(np.int32)[:, :, None]
+    rows = np.where(made.rows < size, made.rows + first, np.int32(-1))
+    return Tiles(made.place, made.columns, rows, made.starts, made.begins, made.firsts)
+
+
+def _together(counts: Ints, height: int, few: int, more: float) -> int:
+    """Rows that are put in order of their entries together, so that rows of about as many make up ``height``: few, so
+    that two threads seldom write results in the same cache line, which takes as long as a hundred entries; but all
+    where few take so much more padding."""
+    n = max(len(counts), 1)
+    padded = [int(counts[_by_length(counts, rows)[::height]].sum()) for rows in (few, n)]  # the largest of as many
+    return few if padded[0] <= more * padded[1] else n
+
+
+def _by_length(counts: Ints, together: int) -> Ints:
+    """Rows by falling count, so many after so many."""
+    return np.lexsort((-counts, np.arange(len(counts)) // together))
 
 
 def _interleaved(
@@ -146,7 +164,7 @@ class Windows:
     place: Ints
     """int64 (nnz,): position among values, taken flat."""
     places: Ints
-    """uint16 (windows, SLICES, SLICE): of each lane STEPS places in its window of x, the first in the lowest bits."""
+    """uint16 (windows, SLICES, turns, SLICE): STEPS places of a lane in its window, the first in the lowest bits."""
     begins: Ints
     """int32 (windows, SLICES): the column that a window begins at."""
     rows: Ints
@@ -160,22 +178,23 @@ class Windows:
         return {"places": self.places, "begins": self.begins, "rows": self.rows, "starts": self.starts}
 
     def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
-        """Data of the entries, in their places, (windows, SLICES, STEPS, SLICE) and the shape of an entry."""
+        """Data of the entries, in their places, (windows, SLICES, turns, STEPS, SLICE) and the shape of an entry."""
         packed = np.full((self.places.size * STEPS, *data.shape[1:]), pad, data.dtype)
         packed[self.place] = data
-        return packed.reshape(-1, SLICES, STEPS, SLICE, *data.shape[1:])
+        return packed.reshape(*self.places.shape[:3], STEPS, SLICE, *data.shape[1:])
 
 
 def windows(indices: Ints, indptr: Ints, k: int) -> Windows:
     """For products with a few rows: a slice's window begins at the first column that one of its rows waits for, if x
-    does not end before the window; of each row it takes up to STEPS entries."""
+    does not end before the window; of each row it takes as many entries as its turns have steps."""
     n, nnz = len(indptr) - 1, len(indices)
-    groups, wide = -(-n // (SLICES * SLICE)), max(k, WINDOW)
-    order = np.argsort(-np.diff(indptr), kind="stable")
+    groups, wide, turns = -(-n // (SLICES * SLICE)), max(k, WINDOW), 1 + (nnz > MANY * n * k)
+    counts = np.diff(indptr)
+    order = _by_length(counts, _together(counts, SLICES * SLICE, SLICES * SLICE, 1.5))
     rows = np.full((groups, SLICES, SLICE), -1, np.int32)
     rows.reshape(-1)[:n] = order
     # The key of an entry is its column and `wide` for each row before: so no step asks where a row ends.
-    keys = np.concatenate([np.repeat(np.arange(n) * wide, np.diff(indptr)) + indices, [(n + 1) * wide] * STEPS])
+    keys = np.concatenate([np.repeat(np.arange(n) * wide, counts) + indices, [(n + 1) * wide] * (turns * STEPS)])
     at, base = np.full(rows.shape, nnz), np.full(rows.shape, n * wide)
     at.reshape(-1)[:n], base.reshape(-1)[:n] = indptr[order], order * wide
     live, made = np.arange(groups), list[tuple[Ints, ...]]()
@@ -188,26 +207,26 @@ def windows(indices: Ints, indptr: Ints, k: int) -> Windows:
         begin = np.minimum(begin, wide - WINDOW)
         limit = base + (begin[:, :, None] + WINDOW)
         count = np.zeros(at.shape, np.uint8)
-        for step in range(STEPS):
+        for step in range(turns * STEPS):
             count += keys[at + step] < limit
         made.append((live, begin, at, count))
         at = at + count
 
     if not made:
         made.append((live, np.zeros((0, SLICES), np.int64), at, np.zeros(at.shape, np.uint8)))
-    group, begins, at, counts = (np.concatenate(parts) for parts in zip(*made, strict=True))
+    group, begins, at, taking = (np.concatenate(parts) for parts in zip(*made, strict=True))
     by_group = np.argsort(group, kind="stable")
-    begins, at, counts = begins[by_group], at[by_group], counts[by_group]
-    place, places = np.empty(nnz, np.int64), np.zeros(at.shape, np.uint16)
+    begins, at, taking = begins[by_group], at[by_group], taking[by_group]
+    place, places = np.empty(nnz, np.int64), np.zeros((*at.shape[:2], turns, SLICE), np.uint16)
     position = np.arange(at.size).reshape(at.shape)
-    position += position // SLICE * (STEPS - 1) * SLICE
-    for step in range(STEPS):
-        taken = counts > step
+    position += position // SLICE * (turns * STEPS - 1) * SLICE
+    for step in range(turns * STEPS):
+        taken = taking > step
         entry, slot = at[taken] + step, np.full(at.shape, ZERO, np.uint16)
         place[entry] = position[taken] + step * SLICE
         ahead = indices[entry] - np.broadcast_to(begins[:, :, None], at.shape)[taken]
         slot[taken] = ahead + (ahead >= ZERO)
-        places |= slot << np.uint16(PLACE * step)
+        places[:, :, step // STEPS] |= slot << np.uint16(PLACE * (step % STEPS))
     starts = starts_of(np.bincount(group, minlength=groups))
     return Windows(place, places, begins.astype(np.int32), rows, starts)
 

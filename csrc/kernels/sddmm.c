@@ -48,7 +48,7 @@ PC_INLINE void entries(const job *j, const float *a, int64_t p, int64_t lanes) {
 
 static void run(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  for (int64_t i = pc_run_at(j->indptr, j->n, begin), last = pc_run_at(j->indptr, j->n, end); i < last; i++)
+  for (int64_t i = pc_run_near(j->indptr, j->n, begin), last = pc_run_near(j->indptr, j->n, end); i < last; i++)
     for (int64_t p = j->indptr[i], stop = j->indptr[i + 1]; p < stop; p += LANES)
       entries(j, j->a + i * j->lda, p, smaller(stop - p, LANES));
 }

@@ -30,15 +30,17 @@ static inline int64_t pc_panel_near(pc_panels of, int64_t work, int64_t slice) {
   return p + (2 * work > slice * (pc_panel_begin(of, p) + pc_panel_begin(of, p + 1)));
 }
 
-/* The first of `count` runs that begins at so much work or more: the work before run i is starts[i] + i, an entry and a run
- * counting alike. */
-static inline int64_t pc_run_at(const int64_t *starts, int64_t count, int64_t work) {
-  int64_t low = 0, high = count;
+/* Of `count` runs, or their end, the one that begins nearest to so much work: that before run i is starts[i] + i, an entry and
+ * a run counting alike. */
+static inline int64_t pc_run_near(const int64_t *starts, int64_t count, int64_t work) {
+  int64_t low = 0, high = count; /* the first that begins there or later */
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
     if (starts[middle] + middle < work) low = middle + 1;
     else high = middle;
   }
-  return low;
+  if (low == 0) return 0;
+  const int64_t before = starts[low - 1] + low - 1, after = starts[low] + low;
+  return low - (work - before < after - work);
 }
 #endif

@@ -114,7 +114,7 @@ static void group(const job *j, int vectors, int64_t slice, int64_t row, int64_t
 
 /* The work up to row i is indptr[i] + i: an entry and a row count alike. */
 static int64_t work_of(const job *j) { return j->indptr[j->end.n] + j->end.n; }
-static int64_t row_at(const job *j, int64_t work) { return pc_run_at(j->indptr, j->end.n, work); }
+static int64_t row_at(const job *j, int64_t work) { return pc_run_near(j->indptr, j->end.n, work); }
 
 static pc_panels panels_of(const job *j) { return pc_panels_of(j->end.m, WIDEST); }
 

@@ -162,13 +162,13 @@ static void run(int64_t begin, int64_t end, const void *context) {
 static void run_shared(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t rows = j->end.n / j->h;
-  run(pc_run_at(j->indptr, rows, begin), pc_run_at(j->indptr, rows, end), j);
+  run(pc_run_near(j->indptr, rows, begin), pc_run_near(j->indptr, rows, end), j);
 }
 
 /* One row of x and blocks of 16 rows, stored by columns: a lane for each row. */
 static void run_column(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t rows = j->end.n / LANES, first = pc_run_at(j->indptr, rows, begin), last = pc_run_at(j->indptr, rows, end);
+  const int64_t rows = j->end.n / LANES, first = pc_run_near(j->indptr, rows, begin), last = pc_run_near(j->indptr, rows, end);
   for (int64_t b = first; b < last; b++) {
     vf16 acc = vf_zero();
     for (int64_t p = j->indptr[b]; p < j->indptr[b + 1]; p++) {

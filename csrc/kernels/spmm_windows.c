@@ -1,5 +1,5 @@
-/* One row of x or a few against a matrix in slices of 16 rows, a lane for each: every three steps of a slice read a window of
- * 31 columns of x, from which lanes take their elements inside registers, so nothing is gathered from memory. Four slices run
+/* One row of x or a few against a matrix in slices of 16 rows, a lane for each: every few steps of a slice read a window of 31
+ * columns of x, from which lanes take their elements inside registers, so nothing is gathered from memory. Four slices run
  * side by side, since a chain alone waits for itself. A window begins at the first column that a row of its slice still
  * waits for; rows that are ahead may go on to its end. Each output is the chain of spmm.c in one lane. Padding takes a zero
  * times -0, as in spmm_tiles.c.
@@ -9,16 +9,16 @@
 #include "stored.h"
 
 enum {
-  BESIDE = 4,      /* slices of a group */
-  STEPS = 3,       /* that a window serves */
-  PLACE = 5,       /* bits of a place in the window: below 16 the column, 16 a zero, above that the column before */
-  WIDE = 31,       /* columns of a window */
-  MOST = 4,        /* rows of x at a time */
-  GRAIN = 1 << 10  /* windows of a group that pay for waking a thread */
+  BESIDE = 4, /* slices of a group */
+  STEPS = 3,  /* of a turn, whose places share sixteen bits; a window serves the same number of turns throughout a matrix */
+  PLACE = 5,  /* bits of a place in the window: below 16 the column, 16 a zero, above that the column before */
+  WIDE = 31,  /* columns of a window */
+  MOST = 4,   /* rows of x at a time */
+  GRAIN = 250 /* turns of a group that pay for waking a thread */
 };
 
 typedef struct {
-  int64_t groups;
+  int64_t groups, turns;
   const void *x;
   int64_t ldx;
   const void *values;
@@ -55,25 +55,30 @@ static __attribute__((noinline)) void end_group(int rows, const job *j, int64_t 
 /* Rows i .. i + rows of x; `bytes` is of four values. */
 PC_INLINE void groups(int kind, int bytes, int rows, const job *j, int64_t i, int64_t from, int64_t to) {
   const float *x = (const float *)j->x + i * j->ldx;
+  const int64_t turns = j->turns;
   for (int64_t g = from; g < to; g++) {
     vf16 acc[BESIDE][MOST];
 #pragma GCC unroll 4
     for (int s = 0; s < BESIDE; s++)
 #pragma GCC unroll 4
       for (int r = 0; r < rows; r++) acc[s][r] = vf_zero();
-    for (int64_t w = j->starts[g] * BESIDE; w < j->starts[g + 1] * BESIDE; w += BESIDE)
+    const int64_t first = j->starts[g] * BESIDE, last = j->starts[g + 1] * BESIDE;
+    const uint16_t *places = j->places + first * turns * LANES;
+    const char *values = (const char *)j->values + first * turns * STEPS * LANES * bytes / 4;
+    for (int64_t w = first; w < last; w += BESIDE)
 #pragma GCC unroll 4
       for (int s = 0; s < BESIDE; s++) {
-        const vi16 places = vi_load_u16(j->places + (w + s) * LANES);
-        const char *values = (const char *)j->values + (w + s) * STEPS * LANES * bytes / 4;
         window of[MOST];
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) of[r] = window_at(x + r * j->ldx + j->begins[w + s]);
+        for (int64_t t = 0; t < turns; t++, places += LANES) {
+          const vi16 at = vi_load_u16(places);
 #pragma GCC unroll 3
-        for (int e = 0; e < STEPS; e++) {
-          const vf16 v = pc_sixteen(kind, 1, values + e * LANES * bytes / 4);
+          for (int e = 0; e < STEPS; e++, values += LANES * bytes / 4) {
+            const vf16 v = pc_sixteen(kind, 1, values);
 #pragma GCC unroll 4
-          for (int r = 0; r < rows; r++) acc[s][r] = vf_fma(taken(of[r], places, e), v, acc[s][r]);
+            for (int r = 0; r < rows; r++) acc[s][r] = vf_fma(taken(of[r], at, e), v, acc[s][r]);
+          }
         }
       }
     float chains[BESIDE][MOST][LANES];
@@ -87,7 +92,7 @@ PC_INLINE void groups(int kind, int bytes, int rows, const job *j, int64_t i, in
 
 /* With few registers, rows of x one by one. */
 PC_INLINE void run_rows(int kind, int bytes, const job *j, int64_t begin, int64_t end) {
-  const int64_t from = pc_run_at(j->starts, j->groups, begin), to = pc_run_at(j->starts, j->groups, end);
+  const int64_t from = pc_run_near(j->starts, j->groups, begin), to = pc_run_near(j->starts, j->groups, end);
   const int64_t most = PC_TILE_VECTORS(1) >= 8 ? MOST : 1;
   for (int64_t i = 0; i < j->end.m; i += most) switch (smaller(most, j->end.m - i)) {
       case 1: groups(kind, bytes, 1, j, i, from, to); break;
@@ -108,20 +113,24 @@ RUN(S4, 2)
 /* Blocks of four codes, by the dot product. */
 static void run_codes(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
-  const int64_t from = pc_run_at(j->starts, j->groups, begin), to = pc_run_at(j->starts, j->groups, end);
+  const int64_t from = pc_run_near(j->starts, j->groups, begin), to = pc_run_near(j->starts, j->groups, end);
   for (int64_t g = from; g < to; g++) {
     vi16 acc[BESIDE];
 #pragma GCC unroll 4
     for (int s = 0; s < BESIDE; s++) acc[s] = vi_zero();
-    for (int64_t w = j->starts[g] * BESIDE; w < j->starts[g + 1] * BESIDE; w += BESIDE)
+    const int64_t first = j->starts[g] * BESIDE, last = j->starts[g + 1] * BESIDE;
+    const uint16_t *places = j->places + first * j->turns * LANES;
+    const int8_t *values = (const int8_t *)j->values + first * j->turns * STEPS * LANES * 4;
+    for (int64_t w = first; w < last; w += BESIDE)
 #pragma GCC unroll 4
       for (int s = 0; s < BESIDE; s++) {
-        const vi16 places = vi_load_u16(j->places + (w + s) * LANES);
-        const int8_t *values = (const int8_t *)j->values + (w + s) * STEPS * LANES * 4;
         const window of = window_at((const float *)j->x + j->begins[w + s]);
+        for (int64_t t = 0; t < j->turns; t++, places += LANES) {
+          const vi16 at = vi_load_u16(places);
 #pragma GCC unroll 3
-        for (int e = 0; e < STEPS; e++)
-          acc[s] = vi_dot_u8s8(acc[s], vi_from_bits(taken(of, places, e)), vi_load(values + e * LANES * 4));
+          for (int e = 0; e < STEPS; e++, values += LANES * 4)
+            acc[s] = vi_dot_u8s8(acc[s], vi_from_bits(taken(of, at, e)), vi_load(values));
+        }
       }
     for (int s = 0; s < BESIDE; s++) pc_finish_codes(j->offset, acc[s], j->rows + (g * BESIDE + s) * LANES, j->sums);
   }
@@ -129,20 +138,21 @@ static void run_codes(int64_t begin, int64_t end, const void *context) {
 
 /* The ends of groups must fit; windows, places and rows are trusted. */
 static int run_job(const job *j, int64_t k, int64_t windows, void (*run)(int64_t, int64_t, const void *)) {
-  if (j->end.m < 0 || j->end.n < 0 || windows < 0 || j->groups < 0 || !pc_is_activation(j->end.activation)) return PC_EINVAL;
+  if (j->end.m < 0 || j->end.n < 0 || windows < 0 || j->turns < 0 || j->groups < 0 || !pc_is_activation(j->end.activation)) return PC_EINVAL;
   if (j->end.m == 0 || j->end.n == 0) return PC_OK;
   if (k < WIDE || j->starts[0] || j->starts[j->groups] != windows) return PC_EINVAL;
-  pc_for(windows + j->groups, GRAIN, run, j);
+  pc_for(windows + j->groups, 1 + GRAIN / ((j->turns + 1) * smaller(j->end.m, MOST)), run, j);
   return PC_OK;
 }
 
 #define VALUES(name, type, kind, parameters, scale)                                                                       \
-  int PC_FN(spmm_windows_##name)(int64_t m, int64_t k, int64_t n, int64_t windows, int64_t groups, const float *x,        \
+  int PC_FN(spmm_windows_##name)(int64_t m, int64_t k, int64_t n, int64_t windows, int64_t turns, int64_t groups,         \
+                                 const float *x,                                                                          \
                                  int64_t ldx, const type *values, const uint16_t *places, const int32_t *begins,          \
                                  const int32_t *rows, const int64_t *starts, parameters, const float *residual,           \
                                  int32_t activation, float *y, int64_t ldy) {                                             \
     const pc_end end = {m, n, scale, bias, residual, activation, y, ldy, 1};                                              \
-    const job j = {groups, x, ldx, values, places, begins, rows, starts, end, NULL, NULL};                                \
+    const job j = {groups, turns, x, ldx, values, places, begins, rows, starts, end, NULL, NULL};                                \
     return ldx < k || ldy < n ? PC_EINVAL : run_job(&j, k, windows, run_##kind);                                          \
   }
 VALUES(f32, float, F32, const float *bias, NULL)
@@ -151,10 +161,10 @@ VALUES(f16, uint16_t, F16, const float *bias, NULL)
 VALUES(s8, int8_t, S8, PC_ALL(const float *scale, const float *bias), scale)
 VALUES(s4, uint8_t, S4, PC_ALL(const float *scale, const float *bias), scale)
 
-int PC_FN(spmv_windows_u8s8)(int64_t k, int64_t n, int64_t windows, int64_t groups, const uint8_t *x, const int8_t *values,
+int PC_FN(spmv_windows_u8s8)(int64_t k, int64_t n, int64_t windows, int64_t turns, int64_t groups, const uint8_t *x, const int8_t *values,
                              const uint16_t *places, const int32_t *begins, const int32_t *rows, const int64_t *starts,
                              const int32_t *offset, int32_t *y) {
   const pc_end end = {1, n, NULL, NULL, NULL, PC_IDENTITY, NULL, n, 1};
-  const job j = {groups, x, 0, values, places, begins, rows, starts, end, offset, y};
+  const job j = {groups, turns, x, 0, values, places, begins, rows, starts, end, offset, y};
   return run_job(&j, k, windows, run_codes);
 }

@@ -56,7 +56,7 @@ PC_INLINE void code_slices(int at_once, const job *j, int64_t from, int64_t to) 
   }
 }
 
-static int64_t slice_at(const job *j, int64_t work) { return pc_run_at(j->starts, j->slices, work); }
+static int64_t slice_at(const job *j, int64_t work) { return pc_run_near(j->starts, j->slices, work); }
 
 /* Each way is a loop of its own, which would lose a twentieth by asking. */
 #define RUN(kind, bytes)                                                               \

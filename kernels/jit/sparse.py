@@ -137,7 +137,7 @@ def _column(begin, places, step):  # type: ignore[no-untyped-def]
 @with_terms
 @njit(**FAST)
 def _windows(kind, x, values, places, begins, rows, starts, scale, bias, residual, activation, y):  # type: ignore[no-untyped-def]
-    steps = values.reshape(-1, values.shape[3])
+    steps, turns = values.reshape(-1, values.shape[4]), values.shape[2]
     for g in range(len(starts) - 1):
         for s in range(4):
             for r in range(16):
@@ -145,10 +145,10 @@ def _windows(kind, x, values, places, begins, rows, starts, scale, bias, residua
                 for i in range(y.shape[0] if j >= 0 else 0):
                     acc = np.float32(0)
                     for w in range(starts[g], starts[g + 1]):
-                        for e in range(3):
-                            c = _column(begins[w, s], places[w, s, r], e)
+                        for e in range(3 * turns):
+                            c = _column(begins[w, s], places[w, s, e // 3, r], e % 3)
                             if c >= 0:
-                                acc = fma(x[i, c], _value(kind, steps, (4 * w + s) * 3 + e, r), acc)
+                                acc = fma(x[i, c], _value(kind, steps, (4 * w + s) * 3 * turns + e, r), acc)
                     v = acc if scale is None else acc * scale[j]
                     y[i, j] = _ended(v, j, bias, residual[i], activation)
 
@@ -214,10 +214,10 @@ def spmv_windows_u8s8(x, values, places, begins, rows, starts, offset, y):  # ty
             for r in range(16):
                 acc = np.int64(0)
                 for w in range(starts[g], starts[g + 1]):
-                    for e in range(3):
-                        c = _column(begins[w, s], places[w, s, r], e)
+                    for e in range(3 * values.shape[2]):
+                        c = _column(begins[w, s], places[w, s, e // 3, r], e % 3)
                         if c >= 0:
-                            acc = _dot(x[c], values[w, s, e, r], acc)
+                            acc = _dot(x[c], values[w, s, e // 3, e % 3, r], acc)
                 if rows[g, s, r] >= 0:
                     y[rows[g, s, r]] = _moved(acc, rows[g, s, r], offset)
 

@@ -285,17 +285,17 @@ for _kind in KINDS:
 
 # -- windows
 def _csr_of_windows(values, places, begins, rows, starts, n):
-    """The entries, by rows and columns; values [windows, SLICES, STEPS, SLICE] and the shape of an entry."""
-    slot = np.stack([places >> layouts.PLACE * e & 31 for e in range(layouts.STEPS)], axis=2).astype(np.int64)
-    window, piece, step, lane = np.nonzero(slot != layouts.ZERO)
-    slot = slot[window, piece, step, lane]
+    """The entries, by rows and columns; values [windows, SLICES, turns, STEPS, SLICE] and the shape of an entry."""
+    slot = np.stack([places >> layouts.PLACE * e & 31 for e in range(layouts.STEPS)], axis=3).astype(np.int64)
+    window, piece, turn, step, lane = np.nonzero(slot != layouts.ZERO)
+    slot = slot[window, piece, turn, step, lane]
     column = begins[window, piece] + slot - (slot > layouts.ZERO)
     group = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     row = rows[group[window], piece, lane]
     order = np.lexsort((column, row))
     indptr = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(row, minlength=n)[:n], out=indptr[1:])
-    return values[window, piece, step, lane][order], column[order], indptr
+    return values[window, piece, turn, step, lane][order], column[order], indptr
 
 
 def _windows_kernel(kind):
