@@ -112,7 +112,7 @@ ENTRIES = (
         _sparse(
             f"spmm_tiles_{kind}",
             sizes=("m", "k", "n", "steps", "tiles", "groups"),
-            operands=(In("x", "f32", "ceil16(m),k,16"), In("values", dtype, f"steps,{4 // per}"), *_TILES,
+            operands=(In("x", "f32", "m,k", strides=2), In("values", dtype, f"steps,{4 // per}"), *_TILES,
                       *_scale(kind), *_END, Out("y", "f32", "m,n", strides=2)),
             flops=_many,
             bytes=lambda m, k, n, nnz, size=size, **_: 4 * (m * k + m * n) + (2 + size) * nnz,

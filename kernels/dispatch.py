@@ -132,23 +132,23 @@ class Holding:
 
     def __init__(self, kernel: str, **held: Any) -> None:
         self._kernel, self._held = kernel, held
-        self._made_for: set[str] | None = None
+        self._made: tuple[Any, Any] = None, None
+        """What the call was made for, and the call; both at once, since another thread may make it too."""
 
     def __call__(self, *others: Any) -> None:
-        if self._made_for is not _looked_up:  # the backend or the level is another than at the last call
+        known, call = self._made
+        if known is not _looked_up:  # the backend or the level is another than at the last call
             known = _looked_up
-            self._call = _noting(self._kernel, self._held)
-            self._made_for = known
-        self._call(*others)
+            call = _noting(self._kernel, self._held)
+            self._made = known, call
+        call(*others)
 
 
 def _noting(kernel: str, held: dict[str, Any] | None = None) -> Callable[..., None]:
     """A kernel that is told as the latest when it runs, without the operands that are held."""
     backend, function = chosen(kernel)
     if backend == "native":  # which notes itself: a function between would cost as much as a small kernel
-        if not held:
-            return function
-        return _module(backend).implementation(kernel, tuple(held))(*held.values())  # type: ignore[no-any-return]
+        return _module(backend).implementation(kernel, **held) if held else function
     record = (kernel, backend, None)
 
     def call(*operands: Any) -> None:

@@ -28,6 +28,8 @@ MOST_COLUMNS = 2**16 - 1
 """So many columns, and the one that padding reads, have 16-bit indices."""
 SLICES, STEPS, PLACE, WINDOW = 4, 3, 5, 31
 """Slices of a group (spmm_windows), steps of a turn, bits of a place, and columns of a window."""
+GROUP = SLICES * SLICE
+"""Rows of a group."""
 MANY = 0.3
 """Stored part of a matrix from which the rows of a slice find enough in a window for two turns."""
 ZERO = 16
@@ -188,9 +190,9 @@ def windows(indices: Ints, indptr: Ints, k: int) -> Windows:
     """For products with a few rows: a slice's window begins at the first column that one of its rows waits for, if x
     does not end before the window; of each row it takes as many entries as its turns have steps."""
     n, nnz = len(indptr) - 1, len(indices)
-    groups, wide, turns = -(-n // (SLICES * SLICE)), max(k, WINDOW), 1 + (nnz > MANY * n * k)
+    groups, wide, turns = -(-n // GROUP), max(k, WINDOW), 1 + (nnz > MANY * n * k)
     counts = np.diff(indptr)
-    order = _by_length(counts, _together(counts, SLICES * SLICE, SLICES * SLICE, 1.5))
+    order = _by_length(counts, _together(counts, GROUP, GROUP, 1.5))
     rows = np.full((groups, SLICES, SLICE), -1, np.int32)
     rows.reshape(-1)[:n] = order
     # The key of an entry is its column and `wide` for each row before: so no step asks where a row ends.

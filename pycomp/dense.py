@@ -120,12 +120,12 @@ def pack(w: Any) -> PackedMatrix:
     return PackedMatrix(panels(w.T), w.shape[0])
 
 
-def panels(w: NDArray[np.float32], beyond: int = 0) -> NDArray[np.float32]:
-    """Columns of ``w`` [K, N] as kernels read them: [ceil(N / 16), K, 16], and so many further rows of zeros."""
+def panels(w: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Columns of ``w`` [K, N] as kernels read them: [ceil(N / 16), K, 16]."""
     k, n = w.shape
     if not w.flags.aligned:
         w = w.copy()
-    packed = aligned((-(-n // LANES), k + beyond, LANES), FLOAT32)
+    packed = aligned((-(-n // LANES), k, LANES), FLOAT32)
     dispatch.pack_f32(w, packed)
     return packed
 

@@ -81,3 +81,39 @@ def test_what_holds_operands_follows_the_level_and_the_backend():
         ran.append(dispatch.latest[0][1:])
         assert (y == 3).all()
     assert ran == [("native", "generic"), ("native", native.level()), ("reference", None), ("native", native.level())]
+
+
+@pytest.mark.skipif(native.missing() is not None, reason="the C core is not here")
+def test_a_binding_is_compiled_once_for_all_that_hold_its_operands(monkeypatch):
+    written = []
+    source = native.source
+    monkeypatch.setattr(native, "source", lambda *of: written.append(of) or source(*of))
+    native._bind.cache_clear()
+    x, y = np.ones((1, 3), np.float32), np.zeros((1, 2), np.float32)
+    for value in range(5):
+        dispatch.Holding("gemm_f32", w=dense.pack(np.full((2, 3), value, np.float32)).data)(x, None, 0, y)
+        assert (y == 3 * value).all()
+    assert sum(held == ("w",) for _, held in written) == 1
+
+
+def test_what_holds_operands_is_not_left_with_a_backend_that_another_thread_saw(monkeypatch):
+    """Another thread, whose call began before the choice changed, ends later."""
+    call = dispatch.Holding("gemm_f32", w=dense.pack(np.ones((2, 3), np.float32)).data)
+    x, y = np.ones((1, 3), np.float32), np.zeros((1, 2), np.float32)
+    noting, ran = dispatch._noting, []
+
+    def slow(kernel, held=None):
+        made = noting(kernel, held)
+        if not ran:
+            ran.append(dispatch.chosen(kernel)[0])
+            dispatch.set_backend("reference")  # meanwhile
+            call(x, None, 0, y)
+        return made
+
+    monkeypatch.setattr(dispatch, "_noting", slow)
+    try:
+        call(x, None, 0, y)
+        call(x, None, 0, y)
+        assert dispatch.latest[0][1] == "reference"
+    finally:
+        dispatch.set_backend(None)

@@ -11,6 +11,8 @@
  *
  * What is known of a step before its fma, four values and where their x lies, can come as one load each, that registers spread
  * and shift apart; or, `singly`, one by one. The former takes fewer loads, the latter leaves ports to fma. */
+#include "heap.h"
+#include "panels.h"
 #include "share.h"
 #include "sparse_end.h"
 #include "stored.h"
@@ -27,13 +29,14 @@ enum {
   AHEAD = 1024,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
-  GRAIN = 1 << 13       /* steps times vectors that pay for waking a thread */
+  GRAIN = 1 << 13,      /* steps times vectors that pay for waking a thread */
+  OWN = 17 << 10        /* floats of x that each thread packs for itself: 68 KB on the stack */
 };
 
 typedef struct {
-  int64_t k, groups;
+  int64_t k, groups; /* k: columns of x in panels, the last of which is zeros */
   int kind;
-  const void *x, *values;
+  const void *x, *values; /* x in panels */
   const uint16_t *columns;
   const int32_t *rows;
   const int64_t *starts, *begins, *firsts;
@@ -41,6 +44,7 @@ typedef struct {
   int coded;             /* x and values are codes, and results int32, held as the bits of floats */
   const int32_t *offset; /* of codes, [n]: added to the results; or NULL */
   pc_panels panels;
+  pc_loose loose;        /* floats of x as they came */
 } job;
 
 PC_INLINE void widen_kind(int kind, int bits, const void *values, int64_t s, int64_t n, float *to) {
@@ -332,6 +336,16 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
     one_panel(j, u % j->groups, u / j->groups);
 }
 
+/* The only panel, which each thread packs: from the cache of another, which has just packed it, each line of it would come one
+ * by one as the columns ask, and take longer than all of them here. */
+static void run_own(int64_t begin, int64_t end, const void *context) {
+  _Alignas(64) float panel[OWN];
+  job j = *(const job *)context;
+  j.x = j.loose.packed = panel;
+  pc_pack_slices(&j.loose, 0, j.panels.slices);
+  run_groups(begin, end, &j);
+}
+
 /* Words of a group: an entry is one and a half. */
 static double words_of(const job *j) { return 1.5 * (double)HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups; }
 
@@ -346,7 +360,7 @@ static int widest(const job *j, int64_t tiles) {
 /* The rows of groups and the ends of tiles must fit, and tiles come in twos; columns and rows of entries are trusted. */
 static int run_job(job *j, int64_t steps, int64_t tiles) {
   const pc_end *e = &j->end;
-  if (e->m < 0 || j->k < 0 || e->n < 0 || steps < 0 || tiles < 0 || j->groups < 0) return PC_EINVAL;
+  if (e->m < 0 || j->k < 0 || j->loose.k < 0 || e->n < 0 || steps < 0 || tiles < 0 || j->groups < 0) return PC_EINVAL;
   if (!pc_is_activation(e->activation)) return PC_EINVAL;
   if (e->m == 0 || e->n == 0) return PC_OK;
   if (j->starts[0] || j->begins[0] || j->firsts[0]) return PC_EINVAL;
@@ -356,18 +370,33 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
     if ((j->begins[g + 1] - j->begins[g]) % 2) return PC_EINVAL;
   }
   j->panels = pc_panels_of(e->m, widest(j, tiles));
+  const int64_t work = j->panels.slices * work_before(j, j->groups), floats = j->panels.slices * j->k * LANES;
+  if (!j->coded && j->panels.count == 1 && floats <= OWN) { /* in one piece for each thread */
+    const int64_t even = 1 + work / pc_get_num_threads();
+    pc_for(work, even < GRAIN ? GRAIN : even, run_own, j);
+    return PC_OK;
+  }
+  void *found = NULL;
+  if (!j->coded) {
+    j->x = j->loose.packed = pc_heap((size_t)floats * sizeof(float), &found);
+    if (!j->x) return PC_ENOMEM;
+    pc_pack_panels(&j->loose);
+  }
   const int panels_first = pc_panels_first(words_of(j), j->panels.count, e->m, j->k);
-  pc_for(j->panels.slices * work_before(j, j->groups), GRAIN, panels_first ? run_panels : run_groups, j);
+  pc_for(work, GRAIN, panels_first ? run_panels : run_groups, j);
+  free(found);
   return PC_OK;
 }
 
 #define VALUES(name, type, storage, parameters, scale)                                                                 \
   int PC_FN(spmm_tiles_##name)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,          \
-                               const float *x, const type *values, const uint16_t *columns, const int32_t *rows,       \
-                               const int64_t *starts, const int64_t *begins, const int64_t *firsts, parameters,        \
-                               const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) { \
-    job j = {k, groups, storage, x, values, columns, rows, starts, begins, firsts,                                     \
-             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, {0, 0}};                          \
+                               const float *x, int64_t x_row, int64_t x_column, const type *values,                    \
+                               const uint16_t *columns, const int32_t *rows, const int64_t *starts,                    \
+                               const int64_t *begins, const int64_t *firsts, parameters, const float *residual,        \
+                               int32_t activation, float *y, int64_t y_row, int64_t y_column) {                        \
+    const pc_loose loose = {k, m, k + 1, x, x_column, x_row, NULL, 0};                                                 \
+    job j = {k + 1, groups, storage, NULL, values, columns, rows, starts, begins, firsts,                              \
+             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, {0, 0}, loose};                   \
     return run_job(&j, steps, tiles);                                                                                  \
   }
 VALUES(f32, float, F32, const float *bias, NULL)
@@ -380,7 +409,8 @@ int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64
                            const uint8_t *x, const int8_t *values, const uint16_t *columns, const int32_t *rows,
                            const int64_t *starts, const int64_t *begins, const int64_t *firsts, const int32_t *offset,
                            int32_t *y, int64_t y_row, int64_t y_column) {
+  const pc_loose loose = {0, 0, 0, NULL, 0, 0, NULL, 0};
   job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
-            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, {0, 0}};
+            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, {0, 0}, loose};
   return run_job(&j, steps, tiles);
 }

@@ -3,7 +3,7 @@
  * side by side, since a chain alone waits for itself. A window begins at the first column that a row of its slice still
  * waits for; rows that are ahead may go on to its end. Each output is the chain of spmm.c in one lane. Padding takes a zero
  * times -0, as in spmm_tiles.c.
- * Limit: memory, 4.7 bytes an entry and the padding (a fifteenth at half zeros, a quarter at 80 %); in cache, moving lanes. */
+ * Limit: memory, 4.7 bytes an entry and the padding (an eighth at half zeros, a third at 80 %); in cache, moving lanes. */
 #include "share.h"
 #include "sparse_end.h"
 #include "stored.h"
@@ -138,21 +138,21 @@ static void run_codes(int64_t begin, int64_t end, const void *context) {
 
 /* The ends of groups must fit; windows, places and rows are trusted. */
 static int run_job(const job *j, int64_t k, int64_t windows, void (*run)(int64_t, int64_t, const void *)) {
-  if (j->end.m < 0 || j->end.n < 0 || windows < 0 || j->turns < 0 || j->groups < 0 || !pc_is_activation(j->end.activation)) return PC_EINVAL;
+  if (j->end.m < 0 || j->end.n < 0 || windows < 0 || j->turns < 1 || j->groups < 0) return PC_EINVAL;
+  if (!pc_is_activation(j->end.activation)) return PC_EINVAL;
   if (j->end.m == 0 || j->end.n == 0) return PC_OK;
   if (k < WIDE || j->starts[0] || j->starts[j->groups] != windows) return PC_EINVAL;
-  pc_for(windows + j->groups, 1 + GRAIN / ((j->turns + 1) * smaller(j->end.m, MOST)), run, j);
+  pc_for(windows + j->groups, 1 + GRAIN / (j->turns * smaller(j->end.m, MOST)), run, j);
   return PC_OK;
 }
 
 #define VALUES(name, type, kind, parameters, scale)                                                                       \
   int PC_FN(spmm_windows_##name)(int64_t m, int64_t k, int64_t n, int64_t windows, int64_t turns, int64_t groups,         \
-                                 const float *x,                                                                          \
-                                 int64_t ldx, const type *values, const uint16_t *places, const int32_t *begins,          \
-                                 const int32_t *rows, const int64_t *starts, parameters, const float *residual,           \
-                                 int32_t activation, float *y, int64_t ldy) {                                             \
+                                 const float *x, int64_t ldx, const type *values, const uint16_t *places,                 \
+                                 const int32_t *begins, const int32_t *rows, const int64_t *starts, parameters,           \
+                                 const float *residual, int32_t activation, float *y, int64_t ldy) {                      \
     const pc_end end = {m, n, scale, bias, residual, activation, y, ldy, 1};                                              \
-    const job j = {groups, turns, x, ldx, values, places, begins, rows, starts, end, NULL, NULL};                                \
+    const job j = {groups, turns, x, ldx, values, places, begins, rows, starts, end, NULL, NULL};                         \
     return ldx < k || ldy < n ? PC_EINVAL : run_job(&j, k, windows, run_##kind);                                          \
   }
 VALUES(f32, float, F32, const float *bias, NULL)

@@ -103,8 +103,8 @@ def _tiles(kind, x, values, columns, rows, starts, begins, firsts, scale, bias, 
             for s in range(starts[t], starts[t + 1]):
                 for r in range(4):
                     w, row, c = _value(kind, values, s, r), rows[t, r], columns[s, r]
-                    for i in range(y.shape[0]):
-                        chains[i, row] = fma(x[i // 16, c, i % 16], w, chains[i, row])
+                    for i in range(y.shape[0] if c < x.shape[1] else 0):  # the column after the last is of padding
+                        chains[i, row] = fma(x[i, c], w, chains[i, row])
         for i in range(y.shape[0]):
             for row in range(count):
                 j = first + row

@@ -6,6 +6,7 @@ contract, with flat arguments and no loop over operands, since a loop would cost
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -147,7 +148,8 @@ def _function(name: str, parameters: list[str], lines: list[str]) -> str:
 
 
 def source(kernel: Kernel, held: tuple[str, ...] = ()) -> str:
-    """The text of a kernel's binding; with operands that are held, of a function that makes one of them."""
+    """The text of a function that makes a kernel's binding, from the record of what runs and the operands that are
+    held, which the binding does not take."""
     once: list[str] = []
     always, arguments = ["latest[0] = record"], list(kernel.sizes)
     for symbol in kernel.sizes:
@@ -164,27 +166,29 @@ def source(kernel: Kernel, held: tuple[str, ...] = ()) -> str:
             arguments += passed
     always += [f"status = function({', '.join(arguments)})", "if status:", f"    fail({kernel.name!r}, status)"]
     binding = _function(kernel.name, [o.name for o in kernel.operands if o.name not in held], always)
-    if not held:
-        return binding
-    return _function("holding", list(held), [*once, *binding.splitlines(), f"return {kernel.name}"])
+    return _function("bind", ["record", *held], [*once, *binding.splitlines(), f"return {kernel.name}"])
 
 
-def implementation(name: str, held: tuple[str, ...] = ()) -> Callable[..., Any] | None:
-    """A kernel's binding, which notes itself as the latest, at the level that is active now.
-
-    With names of operands in ``held``, a function of these, which makes the binding that takes the rest: what passing
-    them costs is then paid once. Its caller keeps them.
-    """
-    function = getattr(lib, f"pc_{name}", None)
-    if function is None:
-        return None
-    scope: dict[str, Any] = {"function": function, "from_buffer": ffi.from_buffer, "NULL": ffi.NULL, "fail": fail,
-                             "apart": apart, "latest": latest, "record": (name, "native", level())}
+@functools.cache
+def _bind(name: str, held: tuple[str, ...]) -> Callable[..., Callable[..., None]]:
+    """:func:`source`, compiled: that takes as long as a small product takes a hundred times."""
+    scope: dict[str, Any] = {"function": getattr(lib, f"pc_{name}"), "from_buffer": ffi.from_buffer, "NULL": ffi.NULL,
+                             "fail": fail, "apart": apart, "latest": latest}
     for dtype in DTYPES:
         scope[f"{dtype}_"] = ffi.typeof(f"{_CTYPES[dtype]}[]")
         scope[f"{dtype}_p"] = ffi.typeof(f"{_CTYPES[dtype]} *")
     exec(source(KERNELS[name], held), scope)
-    return scope["holding" if held else name]  # type: ignore[no-any-return]
+    return scope["bind"]  # type: ignore[no-any-return]
+
+
+def implementation(name: str, **held: Any) -> Callable[..., None] | None:
+    """A kernel's binding, which notes itself as the latest, at the level that is active now.
+
+    It takes the operands but those in ``held``: what passing these costs is paid once. The caller keeps them alive.
+    """
+    if getattr(lib, f"pc_{name}", None) is None:
+        return None
+    return _bind(name, tuple(held))((name, "native", level()), *held.values())
 
 
 def _from_environment() -> None:

@@ -249,11 +249,10 @@ def _packed_kernels(kind):
         return tail if coded else (None, *tail)
 
     def read_tiles(x, values, columns, rows, starts, begins, firsts, *tail):
-        *end, y = tail
+        *end, _ = tail
         values = _decoded(kind, values, layouts.TILE)
         pad = lambda group: np.diff(firsts)[group]  # noqa: E731
-        return (unpack(x, y.shape[0]).T, _as_csr(values, columns, rows, starts, begins, firsts, x.shape[1], pad),
-                split(end))
+        return x, _as_csr(values, columns, rows, starts, begins, firsts, x.shape[1] + 1, pad), split(end)
 
     def read_slices(x, values, columns, rows, starts, *tail):
         *end, y = tail
@@ -266,7 +265,8 @@ def _packed_kernels(kind):
         data, indices, indptr = csr_sample(rng, n, k, nnz)
         made = layouts.tiles(indices, indptr, k)
         values, scale = _encoded(kind, rng, made, data, n)
-        return panel_sample(rng, m, k, 1), values, *made.read.values(), *scale, *end_sample(rng, m, n)
+        x = rng.standard_normal((m, k)).astype(np.float32)
+        return x, values, *made.read.values(), *scale, *end_sample(rng, m, n)
 
     def slices_sample(rng, k, n, nnz=None):
         data, indices, indptr = csr_sample(rng, n, k, nnz)

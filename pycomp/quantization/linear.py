@@ -52,6 +52,13 @@ WEIGHT_ONLY = "gemm_f32s8"
 Codes = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]
 
 
+class _Products(dict[str, Holding]):
+    """Kernels of a layer by name, which hold what is the same in every call; copies of a layer make their own."""
+
+    def __reduce__(self) -> Any:
+        return _Products, ()
+
+
 class Linear:
     """``y = activation(x @ W.T + bias)`` with weights as 8-bit codes, activations too (W8A8) or not (W8A32).
 
@@ -195,15 +202,12 @@ class Linear:
     def bias(self, bias: Any) -> None:
         bias = optional_vector(bias, "bias", self._weight.out_features)
         self._bias: NDArray[np.float32] | None = None if bias is None else bias.copy()
-        self._products: dict[str, Holding] = {}  # by kernel, with what is the same in every call; not those of a copy
-
-    def __getstate__(self) -> Any:
-        """For copies, which make products of their own."""
-        return None, {name: getattr(self, name) for name in self.__slots__} | {"_products": {}}
+        self._products = _Products()
 
     def _product(self, kernel: str) -> Holding:
         """A kernel that takes what a call brings: x in its form, the residual and y."""
-        made = self._products.get(kernel)
+        products = self._products  # those of this bias: another thread may set one meanwhile
+        made = products.get(kernel)
         if made is None:
             names = ("w", "scale", "zero") if kernel == WEIGHT_ONLY else ("w", "sums", "w_scale", "w_zero")
             held = dict(zip(names, self._weight._held(), strict=True), bias=self._bias, activation=self._activation)
@@ -211,7 +215,7 @@ class Linear:
                 held["y_scale"], held["y_zero"] = self._output_grid
             if kernel.startswith("linear_static"):
                 held["x_scale"], held["x_zero"], held["is_signed"] = self._input_grid
-            made = self._products[kernel] = Holding(kernel, **held)
+            made = products[kernel] = Holding(kernel, **held)
         return made
 
     def __call__(self, x: Any, *, residual: Any = None, out: Any = None) -> NDArray[Any]:

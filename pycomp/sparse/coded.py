@@ -31,8 +31,9 @@ class CodedMatrix(SparseMatrix):
     scale : array of float32, shape (N,)
         Finite and above 0.
     bits : 8 or 4
-        A product's form stores so many bits an entry, 16 for its column and some padding; there is one for one row of x
-        and one for more, packed at the first product of the kind. ``codes``, 5 bytes an entry, stays beside them.
+        A product's form stores so many bits an entry, 16 for its column, or by windows 5, and some padding; there is
+        one for few rows of x and one for more, packed at the first product of the kind. ``codes``, 5 bytes an entry,
+        stays beside them.
 
     Raises
     ------

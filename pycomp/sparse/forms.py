@@ -56,11 +56,12 @@ def of_entries(name: str, a: CSRMatrix) -> Form:
 
 
 def interleaved(name: str, a: CSRMatrix, kind: str, scale: Array | None) -> Form:
-    """Tiles or slices, whose columns have 16 bits, or windows."""
-    if name != "windows" and a.shape[1] > layouts.MOST_COLUMNS:
-        raise ValueError(f"format is {name!r}, expected at most {layouts.MOST_COLUMNS} columns for it, "
+    """A form that has values of each type."""
+    form = INTERLEAVED[name]
+    if a.shape[1] > form.most_columns:
+        raise ValueError(f"format is {name!r}, expected at most {form.most_columns} columns for it, "
                          f"the matrix has {a.shape[1]}")
-    return INTERLEAVED[name](a, kind, scale)
+    return form(a, kind, scale)
 
 
 def _into(y: Array, write: Callable[[Array], None]) -> None:
@@ -85,8 +86,6 @@ def _add(residual: Array, sums: Array) -> None:
 class _ByRows(Form):
     """One kernel for one row of x, if there is one, another for many."""
 
-    beyond = 0
-    """Columns of zeros that the kernel of many rows reads after the last."""
     one: Holding | None = None
     many: Holding
 
@@ -99,7 +98,7 @@ class _ByRows(Form):
         for i in range(0, x.shape[0], BATCH):
             part = slice(i, i + BATCH)
             term = None if residual is None else residual[part]
-            self.many(panels(x[part].T, self.beyond), bias, term, code, y[part])
+            self.many(panels(x[part].T), bias, term, code, y[part])
 
 
 class Csr(_ByRows):
@@ -112,13 +111,22 @@ class Csr(_ByRows):
         self.one, self.many = Holding("spmv_csr_f32", **arrays), Holding("spmm_csr_f32", **arrays)
 
 
-class Tiles(_ByRows):
+class Tiles(Form):
     """For many rows: four rows of the matrix interleaved, columns in blocks that L1 holds."""
 
-    name, beyond = "tiles", 1
+    name, most_columns = "tiles", layouts.MOST_COLUMNS
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
         self.many = _packed("spmm_tiles", layouts.tiles, a, kind, scale)
+
+    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
+        x = x if x.flags.aligned else x.copy()
+        if x.shape[0] <= BATCH:
+            self.many(x, bias, residual, code, y)
+            return
+        for i in range(0, x.shape[0], BATCH):
+            part = slice(i, i + BATCH)
+            self.many(x[part], bias, None if residual is None else residual[part], code, y[part])
 
 
 class Blocks(_ByRows):
@@ -141,15 +149,15 @@ class _One(Form):
     one: Holding
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        for i, row in enumerate(_with_zeros(x, self.least)):
-            term = None if residual is None else residual[i]
+        for i in range(x.shape[0]):
+            row, term = _with_zeros(x[i], self.least), None if residual is None else residual[i]
             _into(y[i], lambda line, row=row, term=term: self.one(row, bias, term, code, line))  # type: ignore[misc]
 
 
 class Slices(_One):
     """For one row: sixteen rows of the matrix interleaved, a lane each (SELL)."""
 
-    name = "slices"
+    name, most_columns = "slices", layouts.MOST_COLUMNS
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
         self.least = a.shape[1] + 1
@@ -183,9 +191,9 @@ class _Few(Form):
 
 
 class Windows(_Few):
-    """Sixteen rows of the matrix interleaved; every three steps take their columns inside registers."""
+    """Sixteen rows of the matrix interleaved; every few steps take their columns inside registers."""
 
-    name, least = "windows", layouts.WINDOW
+    name, most_columns, least = "windows", 2**31, layouts.WINDOW
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
         self.few = _packed("spmm_windows", layouts.windows, a, kind, scale)
@@ -203,8 +211,8 @@ class Bitmap(_Few):
 
 def _with_zeros(x: Array, width: int) -> Array:
     """x with so many columns."""
-    wide = np.zeros((x.shape[0], width), FLOAT32)
-    wide[:, : x.shape[1]] = x
+    wide = np.zeros((*x.shape[:-1], width), FLOAT32)
+    wide[..., : x.shape[-1]] = x
     return wide
 
 
@@ -288,7 +296,7 @@ class Double(Form):
         dispatch.spmm_csr_f64(panels, *self.arrays, y)
 
 
-INTERLEAVED = {"tiles": Tiles, "slices": Slices, "windows": Windows}
+INTERLEAVED: dict[str, type[Tiles | Slices | Windows]] = {"tiles": Tiles, "slices": Slices, "windows": Windows}
 """Forms for values of every type but float64."""
 OWN = {"blocks": "a BSRMatrix", "nm": "an NMMatrix"}
 """Forms that one class of matrices has."""

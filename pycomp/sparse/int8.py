@@ -51,10 +51,10 @@ def matmul_int8(x: Any, a: Any, *, dtype: Any = None, out: Any = None) -> NDArra
 
     Notes
     -----
-    Exact. Packed forms are made at the first call with one row of x and with more, and kept with the matrix: at most 6
-    bytes for each block of 1×4 that holds an entry, some padding, and 8 for the block. Where some x of its type would
-    leave int32, as more than 65793 entries in a row may, or K is above 262140, the sums are made in float64, which
-    holds them exactly, of copies of x and the entries in float64.
+    Exact. Packed forms are made at the first call with one row of x and with more, and kept with the matrix: 6 bytes
+    for each block of 1×4 that holds an entry, or up to 10 by windows for one row, some padding, and 8 for the block.
+    Where some x of its type would leave int32, as more than 65793 entries in a row may, or K is above 262140, the sums
+    are made in float64, which holds them exactly, of copies of x and the entries in float64.
 
     Examples
     --------
@@ -123,12 +123,14 @@ class _Codes:
 
     def run(self, x: NDArray[Any], offset: NDArray[np.int32] | None, y: NDArray[np.int32]) -> None:
         """y = x @ a.T + offset; x of int8 is moved to uint8."""
-        if offset is not None:
-            x = x.view(UINT8) ^ np.uint8(128)
         m, k = x.shape
+
+        def codes(rows: NDArray[Any]) -> NDArray[Any]:
+            return rows if offset is None else rows.view(UINT8) ^ np.uint8(128)
+
         if m == 1:
             row = np.zeros((max(self.width + 1, layouts.WINDOW), 4), UINT8)
-            row.reshape(-1)[:k] = x[0]
+            row.reshape(-1)[:k] = codes(x[0])
             if windows_pay(len(self.blocks.data), (y.shape[1], self.width)):
                 self.product("spmv_windows_u8s8", layouts.windows)(row, offset, y[0])
             else:
@@ -137,6 +139,6 @@ class _Codes:
         for i in range(0, m, BATCH):
             part = x[i : i + BATCH]
             rows = np.zeros((-(-len(part) // 16) * 16, 4 * (self.width + 1)), UINT8)
-            rows[: len(part), :k] = part
+            rows[: len(part), :k] = codes(part)
             panels = np.ascontiguousarray(rows.reshape(-1, 16, self.width + 1, 4).transpose(0, 2, 1, 3))
             self.product("spmm_tiles_u8s8", layouts.tiles)(panels, offset, y[i : i + BATCH])

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from .forms import Form
 
 
-FEW, EMPTIEST = 4, 10
-"""Rows of x that one pass over windows serves, and elements an entry up to which a window holds enough of them."""
+FEW, MOST_PLACES = 4, 10
+"""Rows of x that one pass over windows serves, and elements an entry up to which windows are full enough."""
 WIDE = 64
 """Bytes of the registers inside which lanes take elements of a window by one instruction."""
 
 
 def windows_pay(entries: int, shape: tuple[int, int]) -> bool:
-    """Whether windows are faster for a row of x than slices are, on this machine."""
-    return native.register_bytes() == WIDE and shape[0] * shape[1] <= EMPTIEST * entries
+    """Whether few rows of x are faster by windows than by slices and tiles, on this machine. (Rows come in groups.)"""
+    rows = -(-shape[0] // layouts.GROUP) * layouts.GROUP
+    return native.register_bytes() == WIDE and rows * shape[1] <= MOST_PLACES * entries
 
 
 class SparseMatrix(ArrayHolder):
@@ -122,10 +123,10 @@ class SparseMatrix(ArrayHolder):
 
     def _packed_format(self, batch: int) -> str:
         """A fast form of entries for so many rows."""
-        if batch <= FEW and windows_pay(self.nnz, self.shape):
-            return "windows"
         if self.shape[1] > layouts.MOST_COLUMNS:
             return "csr"
+        if batch <= FEW and windows_pay(self.nnz, self.shape):
+            return "windows"
         return "slices" if batch == 1 else "tiles"
 
     def _form(self, name: str) -> Form:

@@ -46,7 +46,7 @@ class NMMatrix(SparseMatrix):
     Notes
     -----
     4.5 bytes an entry. A product with one row of x takes its elements inside a register; with more rows it runs in
-    ``format="tiles"``. Both are packed at the first product.
+    ``format="windows"`` or ``"tiles"``. Each is packed at the first product.
 
     Examples
     --------

@@ -48,9 +48,10 @@ def linear(
         form that :func:`advise` finds to be the fastest here, measured at the first call, which is often twice as fast;
         for values of other types than float32 as None. A form is packed at its first use and kept with the matrix. Of
         float32, "tiles" and "slices" take 6 bytes an entry and some padding, and of a CSRMatrix 8 more for where new
-        values go; "windows" 4.7 an entry, a fifteenth more at half zeros, a quarter at 80 %, twice that at 95 %, and
-        those 8; "bitmap" 4 an entry and an eighth an element; "nm" 4.5 an entry; "blocks" 4 an entry if they have 16
-        rows, else none; "csr" none of a CSRMatrix, up to 8 an entry of others; "dense" 4 an element, and as "csr".
+        values go; "windows" about 5.3 an entry at half zeros, 6.3 at 80 %, 11 at 95 %, many more where few rows are
+        full, and those 8; "bitmap" 4 an entry and an eighth an element; "nm" 4.5 an entry; "blocks" 4 an entry if they
+        have 16 rows, else none; "csr" none of a CSRMatrix, up to 8 an entry of others; "dense" 4 an element, and as
+        "csr".
         "slices", "bitmap", "nm" and "dense" have rows in sixteens, "windows" in 64s: fewer take as much room as so many
         of their length.
         "dense" runs the entries alone where x is not finite, since zeros that are not stored contribute nothing.
@@ -82,7 +83,7 @@ def linear(
     codes, then by the scale. Workspace: for more than one row of x, up to 256, packed; in
     float64 all of x, and so where its axes but the last do not follow each other in memory. For format "dense" a byte
     for each element of x, and y twice with a residual; for "dense", "bitmap" and "windows" also x, and y, where their
-    rows are not contiguous.
+    rows are not contiguous, and for "windows" x of less than 31 columns.
 
     Examples
     --------

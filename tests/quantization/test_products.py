@@ -476,6 +476,39 @@ def test_the_bias_of_a_layer_changes_in_no_other_way(options, copied):
     assert (layer(x) == 1).all()
 
 
+class Named(Linear):
+    __slots__ = ("name",)
+
+
+class Noted(Linear):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Named, Noted])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_of_a_kind_of_layer_of_ones_own(kind, copied):
+    layer = kind(np.eye(3, dtype=np.float32), np.ones(3, np.float32))
+    layer.name = "mine"
+    x = np.zeros((1, 3), np.float32)
+    layer(x)
+    assert copied(layer).name == "mine"
+    assert (copied(layer)(x) == 1).all()
+
+
+def test_a_bias_that_is_set_during_a_call_is_that_of_the_next(monkeypatch):
+    layer, x = Linear(np.eye(3, dtype=np.float32), np.ones(3, np.float32)), np.zeros((1, 3), np.float32)
+
+    class Late(dispatch.Holding):
+        def __init__(self, kernel, **held):
+            layer.bias = np.full(3, 2, np.float32)  # by another thread
+            super().__init__(kernel, **held)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pycomp.quantization.linear, "Holding", Late)
+        assert (layer(x) == 1).all()
+    assert (layer(x) == 2).all()
+
+
 @pytest.mark.parametrize("pack_by", [pack, pack_groups])
 @pytest.mark.parametrize("remade", [
     lambda p: p, copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p)),

@@ -132,15 +132,14 @@ def test_a_matrix_that_is_large_beside_x_keeps_its_bits_on_any_threads(m):
 
 @pytest.mark.skipif(native.missing() is not None, reason="there is no C core")
 def test_tiles_that_do_not_come_in_twos_are_refused_and_a_longer_second_one_is_taken_alone():
-    panel = np.zeros((1, 4, 16), np.float32)
-    panel[0, :3, 0] = 1, 10, 100
+    x = np.array([[1, 10, 100]], np.float32)
     values, columns = np.ones((3, 4), np.float32), np.array([[0] * 4, [1] * 4, [2] * 4], np.uint16)
     rows, y = np.arange(8, dtype=np.int32).reshape(2, 4), np.zeros((1, 8), np.float32)
     product = native.implementation("spmm_tiles_f32")
-    product(panel, values, columns, rows, np.array([0, 1, 3]), np.array([0, 2]), np.array([0, 8]), None, None, 0, y)
+    product(x, values, columns, rows, np.array([0, 1, 3]), np.array([0, 2]), np.array([0, 8]), None, None, 0, y)
     assert y[0].tolist() == [1] * 4 + [110] * 4
     with pytest.raises(ValueError, match="spmm_tiles_f32"):
-        product(panel, values, columns, rows[:1], np.array([0, 3]), np.array([0, 1]), np.array([0, 4]), None, None, 0,
+        product(x, values, columns, rows[:1], np.array([0, 3]), np.array([0, 1]), np.array([0, 4]), None, None, 0,
                 y[:, :4])
 
 
