@@ -66,6 +66,11 @@ def set_level(name: str | None) -> None:
     _forget()
 
 
+def register_bytes() -> int:
+    """Bytes of the vector registers that the native backend uses; 0 without it."""
+    return _module("native").register_bytes()  # type: ignore[no-any-return]
+
+
 def _forget() -> None:
     """Resolve every kernel again at its next use."""
     global _looked_up
@@ -166,6 +171,8 @@ def _joined(kernel: str, held: dict[str, Any], others: tuple[Any, ...]) -> list[
 
 
 def __getattr__(name: str) -> Callable[..., None]:
+    if name.startswith("__"):  # that an import asks for
+        raise AttributeError(name)
     from .contract import KERNELS  # not before a kernel is called: it takes as long as all the rest of an import
 
     if name not in KERNELS:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pycomp._holder import ArrayHolder
 from pycomp._validate import BATCH_NDIM, as_array
-from pycomp.kernels import layouts, native
+from pycomp.kernels import dispatch, layouts
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -27,7 +27,7 @@ WIDE = 64
 def windows_pay(entries: int, shape: tuple[int, int]) -> bool:
     """Whether few rows of x are faster by windows than by slices and tiles, on this machine. (Rows come in groups.)"""
     rows = -(-shape[0] // layouts.GROUP) * layouts.GROUP
-    return native.register_bytes() == WIDE and rows * shape[1] <= MOST_PLACES * entries
+    return dispatch.register_bytes() == WIDE and rows * shape[1] <= MOST_PLACES * entries
 
 
 class SparseMatrix(ArrayHolder):
