@@ -47,6 +47,12 @@ from pycomp.testing import Case, make_case, nudged  # noqa: E402
 GELU = 2
 SPARSE = ("spmm_", "spmv_", "sddmm_")
 PRODUCTS = ("gemm_", "linear_", "matmul_", *SPARSE)
+HOLDING = ("gemm_", "linear_", *SPARSE)
+PACKED = {
+    "w", "sums", "w_scale", "w_zero", "scale", "zero", "data", "indices", "indptr", "values", "columns", "rows",
+    "starts", "begins", "firsts", "places", "bits", "at",
+}
+"""Products with a packed matrix, and its operands: pycomp's layers, as those of the peers, have them at hand."""
 SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_LOSSES}
 MOST_COPIES = 256
 ADDING, READING = "(multiplying and adding)", "(reading the operands)"
@@ -65,10 +71,14 @@ def own(run: Callable[[], object], level: str | None) -> Contender:
 
 
 def ours(case: Case, level: str | None) -> Contender:
-    function, outputs = getattr(dispatch, case.kernel.name), [nudged(a, 0) for a in case.outputs()]
+    outputs = [nudged(a, 0) for a in case.outputs()]
+    given = {o.name: v for o, v in zip(case.kernel.inputs, case.inputs, strict=True)}
+    held = {name: v for name, v in given.items() if name in PACKED and case.kernel.name.startswith(HOLDING)}
+    function: Callable[..., object] = dispatch.Holding(case.kernel.name, **held)
+    inputs = [v for name, v in given.items() if name not in held]
 
     def run() -> None:
-        function(*case.inputs, *outputs)
+        function(*inputs, *outputs)
 
     return own(run, level)
 
