@@ -47,12 +47,12 @@ from pycomp.testing import Case, make_case, nudged  # noqa: E402
 GELU = 2
 SPARSE = ("spmm_", "spmv_", "sddmm_")
 PRODUCTS = ("gemm_", "linear_", "matmul_", *SPARSE)
-HOLDING = ("gemm_", "linear_", *SPARSE)
+HOLDING = ("gemm_f32s8", "gemm_u8s8_", "gemm_s8s8_", "linear_", "spmm_", "spmv_")
 PACKED = {
     "w", "sums", "w_scale", "w_zero", "scale", "zero", "data", "indices", "indptr", "values", "columns", "rows",
-    "starts", "begins", "firsts", "places", "bits", "at",
+    "starts", "begins", "firsts", "places", "bits", "at", "keep", "group",
 }
-"""Products with a packed matrix, and its operands: pycomp's layers, as those of the peers, have them at hand."""
+"""Products whose packed matrix pycomp's layers and matrices hold, as those of the peers do, and its operands."""
 SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_LOSSES}
 MOST_COPIES = 256
 ADDING, READING = "(multiplying and adding)", "(reading the operands)"
@@ -73,7 +73,8 @@ def own(run: Callable[[], object], level: str | None) -> Contender:
 def ours(case: Case, level: str | None) -> Contender:
     outputs = [nudged(a, 0) for a in case.outputs()]
     given = {o.name: v for o, v in zip(case.kernel.inputs, case.inputs, strict=True)}
-    held = {name: v for name, v in given.items() if name in PACKED and case.kernel.name.startswith(HOLDING)}
+    holds = case.kernel.name.startswith(HOLDING) and not case.kernel.name.endswith("f64")
+    held = {name: v for name, v in given.items() if holds and name in PACKED}
     function: Callable[..., object] = dispatch.Holding(case.kernel.name, **held)
     inputs = [v for name, v in given.items() if name not in held]
 

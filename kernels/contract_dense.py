@@ -70,12 +70,12 @@ ENTRIES = (
     chained(
         dense,
         "pack_f32",
-        sizes=("k", "n", "padded"),
-        operands=(In("w", "f32", "k,n", strides=2), Out("packed", "f32", "ceil16(n),padded,16")),
-        flops=lambda k, n, padded: 0,
-        bytes=lambda k, n, padded: 8 * k * n,
-        edges={"k": (0, 1, 15, 16, 17, 33), "n": (0, 1, 15, 16, 17, 47, 49, 145), "padded": (0, 1, 33, 40)},
-        shapes=(("a 7B model's square", {"k": 4096, "n": 4096, "padded": 4096}),),
+        sizes=("k", "n"),
+        operands=(In("w", "f32", "k,n", strides=2), Out("packed", "f32", "ceil16(n),k,16")),
+        flops=lambda k, n: 0,
+        bytes=lambda k, n: 8 * k * n,
+        edges={"k": (0, 1, 15, 16, 17, 33), "n": (0, 1, 15, 16, 17, 47, 49, 145)},
+        shapes=(("a 7B model's square", {"k": 4096, "n": 4096}),),
         batch=None,
     ),
 )

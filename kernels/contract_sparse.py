@@ -61,7 +61,7 @@ def _one(nnz: int, **_: int) -> int:
 
 def few(shapes: Any) -> Any:
     """Shapes for one row of x, with one and with four."""
-    return tuple((why.replace("one", many), {"m": m, **sizes}) for m, many in ((1, "one"), (4, "four"))
+    return tuple((why.replace("one row", rows), {"m": m, **sizes}) for m, rows in ((1, "one row"), (4, "four rows"))
                  for why, sizes in shapes)
 
 

@@ -9,6 +9,7 @@ where it is not the first.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ _told: set[str] = set()
 _log = logging.getLogger("pycomp")
 
 
+@functools.cache  # an import that has been made takes as long as all else that a call asks
 def _module(backend: str) -> Any:
     if backend == "native":
         from . import native as module
@@ -73,8 +75,8 @@ def register_bytes() -> int:
 
 def _forget() -> None:
     """Resolve every kernel again at its next use."""
-    global _looked_up
-    _choices.clear()
+    global _choices, _looked_up
+    _choices = {}  # others may still write what they chose before into the old one
     known, _looked_up = _looked_up, set()
     for name in list(known):
         globals().pop(name, None)
@@ -88,8 +90,9 @@ def implementations(kernel: str) -> dict[str, Callable[..., None]]:
 
 def chosen(kernel: str) -> tuple[str, Callable[..., None]]:
     """The backend that runs a kernel, and its function; found once."""
-    if (found := _choices.get(kernel)) is None:  # another thread may forget them meanwhile
-        found = _choices[kernel] = _choose(kernel)
+    choices = _choices
+    if (found := choices.get(kernel)) is None:
+        found = choices[kernel] = _choose(kernel)
     return found
 
 

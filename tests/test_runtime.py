@@ -117,3 +117,21 @@ def test_what_holds_operands_is_not_left_with_a_backend_that_another_thread_saw(
         assert dispatch.latest[0][1] == "reference"
     finally:
         dispatch.set_backend(None)
+
+
+def test_a_choice_that_another_thread_made_before_is_not_kept(monkeypatch):
+    choose = dispatch._choose
+
+    def slow(kernel):
+        made = choose(kernel)
+        if dispatch._forced is None:
+            dispatch.set_backend("reference")  # by another thread, meanwhile
+        return made
+
+    dispatch.set_backend(None)
+    monkeypatch.setattr(dispatch, "_choose", slow)
+    try:
+        dispatch.chosen("gemm_f32")
+        assert dispatch.chosen("gemm_f32")[0] == "reference"
+    finally:
+        dispatch.set_backend(None)

@@ -49,8 +49,10 @@ static inline void pc_pack_slices(const pc_loose *j, int64_t begin, int64_t end)
       for (; l + LANES <= j->k; l += LANES, to += LANES * LANES) { /* columns lie in a row */
         vf16 block[LANES];
         for (int c = 0; c < LANES; c++) {
+          block[c] = vf_zero();
+          if (c >= columns) continue;
           __builtin_prefetch(w + l + PC_FLOATS_AHEAD + c * j->w_column);
-          block[c] = c < columns ? vf_load(w + l + c * j->w_column) : vf_zero();
+          block[c] = vf_load(w + l + c * j->w_column);
         }
         vf_transpose(block);
         for (int c = 0; c < LANES; c++) pc_store_line(to + c * LANES, j->past, block[c]);

@@ -74,7 +74,7 @@ static int pick_from_all(const job *j, int64_t k) {
   void *found;
   float *const w = pc_heap((size_t)(packed + together * k) * sizeof *w, &found), *const rows = w + packed;
   if (!w) return 0;
-  int done = pc_pack_f32(j->m, k, j->m, j->b, 1, j->ldb, w) == PC_OK;
+  int done = pc_pack_f32(j->m, k, j->b, 1, j->ldb, w) == PC_OK;
   for (int64_t i = 0, count; done && i < j->n; i += count) {
     count = smaller(j->n - i, together);
     done = pc_gemm_f32(count, j->m, k, j->a + i * j->lda, j->lda, w, NULL, PC_IDENTITY, rows, k) == PC_OK;

@@ -30,7 +30,8 @@ enum {
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
   GRAIN = 1 << 13,      /* steps times vectors that pay for waking a thread */
-  OWN = 17 << 10        /* floats of x that each thread packs for itself: 68 KB on the stack */
+  OWN = 17 << 10,       /* floats of x that each thread packs for itself: 68 KB on the stack */
+  LITTLE = 4            /* steps times vectors beside which packing a float is little */
 };
 
 typedef struct {
@@ -371,9 +372,9 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
   }
   j->panels = pc_panels_of(e->m, widest(j, tiles));
   const int64_t work = j->panels.slices * work_before(j, j->groups), floats = j->panels.slices * j->k * LANES;
-  if (!j->coded && j->panels.count == 1 && floats <= OWN) { /* in one piece for each thread */
-    const int64_t even = 1 + work / pc_get_num_threads();
-    pc_for(work, even < GRAIN ? GRAIN : even, run_own, j);
+  if (!j->coded && j->panels.count == 1 && floats <= OWN) { /* in pieces beside which packing is little */
+    const int64_t grain = smaller(LITTLE * floats, 1 + work / pc_get_num_threads());
+    pc_for(work, grain < GRAIN ? GRAIN : grain, run_own, j);
     return PC_OK;
   }
   void *found = NULL;

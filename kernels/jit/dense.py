@@ -13,9 +13,9 @@ __all__ = ["activate_f32", "gemm_add_f32", "gemm_f32", "pack_f32"]
 def pack_f32(w, packed):  # type: ignore[no-untyped-def]
     k, n = w.shape
     for s in range(packed.shape[0]):
-        for l in range(packed.shape[1]):
+        for l in range(k):
             for j in range(16):
-                packed[s, l, j] = w[l, 16 * s + j] if l < k and 16 * s + j < n else np.float32(0)
+                packed[s, l, j] = w[l, 16 * s + j] if 16 * s + j < n else np.float32(0)
 
 
 @njit(**FAST)

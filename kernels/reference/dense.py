@@ -12,7 +12,7 @@ __all__ = ["activate_f32", "activate_f32_bound", "activate_f32_chain", "activate
 
 
 def pack_f32(w, packed):
-    """packed[s, l, j] = w[l, 16*s + j], zero past the last column and row."""
+    """packed[s, l, j] = w[l, 16*s + j], zero past the last column."""
     packed[...] = 0
     for column in range(w.shape[1]):
         packed[column // LANES, : w.shape[0], column % LANES] = w[:, column]
@@ -22,8 +22,8 @@ def pack_f32_bound(w, packed):
     return np.zeros(packed.shape)
 
 
-def pack_f32_sample(rng, k, n, padded):
-    return (rng.standard_normal((min(k, padded), n)).astype(np.float32),)
+def pack_f32_sample(rng, k, n):
+    return (rng.standard_normal((k, n)).astype(np.float32),)
 
 
 def _magnitude(x, w, y):

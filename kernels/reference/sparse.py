@@ -95,9 +95,9 @@ def end_sample(rng, m, n):
     return bias, residual, int(rng.integers(activations.KINDS))
 
 
-def panel_sample(rng, m, k, beyond=0):
-    """Rows of x as pack_f32 lays out their transpose, and so many further columns of zeros."""
-    x = np.zeros((-(-m // LANES), k + beyond, LANES), np.float32)
+def panel_sample(rng, m, k):
+    """Rows of x as pack_f32 lays out their transpose."""
+    x = np.zeros((-(-m // LANES), k, LANES), np.float32)
     for row in range(m):
         x[row // LANES, :k, row % LANES] = rng.standard_normal(k)
     return x

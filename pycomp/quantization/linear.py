@@ -53,7 +53,8 @@ Codes = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]
 
 
 class _Products(dict[str, Holding]):
-    """Kernels of a layer by name, which hold what is the same in every call; copies of a layer make their own."""
+    """Kernels of a layer by name, which hold what is the same in every call: of one bias, since setting another makes
+    new ones. A deep copy or a pickle of a layer makes its own."""
 
     def __reduce__(self) -> Any:
         return _Products, ()

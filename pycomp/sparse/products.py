@@ -48,7 +48,7 @@ def linear(
         form that :func:`advise` finds to be the fastest here, measured at the first call, which is often twice as fast;
         for values of other types than float32 as None. A form is packed at its first use and kept with the matrix. Of
         float32, "tiles" and "slices" take 6 bytes an entry and some padding, and of a CSRMatrix 8 more for where new
-        values go; "windows" about 5.3 an entry at half zeros, 6.3 at 80 %, 11 at 95 %, many more where few rows are
+        values go; "windows" about 5.3 an entry at half zeros, 6.4 at 80 %, 12 at 95 %, many more where few rows are
         full, and those 8; "bitmap" 4 an entry and an eighth an element; "nm" 4.5 an entry; "blocks" 4 an entry if they
         have 16 rows, else none; "csr" none of a CSRMatrix, up to 8 an entry of others; "dense" 4 an element, and as
         "csr".
@@ -80,10 +80,11 @@ def linear(
     1 ulp. The bits do not depend on the format, but for the sign of a zero that underflow left, to which "dense" adds
     the zeros that are not stored. Row i of a batch has the bits of row i alone, and those of
     :func:`pycomp.dense.linear` with ``a.to_dense()`` in x's dtype, float32 or float64; but a CodedMatrix multiplies its
-    codes, then by the scale. Workspace: for more than one row of x, up to 256, packed; in
-    float64 all of x, and so where its axes but the last do not follow each other in memory. For format "dense" a byte
-    for each element of x, and y twice with a residual; for "dense", "bitmap" and "windows" also x, and y, where their
-    rows are not contiguous, and for "windows" x of less than 31 columns.
+    codes, then by the scale. Workspace: for more than one row of x, up to 256 at a time packed, in sixteens, and so for
+    one where "tiles" is asked for; for "slices" and "nm" a row of x and one of y; all of x in float64, where its axes
+    but the last do not follow each other in memory, and where it is not aligned. For format "dense" a byte for each
+    element of x, and y twice with a residual; for "dense", "bitmap" and "windows" also x, and y, where their rows are
+    not contiguous, and for "windows" x of less than 31 columns.
 
     Examples
     --------

@@ -153,7 +153,7 @@ PROGRAM = r"""
 int main(void) {
   const float w[2 * 3] = {1, 2, 3, 4, 5, 7}, x[2] = {-1, 1};
   float packed[2 * 16], y[3];
-  if (pc_pack_f32(2, 3, 2, w, 3, 1, packed)) return 1;
+  if (pc_pack_f32(2, 3, w, 3, 1, packed)) return 1;
   if (pc_gemm_f32(1, 2, 3, x, 2, packed, NULL, PC_RELU, y, 3)) return 2;
   if (pc_gemm_f32(-1, 2, 3, x, 2, packed, NULL, PC_RELU, y, 3) != PC_EINVAL) return 3;
   printf("%g %g %g\n", (double)y[0], (double)y[1], (double)y[2]);

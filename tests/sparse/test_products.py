@@ -130,6 +130,17 @@ def test_a_matrix_that_is_large_beside_x_keeps_its_bits_on_any_threads(m):
             assert linear(x, a, format="tiles").tobytes() == expected
 
 
+@pytest.mark.parametrize(("m", "k"), [(16, 1086), (16, 1087), (16, 1088), (64, 270), (64, 271), (64, 272), (65, 100)])
+def test_x_on_the_stack_and_on_the_heap_have_the_same_bits(m, k):
+    """Up to 17408 floats of one panel, with a column of zeros, each thread packs for itself."""
+    x, w, _ = problem(3, m, k, 200, 0.5)
+    a, expected = CSRMatrix.from_dense(w), dense.linear(x, w).tobytes()
+    for threads in (1, 2, 3):
+        with pycomp.threads(threads):
+            assert linear(x, a, format="tiles").tobytes() == expected
+            assert linear(x[: m - 3], a, format="tiles").tobytes() == expected[: 4 * 200 * (m - 3)]
+
+
 @pytest.mark.skipif(native.missing() is not None, reason="there is no C core")
 def test_tiles_that_do_not_come_in_twos_are_refused_and_a_longer_second_one_is_taken_alone():
     x = np.array([[1, 10, 100]], np.float32)
@@ -228,24 +239,26 @@ def test_inputs_stay_as_they_are(case):
 
 
 @pytest.mark.parametrize("m", [1, 2, 20])
-def test_any_strides_of_the_dense_operand_and_of_out_give_the_same_bits(m):
+@pytest.mark.parametrize("format", ["csr", "tiles", "slices", "windows", "bitmap", "dense"])
+def test_any_strides_of_the_dense_operand_and_of_out_give_the_same_bits(m, format):
     x, w, bias = problem(2, m, 130, 70, 0.3)
     a = CSRMatrix.from_dense(w)
-    expected = linear(x, a, bias)
+    expected = linear(x, a, bias, format=format)
     field = np.zeros(x.shape, np.dtype([("tag", "u1"), ("value", "f4")]))["value"]
     field[...] = x
     for other in (np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], np.repeat(x, 3, axis=1)[:, ::3],
                   x[::-1, ::-1].copy()[::-1, ::-1], np.broadcast_to(x[:1], x.shape)[:1], field):
-        assert linear(other, a, bias).tobytes() == expected[: len(other)].tobytes()
-        assert np.ascontiguousarray(matmul(a, other.T).T + bias).tobytes() == expected[: len(other)].tobytes()
+        assert linear(other, a, bias, format=format).tobytes() == expected[: len(other)].tobytes()
+        product = np.ascontiguousarray(matmul(a, other.T, format=format).T + bias)
+        assert product.tobytes() == expected[: len(other)].tobytes()
     wide = np.full((m, 90), 7, np.float32)
-    assert linear(x, a, bias, out=wide[:, 10:80]).tobytes() == expected.tobytes()
+    assert linear(x, a, bias, format=format, out=wide[:, 10:80]).tobytes() == expected.tobytes()
     assert (wide[:, :10] == 7).all()
     assert (wide[:, 80:] == 7).all()
     wide = np.full((70, m + 3), 7, np.float32)
-    product = matmul(a, x.T, out=wide[:, 1 : m + 1])
+    product = matmul(a, x.T, format=format, out=wide[:, 1 : m + 1])
     assert np.may_share_memory(product, wide)
-    assert product.tobytes() == matmul(a, x.T).tobytes()
+    assert product.tobytes() == matmul(a, x.T, format=format).tobytes()
     assert (wide[:, [0, m + 1, m + 2]] == 7).all()
 
 

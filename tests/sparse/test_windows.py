@@ -71,15 +71,14 @@ def test_rows_stay_together_unless_that_pads_much(skewed):
 
 @pytest.mark.skipif(native.missing() is not None, reason="there is no C core")
 @pytest.mark.parametrize("level", [name for name, usable in native.levels().items() if usable])
+@pytest.mark.usefixtures("at_level")
 def test_the_width_of_registers(level):
-    pycomp.set_isa(level)
     width = {"generic": 16, "neon": 16, "avx2": 32, "avxvnni": 32}.get(level, 64)
     assert native.register_bytes() == width
     full = CSRMatrix.from_dense(pruned(0, 128, 64, 0.5).astype(np.float16))
     assert full._format(1) == ("windows" if width == 64 else "slices")
     assert full._format(4) == ("windows" if width == 64 else "tiles")
     assert full._format(5) == "tiles"
-    pycomp.set_isa(None)
 
 
 def test_windows_are_chosen_where_they_are_full(monkeypatch):
