@@ -30,7 +30,8 @@ enum {
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
   GRAIN = 1 << 13,      /* steps times vectors that pay for waking a thread */
-  OWN = 17 << 10,       /* floats of x that each thread packs for itself: 68 KB on the stack */
+  OWN = 1 << 18,        /* floats of x, at most, that each thread packs for itself: 1 MB; */
+  FEW = 17 << 10,       /* so many on the stack: 68 KB */
   LITTLE = 4            /* steps times vectors beside which packing a float is little */
 };
 
@@ -46,6 +47,7 @@ typedef struct {
   const int32_t *offset; /* of codes, [n]: added to the results; or NULL */
   pc_panels panels;
   pc_loose loose;        /* floats of x as they came */
+  int *status;
 } job;
 
 PC_INLINE void widen_kind(int kind, int bits, const void *values, int64_t s, int64_t n, float *to) {
@@ -340,11 +342,18 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
 /* The only panel, which each thread packs: from the cache of another, which has just packed it, each line of it would come one
  * by one as the columns ask, and take longer than all of them here. */
 static void run_own(int64_t begin, int64_t end, const void *context) {
-  _Alignas(64) float panel[OWN];
+  _Alignas(64) float few[FEW];
   job j = *(const job *)context;
-  j.x = j.loose.packed = panel;
+  const int64_t floats = j.panels.slices * j.k * LANES;
+  void *found = NULL;
+  j.x = j.loose.packed = floats <= FEW ? few : pc_heap((size_t)floats * sizeof(float), &found);
+  if (!j.x) {
+    __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
+    return;
+  }
   pc_pack_slices(&j.loose, 0, j.panels.slices);
   run_groups(begin, end, &j);
+  free(found);
 }
 
 /* Words of a group: an entry is one and a half. */
@@ -374,8 +383,10 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
   const int64_t work = j->panels.slices * work_before(j, j->groups), floats = j->panels.slices * j->k * LANES;
   if (!j->coded && j->panels.count == 1 && floats <= OWN) { /* in pieces beside which packing is little */
     const int64_t grain = smaller(LITTLE * floats, 1 + work / pc_get_num_threads());
+    int status = PC_OK;
+    j->status = &status;
     pc_for(work, grain < GRAIN ? GRAIN : grain, run_own, j);
-    return PC_OK;
+    return status;
   }
   void *found = NULL;
   if (!j->coded) {
@@ -397,7 +408,7 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
                                int32_t activation, float *y, int64_t y_row, int64_t y_column) {                        \
     const pc_loose loose = {k, m, k + 1, x, x_column, x_row, NULL, 0};                                                 \
     job j = {k + 1, groups, storage, NULL, values, columns, rows, starts, begins, firsts,                              \
-             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, {0, 0}, loose};                   \
+             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, {0, 0}, loose, NULL};             \
     return run_job(&j, steps, tiles);                                                                                  \
   }
 VALUES(f32, float, F32, const float *bias, NULL)
@@ -412,6 +423,6 @@ int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64
                            int32_t *y, int64_t y_row, int64_t y_column) {
   const pc_loose loose = {0, 0, 0, NULL, 0, 0, NULL, 0};
   job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
-            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, {0, 0}, loose};
+            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, {0, 0}, loose, NULL};
   return run_job(&j, steps, tiles);
 }

@@ -130,9 +130,10 @@ def test_a_matrix_that_is_large_beside_x_keeps_its_bits_on_any_threads(m):
             assert linear(x, a, format="tiles").tobytes() == expected
 
 
-@pytest.mark.parametrize(("m", "k"), [(16, 1086), (16, 1087), (16, 1088), (64, 270), (64, 271), (64, 272), (65, 100)])
+@pytest.mark.parametrize(("m", "k"), [
+    (16, 1086), (16, 1087), (16, 1088), (64, 270), (64, 271), (64, 272), (16, 16383), (16, 16384), (65, 100)])
 def test_x_on_the_stack_and_on_the_heap_have_the_same_bits(m, k):
-    """Up to 17408 floats of one panel, with a column of zeros, each thread packs for itself."""
+    """Up to 2**18 floats of one panel, with a column of zeros, each thread packs for itself, 17408 on its stack."""
     x, w, _ = problem(3, m, k, 200, 0.5)
     a, expected = CSRMatrix.from_dense(w), dense.linear(x, w).tobytes()
     for threads in (1, 2, 3):
