@@ -59,10 +59,15 @@ def _one(nnz: int, **_: int) -> int:
     return 2 * nnz
 
 
-def few(shapes: Any) -> Any:
+def _few(shapes: Any) -> Any:
     """Shapes for one row of x, with one and with four."""
     return tuple((why.replace("one row", rows), {"m": m, **sizes}) for m, rows in ((1, "one row"), (4, "four rows"))
                  for why, sizes in shapes)
+
+
+def _of_fours(shapes: Any) -> Any:
+    """Those of entries that are four codes wide."""
+    return tuple((why, {**sizes, "k": sizes["k"] // 4, "nnz": sizes["nnz"] // 4}) for why, sizes in shapes)
 
 
 def _scale(kind: str) -> tuple[Any, ...]:
@@ -143,7 +148,7 @@ ENTRIES = (
             flops=_many,
             bytes=lambda m, k, n, nnz, size=size, **_: 4 * m * (k + n) + (2 / 3 + size) * nnz,
             edges=WINDOW_EDGES,
-            shapes=few(ONE if kind == "f32" else ONE[2:4]),
+            shapes=_few(ONE if kind == "f32" else ONE[2:4]),
         )
         for kind, (dtype, per, size) in _STORED.items()
     ),
@@ -155,7 +160,7 @@ ENTRIES = (
         flops=lambda m, nnz, **_: 8 * m * nnz,
         bytes=lambda m, k, n, nnz, **_: m * k + 4 * m * n + 6 * nnz,
         edges=FEW_EDGES,
-        shapes=tuple((why, {**sizes, "k": sizes["k"] // 4, "nnz": sizes["nnz"] // 4}) for why, sizes in MANY),
+        shapes=_of_fours(MANY),
     ),
     _sparse(
         "spmv_sell_u8s8",
@@ -165,7 +170,7 @@ ENTRIES = (
         flops=lambda nnz, **_: 8 * nnz,
         bytes=lambda k, n, nnz, **_: k + 4 * n + 6 * nnz,
         edges=ONE_EDGES,
-        shapes=tuple((why, {**sizes, "k": sizes["k"] // 4, "nnz": sizes["nnz"] // 4}) for why, sizes in ONE),
+        shapes=_of_fours(ONE),
     ),
     _sparse(
         "spmv_windows_u8s8",
@@ -175,7 +180,7 @@ ENTRIES = (
         flops=lambda nnz, **_: 8 * nnz,
         bytes=lambda k, n, nnz, **_: k + 4 * n + 14 * nnz // 3,
         edges=ONE_EDGES,
-        shapes=tuple((why, {**sizes, "k": sizes["k"] // 4, "nnz": sizes["nnz"] // 4}) for why, sizes in ONE),
+        shapes=_of_fours(ONE),
     ),
     _sparse(
         "spmm_bitmap_f32",
@@ -185,7 +190,7 @@ ENTRIES = (
         flops=_many,
         bytes=lambda m, k, n, nnz, **_: 4 * m * (k + n) + 4 * nnz + k * n // 8,
         edges={"m": (0, 1, 2, 3, 4, 5, 7), "k": (0, 1, 2, 16, 17, 130), "n": (0, 1, 2, 15, 16, 17, 63, 64, 65, 130)},
-        shapes=few(ONE),
+        shapes=_few(ONE),
     ),
     _sparse(
         "spmv_nm_f32",

@@ -7,6 +7,7 @@ kernels' x has as zeros. The product -0 changes no chain, NaN and -0 included.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,9 +66,13 @@ class Tiles:
 
     def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
         """Data of the entries, in their places, (steps, height) and the shape of an entry."""
-        packed = np.full((self.columns.size, *data.shape[1:]), pad, data.dtype)
-        packed[self.place] = data
-        return packed.reshape(*self.columns.shape, *data.shape[1:])
+        return _in_places(data, self.place, self.columns.shape, pad)
+
+
+def _in_places(data: NDArray[Any], place: Ints, shape: tuple[int, ...], pad: Any) -> NDArray[Any]:
+    packed = np.full((math.prod(shape), *data.shape[1:]), pad, data.dtype)
+    packed[place] = data
+    return packed.reshape(*shape, *data.shape[1:])
 
 
 def starts_of(counts: Ints) -> Ints:
@@ -181,9 +186,7 @@ class Windows:
 
     def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
         """Data of the entries, in their places, (windows, SLICES, turns, STEPS, SLICE) and the shape of an entry."""
-        packed = np.full((self.places.size * STEPS, *data.shape[1:]), pad, data.dtype)
-        packed[self.place] = data
-        return packed.reshape(*self.places.shape[:3], STEPS, SLICE, *data.shape[1:])
+        return _in_places(data, self.place, (*self.places.shape[:3], STEPS, SLICE), pad)
 
 
 def windows(indices: Ints, indptr: Ints, k: int) -> Windows:

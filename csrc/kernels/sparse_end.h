@@ -21,6 +21,14 @@ static inline int pc_end_is_plain(const pc_end *e) {
   return !e->scale && !e->bias && !e->residual && e->activation == PC_IDENTITY;
 }
 
+/* That of row i of x alone. */
+static inline pc_end pc_end_of(const pc_end *e, int64_t i) {
+  pc_end row = *e;
+  row.y += i * row.y_row;
+  if (row.residual) row.residual += i * row.n;
+  return row;
+}
+
 /* residual[i0 .. i0 + 16, row] */
 PC_INLINE vf16 pc_residual_column(const pc_end *e, int64_t i0, int64_t row) {
   float column[LANES] = {0};

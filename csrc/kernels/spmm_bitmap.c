@@ -31,9 +31,7 @@ static __attribute__((noinline)) void end_slices(int rows, int count, const job 
   for (int g = 0; g < count; g++) {
     const int64_t row = (slice + g) * LANES, lanes = smaller(j->end.n - row, LANES);
     for (int r = 0; r < rows; r++) {
-      pc_end e = j->end;
-      e.y += (i + r) * e.y_row;
-      if (e.residual) e.residual += (i + r) * e.n;
+      const pc_end e = pc_end_of(&j->end, i + r);
       vf_store_n(e.y + row, lanes, vf_load(chains[g][r]));
       pc_finish_row(&e, row, lanes);
     }

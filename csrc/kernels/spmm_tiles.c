@@ -50,7 +50,8 @@ typedef struct {
   int *status;
 } job;
 
-PC_INLINE void widen_kind(int kind, int bits, const void *values, int64_t s, int64_t n, float *to) {
+PC_INLINE void widen_kind(int kind, const void *values, int64_t s, int64_t n, float *to) {
+  const int bits = pc_bits(kind);
   const char *p = (const char *)values + HIGH * s * bits / 8;
   int64_t left = HIGH * n;
   for (; left >= LANES; left -= LANES, p += LANES * bits / 8, to += LANES) {
@@ -67,10 +68,10 @@ PC_INLINE void widen_kind(int kind, int bits, const void *values, int64_t s, int
 /* Values of n steps from step s on, as floats. */
 static void widen(int kind, const void *values, int64_t s, int64_t n, float *to) {
   switch (kind) {
-    case S4: widen_kind(S4, 4, values, s, n, to); break;
-    case S8: widen_kind(S8, 8, values, s, n, to); break;
-    case F16: widen_kind(F16, 16, values, s, n, to); break;
-    default: widen_kind(BF16, 16, values, s, n, to);
+    case S4: widen_kind(S4, values, s, n, to); break;
+    case S8: widen_kind(S8, values, s, n, to); break;
+    case F16: widen_kind(F16, values, s, n, to); break;
+    default: widen_kind(BF16, values, s, n, to);
   }
 }
 
@@ -411,11 +412,7 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
              {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, {0, 0}, loose, NULL};             \
     return run_job(&j, steps, tiles);                                                                                  \
   }
-VALUES(f32, float, F32, const float *bias, NULL)
-VALUES(bf16, uint16_t, BF16, const float *bias, NULL)
-VALUES(f16, uint16_t, F16, const float *bias, NULL)
-VALUES(s8, int8_t, S8, PC_ALL(const float *scale, const float *bias), scale)
-VALUES(s4, uint8_t, S4, PC_ALL(const float *scale, const float *bias), scale)
+PC_STORED(VALUES)
 
 int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64_t tiles, int64_t groups,
                            const uint8_t *x, const int8_t *values, const uint16_t *columns, const int32_t *rows,

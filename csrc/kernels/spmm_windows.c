@@ -45,15 +45,13 @@ PC_INLINE vf16 taken(window w, vi16 places, int step) {
 /* Once for all of the copies that the compiler makes of `groups`. */
 static __attribute__((noinline)) void end_group(int rows, const job *j, int64_t i, int64_t group, float (*chains)[MOST][LANES]) {
   for (int r = 0; r < rows; r++) {
-    pc_end e = j->end;
-    e.y += (i + r) * e.y_row;
-    if (e.residual) e.residual += (i + r) * e.n;
+    const pc_end e = pc_end_of(&j->end, i + r);
     for (int s = 0; s < BESIDE; s++) pc_finish_scattered(&e, vf_load(chains[s][r]), j->rows + (group * BESIDE + s) * LANES);
   }
 }
 
-/* Rows i .. i + rows of x; `bytes` is of four values. */
-PC_INLINE void groups(int kind, int bytes, int rows, const job *j, int64_t i, int64_t from, int64_t to) {
+/* Rows i .. i + rows of x. */
+PC_INLINE void groups(int kind, int rows, const job *j, int64_t i, int64_t from, int64_t to) {
   const float *x = (const float *)j->x + i * j->ldx;
   const int64_t turns = j->turns;
   for (int64_t g = from; g < to; g++) {
@@ -64,7 +62,7 @@ PC_INLINE void groups(int kind, int bytes, int rows, const job *j, int64_t i, in
       for (int r = 0; r < rows; r++) acc[s][r] = vf_zero();
     const int64_t first = j->starts[g] * BESIDE, last = j->starts[g + 1] * BESIDE;
     const uint16_t *places = j->places + first * turns * LANES;
-    const char *values = (const char *)j->values + first * turns * STEPS * LANES * bytes / 4;
+    const char *values = (const char *)j->values + first * turns * STEPS * LANES * pc_bits(kind) / 8;
     for (int64_t w = first; w < last; w += BESIDE)
 #pragma GCC unroll 4
       for (int s = 0; s < BESIDE; s++) {
@@ -74,7 +72,7 @@ PC_INLINE void groups(int kind, int bytes, int rows, const job *j, int64_t i, in
         for (int64_t t = 0; t < turns; t++, places += LANES) {
           const vi16 at = vi_load_u16(places);
 #pragma GCC unroll 3
-          for (int e = 0; e < STEPS; e++, values += LANES * bytes / 4) {
+          for (int e = 0; e < STEPS; e++, values += LANES * pc_bits(kind) / 8) {
             const vf16 v = pc_sixteen(kind, 1, values);
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) acc[s][r] = vf_fma(taken(of[r], at, e), v, acc[s][r]);
@@ -91,24 +89,20 @@ PC_INLINE void groups(int kind, int bytes, int rows, const job *j, int64_t i, in
 }
 
 /* With few registers, rows of x one by one. */
-PC_INLINE void run_rows(int kind, int bytes, const job *j, int64_t begin, int64_t end) {
+PC_INLINE void run_rows(int kind, const job *j, int64_t begin, int64_t end) {
   const int64_t from = pc_run_near(j->starts, j->groups, begin), to = pc_run_near(j->starts, j->groups, end);
   const int64_t most = PC_TILE_VECTORS(1) >= 8 ? MOST : 1;
   for (int64_t i = 0; i < j->end.m; i += most) switch (smaller(most, j->end.m - i)) {
-      case 1: groups(kind, bytes, 1, j, i, from, to); break;
-      case 2: groups(kind, bytes, 2, j, i, from, to); break;
-      case 3: groups(kind, bytes, 3, j, i, from, to); break;
-      default: groups(kind, bytes, MOST, j, i, from, to);
+      case 1: groups(kind, 1, j, i, from, to); break;
+      case 2: groups(kind, 2, j, i, from, to); break;
+      case 3: groups(kind, 3, j, i, from, to); break;
+      default: groups(kind, MOST, j, i, from, to);
     }
 }
 
-#define RUN(kind, bytes) \
-  static void run_##kind(int64_t begin, int64_t end, const void *context) { run_rows(kind, bytes, context, begin, end); }
-RUN(F32, 16)
-RUN(BF16, 8)
-RUN(F16, 8)
-RUN(S8, 4)
-RUN(S4, 2)
+#define RUN(name, type, kind, parameters, scale) \
+  static void run_##name(int64_t begin, int64_t end, const void *context) { run_rows(kind, context, begin, end); }
+PC_STORED(RUN)
 
 /* Blocks of four codes, by the dot product. */
 static void run_codes(int64_t begin, int64_t end, const void *context) {
@@ -153,13 +147,9 @@ static int run_job(const job *j, int64_t k, int64_t windows, void (*run)(int64_t
                                  const float *residual, int32_t activation, float *y, int64_t ldy) {                      \
     const pc_end end = {m, n, scale, bias, residual, activation, y, ldy, 1};                                              \
     const job j = {groups, turns, x, ldx, values, places, begins, rows, starts, end, NULL, NULL};                         \
-    return ldx < k || ldy < n ? PC_EINVAL : run_job(&j, k, windows, run_##kind);                                          \
+    return ldx < k || ldy < n ? PC_EINVAL : run_job(&j, k, windows, run_##name);                                          \
   }
-VALUES(f32, float, F32, const float *bias, NULL)
-VALUES(bf16, uint16_t, BF16, const float *bias, NULL)
-VALUES(f16, uint16_t, F16, const float *bias, NULL)
-VALUES(s8, int8_t, S8, PC_ALL(const float *scale, const float *bias), scale)
-VALUES(s4, uint8_t, S4, PC_ALL(const float *scale, const float *bias), scale)
+PC_STORED(VALUES)
 
 int PC_FN(spmv_windows_u8s8)(int64_t k, int64_t n, int64_t windows, int64_t turns, int64_t groups, const uint8_t *x, const int8_t *values,
                              const uint16_t *places, const int32_t *begins, const int32_t *rows, const int64_t *starts,

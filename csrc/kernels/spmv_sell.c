@@ -22,21 +22,21 @@ typedef struct {
   int32_t *sums;
 } job;
 
-PC_INLINE void ahead(const job *j, int bytes, int64_t step) {
-  __builtin_prefetch((const char *)j->values + (LANES * step + AHEAD) * bytes / 4, 0, 2);
+PC_INLINE void ahead(const job *j, int bits, int64_t step) {
+  __builtin_prefetch((const char *)j->values + (LANES * step + AHEAD) * bits / 8, 0, 2);
   __builtin_prefetch(j->columns + LANES * step + AHEAD, 0, 2);
 }
 
 /* (Unrolled: the speed of a short loop of gathers depends on its alignment. Loads one by one are as fast either way.) */
-PC_INLINE void slices(int at_once, int kind, int bytes, const job *j, int64_t from, int64_t to) {
+PC_INLINE void slices(int at_once, int kind, const job *j, int64_t from, int64_t to) {
   for (int64_t i = from; i < to; i++) {
     vf16 acc = vf_zero();
 #pragma GCC unroll 4
     for (int64_t s = j->starts[i]; s < j->starts[i + 1]; s++) {
-      ahead(j, bytes, s);
+      ahead(j, pc_bits(kind), s);
       const uint16_t *at = j->columns + LANES * s;
       const vf16 x = at_once ? vf_gather_at_once(j->x, at) : vf_gather(j->x, at);
-      acc = vf_fma(x, pc_sixteen(kind, 1, (const char *)j->values + LANES * bytes / 4 * s), acc);
+      acc = vf_fma(x, pc_sixteen(kind, 1, (const char *)j->values + LANES * pc_bits(kind) / 8 * s), acc);
     }
     pc_finish_scattered(&j->end, acc, j->rows + LANES * i);
   }
@@ -47,7 +47,7 @@ PC_INLINE void code_slices(int at_once, const job *j, int64_t from, int64_t to) 
     vi16 acc = vi_zero();
 #pragma GCC unroll 4
     for (int64_t s = j->starts[i]; s < j->starts[i + 1]; s++) {
-      ahead(j, 16, s);
+      ahead(j, 32, s);
       const uint16_t *at = j->columns + LANES * s;
       const vi16 x = at_once ? vi_gather_at_once(j->x, at) : vi_gather(j->x, at);
       acc = vi_dot_u8s8(acc, x, vi_load((const int8_t *)j->values + 4 * LANES * s));
@@ -59,17 +59,13 @@ PC_INLINE void code_slices(int at_once, const job *j, int64_t from, int64_t to) 
 static int64_t slice_at(const job *j, int64_t work) { return pc_run_near(j->starts, j->slices, work); }
 
 /* Each way is a loop of its own, which would lose a twentieth by asking. */
-#define RUN(kind, bytes)                                                               \
-  static void run_##kind(int64_t begin, int64_t end, const void *context) {            \
-    const int64_t from = slice_at(context, begin), to = slice_at(context, end);        \
-    if (PC_GATHERS && pc_cpu_gathers()) slices(1, kind, bytes, context, from, to);     \
-    else slices(0, kind, bytes, context, from, to);                                    \
+#define RUN(name, type, kind, parameters, scale)                                \
+  static void run_##name(int64_t begin, int64_t end, const void *context) {     \
+    const int64_t from = slice_at(context, begin), to = slice_at(context, end); \
+    if (PC_GATHERS && pc_cpu_gathers()) slices(1, kind, context, from, to);     \
+    else slices(0, kind, context, from, to);                                    \
   }
-RUN(F32, 16)
-RUN(BF16, 8)
-RUN(F16, 8)
-RUN(S8, 4)
-RUN(S4, 2)
+PC_STORED(RUN)
 static void run_codes(int64_t begin, int64_t end, const void *context) {
   const int64_t from = slice_at(context, begin), to = slice_at(context, end);
   if (PC_GATHERS && pc_cpu_gathers()) code_slices(1, context, from, to);
@@ -90,13 +86,9 @@ static int run_job(const job *j, int64_t k, int64_t steps, void (*run)(int64_t, 
                               const uint16_t *columns, const int32_t *rows, const int64_t *starts, parameters,                \
                               const float *residual, int32_t activation, float *y) {                                          \
     const job j = {slices, x, values, columns, rows, starts, {1, n, scale, bias, residual, activation, y, n, 1}, NULL, NULL}; \
-    return run_job(&j, k, steps, run_##kind);                                                                                 \
+    return run_job(&j, k, steps, run_##name);                                                                                 \
   }
-VALUES(f32, float, F32, const float *bias, NULL)
-VALUES(bf16, uint16_t, BF16, const float *bias, NULL)
-VALUES(f16, uint16_t, F16, const float *bias, NULL)
-VALUES(s8, int8_t, S8, PC_ALL(const float *scale, const float *bias), scale)
-VALUES(s4, uint8_t, S4, PC_ALL(const float *scale, const float *bias), scale)
+PC_STORED(VALUES)
 
 int PC_FN(spmv_sell_u8s8)(int64_t k, int64_t n, int64_t steps, int64_t slices, const uint8_t *x, const int8_t *values,
                           const uint16_t *columns, const int32_t *rows, const int64_t *starts, const int32_t *offset,

@@ -6,6 +6,17 @@
 
 enum { F32, BF16, F16, S8, S4 };
 
+/* Of a value. */
+PC_INLINE int pc_bits(int kind) { return kind == F32 ? 32 : kind == S8 ? 8 : kind == S4 ? 4 : 16; }
+
+/* Each kind: its name in kernels, the type it comes in, and what products end in, for codes with a scale first. */
+#define PC_STORED(EACH)                                                      \
+  EACH(f32, float, F32, const float *bias, NULL)                             \
+  EACH(bf16, uint16_t, BF16, const float *bias, NULL)                        \
+  EACH(f16, uint16_t, F16, const float *bias, NULL)                          \
+  EACH(s8, int8_t, S8, PC_ALL(const float *scale, const float *bias), scale) \
+  EACH(s4, uint8_t, S4, PC_ALL(const float *scale, const float *bias), scale)
+
 /* Sixteen codes of four bits as floats: two a byte, neighbours or, `apart`, eight lanes from each other. A lane's code is in the
  * first word or the second, so far up; it takes its float from a table, which looks at no more than the four bits. */
 PC_INLINE vf16 pc_floats_of_codes(int apart, const void *p) {

@@ -189,6 +189,12 @@ def spmv_csr_f64_sample(rng, k, n, nnz=None):
     return x[0, :, 0].copy(), *rest
 
 
+def _by_rows(data, row, column, n):
+    """Entries in any order as CSR."""
+    order = np.lexsort((column, row))
+    return data[order], column[order], layouts.starts_of(np.bincount(row, minlength=n)[:n])
+
+
 # -- tiles and slices: the same layout, of 4 and of 16 rows
 def _entries(columns, rows, starts, begins, firsts, k, pad):
     """Row, column and place of each entry, by rows and columns; the column k - 1 is that of padding."""
@@ -207,8 +213,7 @@ def _entries(columns, rows, starts, begins, firsts, k, pad):
 def _as_csr(values, columns, rows, starts, begins, firsts, k, pad):
     n = firsts[-1] if len(firsts) else 0
     row, column, place = _entries(columns, rows, starts, begins, firsts, k, pad)
-    indptr = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=n)[:n], out=indptr[1:])
+    indptr = layouts.starts_of(np.bincount(row, minlength=n)[:n])
     return values.reshape(columns.size, *values.shape[2:])[place], column, indptr
 
 
@@ -292,10 +297,7 @@ def _csr_of_windows(values, places, begins, rows, starts, n):
     column = begins[window, piece] + slot - (slot > layouts.ZERO)
     group = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     row = rows[group[window], piece, lane]
-    order = np.lexsort((column, row))
-    indptr = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=n)[:n], out=indptr[1:])
-    return values[window, piece, turn, step, lane][order], column[order], indptr
+    return _by_rows(values[window, piece, turn, step, lane], row, column, n)
 
 
 def _windows_kernel(kind):
@@ -392,10 +394,7 @@ def _read_bitmap(x, values, bits, starts, bias, residual, activation, y):
     stored = (bits[:, :, None] >> np.arange(LANES) & 1).astype(np.bool_)  # slice, column, lane: the order of values
     piece, column, lane = np.nonzero(stored)
     row = piece * LANES + lane
-    order = np.lexsort((column, row))
-    indptr = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=n)[:n], out=indptr[1:])
-    return x, (values[order], column[order], indptr), (None, bias, residual, activation)
+    return x, _by_rows(values, row, column, n), (None, bias, residual, activation)
 
 
 def _bitmap_sample(rng, m, k, n, nnz=None):

@@ -51,10 +51,9 @@ def linear(
         values go; "windows" about 5.3 an entry at half zeros, 6.4 at 80 %, 12 at 95 %, many more where few rows are
         full, and those 8; "bitmap" 4 an entry and an eighth an element; "nm" 4.5 an entry; "blocks" 4 an entry if they
         have 16 rows, else none; "csr" none of a CSRMatrix, up to 8 an entry of others; "dense" 4 an element, and as
-        "csr".
-        "slices", "bitmap", "nm" and "dense" have rows in sixteens, "windows" in 64s: fewer take as much room as so many
-        of their length.
-        "dense" runs the entries alone where x is not finite, since zeros that are not stored contribute nothing.
+        "csr". "tiles" has rows in fours, "slices", "bitmap", "nm" and "dense" in sixteens, "windows" in 64s: fewer take
+        as much room as so many of their length. "dense" runs the entries alone where x is not finite, since zeros that
+        are not stored contribute nothing.
         ``pycomp.info(last=True)`` says which kernel ran last.
     out : array of x's dtype, shape (..., N), optional
         Takes the result; any strides, though other than contiguous rows, and of more than two dimensions other than C

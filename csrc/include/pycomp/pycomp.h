@@ -48,7 +48,6 @@ PC_API const char *pc_version(void);
 
 /* The instruction-set level in use: "generic", "avx2", ... Chosen at the first call, the highest that is supported. */
 PC_API const char *pc_level(void);
-
 /* Bytes of its vector registers: 16, 32 or 64. */
 PC_API int pc_register_bytes(void);
 /* Levels compiled into this library, lowest first: the i-th name, or NULL past the last one. */
