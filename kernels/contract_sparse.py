@@ -78,7 +78,7 @@ ENTRIES = (
     _sparse(
         "spmm_csr_f32",
         sizes=("m", "k", "n", "nnz"),
-        operands=(In("x", "f32", "ceil16(m),k,16"), In("data", "f32", "nnz"), *_CSR, *_END,
+        operands=(In("x", "f32", "m,k", strides=2), In("data", "f32", "nnz"), *_CSR, *_END,
                   Out("y", "f32", "m,n", strides=2)),
         flops=_many,
         bytes=lambda m, k, n, nnz: 4 * (m * k + m * n) + 8 * nnz + 8 * n,
@@ -208,7 +208,7 @@ ENTRIES = (
     _sparse(
         "spmm_bsr_f32",
         sizes=("m", "k", "n", "nnz", "h", "w"),
-        operands=(In("x", "f32", "ceil16(m),k,16"), In("data", "f32", "nnz,h,w"), *_CSR, Opt("bias", "f32", "n*h"),
+        operands=(In("x", "f32", "m,k", strides=2), In("data", "f32", "nnz,h,w"), *_CSR, Opt("bias", "f32", "n*h"),
                   Opt("residual", "f32", "m,n*h"), Scalar("activation", "i32"), Out("y", "f32", "m,n*h", strides=2)),
         flops=lambda m, nnz, h, w, **_: 2 * m * nnz * h * w,
         bytes=lambda m, k, n, nnz, h, w: 4 * (m * k + m * n * h + nnz * h * w) + 4 * nnz,

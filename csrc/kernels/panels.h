@@ -3,6 +3,7 @@
 #ifndef PC_PANELS_H
 #define PC_PANELS_H
 
+#include "heap.h"
 #include "memory.h"
 #include "table.h"
 #include "vocabulary.h"
@@ -11,7 +12,10 @@ enum {
   PC_BESIDE = 8,        /* slices whose rows, which lie side by side, are read together, */
   PC_ROWS_AHEAD = 4,    /* and asked for so many rows ahead; */
   PC_FLOATS_AHEAD = 64, /* elements ahead, of columns that lie in a row */
-  PC_PACK_GRAIN = 1 << 16 /* elements that pay for waking a thread */
+  PC_PACK_GRAIN = 1 << 16, /* elements that pay for waking a thread */
+  PC_OWN = 3 << 16,     /* floats, at most, that each thread packs for itself: 768 KB; */
+  PC_FEW = 17 << 10,    /* so many on the stack: 68 KB; */
+  PC_LITTLE = 4         /* multiply-adds of vectors beside which packing a float is little */
 };
 
 typedef struct {
@@ -57,8 +61,8 @@ static inline void pc_pack_slices(const pc_loose *j, int64_t begin, int64_t end)
         vf_transpose(block);
         for (int c = 0; c < LANES; c++) pc_store_line(to + c * LANES, j->past, block[c]);
       }
-    if (j->w_column == 1 && columns == LANES)
-      for (; l < j->k; l++, to += LANES) vf_store(to, vf_load(w + l * j->w_row));
+    if (j->w_column == 1)
+      for (; l < j->k; l++, to += LANES) vf_store(to, columns == LANES ? vf_load(w + l * j->w_row) : vf_load_n(w + l * j->w_row, columns));
     for (; l < j->k; l++, to += LANES)
       for (int64_t c = 0; c < LANES; c++) to[c] = c < columns ? w[l * j->w_row + c * j->w_column] : 0.0f;
     for (; l < j->padded; l++, to += LANES) vf_store(to, vf_zero());
@@ -68,8 +72,37 @@ static inline void pc_pack_slices(const pc_loose *j, int64_t begin, int64_t end)
 
 static void pc_run_pack(int64_t begin, int64_t end, const void *context) { pc_pack_slices(context, begin, end); }
 
+static inline int64_t pc_slices(const pc_loose *j) { return (j->n + LANES - 1) / LANES; }
+static inline int64_t pc_packed_floats(const pc_loose *j) { return pc_slices(j) * LANES * j->padded; }
+
 /* All slices, on threads. */
 static inline void pc_pack_panels(const pc_loose *j) {
-  pc_for((j->n + LANES - 1) / LANES, 1 + PC_PACK_GRAIN / (LANES * (j->padded + 1)), pc_run_pack, j);
+  pc_for(pc_slices(j), 1 + PC_PACK_GRAIN / (LANES * (j->padded + 1)), pc_run_pack, j);
+}
+
+/* The same to memory of its own; *found is what to free. NULL if there is none. */
+static inline const float *pc_pack_all(pc_loose *j, void **found) {
+  j->packed = pc_heap((size_t)pc_packed_floats(j) * sizeof(float), found);
+  if (j->packed) pc_pack_panels(j);
+  return j->packed;
+}
+
+/* Few panels are packed by each thread for itself: from the cache of another, which has just packed it, each line would come one by
+ * one as it is asked for, and take longer than all of them here. In memory of its own, `few` [PC_FEW] if that is enough; *found is
+ * what to free. NULL if there is none. */
+static inline int pc_packs_own(const pc_loose *j) { return pc_packed_floats(j) <= PC_OWN; }
+
+static inline const float *pc_pack_own(pc_loose *j, float *few, void **found) {
+  *found = NULL;
+  j->packed = pc_packed_floats(j) <= PC_FEW ? few : pc_heap((size_t)pc_packed_floats(j) * sizeof(float), found);
+  if (j->packed) pc_pack_slices(j, 0, pc_slices(j));
+  return j->packed;
+}
+
+/* Pieces of work, a unit of which takes so many multiply-adds of vectors, beside which that is little, if there is so much of it for
+ * each thread; or `grain` if that is more. */
+static inline int64_t pc_own_grain(const pc_loose *j, int64_t vectors, int64_t work, int64_t grain) {
+  const int64_t much = smaller(PC_LITTLE * pc_packed_floats(j) / (vectors + 1), 1 + work / pc_get_num_threads());
+  return much < grain ? grain : much;
 }
 #endif

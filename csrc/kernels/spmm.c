@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "panels.h"
 #include "share.h"
 #include "sparse_end.h"
 
@@ -29,10 +30,12 @@ enum {
 
 typedef struct {
   int64_t k;
-  const float *x, *data;
+  const float *x, *data; /* x in panels */
   const int32_t *indices;
   const int64_t *indptr;
   pc_end end;
+  pc_loose loose; /* floats of x as they came */
+  int *status;
 } job;
 
 /* The first entry of a row, from p on, whose column is not below stop. */
@@ -147,6 +150,17 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
   }
 }
 
+/* The same of x that each thread packs for itself. */
+static void run_own(int64_t begin, int64_t end, const void *context) {
+  _Alignas(64) float few[PC_FEW];
+  job j = *(const job *)context;
+  void *found;
+  j.x = pc_pack_own(&j.loose, few, &found);
+  if (j.x) run_groups(begin, end, &j);
+  else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
+  free(found);
+}
+
 /* Words of a group: an entry is two. */
 static double words_of(const job *j) { return 2.0 * (double)j->indptr[j->end.n] / (double)j->end.n * (double)most_rows(j); }
 
@@ -157,15 +171,26 @@ static int check(const job *j, int64_t nnz) {
   return e->m == 0 || e->n == 0 || (j->indptr[0] == 0 && j->indptr[e->n] == nnz) ? PC_OK : PC_EINVAL;
 }
 
-int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *x, const float *data,
-                        const int32_t *indices, const int64_t *indptr, const float *bias, const float *residual,
-                        int32_t activation, float *y, int64_t y_row, int64_t y_column) {
-  const job j = {k, x, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column}};
-  const int status = check(&j, nnz);
+int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *x, int64_t x_row, int64_t x_column,
+                        const float *data, const int32_t *indices, const int64_t *indptr, const float *bias,
+                        const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) {
+  int status = PC_OK;
+  job j = {k, NULL, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column},
+           {k, m, k, x, x_column, x_row, NULL, 0}, &status};
+  status = check(&j, nnz);
   if (status != PC_OK || m == 0 || n == 0) return status;
   const pc_panels panels = panels_of(&j);
+  const int64_t grain = 1 + GRAIN / m;
+  if (pc_packs_own(&j.loose)) {
+    pc_for(work_of(&j), pc_own_grain(&j.loose, panels.slices, work_of(&j), grain), run_own, &j);
+    return status;
+  }
+  void *found = NULL;
+  j.x = pc_pack_all(&j.loose, &found);
+  if (!j.x) return PC_ENOMEM;
   if (pc_panels_first(words_of(&j), panels.count, m, k)) pc_for(work_of(&j) * panels.slices, 1 + GRAIN / LANES, run_panels, &j);
-  else pc_for(work_of(&j), 1 + GRAIN / m, run_groups, &j);
+  else pc_for(work_of(&j), grain, run_groups, &j);
+  free(found);
   return PC_OK;
 }
 
@@ -250,7 +275,7 @@ static void run_row(int64_t begin, int64_t end, const void *context) {
 
 int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const float *data, const int32_t *indices,
                         const int64_t *indptr, const float *bias, const float *residual, int32_t activation, float *y) {
-  const job j = {k, x, data, indices, indptr, {1, n, NULL, bias, residual, activation, y, n, 1}};
+  const job j = {k, x, data, indices, indptr, {1, n, NULL, bias, residual, activation, y, n, 1}, {0, 0, 0, NULL, 0, 0, NULL, 0}, NULL};
   const int status = check(&j, nnz);
   if (status == PC_OK && n > 0) pc_for(work_of(&j), 1 + GRAIN_ALONE, run_row, &j);
   return status;

@@ -4,6 +4,7 @@
  * A strip is some rows of a row of blocks, as many as the level's registers hold beside some slices of x. A group of strips
  * runs down blocks of columns whose part of x stays in L2; between them the chains wait on the stack.
  * Limit: the fma units. */
+#include "panels.h"
 #include "share.h"
 #include "sparse_end.h"
 
@@ -21,10 +22,12 @@ enum {
 
 typedef struct {
   int64_t k, h, w;
-  const float *x, *data;
+  const float *x, *data; /* x in panels, if it has many rows */
   const int32_t *indices;
   const int64_t *indptr;
   pc_end end; /* its n counts rows of the matrix */
+  pc_loose loose; /* floats of x as they came */
+  int *status;
 } job;
 
 typedef struct {
@@ -165,6 +168,17 @@ static void run_shared(int64_t begin, int64_t end, const void *context) {
   run(pc_run_near(j->indptr, rows, begin), pc_run_near(j->indptr, rows, end), j);
 }
 
+/* The same of x that each thread packs for itself. */
+static void run_own(int64_t begin, int64_t end, const void *context) {
+  _Alignas(64) float few[PC_FEW];
+  job j = *(const job *)context;
+  void *found;
+  j.x = pc_pack_own(&j.loose, few, &found);
+  if (j.x) run_shared(begin, end, &j);
+  else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
+  free(found);
+}
+
 /* One row of x and blocks of 16 rows, stored by columns: a lane for each row. */
 static void run_column(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
@@ -181,25 +195,41 @@ static void run_column(int64_t begin, int64_t end, const void *context) {
 }
 
 /* n counts rows of blocks; the rows of a job are cut at its entries. */
-static int run_job(const job *j, int64_t n, int64_t nnz, void (*run_part)(int64_t, int64_t, const void *)) {
+static int check(const job *j, int64_t n, int64_t nnz) {
   const pc_end *e = &j->end;
   if (e->m < 0 || j->k < 0 || n < 0 || nnz < 0 || j->h < 0 || j->w < 0 || !pc_is_activation(e->activation)) return PC_EINVAL;
-  if (e->m == 0 || n == 0 || j->h == 0) return PC_OK;
-  if (j->indptr[0] != 0 || j->indptr[n] != nnz) return PC_EINVAL;
-  pc_for(nnz + n, 1 + GRAIN / (e->m * j->h * (j->w + 1)), run_part, j);
-  return PC_OK;
+  return e->m == 0 || e->n == 0 || (j->indptr[0] == 0 && j->indptr[n] == nnz) ? PC_OK : PC_EINVAL;
 }
 
-int PC_FN(spmm_bsr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, int64_t h, int64_t w, const float *x,
-                        const float *data, const int32_t *indices, const int64_t *indptr, const float *bias,
+/* Blocks that pay for waking a thread. */
+static int64_t grain_of(const job *j) { return 1 + GRAIN / (j->end.m * j->h * (j->w + 1)); }
+
+int PC_FN(spmm_bsr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, int64_t h, int64_t w, const float *x, int64_t x_row,
+                        int64_t x_column, const float *data, const int32_t *indices, const int64_t *indptr, const float *bias,
                         const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) {
-  const job j = {k, h, w, x, data, indices, indptr, {m, n * h, NULL, bias, residual, activation, y, y_row, y_column}};
-  return run_job(&j, n, nnz, run_shared);
+  int status = PC_OK;
+  job j = {k, h, w, NULL, data, indices, indptr, {m, n * h, NULL, bias, residual, activation, y, y_row, y_column},
+           {k, m, k, x, x_column, x_row, NULL, 0}, &status};
+  status = check(&j, n, nnz);
+  if (status != PC_OK || m == 0 || n * h == 0) return status;
+  if (pc_packs_own(&j.loose)) {
+    pc_for(nnz + n, pc_own_grain(&j.loose, pc_slices(&j.loose) * h * w, nnz + n, grain_of(&j)), run_own, &j);
+    return status;
+  }
+  void *found = NULL;
+  j.x = pc_pack_all(&j.loose, &found);
+  if (!j.x) return PC_ENOMEM;
+  pc_for(nnz + n, grain_of(&j), run_shared, &j);
+  free(found);
+  return PC_OK;
 }
 
 int PC_FN(spmv_bsr_f32)(int64_t k, int64_t n, int64_t nnz, int64_t w, const float *x, const float *data,
                         const int32_t *indices, const int64_t *indptr, const float *bias, const float *residual,
                         int32_t activation, float *y) {
-  const job j = {k, LANES, w, x, data, indices, indptr, {1, n * LANES, NULL, bias, residual, activation, y, n, 1}};
-  return run_job(&j, n, nnz, run_column);
+  const job j = {k, LANES, w, x, data, indices, indptr, {1, n * LANES, NULL, bias, residual, activation, y, n, 1},
+                 {0, 0, 0, NULL, 0, 0, NULL, 0}, NULL};
+  const int status = check(&j, n, nnz);
+  if (status == PC_OK && n > 0) pc_for(nnz + n, grain_of(&j), run_column, &j);
+  return status;
 }

@@ -11,7 +11,6 @@
  *
  * What is known of a step before its fma, four values and where their x lies, can come as one load each, that registers spread
  * and shift apart; or, `singly`, one by one. The former takes fewer loads, the latter leaves ports to fma. */
-#include "heap.h"
 #include "panels.h"
 #include "share.h"
 #include "sparse_end.h"
@@ -29,10 +28,7 @@ enum {
   AHEAD = 1024,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
   VISIT = 4,            /* what a tile costs beside its steps, in steps */
-  GRAIN = 1 << 13,      /* steps times vectors that pay for waking a thread */
-  OWN = 1 << 18,        /* floats of x, at most, that each thread packs for itself: 1 MB; */
-  FEW = 17 << 10,       /* so many on the stack: 68 KB */
-  LITTLE = 4            /* steps times vectors beside which packing a float is little */
+  GRAIN = 1 << 13       /* steps times vectors that pay for waking a thread */
 };
 
 typedef struct {
@@ -340,20 +336,14 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
     one_panel(j, u % j->groups, u / j->groups);
 }
 
-/* The only panel, which each thread packs: from the cache of another, which has just packed it, each line of it would come one
- * by one as the columns ask, and take longer than all of them here. */
+/* The same of x that each thread packs for itself. */
 static void run_own(int64_t begin, int64_t end, const void *context) {
-  _Alignas(64) float few[FEW];
+  _Alignas(64) float few[PC_FEW];
   job j = *(const job *)context;
-  const int64_t floats = j.panels.slices * j.k * LANES;
-  void *found = NULL;
-  j.x = j.loose.packed = floats <= FEW ? few : pc_heap((size_t)floats * sizeof(float), &found);
-  if (!j.x) {
-    __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
-    return;
-  }
-  pc_pack_slices(&j.loose, 0, j.panels.slices);
-  run_groups(begin, end, &j);
+  void *found;
+  j.x = pc_pack_own(&j.loose, few, &found);
+  if (j.x) run_groups(begin, end, &j);
+  else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
   free(found);
 }
 
@@ -381,19 +371,17 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
     if ((j->begins[g + 1] - j->begins[g]) % 2) return PC_EINVAL;
   }
   j->panels = pc_panels_of(e->m, widest(j, tiles));
-  const int64_t work = j->panels.slices * work_before(j, j->groups), floats = j->panels.slices * j->k * LANES;
-  if (!j->coded && j->panels.count == 1 && floats <= OWN) { /* in pieces beside which packing is little */
-    const int64_t grain = smaller(LITTLE * floats, 1 + work / pc_get_num_threads());
-    int status = PC_OK;
-    j->status = &status;
-    pc_for(work, grain < GRAIN ? GRAIN : grain, run_own, j);
+  const int64_t work = j->panels.slices * work_before(j, j->groups);
+  int status = PC_OK;
+  j->status = &status;
+  if (!j->coded && pc_packs_own(&j->loose)) {
+    pc_for(work, pc_own_grain(&j->loose, 1, work, GRAIN), run_own, j);
     return status;
   }
   void *found = NULL;
   if (!j->coded) {
-    j->x = j->loose.packed = pc_heap((size_t)floats * sizeof(float), &found);
+    j->x = pc_pack_all(&j->loose, &found);
     if (!j->x) return PC_ENOMEM;
-    pc_pack_panels(&j->loose);
   }
   const int panels_first = pc_panels_first(words_of(j), j->panels.count, e->m, j->k);
   pc_for(work, GRAIN, panels_first ? run_panels : run_groups, j);

@@ -20,16 +20,15 @@ def _ended(v, j, bias, residual, activation):  # type: ignore[no-untyped-def]
 @njit(**FAST)
 def spmm_csr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     m, n = y.shape
-    acc = np.empty(16, np.float32)
+    acc = np.empty(m, np.float32)
     for j in range(n):
-        for s in range(x.shape[0]):
-            acc[:] = 0
-            for p in range(indptr[j], indptr[j + 1]):
-                w, row = data[p], x[s, indices[p]]
-                for i in range(16):
-                    acc[i] = fma(row[i], w, acc[i])
-            for i in range(min(16, m - 16 * s)):
-                y[16 * s + i, j] = _ended(acc[i], j, bias, residual[16 * s + i], activation)
+        acc[:] = 0
+        for p in range(indptr[j], indptr[j + 1]):
+            w, c = data[p], indices[p]
+            for i in range(m):
+                acc[i] = fma(x[i, c], w, acc[i])
+        for i in range(m):
+            y[i, j] = _ended(acc[i], j, bias, residual[i], activation)
 
 
 @with_terms
@@ -261,7 +260,7 @@ def spmm_bsr_f32(x, data, indices, indptr, bias, residual, activation, y):  # ty
             acc = np.float32(0)
             for p in range(indptr[j // h], indptr[j // h + 1]):
                 for c in range(w):
-                    acc = fma(x[i // 16, indices[p] * w + c, i % 16], data[p, j % h, c], acc)
+                    acc = fma(x[i, indices[p] * w + c], data[p, j % h, c], acc)
             y[i, j] = _ended(acc, j, bias, residual[i], activation)
 
 

@@ -117,12 +117,12 @@ def csr_sample(rng, n, k, nnz=None):
 
 
 def _read_csr(x, data, indices, indptr, bias, residual, activation, y):
-    rows = unpack(x, y.shape[0]).T if x.ndim == 3 else x[None]
-    return rows, (data, indices, indptr), (None, bias, residual, activation)
+    return np.atleast_2d(x), (data, indices, indptr), (None, bias, residual, activation)
 
 
 def _spmm_csr_sample(rng, m, k, n, nnz=None):
-    return panel_sample(rng, m, k), *csr_sample(rng, n, k, nnz), *end_sample(rng, m, n)
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    return x, *csr_sample(rng, n, k, nnz), *end_sample(rng, m, n)
 
 
 def _spmv_csr_sample(rng, k, n, nnz=None):
@@ -442,7 +442,7 @@ def _csr_of_blocks(data, indices, indptr):
 
 
 def _read_bsr(x, data, indices, indptr, bias, residual, activation, y):
-    return unpack(x, y.shape[0]).T, _csr_of_blocks(data, indices, indptr), (None, bias, residual, activation)
+    return x, _csr_of_blocks(data, indices, indptr), (None, bias, residual, activation)
 
 
 def _read_bsr_columns(x, data, indices, indptr, bias, residual, activation, y):
@@ -456,7 +456,8 @@ def _blocks_sample(rng, k, n, nnz, h, w):
 
 
 def _spmm_bsr_sample(rng, m, k, n, h, w, nnz=None):
-    return panel_sample(rng, m, k * w), *_blocks_sample(rng, k, n, nnz, h, w), *end_sample(rng, m, n * h)
+    x = rng.standard_normal((m, k * w)).astype(np.float32)
+    return x, *_blocks_sample(rng, k, n, nnz, h, w), *end_sample(rng, m, n * h)
 
 
 def _spmv_bsr_sample(rng, k, n, w, nnz=None):

@@ -95,10 +95,12 @@ class _ByRows(Form):
             row, term = np.ascontiguousarray(x[0]), None if residual is None else residual[0]
             _into(y[0], lambda line: one(row, bias, term, code, line))
             return
+        if x.shape[0] <= BATCH:
+            self.many(x, bias, residual, code, y)
+            return
         for i in range(0, x.shape[0], BATCH):
             part = slice(i, i + BATCH)
-            term = None if residual is None else residual[part]
-            self.many(panels(x[part].T), bias, term, code, y[part])
+            self.many(x[part], bias, None if residual is None else residual[part], code, y[part])
 
 
 class Csr(_ByRows):
@@ -111,22 +113,13 @@ class Csr(_ByRows):
         self.one, self.many = Holding("spmv_csr_f32", **arrays), Holding("spmm_csr_f32", **arrays)
 
 
-class Tiles(Form):
+class Tiles(_ByRows):
     """For many rows: four rows of the matrix interleaved, columns in blocks that L1 holds."""
 
     name, most_columns = "tiles", layouts.MOST_COLUMNS
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
         self.many = _packed("spmm_tiles", layouts.tiles, a, kind, scale)
-
-    def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        x = x if x.flags.aligned else x.copy()
-        if x.shape[0] <= BATCH:
-            self.many(x, bias, residual, code, y)
-            return
-        for i in range(0, x.shape[0], BATCH):
-            part = slice(i, i + BATCH)
-            self.many(x[part], bias, None if residual is None else residual[part], code, y[part])
 
 
 class Blocks(_ByRows):

@@ -24,10 +24,8 @@ def test_csr_beyond_31_bits():
     x, y = np.array([1, 10, 100], np.float32), np.full(2, 77, np.float32)
     native.implementation("spmv_csr_f32")(x, data, indices, indptr, None, None, 0, y)
     assert y.tolist() == [0, 321]
-    panel = np.zeros((1, 3, 16), np.float32)
-    panel[0, :, 0] = x
     y = np.full((1, 2), 77, np.float32)
-    native.implementation("spmm_csr_f32")(panel, data, indices, indptr, None, None, 0, y)
+    native.implementation("spmm_csr_f32")(x[None], data, indices, indptr, None, None, 0, y)
     assert y.tolist() == [[0, 321]]
 
 

@@ -310,7 +310,7 @@ def test_c_refuses_an_indptr_that_does_not_span_the_entries(ends):
     with pytest.raises(ValueError, match="refused"):
         native.implementation("spmv_csr_f32")(two, two, columns, indptr, None, None, 0, np.zeros(1, np.float32))
     with pytest.raises(ValueError, match="refused"):
-        native.implementation("spmm_csr_f32")(np.zeros((1, 2, 16), np.float32), two, columns, indptr, None, None, 0,
+        native.implementation("spmm_csr_f32")(np.zeros((3, 2), np.float32), two, columns, indptr, None, None, 0,
                                               np.zeros((3, 1), np.float32))
 
 
