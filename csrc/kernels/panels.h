@@ -23,30 +23,36 @@ typedef struct {
   const float *w;
   int64_t w_row, w_column;
   float *packed;
-  int past; /* whether it goes past the caches */
+  int past;      /* whether it goes past the caches */
+  int64_t first; /* the slice that lies at its beginning */
 } pc_loose;
 
-/* PC_BESIDE whole slices from s on. */
-static inline void pc_pack_beside(const pc_loose *j, int64_t s) {
+static inline float *pc_packed_slice(const pc_loose *j, int64_t s) { return j->packed + (s - j->first) * LANES * j->padded; }
+
+/* `count` whole slices from s on, PC_BESIDE at most. */
+PC_INLINE void pc_pack_beside(const pc_loose *j, int64_t s, int count) {
   const float *w = j->w + s * LANES;
-  float *to = j->packed + s * j->padded * LANES;
+  float *to = pc_packed_slice(j, s);
   for (int64_t l = 0; l < j->k; l++, w += j->w_row, to += LANES)
 #pragma GCC unroll 8
-    for (int b = 0; b < PC_BESIDE; b++) {
+    for (int b = 0; b < count; b++) {
       __builtin_prefetch(w + PC_ROWS_AHEAD * j->w_row + b * LANES);
       pc_store_line(to + b * j->padded * LANES, j->past, vf_load(w + b * LANES));
     }
   for (int64_t l = j->k; l < j->padded; l++, to += LANES)
-    for (int b = 0; b < PC_BESIDE; b++) vf_store(to + b * j->padded * LANES, vf_zero());
+    for (int b = 0; b < count; b++) vf_store(to + b * j->padded * LANES, vf_zero());
 }
 
 /* Slices [begin, end). */
 static inline void pc_pack_slices(const pc_loose *j, int64_t begin, int64_t end) {
   int64_t s = begin;
-  for (; j->w_column == 1 && s + PC_BESIDE <= end && (s + PC_BESIDE) * LANES <= j->n; s += PC_BESIDE) pc_pack_beside(j, s);
+  const int64_t whole = j->w_column == 1 ? smaller(end, j->n / LANES) : begin;
+  for (; s + PC_BESIDE <= whole; s += PC_BESIDE) pc_pack_beside(j, s, PC_BESIDE);
+  if (s < whole) pc_pack_beside(j, s, (int)(whole - s));
+  s = whole > begin ? whole : begin;
   for (; s < end; s++) {
     const float *w = j->w + s * LANES * j->w_column;
-    float *to = j->packed + s * j->padded * LANES;
+    float *to = pc_packed_slice(j, s);
     const int64_t columns = smaller(j->n - s * LANES, LANES);
     int64_t l = 0;
     if (j->w_row == 1)
@@ -87,17 +93,19 @@ static inline const float *pc_pack_all(pc_loose *j, void **found) {
   return j->packed;
 }
 
-/* Few panels are packed by each thread for itself: from the cache of another, which has just packed it, each line would come one by
- * one as it is asked for, and take longer than all of them here. In memory of its own, `few` [PC_FEW] if that is enough; *found is
- * what to free. NULL if there is none. */
-static inline int pc_packs_own(const pc_loose *j) { return pc_packed_floats(j) <= PC_OWN; }
-
-static inline const float *pc_pack_own(pc_loose *j, float *few, void **found) {
-  *found = NULL;
-  j->packed = pc_packed_floats(j) <= PC_FEW ? few : pc_heap((size_t)pc_packed_floats(j) * sizeof(float), found);
-  if (j->packed) pc_pack_slices(j, 0, pc_slices(j));
+/* Slices [begin, end), to memory of a thread's own: from the cache of another, which has just packed it, each line would come one by
+ * one as it is asked for. That is `few` [PC_FEW] if it is enough; else of `most` slices, taken at the first call, and *found is what to
+ * free. NULL if there is none. */
+static inline const float *pc_pack_own(pc_loose *j, int64_t begin, int64_t end, int64_t most, float *few, void **found) {
+  const int64_t floats = most * LANES * j->padded;
+  if (!j->packed) j->packed = floats <= PC_FEW ? few : pc_heap((size_t)floats * sizeof(float), found);
+  j->first = begin;
+  if (j->packed) pc_pack_slices(j, begin, end);
   return j->packed;
 }
+
+/* Whether so little is to be packed that each thread may pack all of it. */
+static inline int pc_packs_own(const pc_loose *j) { return pc_packed_floats(j) <= PC_OWN; }
 
 /* Pieces of work, a unit of which takes so many multiply-adds of vectors, beside which that is little, if there is so much of it for
  * each thread; or `grain` if that is more. */

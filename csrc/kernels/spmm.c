@@ -154,8 +154,8 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
 static void run_own(int64_t begin, int64_t end, const void *context) {
   _Alignas(64) float few[PC_FEW];
   job j = *(const job *)context;
-  void *found;
-  j.x = pc_pack_own(&j.loose, few, &found);
+  void *found = NULL;
+  j.x = pc_pack_own(&j.loose, 0, pc_slices(&j.loose), pc_slices(&j.loose), few, &found);
   if (j.x) run_groups(begin, end, &j);
   else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
   free(found);
@@ -176,7 +176,7 @@ int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const floa
                         const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) {
   int status = PC_OK;
   job j = {k, NULL, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column},
-           {k, m, k, x, x_column, x_row, NULL, 0}, &status};
+           {k, m, k, x, x_column, x_row, NULL, 0, 0}, &status};
   status = check(&j, nnz);
   if (status != PC_OK || m == 0 || n == 0) return status;
   const pc_panels panels = panels_of(&j);
@@ -275,7 +275,7 @@ static void run_row(int64_t begin, int64_t end, const void *context) {
 
 int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const float *data, const int32_t *indices,
                         const int64_t *indptr, const float *bias, const float *residual, int32_t activation, float *y) {
-  const job j = {k, x, data, indices, indptr, {1, n, NULL, bias, residual, activation, y, n, 1}, {0, 0, 0, NULL, 0, 0, NULL, 0}, NULL};
+  const job j = {k, x, data, indices, indptr, {1, n, NULL, bias, residual, activation, y, n, 1}, {0, 0, 0, NULL, 0, 0, NULL, 0, 0}, NULL};
   const int status = check(&j, nnz);
   if (status == PC_OK && n > 0) pc_for(work_of(&j), 1 + GRAIN_ALONE, run_row, &j);
   return status;

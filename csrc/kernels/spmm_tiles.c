@@ -223,7 +223,7 @@ PC_INLINE void add(int singly, int coded, int widens, int vectors, const job *j,
   const int64_t *tile = j->starts + j->begins[g], *const last = j->starts + j->begins[g + 1], *widened = tile;
   const int64_t first = *tile, all = j->starts[j->begins[j->groups]];
   if (first == all) return;
-  const panel x = panel_of((const float *)j->x + slice * LANES * j->k, vectors, j->k);
+  const panel x = panel_of((const float *)j->x + (slice - j->loose.first) * LANES * j->k, vectors, j->k);
   columns c = columns_from(singly, j->columns + HIGH * first, j->columns + HIGH * (all - 1));
   const int32_t *rows = j->rows + HIGH * j->begins[g];
   const float *v = widens ? wide : (const float *)j->values + HIGH * first;
@@ -329,19 +329,39 @@ static int64_t unit_of_panels_at(const job *j, int64_t work) {
   return p * j->groups + g + (2 * rest > width * (work_before(j, g) + work_before(j, g + 1)));
 }
 
-/* All the groups pass each panel: a thread reads the panels that it takes, which it may have packed, and no others. */
+/* All the groups pass each panel: a thread reads the panels that it takes, and no others. */
 static void run_panels(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   for (int64_t u = unit_of_panels_at(j, begin), last = unit_of_panels_at(j, end); u < last; u++)
     one_panel(j, u % j->groups, u / j->groups);
 }
 
+/* The same, and it packs them, one after the other to the same place, which stays in its cache. */
+static void run_own_panels(int64_t begin, int64_t end, const void *context) {
+  _Alignas(64) float few[PC_FEW];
+  job j = *(const job *)context;
+  const int64_t most = (j.panels.slices + j.panels.count - 1) / j.panels.count;
+  void *found = NULL;
+  int64_t packed = -1;
+  for (int64_t u = unit_of_panels_at(&j, begin), last = unit_of_panels_at(&j, end); u < last; u++) {
+    const int64_t p = u / j.groups;
+    if (p != packed) j.x = pc_pack_own(&j.loose, pc_panel_begin(j.panels, p), pc_panel_begin(j.panels, p + 1), most, few, &found);
+    packed = p;
+    if (!j.x) {
+      __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
+      return;
+    }
+    one_panel(&j, u % j.groups, p);
+  }
+  free(found);
+}
+
 /* The same of x that each thread packs for itself. */
 static void run_own(int64_t begin, int64_t end, const void *context) {
   _Alignas(64) float few[PC_FEW];
   job j = *(const job *)context;
-  void *found;
-  j.x = pc_pack_own(&j.loose, few, &found);
+  void *found = NULL;
+  j.x = pc_pack_own(&j.loose, 0, j.panels.slices, j.panels.slices, few, &found);
   if (j.x) run_groups(begin, end, &j);
   else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
   free(found);
@@ -378,12 +398,16 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
     pc_for(work, pc_own_grain(&j->loose, 1, work, GRAIN), run_own, j);
     return status;
   }
+  const int panels_first = pc_panels_first(words_of(j), j->panels.count, e->m, j->k);
+  if (!j->coded && panels_first && pc_get_num_threads() <= j->panels.count) {
+    pc_for(work, 1 + work / pc_get_num_threads(), run_own_panels, j);
+    return status;
+  }
   void *found = NULL;
   if (!j->coded) {
     j->x = pc_pack_all(&j->loose, &found);
     if (!j->x) return PC_ENOMEM;
   }
-  const int panels_first = pc_panels_first(words_of(j), j->panels.count, e->m, j->k);
   pc_for(work, GRAIN, panels_first ? run_panels : run_groups, j);
   free(found);
   return PC_OK;
@@ -395,7 +419,7 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
                                const uint16_t *columns, const int32_t *rows, const int64_t *starts,                    \
                                const int64_t *begins, const int64_t *firsts, parameters, const float *residual,        \
                                int32_t activation, float *y, int64_t y_row, int64_t y_column) {                        \
-    const pc_loose loose = {k, m, k + 1, x, x_column, x_row, NULL, 0};                                                 \
+    const pc_loose loose = {k, m, k + 1, x, x_column, x_row, NULL, 0, 0};                                                 \
     job j = {k + 1, groups, storage, NULL, values, columns, rows, starts, begins, firsts,                              \
              {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, {0, 0}, loose, NULL};             \
     return run_job(&j, steps, tiles);                                                                                  \
@@ -406,7 +430,7 @@ int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64
                            const uint8_t *x, const int8_t *values, const uint16_t *columns, const int32_t *rows,
                            const int64_t *starts, const int64_t *begins, const int64_t *firsts, const int32_t *offset,
                            int32_t *y, int64_t y_row, int64_t y_column) {
-  const pc_loose loose = {0, 0, 0, NULL, 0, 0, NULL, 0};
+  const pc_loose loose = {0, 0, 0, NULL, 0, 0, NULL, 0, 0};
   job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
             {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, {0, 0}, loose, NULL};
   return run_job(&j, steps, tiles);

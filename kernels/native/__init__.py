@@ -105,14 +105,17 @@ def fail(kernel: str, status: int) -> None:
     raise ValueError(f"{kernel}: the C core refused an argument (status {status})")
 
 
-def apart(ctype: Any, a: np.ndarray) -> tuple[Any, int, int]:
+def apart(array: Any, pointer: Any, a: np.ndarray) -> tuple[Any, int, int]:
     """Pointer and strides in elements of an array that is not contiguous; the caller keeps it alive."""
-    if a.flags.c_contiguous:
-        raise  # from_buffer had another reason to refuse it
     turned = a.T
-    at = ffi.from_buffer(turned) if turned.flags.c_contiguous else a.ctypes.data  # .ctypes.data makes objects
+    if turned.flags.c_contiguous:
+        at = ffi.from_buffer(array, turned)
+    elif a.flags.c_contiguous:
+        raise  # from_buffer had another reason to refuse it
+    else:
+        at = ffi.cast(pointer, a.ctypes.data)  # which makes objects
     down, along = a.strides
-    return ffi.cast(ctype, at), down // a.itemsize, along // a.itemsize
+    return at, down // a.itemsize, along // a.itemsize
 
 
 def _size(kernel: Kernel, symbol: str, held: tuple[str, ...]) -> tuple[str, str]:
@@ -138,8 +141,11 @@ def _pass(operand: Operand) -> tuple[list[str], list[str]]:
         return [], [buffer]
     columns = operand.shape[1]
     contiguous = f"{name}_p, {name}_s, {name}_t = {buffer}, {columns}, 1"
-    strided = f"{name}_p, {name}_s, {name}_t = apart({ctype}p, {name})"
-    lines = [f"try: {contiguous}", f"except ValueError: {strided}"]
+    strided = f"{name}_p, {name}_s, {name}_t = apart({ctype}, {ctype}p, {name})"
+    if operand.strides == 1:  # most are contiguous
+        lines = [f"try: {contiguous}", f"except ValueError: {strided}"]
+    else:  # an error would cost more than asking
+        lines = [f"if {name}.flags.c_contiguous: {contiguous}", f"else: {strided}"]
     return lines, [f"{name}_p", f"{name}_s", f"{name}_t"][: 1 + operand.strides]
 
 
