@@ -33,6 +33,7 @@ sys.path[:] = [str(root / "benchmarks"), *(p for p in sys.path if Path(p or ".")
 
 import limits  # noqa: E402
 import numpy as np  # noqa: E402
+import own  # noqa: E402
 from bench_features import FEATURE_LOSSES  # noqa: E402
 from bench_layers import LAYERS, Layer  # noqa: E402
 from bench_losses import LOSSES  # noqa: E402
@@ -47,12 +48,6 @@ from pycomp.testing import Case, make_case, nudged  # noqa: E402
 GELU = 2
 SPARSE = ("spmm_", "spmv_", "sddmm_")
 PRODUCTS = ("gemm_", "linear_", "matmul_", *SPARSE)
-HOLDING = ("gemm_f32s8", "gemm_u8s8_", "gemm_s8s8_", "linear_", "spmm_", "spmv_")
-PACKED = {
-    "w", "sums", "w_scale", "w_zero", "scale", "zero", "data", "indices", "indptr", "values", "columns", "rows",
-    "starts", "begins", "firsts", "places", "bits", "at", "keep", "group",
-}
-"""Products whose packed matrix pycomp's layers and matrices hold, as those of the peers do, and its operands."""
 SUBJECTS: dict[str, Kernel | Layer] = {**KERNELS, **LAYERS, **LOSSES, **FEATURE_LOSSES}
 MOST_COPIES = 256
 ADDING, READING = "(multiplying and adding)", "(reading the operands)"
@@ -64,24 +59,10 @@ def backend() -> str:
     return dispatch.chosen("gemm_f32")[0]
 
 
-def own(run: Callable[[], object], level: str | None) -> Contender:
+def ours(run: Callable[[], object], level: str | None) -> Contender:
     """pycomp, with what a reader would not expect: the level asked for, a backend other than native."""
     special = level or backend().replace("native", "")
     return Contender(f"pycomp {special}".strip(), run, level)
-
-
-def ours(case: Case, level: str | None) -> Contender:
-    outputs = [nudged(a, 0) for a in case.outputs()]
-    given = {o.name: v for o, v in zip(case.kernel.inputs, case.inputs, strict=True)}
-    holds = case.kernel.name.startswith(HOLDING) and not case.kernel.name.endswith("f64")
-    held = {name: v for name, v in given.items() if holds and name in PACKED}
-    function: Callable[..., object] = dispatch.Holding(case.kernel.name, **held)
-    inputs = [v for name, v in given.items() if name not in held]
-
-    def run() -> None:
-        function(*inputs, *outputs)
-
-    return own(run, level)
 
 
 def plain(case: Case) -> Case:
@@ -107,9 +88,9 @@ def contenders(
     if isinstance(kernel, Layer):
         operands = kernel.operands(**sizes)
         run = kernel.ours(*operands)
-        return [own(run, level) for level in levels] + others(kernel.peers if peers else {}, *operands)
+        return [ours(run, level) for level in levels] + others(kernel.peers if peers else {}, *operands)
     case = plain(make_case(kernel, {s: v for s, v in sizes.items() if s in kernel.edges or s == "nnz"}))
-    found = [ours(case, level) for level in levels]
+    found = [ours(own.call(case), level) for level in levels]
     if peers:
         try:
             family = importlib.import_module(f"bench_{kernel.family}")

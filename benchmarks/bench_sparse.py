@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import own
 
 from pycomp.kernels import dispatch
 from pycomp.kernels.contract import KERNELS
@@ -18,14 +19,16 @@ Make = Callable[[Case], Callable[[], object]]
 
 
 def operands(case: Case) -> tuple[Any, np.ndarray]:
-    """A SciPy matrix [n, k] and a dense right operand [k, m], of whatever form the kernel reads."""
+    """A SciPy matrix [n, k] and a dense right operand [k, m], of whatever form the kernel reads. That starts on a cache
+    line: from any other place vectors of 64 bytes take the peers up to twice as long."""
     import scipy.sparse
 
     _, (data, indices, indptr), _ = sparse.READERS[case.kernel.name](*case.inputs, case.outputs()[0])
     k = case.sizes["k"] - ("steps" in case.sizes and "keep" not in case.given)  # packed forms have a column of zeros
     matrix = scipy.sparse.csr_matrix((data.astype(np.float32), indices.astype(np.int32), indptr.astype(np.int32)),
                                      shape=(len(indptr) - 1, k))
-    return matrix, np.random.default_rng(0).standard_normal((k, case.sizes.get("m", 1)), dtype=np.float32)
+    x = np.random.default_rng(0).standard_normal((k, case.sizes.get("m", 1)), dtype=np.float32)
+    return matrix, nudged(x, 0)
 
 
 def dense(case: Case) -> Callable[[], object]:
@@ -41,6 +44,11 @@ def own_dense(case: Case) -> Callable[[], object]:
     dispatch.pack_f32(matrix.toarray().T, packed)
     rows, y = nudged(np.ascontiguousarray(x.T), 0), np.empty((x.shape[1], n), np.float32)
     return lambda: dispatch.gemm_f32(rows, packed, None, 0, y)
+
+
+def on_the_right(case: Case) -> Callable[[], object]:
+    """pycomp with x and the result as the peers have them, where rows of x are columns: ``sparse.matmul(a, b)``."""
+    return own.call(case, own.turned)
 
 
 def scipy(case: Case) -> Callable[[], object]:
@@ -96,5 +104,7 @@ DENSE: dict[str, Make] = {"pycomp dense": own_dense, "NumPy dense (OpenBLAS)": d
 ALL: dict[str, Make] = {**DENSE, "SciPy": scipy, "MKL": mkl, "PyTorch": torch}
 PEERS: dict[str, dict[str, Make]] = {name: ALL for name in sparse.READERS}
 PEERS["spmm_bsr_f32"] = {**ALL, "SciPy blocks": scipy_blocks}
+for kernel in ("spmm_csr_f32", "spmm_tiles_f32", "spmm_bsr_f32"):
+    PEERS[kernel] = {"pycomp, a @ b": on_the_right, **PEERS[kernel]}
 PEERS |= {name: {"pycomp dense int8": dense_codes} for name in ("spmm_tiles_u8s8", "spmv_sell_u8s8")}
 assert set(PEERS) <= set(KERNELS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+import pycomp.sparse
 from pycomp._holder import ArrayHolder
 from pycomp._validate import BATCH_NDIM, as_array
 from pycomp.kernels import dispatch, layouts
@@ -105,9 +106,7 @@ class SparseMatrix(ArrayHolder):
 
     def __matmul__(self, b: Any) -> NDArray[Any]:
         """:func:`pycomp.sparse.matmul`."""
-        from .products import matmul
-
-        return matmul(self, b)
+        return pycomp.sparse.matmul(self, b)
 
     def __rmatmul__(self, x: Any) -> NDArray[Any]:
         """Refused: it would take the transpose of the matrix at every call."""
