@@ -15,7 +15,7 @@ enum {
   PC_PACK_GRAIN = 1 << 16, /* elements that pay for waking a thread */
   PC_OWN = 3 << 16,     /* floats, at most, that each thread packs for itself: 768 KB; */
   PC_FEW = 17 << 10,    /* so many on the stack: 68 KB; */
-  PC_LITTLE = 4         /* multiply-adds of vectors beside which packing a float is little */
+  PC_LITTLE = 16        /* multiply-adds of vectors beside which packing a float is little */
 };
 
 typedef struct {
@@ -68,7 +68,7 @@ static inline void pc_pack_slices(const pc_loose *j, int64_t begin, int64_t end)
         for (int c = 0; c < LANES; c++) pc_store_line(to + c * LANES, j->past, block[c]);
       }
     if (j->w_column == 1)
-      for (; l < j->k; l++, to += LANES) vf_store(to, columns == LANES ? vf_load(w + l * j->w_row) : vf_load_n(w + l * j->w_row, columns));
+      for (; l < j->k; l++, to += LANES) vf_store(to, vf_load_left(w + l * j->w_row, columns));
     for (; l < j->k; l++, to += LANES)
       for (int64_t c = 0; c < LANES; c++) to[c] = c < columns ? w[l * j->w_row + c * j->w_column] : 0.0f;
     for (; l < j->padded; l++, to += LANES) vf_store(to, vf_zero());
@@ -107,10 +107,23 @@ static inline const float *pc_pack_own(pc_loose *j, int64_t begin, int64_t end, 
 /* Whether so little is to be packed that each thread may pack all of it. */
 static inline int pc_packs_own(const pc_loose *j) { return pc_packed_floats(j) <= PC_OWN; }
 
+/* run_own(begin, end, context): `run` of a job whose x each thread packs whole for itself. */
+#define PC_RUN_OWN(run)                                                               \
+  static void run_own(int64_t begin, int64_t end, const void *context) {              \
+    _Alignas(64) float few[PC_FEW];                                                   \
+    job j = *(const job *)context;                                                    \
+    const int64_t slices = pc_slices(&j.loose);                                       \
+    void *found = NULL;                                                               \
+    j.x = pc_pack_own(&j.loose, 0, slices, slices, few, &found);                      \
+    if (j.x) run(begin, end, &j);                                                     \
+    else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);                     \
+    free(found);                                                                      \
+  }
+
 /* Pieces of work, a unit of which takes so many multiply-adds of vectors, beside which that is little, if there is so much of it for
  * each thread; or `grain` if that is more. */
 static inline int64_t pc_own_grain(const pc_loose *j, int64_t vectors, int64_t work, int64_t grain) {
-  const int64_t much = smaller(PC_LITTLE * pc_packed_floats(j) / (vectors + 1), 1 + work / pc_get_num_threads());
+  const int64_t much = smaller(PC_LITTLE * pc_packed_floats(j) / (vectors ? vectors : 1), 1 + work / pc_get_num_threads());
   return much < grain ? grain : much;
 }
 #endif

@@ -89,12 +89,8 @@ static inline void pc_finish(const pc_end *e, int64_t i0, int64_t row0, int64_t 
       }
   if (e->y_row == 1)
     for (int64_t r = 0; r < rows; r++)
-      for (int64_t i = 0; i < lanes; i += LANES) {
-        float *to = y + r * e->y_column + i;
-        const vf16 v = vf_load(chains + r * width + i);
-        if (lanes - i >= LANES) vf_store(to, v);
-        else vf_store_n(to, lanes - i, v);
-      }
+      for (int64_t i = 0; i < lanes; i += LANES)
+        vf_store_left(y + r * e->y_column + i, lanes - i, vf_load(chains + r * width + i));
   else if (e->y_column == 1)
     pc_deliver_all(y, e->y_row, chains, width, rows, lanes);
   else

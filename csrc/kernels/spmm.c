@@ -30,7 +30,7 @@ enum {
 
 typedef struct {
   int64_t k;
-  const float *x, *data; /* x in panels */
+  const float *x, *data; /* x in panels, if it has many rows */
   const int32_t *indices;
   const int64_t *indptr;
   pc_end end;
@@ -151,15 +151,7 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
 }
 
 /* The same of x that each thread packs for itself. */
-static void run_own(int64_t begin, int64_t end, const void *context) {
-  _Alignas(64) float few[PC_FEW];
-  job j = *(const job *)context;
-  void *found = NULL;
-  j.x = pc_pack_own(&j.loose, 0, pc_slices(&j.loose), pc_slices(&j.loose), few, &found);
-  if (j.x) run_groups(begin, end, &j);
-  else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
-  free(found);
-}
+PC_RUN_OWN(run_groups)
 
 /* Words of a group: an entry is two. */
 static double words_of(const job *j) { return 2.0 * (double)j->indptr[j->end.n] / (double)j->end.n * (double)most_rows(j); }

@@ -169,15 +169,7 @@ static void run_shared(int64_t begin, int64_t end, const void *context) {
 }
 
 /* The same of x that each thread packs for itself. */
-static void run_own(int64_t begin, int64_t end, const void *context) {
-  _Alignas(64) float few[PC_FEW];
-  job j = *(const job *)context;
-  void *found = NULL;
-  j.x = pc_pack_own(&j.loose, 0, pc_slices(&j.loose), pc_slices(&j.loose), few, &found);
-  if (j.x) run_shared(begin, end, &j);
-  else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
-  free(found);
-}
+PC_RUN_OWN(run_shared)
 
 /* One row of x and blocks of 16 rows, stored by columns: a lane for each row. */
 static void run_column(int64_t begin, int64_t end, const void *context) {
@@ -211,7 +203,7 @@ int PC_FN(spmm_bsr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, int64_t h,
   job j = {k, h, w, NULL, data, indices, indptr, {m, n * h, NULL, bias, residual, activation, y, y_row, y_column},
            {k, m, k, x, x_column, x_row, NULL, 0, 0}, &status};
   status = check(&j, n, nnz);
-  if (status != PC_OK || m == 0 || n * h == 0) return status;
+  if (status != PC_OK || m == 0 || j.end.n == 0) return status;
   if (pc_packs_own(&j.loose)) {
     pc_for(nnz + n, pc_own_grain(&j.loose, pc_slices(&j.loose) * h * w, nnz + n, grain_of(&j)), run_own, &j);
     return status;

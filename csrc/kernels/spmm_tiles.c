@@ -356,16 +356,8 @@ static void run_own_panels(int64_t begin, int64_t end, const void *context) {
   free(found);
 }
 
-/* The same of x that each thread packs for itself. */
-static void run_own(int64_t begin, int64_t end, const void *context) {
-  _Alignas(64) float few[PC_FEW];
-  job j = *(const job *)context;
-  void *found = NULL;
-  j.x = pc_pack_own(&j.loose, 0, j.panels.slices, j.panels.slices, few, &found);
-  if (j.x) run_groups(begin, end, &j);
-  else __atomic_store_n(j.status, PC_ENOMEM, __ATOMIC_RELAXED);
-  free(found);
-}
+/* All the panels pass each group, of x that each thread packs for itself. */
+PC_RUN_OWN(run_groups)
 
 /* Words of a group: an entry is one and a half. */
 static double words_of(const job *j) { return 1.5 * (double)HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups; }
@@ -395,7 +387,7 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
   int status = PC_OK;
   j->status = &status;
   if (!j->coded && pc_packs_own(&j->loose)) {
-    pc_for(work, pc_own_grain(&j->loose, 1, work, GRAIN), run_own, j);
+    pc_for(work, pc_own_grain(&j->loose, HIGH, work, GRAIN), run_own, j);
     return status;
   }
   const int panels_first = pc_panels_first(words_of(j), j->panels.count, e->m, j->k);

@@ -20,13 +20,14 @@ def _ended(v, j, bias, residual, activation):  # type: ignore[no-untyped-def]
 @njit(**FAST)
 def spmm_csr_f32(x, data, indices, indptr, bias, residual, activation, y):  # type: ignore[no-untyped-def]
     m, n = y.shape
+    columns = np.ascontiguousarray(x.T)
     acc = np.empty(m, np.float32)
     for j in range(n):
         acc[:] = 0
         for p in range(indptr[j], indptr[j + 1]):
-            w, c = data[p], indices[p]
+            w, column = data[p], columns[indices[p]]
             for i in range(m):
-                acc[i] = fma(x[i, c], w, acc[i])
+                acc[i] = fma(column[i], w, acc[i])
         for i in range(m):
             y[i, j] = _ended(acc[i], j, bias, residual[i], activation)
 

@@ -105,13 +105,13 @@ def fail(kernel: str, status: int) -> None:
     raise ValueError(f"{kernel}: the C core refused an argument (status {status})")
 
 
-def apart(array: Any, pointer: Any, a: np.ndarray) -> tuple[Any, int, int]:
+def apart(array: Any, pointer: Any, a: np.ndarray, writable: bool) -> tuple[Any, int, int]:
     """Pointer and strides in elements of an array that is not contiguous; the caller keeps it alive."""
     turned = a.T
     if turned.flags.c_contiguous:
-        at = ffi.from_buffer(array, turned)
-    elif a.flags.c_contiguous:
-        raise  # from_buffer had another reason to refuse it
+        at = ffi.from_buffer(array, turned, writable)
+    elif a.flags.c_contiguous or (writable and not a.flags.writeable):
+        raise ValueError(f"an operand of shape {a.shape} is read-only or no buffer")
     else:
         at = ffi.cast(pointer, a.ctypes.data)  # which makes objects
     down, along = a.strides
@@ -141,7 +141,7 @@ def _pass(operand: Operand) -> tuple[list[str], list[str]]:
         return [], [buffer]
     columns = operand.shape[1]
     contiguous = f"{name}_p, {name}_s, {name}_t = {buffer}, {columns}, 1"
-    strided = f"{name}_p, {name}_s, {name}_t = apart({ctype}, {ctype}p, {name})"
+    strided = f"{name}_p, {name}_s, {name}_t = apart({ctype}, {ctype}p, {name}, {operand.kind == 'out'})"
     if operand.strides == 1:  # most are contiguous
         lines = [f"try: {contiguous}", f"except ValueError: {strided}"]
     else:  # an error would cost more than asking

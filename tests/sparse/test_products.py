@@ -120,26 +120,66 @@ def test_rows_of_narrow_values_whatever_their_lengths_have_the_bits_of_rows_alon
             assert linear(x[:m], a, format="tiles").tobytes() == expected[:m].tobytes()
 
 
-@pytest.mark.parametrize("m", [70, 120])
+@pytest.mark.parametrize("m", [120, 150])
 def test_a_matrix_that_is_large_beside_x_keeps_its_bits_on_any_threads(m):
-    w = even_rows(1500, 500)  # all the panels of x pass each group of its rows
-    x = np.random.default_rng(1).standard_normal((m, 500)).astype(np.float32)
+    w = even_rows(3000, 1700)  # all the panels of x pass each group of its rows
+    x = np.random.default_rng(1).standard_normal((m, 1700)).astype(np.float32)
     a, expected = CSRMatrix.from_dense(w), dense.linear(x, w).tobytes()
     for count in (1, 2, 3, 7):
         with pycomp.threads(count):
             assert linear(x, a, format="tiles").tobytes() == expected
 
 
+IN_FORMATS = [("tiles", CSRMatrix.from_dense), ("csr", CSRMatrix.from_dense),
+              ("blocks", lambda w: BSRMatrix.from_dense(w, (4, 1)))]
+in_formats = pytest.mark.parametrize(("format", "made"), IN_FORMATS, ids=[format for format, _ in IN_FORMATS])
+
+
+@in_formats
 @pytest.mark.parametrize(("m", "k"), [
-    (16, 1086), (16, 1087), (16, 1088), (64, 270), (64, 271), (64, 272), (16, 16383), (16, 16384), (65, 100)])
-def test_x_on_the_stack_and_on_the_heap_have_the_same_bits(m, k):
-    """Up to 2**18 floats of one panel, with a column of zeros, each thread packs for itself, 17408 on its stack."""
+    (16, 1086), (16, 1087), (16, 1088), (16, 1089), (64, 271), (64, 272), (64, 273), (65, 100),
+    (16, 12286), (16, 12287), (16, 12288), (16, 12289), (80, 2456), (80, 2457), (80, 2458)])
+def test_x_on_the_stack_of_each_thread_on_its_heap_and_on_one_heap_have_the_same_bits(format, made, m, k):
+    """Up to 17408 floats, of tiles with a column of zeros; up to 3 * 2**16; more."""
     x, w, _ = problem(3, m, k, 200, 0.5)
-    a, expected = CSRMatrix.from_dense(w), dense.linear(x, w).tobytes()
+    a, expected = made(w), dense.linear(x, w).tobytes()
     for threads in (1, 2, 3):
         with pycomp.threads(threads):
-            assert linear(x, a, format="tiles").tobytes() == expected
-            assert linear(x[: m - 3], a, format="tiles").tobytes() == expected[: 4 * 200 * (m - 3)]
+            assert linear(x, a, format=format).tobytes() == expected
+            assert linear(x[: m - 3], a, format=format).tobytes() == expected[: 4 * 200 * (m - 3)]
+
+
+@pytest.mark.usefixtures("at_level")
+@pytest.mark.parametrize("level", LEVELS)
+@in_formats
+@pytest.mark.parametrize(("m", "n", "filled"), [(150, 60, 0.1), (150, 260, 0.6), (256, 200, 0.1)])
+def test_x_that_is_packed_once_has_the_bits_of_rows_alone_at_any_strides(level, format, made, m, n, filled):
+    """More than 3 * 2**16 floats; panels of x pass each group of a large matrix, its groups each panel of a large x."""
+    x, w, _ = problem(4, m, 2100, n, filled)
+    a, expected = made(w), dense.linear(x, w).tobytes()
+    turned, backwards = np.asfortranarray(x), x[::-1, ::-1].copy()[::-1, ::-1]
+    for threads in (1, 2, 3, 7) if level != "generic" else (2,):  # which is slow
+        with pycomp.threads(threads):
+            for other in (x, turned, backwards) if level != "generic" else (turned,):
+                assert linear(other, a, format=format).tobytes() == expected
+                assert np.ascontiguousarray(matmul(a, other.T, format=format).T).tobytes() == expected
+    same = linear(np.broadcast_to(x[:1], x.shape), a, format=format)
+    assert {row.tobytes() for row in same} == {expected[: 4 * n]}
+
+
+@pytest.mark.skipif(native.missing() is not None, reason="there is no C core")
+@pytest.mark.parametrize("y", [np.zeros((1, 3), np.float32), np.zeros((3, 3), np.float32).T,
+                               np.zeros((4, 6), np.float32)[::2, ::2]], ids=["rows", "columns", "apart"])
+def test_the_c_binding_writes_to_no_array_that_is_read_only(y):
+    y = y.view()
+    y.flags.writeable = False
+    x, ones, columns = np.ones((len(y), 3), np.float32), np.ones(3, np.float32), np.arange(3, dtype=np.int32)
+    sparse, packed = (ones, columns, np.arange(4)), np.ones((1, 3, 16), np.float32)
+    with pytest.raises(ValueError, match="read-only"):
+        native.implementation("spmm_csr_f32")(x, *sparse, None, None, 0, y)
+    with pytest.raises(ValueError, match="read-only"):
+        native.implementation("gemm_f32")(x, packed, None, 0, y)
+    assert not y.any()
 
 
 @pytest.mark.skipif(native.missing() is not None, reason="there is no C core")
