@@ -24,6 +24,7 @@ enum {
   IN_L1 = 40 << 10,     /* bytes that L1 holds beside what streams through it */
   MOST = 256,           /* rows of a group: 64 KB of chains on the stack */
   EARLY = 3,            /* steps that columns are read before use */
+  TURN = 4,             /* steps of two tiles between which their addresses are passed on */
   CHUNK = 128,          /* steps whose values are widened at a time */
   AHEAD = 1024,         /* entries to prefetch ahead of use */
   FETCHED = 3,          /* vectors that take so long a step that the hardware fetches in time by itself */
@@ -181,32 +182,59 @@ PC_INLINE void advance(int singly, int coded, int widened, int vectors, const pa
   }
 }
 
-/* The chains of two tiles of one vector, of n steps and m: the four of one would wait for their fma. (Rows of the two take turns,
- * and compilers may not gather their loads: either was slower.) */
+/* Where a tile's next step is. */
+typedef struct {
+  const float *v;
+  const uint16_t *at;
+} next_step;
+
+/* A step of each of two tiles, some steps on. */
+PC_INLINE void step_of_two(int coded, int on, const char *x, const next_step *tiles, vf16 *acc) {
+  const uint64_t read[2] = {columns_at(tiles[0].at + HIGH * on), columns_at(tiles[1].at + HIGH * on)};
+#pragma GCC unroll 8
+  for (int i = 0; i < 2 * HIGH; i++) {
+    const int r = i / 2, second = i % 2;
+    const char *const from = x + place(read[second], r);
+    const float *const w = tiles[second].v + HIGH * on + r;
+    vf16 *const chain = &acc[second * HIGH + r];
+    *chain = coded ? one_more(1, *chain, from, vf_set1(*w)) : vf_fma1(vf_load((const float *)(const void *)from), w, *chain);
+  }
+}
+
+/* Both some steps on. */
+PC_INLINE void move_on(int steps, next_step *tiles) {
+  for (int i = 0; i < 2; i++) {
+    tiles[i].v = (const float *)(const void *)pc_held((const char *)(tiles[i].v + HIGH * steps));
+    tiles[i].at = (const uint16_t *)(const void *)pc_held((const char *)(tiles[i].at + HIGH * steps));
+  }
+}
+
+/* The chains of two tiles of one vector, of n steps and m: the four of one would wait for their fma. What limits them is how many
+ * instructions start in a cycle: a value comes with its fma as one, since it lies at an address that is passed on from turn to turn;
+ * x, whose address is a sum, would be split from it. (Compilers may not gather the loads at the head of a step: it was slower.) */
 PC_INLINE void advance_two(int coded, int widened, const panel *x, const float *v, int64_t n, int64_t m, columns *c,
                            const int32_t *rows, float *chains) {
-  const float *const w = v + HIGH * n;
-  const uint16_t *const at = c->at, *const to = at + HIGH * n;
-  const char *const next = (const char *)(v + AHEAD);
+  next_step tiles[2] = {{v, c->at}, {v + HIGH * n, c->at + HIGH * n}};
+  const float *const first_end = v + HIGH * n, *const end = v + HIGH * m;
   vf16 acc[2 * HIGH];
 #pragma GCC unroll 8
   for (int r = 0; r < 2 * HIGH; r++) acc[r] = vf_load(chain_of(chains, 1, rows[r]));
-  for (int64_t s = 0; s < HIGH * m; s += HIGH) {
-    const uint64_t read[2] = {columns_at(at + s), columns_at(to + s)};
-    if (!widened) __builtin_prefetch(next + 2 * sizeof *v * s); /* two tiles, one after the other */
-#pragma GCC unroll 8
-    for (int i = 0; i < 2 * HIGH; i++) {
-      const int r = i / 2, second = i % 2;
-      vf16 *const chain = &acc[second * HIGH + r];
-      *chain = vf_held(one_more(coded, *chain, x->slices[0] + place(read[second], r), vf_set1((second ? w : v)[s + r])));
-    }
+  for (int64_t s = m % TURN; s; s--) {
+    step_of_two(coded, 0, x->slices[0], tiles, acc);
+    move_on(1, tiles);
+  }
+  while (tiles[0].v != end) {
+    for (int i = 0; i < 2 && !widened; i++) __builtin_prefetch(tiles[i].v + AHEAD);
+#pragma GCC unroll 4
+    for (int on = 0; on < TURN; on++) step_of_two(coded, on, x->slices[0], tiles, acc);
+    move_on(TURN, tiles);
   }
   rows = (const void *)pc_held((const void *)rows); /* read again, as above */
 #pragma GCC unroll 8
   for (int r = 0; r < 2 * HIGH; r++) vf_store(chain_of(chains, 1, rows[r]), acc[r]);
-  c->at = at + HIGH * m;
-  if (n > m) advance_rows(1, coded, widened, 1, 0, HIGH, x, v + HIGH * m, w, c, rows, chains);
-  c->at = to + HIGH * m;
+  c->at = tiles[0].at;
+  if (n > m) advance_rows(1, coded, widened, 1, 0, HIGH, x, end, first_end, c, rows, chains);
+  c->at = tiles[1].at;
 }
 
 /* Tiles to take at once from `tile` on: two that come together, unless the second has no steps, or more than the first, or they are

@@ -112,6 +112,7 @@ PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_sub_ps, a, b); }
 PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_mul_ps, a, b); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_div_ps, a, b); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { return (vf16){_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)}; }
+PC_INLINE vf16 vf_fma1(vf16 a, const float *b, vf16 c) { return vf_fma(a, vf_set1(*b), c); }
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { return (vf16){_mm256_fnmadd_ps(a.a, b.a, c.a), _mm256_fnmadd_ps(a.b, b.b, c.b)}; }
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_max_ps, a, b); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_BOTH(vf16, _mm256_min_ps, a, b); }

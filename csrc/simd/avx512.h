@@ -83,6 +83,10 @@ PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { return _mm512_sub_ps(a, b); }
 PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { return _mm512_mul_ps(a, b); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { return _mm512_div_ps(a, b); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { return _mm512_fmadd_ps(a, b, c); }
+PC_INLINE vf16 vf_fma1(vf16 a, const float *b, vf16 c) { /* one instruction, as compilers do not always make it */
+  __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(a), "m"(*b));
+  return c;
+}
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { return _mm512_fnmadd_ps(a, b, c); }
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { return _mm512_max_ps(a, b); }
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { return _mm512_min_ps(a, b); }

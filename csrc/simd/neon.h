@@ -105,6 +105,7 @@ PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { PC_EACH(vf16, vsubq_f32(a.q[i], b.q[i]))
 PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_EACH(vf16, vmulq_f32(a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_EACH(vf16, vdivq_f32(a.q[i], b.q[i])); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
+PC_INLINE vf16 vf_fma1(vf16 a, const float *b, vf16 c) { return vf_fma(a, vf_set1(*b), c); }
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, vfmsq_f32(c.q[i], a.q[i], b.q[i])); }
 /* A compare and a choice: FMAX would return NaN where the definition returns b. */
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }

@@ -109,6 +109,7 @@ PC_INLINE vf16 vf_sub(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] - b.v[i]); }
 PC_INLINE vf16 vf_mul(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] * b.v[i]); }
 PC_INLINE vf16 vf_div(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] / b.v[i]); }
 PC_INLINE vf16 vf_fma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(a.v[i], b.v[i], c.v[i])); }   /*  a*b + c */
+PC_INLINE vf16 vf_fma1(vf16 a, const float *b, vf16 c) { return vf_fma(a, vf_set1(*b), c); }     /*  a*b[0] + c */
 PC_INLINE vf16 vf_fnma(vf16 a, vf16 b, vf16 c) { PC_EACH(vf16, fmaf(-a.v[i], b.v[i], c.v[i])); } /* -a*b + c */
 PC_INLINE vf16 vf_max(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] > b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */
 PC_INLINE vf16 vf_min(vf16 a, vf16 b) { PC_EACH(vf16, a.v[i] < b.v[i] ? a.v[i] : b.v[i]); } /* b if either is NaN */

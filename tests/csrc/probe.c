@@ -107,6 +107,7 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
   FLOAT(vf_mul, vf_mul(F(a), F(b)))                                                    \
   FLOAT(vf_div, vf_div(F(a), F(b)))                                                    \
   FLOAT(vf_fma, vf_fma(F(a), F(b), F(c)))                                              \
+  FLOAT(vf_fma1, vf_fma1(F(a), (const float *)(const void *)b + n, F(c)))              \
   FLOAT(vf_fnma, vf_fnma(F(a), F(b), F(c)))                                            \
   FLOAT(vf_max, vf_max(F(a), F(b)))                                                    \
   FLOAT(vf_min, vf_min(F(a), F(b)))                                                    \

@@ -52,7 +52,7 @@ def lanes_of(op):
     bits = [rng.integers(0, 2**32, 4096, dtype=np.uint32).view(np.int32) for _ in range(3)]
     floats = combined(SPECIAL_FLOATS, 2, [b.view(np.float32) for b in bits[:2]])
     ints = combined(SPECIAL_INTS, 2, bits[:2])
-    if op in ("vf_fma", "vf_fnma"):
+    if op in ("vf_fma", "vf_fma1", "vf_fnma"):
         near = [(rng.standard_normal(4096) * 2.0 ** rng.integers(-70, 70, 4096)).astype(np.float32) for _ in range(3)]
         return combined(SPECIAL_FLOATS, 3, near)
     if op == "vi_dot_u8s8":  # extremes in every one of the 64 positions, and sums that wrap
@@ -113,6 +113,8 @@ def counts_of(op):
         return range(32)
     if op == "vf_one_of":
         return range(4)
+    if op == "vf_fma1":
+        return range(16)
     if op == "vi_codes":
         return range(2)  # unsigned, signed
     return range(18) if op == "vm_first" else range(17) if op in COUNTED else (0,)
