@@ -190,6 +190,7 @@ int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const floa
  * makes room for the next, and heavy rows stay in flight beside light ones. Limit: memory, 8 bytes an entry. */
 
 enum {
+  TURN = 4,         /* entries of a row at a time */
   ALONE = 32,       /* entries that a row may have left when another ends: the two overlap by themselves */
   AHEAD = 4 * 1024, /* entries to prefetch ahead of use: past the rows in flight, which the hardware follows itself */
   CACHED = 1 << 17  /* entries that L2 holds, and that need no prefetching */
@@ -211,7 +212,15 @@ static int take(const job *j, slot *s, int64_t *next, int64_t last) {
   return 0;
 }
 
-/* Advances the chains by as many entries as the shortest has left, and prefetches every `stretch` entries. */
+/* Two columns by one load. */
+PC_INLINE uint64_t two_at(const int32_t *indices) {
+  uint64_t two;
+  memcpy(&two, indices, sizeof two);
+  return two;
+}
+
+/* Advances the chains by as many entries as the shortest has left, and prefetches every `stretch` entries. Values lie at addresses
+ * that are passed on from turn to turn, not at sums: so they come with their fma as one instruction. */
 PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
   int64_t steps = s->left;
   const float *x = j->x, *data[FLIGHT];
@@ -223,17 +232,31 @@ PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
     indices[r] = j->indices + s[r].at;
     chain[r] = s[r].chain;
   }
-  for (int64_t q = 0; q < steps;) {
-    const int64_t stop = q + smaller(steps - q, stretch);
+  int64_t q = 0;
+  while (steps - q >= TURN) {
+    const int64_t stop = q + smaller((steps - q) / TURN * TURN, stretch);
 #pragma GCC unroll 4
     for (int r = 0; r < slots; r++) {
-      __builtin_prefetch(data[r] + q + AHEAD, 0, 2); /* into L2: L1 has too little room for so many streams */
+      __builtin_prefetch(data[r] + AHEAD, 0, 2); /* into L2: L1 has too little room for so many streams */
       __builtin_prefetch(indices[r] + q + AHEAD, 0, 2);
     }
-    for (; q < stop; q++)
+    for (; q < stop; q += TURN) {
 #pragma GCC unroll 4
-      for (int r = 0; r < slots; r++) chain[r] = fmaf(x[indices[r][q]], data[r][q], chain[r]);
+      for (int i = 0; i < TURN; i += 2)
+#pragma GCC unroll 4
+        for (int r = 0; r < slots; r++) {
+          const uint64_t two = two_at(indices[r] + q + i);
+          const float a = x[(uint32_t)two], b = x[two >> 32];
+          chain[r] = fmaf(a, data[r][i], chain[r]);
+          chain[r] = fmaf(b, data[r][i + 1], chain[r]);
+        }
+#pragma GCC unroll 4
+      for (int r = 0; r < slots; r++) data[r] = (const float *)(const void *)pc_held((const char *)(data[r] + TURN));
+    }
   }
+  for (; q < steps; q++)
+#pragma GCC unroll 4
+    for (int r = 0; r < slots; r++) chain[r] = fmaf(x[indices[r][q]], *data[r]++, chain[r]);
   for (int r = 0; r < slots; r++) {
     s[r].at += steps;
     s[r].left -= steps;
