@@ -5,7 +5,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-enum { PC_LINE = 64 }; /* bytes */
+enum {
+  PC_LINE = 64,     /* bytes */
+  PC_FEW = 17 << 10 /* floats of a kernel's own that are few enough for the stack: 68 KB */
+};
 
 /* So many bytes from a cache line on, since a vector that straddles two costs twice; *found is what to free. NULL both if they are
  * not to be had. */

@@ -13,8 +13,7 @@ enum {
   PC_ROWS_AHEAD = 4,    /* and asked for so many rows ahead; */
   PC_FLOATS_AHEAD = 64, /* elements ahead, of columns that lie in a row */
   PC_PACK_GRAIN = 1 << 16, /* elements that pay for waking a thread */
-  PC_OWN = 3 << 16,     /* floats, at most, that each thread packs for itself: 768 KB; */
-  PC_FEW = 17 << 10,    /* so many on the stack: 68 KB; */
+  PC_OWN = 3 << 16,     /* floats, at most, that each thread packs for itself: 768 KB */
   PC_LITTLE = 16        /* multiply-adds of vectors beside which packing a float is little */
 };
 

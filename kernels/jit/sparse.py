@@ -122,7 +122,8 @@ def _slices(kind, x, values, columns, rows, starts, scale, bias, residual, activ
                 continue
             acc = np.float32(0)
             for s in range(starts[t], starts[t + 1]):
-                acc = fma(x[columns[s, r]], _value(kind, values, s, r), acc)
+                if columns[s, r] < len(x):  # the column after the last is of padding
+                    acc = fma(x[columns[s, r]], _value(kind, values, s, r), acc)
             v = acc if scale is None else acc * scale[j]
             y[j] = _ended(v, j, bias, residual, activation)
 

@@ -263,8 +263,8 @@ def _packed_kernels(kind):
         *end, y = tail
         values = _decoded(kind, values, layouts.SLICE)
         begins, firsts = np.array([0, len(rows)]), np.array([0, len(y)])
-        matrix = _as_csr(values, columns, rows, starts, begins, firsts, len(x), lambda group: np.full(len(group), -1))
-        return x[None], matrix, split(end)
+        pad = lambda group: np.full(len(group), -1)  # noqa: E731
+        return x[None], _as_csr(values, columns, rows, starts, begins, firsts, len(x) + 1, pad), split(end)
 
     def tiles_sample(rng, m, k, n, nnz=None):
         data, indices, indptr = csr_sample(rng, n, k, nnz)
@@ -277,7 +277,7 @@ def _packed_kernels(kind):
         data, indices, indptr = csr_sample(rng, n, k, nnz)
         made = layouts.slices(indices, indptr, k)
         values, scale = _encoded(kind, rng, made, data, n)
-        x = np.append(rng.standard_normal(k).astype(np.float32), np.float32(0))
+        x = rng.standard_normal(k).astype(np.float32)
         return x, values, *made.read.values(), *scale, *end_sample(rng, None, n)
 
     _chained(f"spmm_tiles_{kind}", read_tiles, tiles_sample)

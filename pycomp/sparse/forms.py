@@ -137,13 +137,14 @@ class Blocks(_ByRows):
 class _One(Form):
     """A kernel for one row of x; several rows come one after the other."""
 
-    least: int
-    """Elements of a row of x that the kernel reads: zeros after its last."""
+    least = 0
+    """Elements of a row of x that the kernel reads at least: zeros after its last."""
     one: Holding
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         for i in range(x.shape[0]):
-            row, term = _with_zeros(x[i], self.least), None if residual is None else residual[i]
+            row = contiguous(x[i]) if x.shape[1] >= self.least else _with_zeros(x[i], self.least)
+            term = None if residual is None else residual[i]
             _into(y[i], lambda line, row=row, term=term: self.one(row, bias, term, code, line))  # type: ignore[misc]
 
 
@@ -153,7 +154,6 @@ class Slices(_One):
     name, most_columns = "slices", layouts.MOST_COLUMNS
 
     def __init__(self, a: CSRMatrix, kind: str, scale: Array | None) -> None:
-        self.least = a.shape[1] + 1
         self.one = _packed("spmv_sell", layouts.slices, a, kind, scale)
 
 

@@ -5,9 +5,9 @@ import numpy as np
 from pycomp.testing import make_case
 
 
-def largest(entry):
-    """The case of a kernel whose every size is the largest of its edges."""
-    return make_case(entry, {size: max(edges) for size, edges in entry.edges.items()})
+def largest(entry, **others):
+    """The case of a kernel whose every size is the largest of its edges, but for others that are given."""
+    return make_case(entry, {size: max(edges) for size, edges in entry.edges.items()} | others)
 
 
 def bits(outputs):

@@ -149,6 +149,21 @@ def test_x_on_the_stack_of_each_thread_on_its_heap_and_on_one_heap_have_the_same
             assert linear(x[: m - 3], a, format=format).tobytes() == expected[: 4 * 200 * (m - 3)]
 
 
+@pytest.mark.parametrize("k", [17407, 17408, 65535])
+def test_one_row_of_x_on_the_stack_and_on_the_heap_has_the_same_bits(k):
+    """Beside the zero that slices of the matrix ask of the column after the last."""
+    x, w, _ = problem(5, 1, k, 40, 0.01)
+    w[7] = 1.0  # others end before it, and ask for that
+    a, expected = CSRMatrix.from_dense(w), dense.linear(x, w).tobytes()
+    for threads in (1, 2, 3):
+        with pycomp.threads(threads):
+            assert linear(x, a, format="slices").tobytes() == expected
+            assert linear(x.repeat(2, axis=1)[:, ::2], a, format="slices").tobytes() == expected
+    x[0, -1] = np.inf  # the last column is another
+    assert not np.isfinite(linear(x, a, format="slices")[0, 7])
+    assert np.isfinite(linear(x, a, format="slices")[0, w[:, -1] == 0]).all()
+
+
 @pytest.mark.usefixtures("at_level")
 @pytest.mark.parametrize("level", LEVELS)
 @in_formats
