@@ -19,15 +19,18 @@ Make = Callable[[Case], Callable[[], object]]
 
 
 def operands(case: Case) -> tuple[Any, np.ndarray]:
-    """A SciPy matrix [n, k] and a dense right operand [k, m], of whatever form the kernel reads. That starts on a cache
-    line: from any other place vectors of 64 bytes take the peers up to twice as long."""
+    """A SciPy matrix [n, k] and a dense right operand [k, m], or [k] where m is 1, of whatever form the kernel reads.
+
+    That starts on a cache line: from any other place vectors of 64 bytes take the peers up to twice as long; PyTorch
+    takes three times as long for a matrix of one column as for a vector.
+    """
     import scipy.sparse
 
     _, (data, indices, indptr), _ = sparse.READERS[case.kernel.name](*case.inputs, case.outputs()[0])
-    k = case.sizes["k"] - ("steps" in case.sizes and "keep" not in case.given)  # packed forms have a column of zeros
+    k, m = case.sizes["k"], case.sizes.get("m", 1)
     matrix = scipy.sparse.csr_matrix((data.astype(np.float32), indices.astype(np.int32), indptr.astype(np.int32)),
                                      shape=(len(indptr) - 1, k))
-    x = np.random.default_rng(0).standard_normal((k, case.sizes.get("m", 1)), dtype=np.float32)
+    x = np.random.default_rng(0).standard_normal((k, m) if m > 1 else k, dtype=np.float32)
     return matrix, nudged(x, 0)
 
 
@@ -42,7 +45,8 @@ def own_dense(case: Case) -> Callable[[], object]:
     n, k = matrix.shape
     packed = nudged(np.zeros((-(-n // 16), k, 16), np.float32), 0)
     dispatch.pack_f32(matrix.toarray().T, packed)
-    rows, y = nudged(np.ascontiguousarray(x.T), 0), np.empty((x.shape[1], n), np.float32)
+    rows = nudged(np.ascontiguousarray(x.reshape(k, -1).T), 0)
+    y = np.empty((len(rows), n), np.float32)
     return lambda: dispatch.gemm_f32(rows, packed, None, 0, y)
 
 
