@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -174,16 +175,17 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
 
 def known_advice(a: SparseMatrix, batch: int, cache: bool = True) -> Advice:
     """:func:`advise` of what is valid, perhaps without the crossover; what it gives is kept with the matrix."""
-    batch = next((b for b in BATCHES if b >= batch), BATCHES[-1])
+    batch = BATCHES[min(bisect_left(BATCHES, batch), len(BATCHES) - 1)]
     known, key = _kept_with(a), (batch, *_runs_by())
-    if key not in known or not cache:
-        known[key] = _advice(a, batch, cache)
-    return known[key]
+    found = known.get(key) if cache else None
+    if found is None:
+        found = known[key] = _advice(a, batch, cache)
+    return found
 
 
 def _kept_with(a: SparseMatrix) -> dict[tuple[Any, ...], Advice]:
-    home = a._pattern if isinstance(a, CSRMatrix) else a.__dict__  # other values do not change it
-    return cast("dict[tuple[Any, ...], Advice]", home.setdefault("_advice", {}))
+    home: dict[str, Any] = a._pattern if isinstance(a, CSRMatrix) else a.__dict__  # other values do not change it
+    return home.setdefault("_advice", {})  # type: ignore[no-any-return]
 
 
 def _with_crossover(a: SparseMatrix, found: Advice, cache: bool) -> Advice:

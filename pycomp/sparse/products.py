@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,11 @@ def _chosen(a: SparseMatrix, batch: int, format: str | None) -> str:
         return format
     if a.dtype != FLOAT32:
         return a._format(batch)
-    from .advice import known_advice
+    return _advice().known_advice(a, max(batch, 1)).recommendation  # type: ignore[no-any-return]
 
-    return known_advice(a, max(batch, 1)).recommendation
+
+@functools.cache  # an import that has been made takes a microsecond
+def _advice() -> Any:
+    from . import advice
+
+    return advice
