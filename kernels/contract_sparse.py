@@ -10,20 +10,20 @@ from .reference import sparse
 SHAPES = tuple(
     (f"{what}, {zeros} % zeros", {"m": m, "k": size, "n": size, "nnz": size * size * (100 - zeros) // 100})
     for what, m, size in (("one row, a 7B model's square", 1, 4096), ("sixteen rows", 16, 4096),
-                          ("a prompt", 128, 4096), ("BERT-base square, in cache", 128, 768))
+                          ("a prompt", 128, 4096), ("BERT-base square, in cache", 128, 768), ("four rows", 4, 4096))
     for zeros in (50, 70, 80, 90, 95, 99)
 )
 MANY = tuple(shape for shape in SHAPES if shape[1]["m"] > 1)
 ONE = tuple((why, {s: sizes[s] for s in ("k", "n", "nnz")}) for why, sizes in SHAPES if sizes["m"] == 1)
 MANY_EDGES = {
-    "m": (0, 1, 15, 16, 17, 33, 64, 65, 81),
+    "m": (0, 1, 2, 3, 4, 5, 15, 16, 17, 33, 64, 65, 81),
     "k": (0, 1, 2, 17, 95, 96, 97, 193, 385),
     "n": (0, 1, 2, 3, 15, 17, 127, 129),
 }
 ONE_EDGES = {"k": (0, 1, 2, 16, 17, 300), "n": (0, 1, 2, 3, 4, 5, 8, 9, 16, 17, 130)}
 WINDOW_EDGES = {"m": (0, 1, 2, 3, 4, 5, 7), "k": (0, 1, 2, 30, 31, 32, 33, 62, 300),
                 "n": (0, 1, 2, 16, 17, 63, 64, 65, 130)}
-FEW_EDGES = {"m": (0, 1, 16, 17, 65), "k": (0, 1, 2, 127, 129), "n": (0, 1, 3, 5, 63, 65)}
+FEW_EDGES = {"m": (0, 1, 4, 16, 17, 65), "k": (0, 1, 2, 127, 129), "n": (0, 1, 3, 5, 63, 65)}
 """For kernels that share their loop with one that is tried at every edge."""
 
 _CSR = (In("indices", "i32", "nnz"), In("indptr", "i64", "n+1"))

@@ -106,6 +106,33 @@ static inline const float *pc_pack_own(pc_loose *j, int64_t begin, int64_t end, 
 /* Whether so little is to be packed that each thread may pack all of it. */
 static inline int pc_packs_own(const pc_loose *j) { return pc_packed_floats(j) <= PC_OWN; }
 
+/* -- up to four columns of w, which lie side by side */
+
+enum { PC_FOUR = 4 };
+
+/* to[l][j] = w[l, j]; past the last column what the first holds, which is not delivered; zero from row k to row `padded`. */
+static inline const float *pc_in_fours(const pc_loose *j, float *to) {
+  const float *column[PC_FOUR];
+  for (int i = 0; i < PC_FOUR; i++) column[i] = j->w + (i < j->n ? i * j->w_column : 0);
+  if (j->w_row == 1) /* of four rows at once */
+    for (int64_t l = 0; l < j->k; l++)
+      for (int i = 0; i < PC_FOUR; i++) to[PC_FOUR * l + i] = column[i][l];
+  else
+    for (int64_t l = 0; l < j->k; l++)
+      for (int i = 0; i < PC_FOUR; i++) to[PC_FOUR * l + i] = column[i][l * j->w_row];
+  for (int64_t q = PC_FOUR * j->k; q < PC_FOUR * j->padded; q++) to[q] = 0.0f;
+  return to;
+}
+
+/* Whether a thread's stack holds them. */
+static inline int pc_fours_are_few(const pc_loose *j) { return PC_FOUR * j->padded <= PC_FEW; }
+
+/* The same in memory of their own; *found is what to free. NULL if there is none. */
+static inline const float *pc_all_in_fours(const pc_loose *j, void **found) {
+  float *const to = pc_heap((size_t)(PC_FOUR * j->padded) * sizeof *to, found);
+  return to ? pc_in_fours(j, to) : NULL;
+}
+
 /* run_own(begin, end, context): `run` of a job whose x each thread packs whole for itself. */
 #define PC_RUN_OWN(run)                                                               \
   static void run_own(int64_t begin, int64_t end, const void *context) {              \

@@ -163,31 +163,9 @@ static int check(const job *j, int64_t nnz) {
   return e->m == 0 || e->n == 0 || (j->indptr[0] == 0 && j->indptr[e->n] == nnz) ? PC_OK : PC_EINVAL;
 }
 
-int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *x, int64_t x_row, int64_t x_column,
-                        const float *data, const int32_t *indices, const int64_t *indptr, const float *bias,
-                        const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) {
-  int status = PC_OK;
-  job j = {k, NULL, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column},
-           {k, m, k, x, x_column, x_row, NULL, 0, 0}, &status};
-  status = check(&j, nnz);
-  if (status != PC_OK || m == 0 || n == 0) return status;
-  const pc_panels panels = panels_of(&j);
-  const int64_t grain = 1 + GRAIN / m;
-  if (pc_packs_own(&j.loose)) {
-    pc_for(work_of(&j), pc_own_grain(&j.loose, panels.slices, work_of(&j), grain), run_own, &j);
-    return status;
-  }
-  void *found = NULL;
-  j.x = pc_pack_all(&j.loose, &found);
-  if (!j.x) return PC_ENOMEM;
-  if (pc_panels_first(words_of(&j), panels.count, m, k)) pc_for(work_of(&j) * panels.slices, 1 + GRAIN / LANES, run_panels, &j);
-  else pc_for(work_of(&j), grain, run_groups, &j);
-  free(found);
-  return PC_OK;
-}
-
-/* -- one row of x: each output is one chain of scalars, so several rows of the matrix are in flight. A row that ends
- * makes room for the next, and heavy rows stay in flight beside light ones. Limit: memory, 8 bytes an entry. */
+/* -- one row of x, or up to four, which lie side by side: each output is one chain of its own, so several rows of the matrix are in
+ * flight. A row that ends makes room for the next, and heavy rows stay in flight beside light ones. Limit: of one row memory, 8 bytes
+ * an entry; of four also the loads, three an entry. */
 
 enum {
   TURN = 4,         /* entries of a row at a time */
@@ -196,18 +174,48 @@ enum {
   CACHED = 1 << 17  /* entries that L2 holds, and that need no prefetching */
 };
 
+/* The chain of one row of x, or those of four. */
+typedef struct {
+  float one;
+  vq4 four;
+} chain;
+
+PC_INLINE chain no_entries(void) { return (chain){0.0f, vq_zero()}; }
+
+/* One entry more, whose value comes with the fma as one instruction if it lies at no sum of registers. */
+PC_INLINE chain one_more(int fours, const float *x, int64_t column, const float *value, chain c) {
+  if (fours) {
+    c.four = vq_fma1(vq_load(x + PC_FOUR * column), value, c.four);
+  } else {
+    const float of_x = x[column];
+    c.one = fmaf(of_x, *value, c.one);
+  }
+  return c;
+}
+
 typedef struct {
   int64_t row, at, left; /* at: its next entry */
-  float chain;
+  chain chain;
 } slot;
 
-/* Fills a slot with the next row that has entries; 0 if there is none before row `last`. */
-static int take(const job *j, slot *s, int64_t *next, int64_t last) {
-  while (*next < last) {
-    const int64_t row = (*next)++, at = j->indptr[row], left = j->indptr[row + 1] - at;
-    *s = (slot){row, at, left, 0.0f};
+/* Rows of the matrix from `next` up to `last`, and where their chains go, those of row `first` foremost. */
+typedef struct {
+  int64_t first, next, last;
+  float *to;
+} span;
+
+PC_INLINE void put(int fours, const span *rows, int64_t row, chain c) {
+  if (fours) vq_store(rows->to + (row - rows->first) * LANES, c.four);
+  else rows->to[row - rows->first] = c.one;
+}
+
+/* Fills a slot with the next row that has entries; 0 if there is none. */
+PC_INLINE int take(int fours, const job *j, slot *s, span *rows) {
+  while (rows->next < rows->last) {
+    const int64_t row = rows->next++, at = j->indptr[row], left = j->indptr[row + 1] - at;
+    *s = (slot){row, at, left, no_entries()};
     if (left) return 1;
-    j->end.y[row] = 0.0f;
+    put(fours, rows, row, no_entries());
   }
   return 0;
 }
@@ -220,17 +228,17 @@ PC_INLINE uint64_t two_at(const int32_t *indices) {
 }
 
 /* Advances the chains by as many entries as the shortest has left, and prefetches every `stretch` entries. Values lie at addresses
- * that are passed on from turn to turn, not at sums: so they come with their fma as one instruction. */
-PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
+ * that are passed on from turn to turn, not at sums. */
+PC_INLINE void advance(int fours, const job *j, slot *s, int slots, int64_t stretch) {
   int64_t steps = s->left;
   const float *x = j->x, *data[FLIGHT];
   const int32_t *indices[FLIGHT];
-  float chain[FLIGHT];
+  chain c[FLIGHT];
   for (int r = 0; r < slots; r++) {
     steps = smaller(s[r].left, steps);
     data[r] = j->data + s[r].at;
     indices[r] = j->indices + s[r].at;
-    chain[r] = s[r].chain;
+    c[r] = s[r].chain;
   }
   int64_t q = 0;
   while (steps - q >= TURN) {
@@ -246,9 +254,8 @@ PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
 #pragma GCC unroll 4
         for (int r = 0; r < slots; r++) {
           const uint64_t two = two_at(indices[r] + q + i);
-          const float a = x[(uint32_t)two], b = x[two >> 32];
-          chain[r] = fmaf(a, data[r][i], chain[r]);
-          chain[r] = fmaf(b, data[r][i + 1], chain[r]);
+          c[r] = one_more(fours, x, (uint32_t)two, data[r] + i, c[r]);
+          c[r] = one_more(fours, x, (int64_t)(two >> 32), data[r] + i + 1, c[r]);
         }
 #pragma GCC unroll 4
       for (int r = 0; r < slots; r++) data[r] = (const float *)(const void *)pc_held((const char *)(data[r] + TURN));
@@ -256,42 +263,100 @@ PC_INLINE void advance(const job *j, slot *s, int slots, int64_t stretch) {
   }
   for (; q < steps; q++)
 #pragma GCC unroll 4
-    for (int r = 0; r < slots; r++) chain[r] = fmaf(x[indices[r][q]], *data[r]++, chain[r]);
+    for (int r = 0; r < slots; r++) c[r] = one_more(fours, x, indices[r][q], data[r]++, c[r]);
   for (int r = 0; r < slots; r++) {
     s[r].at += steps;
     s[r].left -= steps;
-    s[r].chain = chain[r];
+    s[r].chain = c[r];
   }
 }
 
-static void run_row(int64_t begin, int64_t end, const void *context) {
-  const job *j = context;
-  const int64_t begun = row_at(j, begin), last = row_at(j, end);
+PC_INLINE void run_span(int fours, const job *j, span rows) {
   const int64_t stretch = j->indptr[j->end.n] > CACHED ? LANES : INT64_MAX; /* a cache line */
-  int64_t next = begun;
   slot s[FLIGHT];
   int full = 0;
-  while (full < FLIGHT && take(j, s + full, &next, last)) full++;
+  while (full < FLIGHT && take(fours, j, s + full, &rows)) full++;
   while (full == FLIGHT) {
-    advance(j, s, FLIGHT, stretch);
+    advance(fours, j, s, FLIGHT, stretch);
     for (int r = 0; r < full; r++)
       if (s[r].left <= ALONE) {
-        advance(j, s + r, 1, stretch);
-        j->end.y[s[r].row] = s[r].chain;
-        if (!take(j, s + r, &next, last)) s[r--] = s[--full];
+        advance(fours, j, s + r, 1, stretch);
+        put(fours, &rows, s[r].row, s[r].chain);
+        if (!take(fours, j, s + r, &rows)) s[r--] = s[--full];
       }
   }
   while (full--) {
-    advance(j, s + full, 1, stretch);
-    j->end.y[s[full].row] = s[full].chain;
+    advance(fours, j, s + full, 1, stretch);
+    put(fours, &rows, s[full].row, s[full].chain);
   }
+}
+
+static void run_one(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  const int64_t begun = row_at(j, begin), last = row_at(j, end);
+  run_span(0, j, (span){begun, begun, last, j->end.y + begun});
   pc_finish_row(&j->end, begun, last - begun);
+}
+
+static void run_four(int64_t begin, int64_t end, const void *context) {
+  const job *j = context;
+  const int64_t last = row_at(j, end);
+  float chains[WAITING] = {0}; /* four lanes of each sixteen */
+  for (int64_t row = row_at(j, begin), rows; row < last; row += rows) {
+    rows = smaller(last - row, ROWS);
+    run_span(1, j, (span){row, row, row + rows, chains});
+    pc_finish(&j->end, 0, row, rows, LANES, chains);
+  }
+}
+
+/* The same of x that each thread brings into fours for itself. */
+static void run_own_four(int64_t begin, int64_t end, const void *context) {
+  _Alignas(64) float few[PC_FEW];
+  job j = *(const job *)context;
+  j.x = pc_in_fours(&j.loose, few);
+  run_four(begin, end, &j);
+}
+
+static int multiply_few(job *j) {
+  const int64_t work = work_of(j), grain = 1 + GRAIN_ALONE;
+  void *found = NULL;
+  if (j->loose.n == PC_FOUR && j->loose.w_column == 1 && j->loose.w_row == PC_FOUR) j->x = j->loose.w; /* as they are */
+  else if (!pc_fours_are_few(&j->loose) && !(j->x = pc_all_in_fours(&j->loose, &found))) return PC_ENOMEM;
+  pc_for(work, grain, j->x ? run_four : run_own_four, j);
+  free(found);
+  return PC_OK;
+}
+
+/* -- any rows of x, and one that is contiguous */
+
+int PC_FN(spmm_csr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, const float *x, int64_t x_row, int64_t x_column,
+                        const float *data, const int32_t *indices, const int64_t *indptr, const float *bias,
+                        const float *residual, int32_t activation, float *y, int64_t y_row, int64_t y_column) {
+  int status = PC_OK;
+  job j = {k, NULL, data, indices, indptr, {m, n, NULL, bias, residual, activation, y, y_row, y_column},
+           {k, m, k, x, x_column, x_row, NULL, 0, 0}, &status};
+  status = check(&j, nnz);
+  if (status != PC_OK || m == 0 || n == 0) return status;
+  if (m <= PC_FOUR) return multiply_few(&j);
+  const pc_panels panels = panels_of(&j);
+  const int64_t grain = 1 + GRAIN / m;
+  if (pc_packs_own(&j.loose)) {
+    pc_for(work_of(&j), pc_own_grain(&j.loose, panels.slices, work_of(&j), grain), run_own, &j);
+    return status;
+  }
+  void *found = NULL;
+  j.x = pc_pack_all(&j.loose, &found);
+  if (!j.x) return PC_ENOMEM;
+  if (pc_panels_first(words_of(&j), panels.count, m, k)) pc_for(work_of(&j) * panels.slices, 1 + GRAIN / LANES, run_panels, &j);
+  else pc_for(work_of(&j), grain, run_groups, &j);
+  free(found);
+  return PC_OK;
 }
 
 int PC_FN(spmv_csr_f32)(int64_t k, int64_t n, int64_t nnz, const float *x, const float *data, const int32_t *indices,
                         const int64_t *indptr, const float *bias, const float *residual, int32_t activation, float *y) {
   const job j = {k, x, data, indices, indptr, {1, n, NULL, bias, residual, activation, y, n, 1}, {0, 0, 0, NULL, 0, 0, NULL, 0, 0}, NULL};
   const int status = check(&j, nnz);
-  if (status == PC_OK && n > 0) pc_for(work_of(&j), 1 + GRAIN_ALONE, run_row, &j);
+  if (status == PC_OK && n > 0) pc_for(work_of(&j), 1 + GRAIN_ALONE, run_one, &j);
   return status;
 }

@@ -5,7 +5,7 @@
  * value -0 at a column of zeros, which leave every chain as it is, NaN included. So a visit has no branch but its end,
  * and the block's part of x stays in L1; a group's chains wait on the stack between its visits. The tiles of a group and block
  * come in twos, the second no longer than the first (the last may have no steps), whose rows differ: of one vector, two are in
- * flight where CPUs take values singly.
+ * flight where CPUs take values singly. Up to four rows of x lie side by side, four lanes of a vector.
  * Limit: the load ports, one load of x an fma and one or two for each step and row. (On Intel's Granite Rapids 16 loads of a
  * whole vector beside 16 fma take 10.4 cycles, not 8.)
  *
@@ -40,6 +40,7 @@ typedef struct {
   const int32_t *rows;
   const int64_t *starts, *begins, *firsts;
   pc_end end;
+  int fours;             /* x has up to four rows, which lie side by side */
   int coded;             /* x and values are codes, and results int32, held as the bits of floats */
   const int32_t *offset; /* of codes, [n]: added to the results; or NULL */
   pc_panels panels;
@@ -170,18 +171,6 @@ PC_INLINE void advance_rows(int singly, int coded, int widened, int vectors, int
   }
 }
 
-/* The chains of a tile. */
-PC_INLINE void advance(int singly, int coded, int widened, int vectors, const panel *x, const float *v, const float *end, columns *c,
-                       const int32_t *rows, float *chains) {
-  if (PC_TILE_VECTORS(HIGH) < vectors) {
-    columns again = *c;
-    advance_rows(singly, coded, widened, vectors, 0, HIGH / 2, x, v, end, &again, rows, chains);
-    advance_rows(singly, coded, widened, vectors, HIGH / 2, HIGH / 2, x, v, end, c, rows, chains);
-  } else {
-    advance_rows(singly, coded, widened, vectors, 0, HIGH, x, v, end, c, rows, chains);
-  }
-}
-
 /* Where a tile's next step is. */
 typedef struct {
   const float *v;
@@ -237,6 +226,49 @@ PC_INLINE void advance_two(int coded, int widened, const panel *x, const float *
   c->at = tiles[1].at;
 }
 
+/* Where the column of row r of a step lies in x of fours, in floats. */
+PC_INLINE uint64_t place_of_four(uint64_t columns, int r) { return (r ? columns >> (16 * r - 2) : columns << 2) & 0x3fffc; }
+
+PC_INLINE void step_of_fours(const float *x, const float *v, const uint16_t *at, vq4 *acc) {
+  const uint64_t read = columns_at(at);
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++) acc[r] = vq_fma1(vq_load(x + place_of_four(read, r)), v + r, acc[r]);
+}
+
+/* The chains of a tile for up to four rows of x, which lie side by side: four lanes of each sixteen. */
+PC_INLINE void advance_fours(int widened, const panel *x, const float *v, const float *end, columns *c, const int32_t *rows,
+                             float *chains) {
+  const float *const from = (const float *)(const void *)x->slices[0];
+  vq4 acc[HIGH];
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++) acc[r] = vq_load(chain_of(chains, 1, rows[r]));
+  for (int64_t s = (end - v) / HIGH % TURN; s; s--, v += HIGH, c->at += HIGH) step_of_fours(from, v, c->at, acc);
+  while (v != end) {
+    if (!widened) __builtin_prefetch(v + AHEAD);
+    __builtin_prefetch(c->at + AHEAD);
+#pragma GCC unroll 4
+    for (int on = 0; on < HIGH * TURN; on += HIGH) step_of_fours(from, v + on, c->at + on, acc);
+    v = (const float *)(const void *)pc_held((const char *)(v + HIGH * TURN));
+    c->at = (const uint16_t *)(const void *)pc_held((const char *)(c->at + HIGH * TURN));
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < HIGH; r++) vq_store(chain_of(chains, 1, rows[r]), acc[r]);
+}
+
+/* The chains of a tile; `vectors` 0: of fours. */
+PC_INLINE void advance(int singly, int coded, int widened, int vectors, const panel *x, const float *v, const float *end, columns *c,
+                       const int32_t *rows, float *chains) {
+  if (!vectors) {
+    advance_fours(widened, x, v, end, c, rows, chains);
+  } else if (PC_TILE_VECTORS(HIGH) < vectors) {
+    columns again = *c;
+    advance_rows(singly, coded, widened, vectors, 0, HIGH / 2, x, v, end, &again, rows, chains);
+    advance_rows(singly, coded, widened, vectors, HIGH / 2, HIGH / 2, x, v, end, c, rows, chains);
+  } else {
+    advance_rows(singly, coded, widened, vectors, 0, HIGH, x, v, end, c, rows, chains);
+  }
+}
+
 /* Tiles to take at once from `tile` on: two that come together, unless the second has no steps, or more than the first, or they are
  * to be widened and too long for it. */
 PC_INLINE int at_once(int singly, int widens, int vectors, const int64_t *tile, const int64_t *last) {
@@ -251,8 +283,8 @@ PC_INLINE void add(int singly, int coded, int widens, int vectors, const job *j,
   const int64_t *tile = j->starts + j->begins[g], *const last = j->starts + j->begins[g + 1], *widened = tile;
   const int64_t first = *tile, all = j->starts[j->begins[j->groups]];
   if (first == all) return;
-  const panel x = panel_of((const float *)j->x + (slice - j->loose.first) * LANES * j->k, vectors, j->k);
-  columns c = columns_from(singly, j->columns + HIGH * first, j->columns + HIGH * (all - 1));
+  const panel x = panel_of((const float *)j->x + (slice - j->loose.first) * LANES * j->k, vectors ? vectors : 1, j->k);
+  columns c = columns_from(singly || !vectors, j->columns + HIGH * first, j->columns + HIGH * (all - 1));
   const int32_t *rows = j->rows + HIGH * j->begins[g];
   const float *v = widens ? wide : (const float *)j->values + HIGH * first;
   while (tile < last) {
@@ -295,6 +327,9 @@ ADDS(add_floats_singly, 1, 0, 0)
 ADDS(add_stored_singly, 1, 0, 1)
 ADDS(add_codes_singly, 1, 1, 0)
 
+ADD(add_floats, 0, 0, 0, 0)
+ADD(add_stored, 0, 0, 1, 0)
+
 static int takes_singly(void) { return PC_SHUFFLES_DELAY_FMA && !pc_cpu_is_amd(); }
 
 static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
@@ -303,7 +338,8 @@ static void run_group(const job *j, int vectors, int64_t slice, int64_t g) {
   _Alignas(64) float chains[(MOST + 1) * 4 * LANES]; /* the last row is of what pads a tile */
   const int64_t row = j->firsts[g], rows = j->firsts[g + 1] - row, width = vectors * LANES;
   memset(chains, 0, (size_t)((rows + 1) * width) * sizeof *chains);
-  adds[takes_singly()][j->coded ? 2 : j->kind != F32][vectors - 1](j, slice, g, chains);
+  if (j->fours) (j->kind == F32 ? add_floats_0 : add_stored_0)(j, slice, g, chains);
+  else adds[takes_singly()][j->coded ? 2 : j->kind != F32][vectors - 1](j, slice, g, chains);
   if (j->offset)
     for (int64_t r = 0; r < rows; r++)
       for (int64_t c = r * width; c < (r + 1) * width; c += LANES)
@@ -387,6 +423,23 @@ static void run_own_panels(int64_t begin, int64_t end, const void *context) {
 /* All the panels pass each group, of x that each thread packs for itself. */
 PC_RUN_OWN(run_groups)
 
+/* The same of x that each thread brings into fours for itself. */
+static void run_own_fours(int64_t begin, int64_t end, const void *context) {
+  _Alignas(64) float few[PC_FEW];
+  job j = *(const job *)context;
+  j.x = pc_in_fours(&j.loose, few);
+  run_groups(begin, end, &j);
+}
+
+static int multiply_few(job *j, int64_t work) {
+  void *found = NULL;
+  j->fours = 1;
+  if (!pc_fours_are_few(&j->loose) && !(j->x = pc_all_in_fours(&j->loose, &found))) return PC_ENOMEM;
+  pc_for(work, GRAIN, j->x ? run_groups : run_own_fours, j);
+  free(found);
+  return PC_OK;
+}
+
 /* Words of a group: an entry is one and a half. */
 static double words_of(const job *j) { return 1.5 * (double)HIGH * (double)j->starts[j->begins[j->groups]] / (double)j->groups; }
 
@@ -412,6 +465,7 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
   }
   j->panels = pc_panels_of(e->m, widest(j, tiles));
   const int64_t work = j->panels.slices * work_before(j, j->groups);
+  if (!j->coded && e->m <= PC_FOUR) return multiply_few(j, work);
   int status = PC_OK;
   j->status = &status;
   if (!j->coded && pc_packs_own(&j->loose)) {
@@ -441,7 +495,7 @@ static int run_job(job *j, int64_t steps, int64_t tiles) {
                                int32_t activation, float *y, int64_t y_row, int64_t y_column) {                        \
     const pc_loose loose = {k, m, k + 1, x, x_column, x_row, NULL, 0, 0};                                                 \
     job j = {k + 1, groups, storage, NULL, values, columns, rows, starts, begins, firsts,                              \
-             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, NULL, {0, 0}, loose, NULL};             \
+             {m, n, scale, bias, residual, activation, y, y_row, y_column}, 0, 0, NULL, {0, 0}, loose, NULL};             \
     return run_job(&j, steps, tiles);                                                                                  \
   }
 PC_STORED(VALUES)
@@ -452,6 +506,6 @@ int PC_FN(spmm_tiles_u8s8)(int64_t m, int64_t k, int64_t n, int64_t steps, int64
                            int32_t *y, int64_t y_row, int64_t y_column) {
   const pc_loose loose = {0, 0, 0, NULL, 0, 0, NULL, 0, 0};
   job j = {k, groups, S8, x, values, columns, rows, starts, begins, firsts,
-            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 1, offset, {0, 0}, loose, NULL};
+            {m, n, NULL, NULL, NULL, PC_IDENTITY, (float *)(void *)y, y_row, y_column}, 0, 1, offset, {0, 0}, loose, NULL};
   return run_job(&j, steps, tiles);
 }

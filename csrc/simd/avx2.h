@@ -25,6 +25,7 @@ typedef struct { __m256i a, b; } vi16;
 typedef struct { __m256i a, b; } vm16; /* all bits of a lane, or none */
 typedef struct { __m256d a, b, c, d; } vd16;
 typedef __m256 vf4; /* the four twice */
+typedef __m128 vq4;
 
 #define PC_BOTH(type, op, x, y) return (type){op((x).a, (y).a), op((x).b, (y).b)}
 
@@ -93,6 +94,12 @@ PC_INLINE vi16 vi_gather_at_once(const int32_t *p, const uint16_t *at) { return 
 PC_INLINE __m256 pc_expand8(const float *p, uint32_t bits) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), pc_takes8(bits)); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { return (vf16){pc_expand8(p, bits), pc_expand8(p + __builtin_popcount(bits & 0xff), bits >> 8)}; }
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }
+
+/* -- four lanes */
+PC_INLINE vq4 vq_load(const float *p) { return _mm_loadu_ps(p); }
+PC_INLINE void vq_store(float *p, vq4 a) { _mm_storeu_ps(p, a); }
+PC_INLINE vq4 vq_zero(void) { return _mm_setzero_ps(); }
+PC_INLINE vq4 vq_fma1(vq4 a, const float *b, vq4 c) { return _mm_fmadd_ps(a, _mm_set1_ps(*b), c); }
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { const __m256 v = _mm256_set1_ps(x); return (vf16){v, v}; }

@@ -21,6 +21,7 @@ typedef __m512i vi16;
 typedef __mmask16 vm16;
 typedef struct { __m512d lo, hi; } vd16;
 typedef __m512 vf4; /* the four four times */
+typedef __m128 vq4;
 
 /* -- memory */
 PC_INLINE vm16 vm_first(int64_t n) { return (vm16)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
@@ -65,6 +66,12 @@ PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) {
   const __m256 b = _mm256_permutexvar_ps(pc_takes8(high), _mm256_loadu_ps(p + __builtin_popcount(low)));
   return _mm512_maskz_mov_ps((__mmask16)bits, _mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1));
 }
+
+/* -- four lanes */
+PC_INLINE vq4 vq_load(const float *p) { return _mm_loadu_ps(p); }
+PC_INLINE void vq_store(float *p, vq4 a) { _mm_storeu_ps(p, a); }
+PC_INLINE vq4 vq_zero(void) { return _mm_setzero_ps(); }
+PC_INLINE vq4 vq_fma1(vq4 a, const float *b, vq4 c) { return _mm_fmadd_ps(a, _mm_set1_ps(*b), c); }
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { return _mm512_set1_ps(x); }

@@ -13,6 +13,7 @@ typedef struct { int32x4_t q[4]; } vi16;
 typedef struct { uint32x4_t q[4]; } vm16; /* all bits of a lane, or none */
 typedef struct { float64x2_t d[8]; } vd16;
 typedef float32x4_t vf4;
+typedef float32x4_t vq4;
 
 #define PC_EACH(type, expression)                  \
   type r;                                          \
@@ -86,6 +87,12 @@ PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) {
   return vf_load(all);
 }
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }
+
+/* -- four lanes */
+PC_INLINE vq4 vq_load(const float *p) { return vld1q_f32(p); }
+PC_INLINE void vq_store(float *p, vq4 a) { vst1q_f32(p, a); }
+PC_INLINE vq4 vq_zero(void) { return vdupq_n_f32(0.0f); }
+PC_INLINE vq4 vq_fma1(vq4 a, const float *b, vq4 c) { return vfmaq_f32(c, a, vdupq_n_f32(*b)); }
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, vdupq_n_f32(x)); }

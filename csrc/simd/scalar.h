@@ -23,6 +23,7 @@ typedef struct { int32_t v[16]; } vi16;
 typedef struct { uint8_t v[16]; } vm16; /* 0 or 1 */
 typedef struct { double v[16]; } vd16;
 typedef struct { float v[4]; } vf4;
+typedef struct { float v[4]; } vq4;
 
 #define PC_EACH(type, expression)                  \
   type r;                                          \
@@ -93,6 +94,15 @@ PC_INLINE vf16 vf_gather_at_once(const float *p, const uint16_t *at) { return vf
 PC_INLINE vi16 vi_gather_at_once(const int32_t *p, const uint16_t *at) { return vi_gather(p, at); }
 PC_INLINE vf16 vf_expand(const float *p, uint32_t bits) { PC_EACH(vf16, bits >> i & 1 ? *p++ : 0.0f); }
 PC_INLINE vf16 vf_spread(const float *p, uint32_t bits) { return vf_expand(p, bits); }
+
+/* -- four lanes */
+PC_INLINE vq4 vq_load(const float *p) { vq4 r; memcpy(r.v, p, sizeof r.v); return r; }
+PC_INLINE void vq_store(float *p, vq4 a) { memcpy(p, a.v, sizeof a.v); }
+PC_INLINE vq4 vq_zero(void) { return (vq4){{0}}; }
+PC_INLINE vq4 vq_fma1(vq4 a, const float *b, vq4 c) { /* a*b[0] + c */
+  for (int i = 0; i < 4; i++) c.v[i] = fmaf(a.v[i], *b, c.v[i]);
+  return c;
+}
 
 /* -- constants */
 PC_INLINE vf16 vf_set1(float x) { PC_EACH(vf16, x); }

@@ -63,6 +63,7 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
 #define D(p) doubles(p)
 #define MASK(p) vi_gt(vi_load(p), vi_zero())
 #define FLOAT(op, value) PROBE(op, vf_store((float *)out, value))
+#define FOUR(op, value) PROBE(op, vq_store((float *)out, value))
 #define INT(op, value) PROBE(op, vi_store(out, value))
 #define BITS(op, value) PROBE(op, const uint32_t r = vm_bits(value); memcpy(out, &r, 4))
 #define ONE(op, type, value) PROBE(op, const type r = value; memcpy(out, &r, sizeof r))
@@ -70,7 +71,7 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
 #define READ(type, p) (*(const type *)(const void *)(p))
 
 /* One line an operation: how it is made to write at most 128 bytes. */
-#define OPERATIONS(FLOAT, INT, DOUBLE, BITS, ONE, PROBE)                               \
+#define OPERATIONS(FLOAT, FOUR, INT, DOUBLE, BITS, ONE, PROBE)                         \
   FLOAT(vf_load, vf_load((const float *)a))                                            \
   FLOAT(vf_load_n, vf_load_n((const float *)a, n))                                     \
   PROBE(vf_store, vf_store((float *)out, F(a)))                                        \
@@ -97,6 +98,10 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
   FLOAT(vf_spread, where_set(READ(uint16_t, b), vf_spread((const float *)(const void *)a, (uint32_t)READ(uint16_t, b))))\
   FLOAT(vf_load4, vf_one_of(vf_load4((const float *)a), 3))                            \
   FLOAT(vf_one_of, vf_one_of(vf_load4((const float *)a), (int)n))                      \
+  FOUR(vq_load, vq_load((const float *)(const void *)a + 3))                           \
+  PROBE(vq_store, vq_store((float *)(void *)out + 5, vq_load((const float *)(const void *)a)))\
+  FOUR(vq_zero, vq_zero())                                                             \
+  FOUR(vq_fma1, vq_fma1(vq_load((const float *)(const void *)a), (const float *)(const void *)b + n, vq_load((const float *)(const void *)c)))\
   FLOAT(vf_set1, vf_set1(READ(float, a)))                                              \
   FLOAT(vf_zero, vf_zero())                                                            \
   INT(vi_set1, vi_set1(READ(int32_t, a)))                                              \
@@ -177,13 +182,13 @@ PC_INLINE vf16 where_set(uint32_t bits, vf16 x) { return vf_select(vm_from_bits(
   FLOAT(vf_from_vd, vf_from_vd(D(a)))                                                  \
   ONE(vd_fold_add, double, vd_fold_add(D(a)))
 
-OPERATIONS(FLOAT, INT, DOUBLE, BITS, ONE, PROBE)
+OPERATIONS(FLOAT, FOUR, INT, DOUBLE, BITS, ONE, PROBE)
 
 #define ENTRY(op, ...) {#op, probe_##op},
 static const struct {
   const char *name;
   probe_function *function;
-} TABLE[] = {OPERATIONS(ENTRY, ENTRY, ENTRY, ENTRY, ENTRY, ENTRY)};
+} TABLE[] = {OPERATIONS(ENTRY, ENTRY, ENTRY, ENTRY, ENTRY, ENTRY, ENTRY)};
 
 #if defined(PROBE_MAIN)
 #define VISIBLE static

@@ -32,7 +32,7 @@ SPECIAL_BYTES = np.array([0, 1, 2, 64, 127, 128, 129, 254, 255], np.uint8)
 def operations(header):
     """Names in order; the two ways of one operation, chosen by the preprocessor, count once."""
     text = (SIMD / f"{header}.h").read_text()
-    return list(dict.fromkeys(re.findall(r"^PC_INLINE +\w+ +(v[fimd]_\w+)\(", text, re.M)))
+    return list(dict.fromkeys(re.findall(r"^PC_INLINE +\w+ +(v[fimdq]_\w+)\(", text, re.M)))
 
 
 OPERATIONS = operations("scalar")
@@ -52,7 +52,7 @@ def lanes_of(op):
     bits = [rng.integers(0, 2**32, 4096, dtype=np.uint32).view(np.int32) for _ in range(3)]
     floats = combined(SPECIAL_FLOATS, 2, [b.view(np.float32) for b in bits[:2]])
     ints = combined(SPECIAL_INTS, 2, bits[:2])
-    if op in ("vf_fma", "vf_fma1", "vf_fnma"):
+    if op in ("vf_fma", "vf_fma1", "vf_fnma", "vq_fma1"):
         near = [(rng.standard_normal(4096) * 2.0 ** rng.integers(-70, 70, 4096)).astype(np.float32) for _ in range(3)]
         return combined(SPECIAL_FLOATS, 3, near)
     if op == "vi_dot_u8s8":  # extremes in every one of the 64 positions, and sums that wrap
@@ -99,7 +99,8 @@ def lanes_of(op):
         return *values, rng.integers(-1, 2, values[0].shape).astype(np.int32)
     if op in ("vm_and", "vm_or", "vm_bits"):
         return [rng.integers(-1, 2, (512, 16)).astype(np.int32) for _ in range(3)]
-    if op in ("vi_from_bits", "vd_from_vf") or (op.startswith("vf_") and op not in ("vf_from_vi", "vf_from_bits")):
+    of_floats = op.startswith(("vf_", "vq_")) and op not in ("vf_from_vi", "vf_from_bits")
+    if of_floats or op in ("vi_from_bits", "vd_from_vf"):
         return *floats, floats[0]
     if op == "vi_shr_each":
         return ints[0], ints[1] & 31, ints[0]
@@ -113,7 +114,7 @@ def counts_of(op):
         return range(32)
     if op == "vf_one_of":
         return range(4)
-    if op == "vf_fma1":
+    if op in ("vf_fma1", "vq_fma1"):
         return range(16)
     if op == "vi_codes":
         return range(2)  # unsigned, signed
@@ -131,7 +132,7 @@ def comparable(op, out):
     """Output bits; of floats, every NaN as the same one, since which NaN is not promised."""
     if out.dtype != np.uint8:
         out = vectors(out)
-    kind = np.float64 if op.startswith("vd_") else np.float32 if op.startswith("vf_") else np.uint32
+    kind = np.float64 if op.startswith("vd_") else np.float32 if op.startswith(("vf_", "vq_")) else np.uint32
     out = out.copy().view(kind)
     if op not in ("vf_lt", "vf_above", "vf_eq", "vf_unordered", "vf_isnan", "vf_store_f16_n") and kind is not np.uint32:
         out[out != out] = np.nan
