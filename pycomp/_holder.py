@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, ClassVar
 
-import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 
@@ -13,7 +13,7 @@ def owner_of(a: Any) -> NDArray[Any] | None:
     """The array that owns the memory of an array; None where something else does."""
     base = a.base
     owner = a if base is None else base
-    return owner if type(owner) is np.ndarray and owner.flags.owndata else None
+    return owner if type(owner) is ndarray and owner.flags.owndata else None
 
 
 class ArrayHolder:
@@ -77,7 +77,7 @@ class _Handed:
             a = of.__dict__[self.name]
         except KeyError:
             raise AttributeError(f"{type(of).__name__} has no {self.name} yet") from None
-        return a.view() if type(a) is np.ndarray else a
+        return a.view() if type(a) is ndarray else a
 
     def __set__(self, of: Any, a: Any) -> None:
-        of.__dict__[self.name] = a.view() if type(a) is np.ndarray else a
+        of.__dict__[self.name] = a.view() if type(a) is ndarray else a

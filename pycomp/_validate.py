@@ -150,7 +150,7 @@ def result(
     if not flags.writeable:
         raise ValueError("out is read-only")
     # Two arrays that own their memory are apart, and so are their views: asking that is cheap.
-    owner = owner_of(out)
+    owner = (out if flags.owndata else None) if out.base is None else owner_of(out)
     for a in overlap:
         if a is None or (owner is not None and _known_apart(a, owner)):
             continue
@@ -169,8 +169,9 @@ def result(
 def _known_apart(a: Any, owner: NDArray[Any]) -> bool:
     """Whether ``a``, an array or a holder of arrays, is in memory that other arrays own."""
     if type(a) is ndarray:
-        other = owner_of(a)
-        return other is not None and other is not owner
+        base = a.base
+        other = a if base is None else base  # as in owner_of, without a call
+        return other is not owner and type(other) is ndarray and other.flags.owndata
     return isinstance(a, ArrayHolder) and a._is_apart(owner)
 
 

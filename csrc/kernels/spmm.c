@@ -301,7 +301,8 @@ static void run_one(int64_t begin, int64_t end, const void *context) {
 static void run_four(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t last = row_at(j, end);
-  float chains[WAITING] = {0}; /* four lanes of each sixteen */
+  float chains[WAITING]; /* four lanes of each sixteen; the others stay zero */
+  memset(chains, 0, (size_t)(smaller(last - row_at(j, begin), ROWS) * LANES) * sizeof *chains);
   for (int64_t row = row_at(j, begin), rows; row < last; row += rows) {
     rows = smaller(last - row, ROWS);
     run_span(1, j, (span){row, row, row + rows, chains});

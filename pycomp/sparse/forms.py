@@ -176,11 +176,16 @@ class _Few(Form):
     few: Holding
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        x = rows(x) if x.shape[1] >= self.least else _with_zeros(x, self.least)
-        sums = y if has_rows(y) else np.empty(y.shape, FLOAT32)
+        if x.shape[1] < self.least:
+            x = _with_zeros(x, self.least)
+        elif not has_rows(x):
+            x = rows(x)
+        if has_rows(y):
+            self.few(x, bias, residual, code, y)
+            return
+        sums = np.empty(y.shape, FLOAT32)
         self.few(x, bias, residual, code, sums)
-        if sums is not y:
-            y[...] = sums
+        y[...] = sums
 
 
 class Windows(_Few):

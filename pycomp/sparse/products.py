@@ -97,13 +97,13 @@ def linear(
     array([[3., 0.]], dtype=float32)
     """
     check_matrix(a, "a")
-    dtype = FLOAT64 if a.dtype == FLOAT64 else FLOAT32
+    dtype = _dtype_beside(a)
     x, n = batch_for(a, x, dtype), a.shape[0]
-    vector = optional_vector(bias, "bias", n, dtype)
+    vector = None if bias is None else optional_vector(bias, "bias", n, dtype)
     code = activation_code(activation)
-    if dtype == FLOAT64 and code > ACTIVATIONS["relu"]:
+    if dtype is FLOAT64 and code > ACTIVATIONS["relu"]:
         raise ValueError(f"activation is {activation!r}, expected None, 'identity' or 'relu' for float64")
-    shape = *x.shape[:-1], n
+    shape = (len(x), n) if x.ndim == 2 else (*x.shape[:-1], n)
     if residual is not None:
         residual = of_shape(residual, "residual", dtype, shape)
     batch = as_matrix(x)
@@ -151,7 +151,7 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
            [ 1.,  2.,  3.]], dtype=float32)
     """
     check_matrix(a, "a")
-    dtype = FLOAT64 if a.dtype == FLOAT64 else FLOAT32
+    dtype = _dtype_beside(a)
     b = as_array(b, "b", dtype, (1, 2))
     n, k = a.shape
     if b.shape[0] != k:
@@ -161,6 +161,12 @@ def matmul(a: Any, b: Any, *, format: str | None = None, out: Any = None) -> NDA
     y = result(out, (n, *b.shape[1:]), dtype, (b, a))
     form.run(columns.T, None, None, 0, y.T if y.ndim == 2 else y[None])
     return delivered(y, out)
+
+
+def _dtype_beside(a: SparseMatrix) -> np.dtype[Any]:
+    """That of what a matrix is multiplied with."""
+    kind = a.dtype
+    return FLOAT64 if kind is not FLOAT32 and kind == FLOAT64 else FLOAT32
 
 
 def _chosen(a: SparseMatrix, batch: int, format: str | None) -> str:
