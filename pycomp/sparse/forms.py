@@ -64,13 +64,14 @@ def interleaved(name: str, a: CSRMatrix, kind: str, scale: Array | None) -> Form
     return form(a, kind, scale)
 
 
-def _into(y: Array, write: Callable[[Array], None]) -> None:
-    """Lets ``write`` fill a row y [N], or a contiguous one in its place."""
-    if y.flags.c_contiguous and y.flags.aligned:
-        write(y)
+def _into(y: Array, kernel: Callable[..., None], *operands: Any) -> None:
+    """``kernel(*operands, y)`` of a row y [N], or of a contiguous one in its place."""
+    flags = y.flags
+    if flags.c_contiguous and flags.aligned:
+        kernel(*operands, y)
         return
     line = np.empty(y.shape, y.dtype)
-    write(line)
+    kernel(*operands, line)
     y[...] = line
 
 
@@ -92,8 +93,7 @@ class _ByRows(Form):
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         x = x if x.flags.aligned else x.copy()
         if x.shape[0] == 1 and (one := self.one):
-            row, term = np.ascontiguousarray(x[0]), None if residual is None else residual[0]
-            _into(y[0], lambda line: one(row, bias, term, code, line))
+            _into(y[0], one, contiguous(x[0]), bias, None if residual is None else residual[0], code)
             return
         if x.shape[0] <= BATCH:
             self.many(x, bias, residual, code, y)
@@ -144,8 +144,7 @@ class _One(Form):
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
         for i in range(x.shape[0]):
             row = contiguous(x[i]) if x.shape[1] >= self.least else _with_zeros(x[i], self.least)
-            term = None if residual is None else residual[i]
-            _into(y[i], lambda line, row=row, term=term: self.one(row, bias, term, code, line))  # type: ignore[misc]
+            _into(y[i], self.one, row, bias, None if residual is None else residual[i], code)
 
 
 class Slices(_One):
@@ -282,8 +281,7 @@ class Double(Form):
 
     def _multiply(self, x: Array, y: Array) -> None:
         if x.shape[0] == 1:
-            row = contiguous(x[0])
-            _into(y[0], lambda line: dispatch.spmv_csr_f64(row, *self.arrays, line))
+            _into(y[0], dispatch.spmv_csr_f64, contiguous(x[0]), *self.arrays)
             return
         m, k = x.shape
         whole = m // LANES
