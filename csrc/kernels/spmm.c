@@ -301,7 +301,7 @@ static void run_one(int64_t begin, int64_t end, const void *context) {
 static void run_four(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t last = row_at(j, end);
-  float chains[WAITING]; /* four lanes of each sixteen; the others stay zero */
+  float chains[WAITING]; /* of each sixteen lanes four; what the others come to is not delivered */
   memset(chains, 0, (size_t)(smaller(last - row_at(j, begin), ROWS) * LANES) * sizeof *chains);
   for (int64_t row = row_at(j, begin), rows; row < last; row += rows) {
     rows = smaller(last - row, ROWS);
