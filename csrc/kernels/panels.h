@@ -133,6 +133,17 @@ static inline const float *pc_all_in_fours(const pc_loose *j, void **found) {
   return to ? pc_in_fours(j, to) : NULL;
 }
 
+/* run_own_fours(begin, end, context): `run` of a job whose x each thread brings into fours for itself. */
+#define PC_RUN_OWN_FOURS(run)                                                         \
+  static void run_own_fours(int64_t begin, int64_t end, const void *context) {        \
+    _Alignas(64) float few[PC_FEW];                                                   \
+    job j = *(const job *)context;                                                    \
+    j.x = pc_in_fours(&j.loose, few);                                                 \
+    run(begin, end, &j);                                                              \
+  }
+
+/* -- any number of them */
+
 /* run_own(begin, end, context): `run` of a job whose x each thread packs whole for itself. */
 #define PC_RUN_OWN(run)                                                               \
   static void run_own(int64_t begin, int64_t end, const void *context) {              \

@@ -310,20 +310,14 @@ static void run_four(int64_t begin, int64_t end, const void *context) {
   }
 }
 
-/* The same of x that each thread brings into fours for itself. */
-static void run_own_four(int64_t begin, int64_t end, const void *context) {
-  _Alignas(64) float few[PC_FEW];
-  job j = *(const job *)context;
-  j.x = pc_in_fours(&j.loose, few);
-  run_four(begin, end, &j);
-}
+PC_RUN_OWN_FOURS(run_four)
 
 static int multiply_few(job *j) {
   const int64_t work = work_of(j), grain = 1 + GRAIN_ALONE;
   void *found = NULL;
   if (j->loose.n == PC_FOUR && j->loose.w_column == 1 && j->loose.w_row == PC_FOUR) j->x = j->loose.w; /* as they are */
   else if (!pc_fours_are_few(&j->loose) && !(j->x = pc_all_in_fours(&j->loose, &found))) return PC_ENOMEM;
-  pc_for(work, grain, j->x ? run_four : run_own_four, j);
+  pc_for(work, grain, j->x ? run_four : run_own_fours, j);
   free(found);
   return PC_OK;
 }

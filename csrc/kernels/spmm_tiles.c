@@ -423,13 +423,8 @@ static void run_own_panels(int64_t begin, int64_t end, const void *context) {
 /* All the panels pass each group, of x that each thread packs for itself. */
 PC_RUN_OWN(run_groups)
 
-/* The same of x that each thread brings into fours for itself. */
-static void run_own_fours(int64_t begin, int64_t end, const void *context) {
-  _Alignas(64) float few[PC_FEW];
-  job j = *(const job *)context;
-  j.x = pc_in_fours(&j.loose, few);
-  run_groups(begin, end, &j);
-}
+/* The same of up to four rows of x. */
+PC_RUN_OWN_FOURS(run_groups)
 
 static int multiply_few(job *j, int64_t work) {
   void *found = NULL;
