@@ -16,7 +16,7 @@ SHAPES = tuple(
 MANY = tuple(shape for shape in SHAPES if shape[1]["m"] > 1)
 ONE = tuple((why, {s: sizes[s] for s in ("k", "n", "nnz")}) for why, sizes in SHAPES if sizes["m"] == 1)
 MANY_EDGES = {
-    "m": (0, 1, 2, 3, 4, 5, 15, 16, 17, 33, 64, 65, 81),
+    "m": (0, 1, 2, 3, 4, 5, 15, 16, 17, 18, 32, 33, 49, 64, 65, 81),  # the middle one, beside other edges: two slices
     "k": (0, 1, 2, 17, 95, 96, 97, 193, 385),
     "n": (0, 1, 2, 3, 15, 17, 127, 129),
 }

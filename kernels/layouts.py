@@ -1,8 +1,8 @@
 """How sparse matrices are packed for the kernels that read them: where an entry goes follows from the pattern alone.
 
 A *tile* is some rows whose entries are interleaved: a step holds one entry of each. The rows of a tile have about as
-many entries as each other, and the shorter are padded: with the value ``PAD`` at the column after the last, which the
-kernels' x has as zeros. The product -0 changes no chain, NaN and -0 included.
+many entries as each other, and the shorter are padded: with the value ``PAD`` at the column after the last, for which
+kernels read zeros (those of codes find them in x). The product -0 changes no chain, NaN and -0 included.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ enum {
 
 typedef struct {
   int64_t k;
-  const float *x, *data; /* x in panels, if it has many rows */
+  const float *x, *data; /* x in panels, or in fours; one row as it is */
   const int32_t *indices;
   const int64_t *indptr;
   pc_end end;
@@ -301,10 +301,10 @@ static void run_one(int64_t begin, int64_t end, const void *context) {
 static void run_four(int64_t begin, int64_t end, const void *context) {
   const job *j = context;
   const int64_t last = row_at(j, end);
-  float chains[WAITING]; /* of each sixteen lanes four; what the others come to is not delivered */
-  memset(chains, 0, (size_t)(smaller(last - row_at(j, begin), ROWS) * LANES) * sizeof *chains);
+  float chains[WAITING]; /* four lanes of each sixteen */
   for (int64_t row = row_at(j, begin), rows; row < last; row += rows) {
     rows = smaller(last - row, ROWS);
+    memset(chains, 0, (size_t)(rows * LANES) * sizeof *chains);
     run_span(1, j, (span){row, row, row + rows, chains});
     pc_finish(&j->end, 0, row, rows, LANES, chains);
   }

@@ -1,7 +1,7 @@
 /* One row of x against a matrix in slices of 16 rows (SELL, Kreutzer et al. 2014): a step of a slice is sixteen values and
  * their columns, a lane for each row, so each output is the chain of spmm.c in one lane. The packer sorts rows by their
  * entries and pads as in spmm_tiles.c: with values -0 at the column after the last, which is zero: each thread copies x and puts that
- * after it.
+ * after it (where a stack does not hold it, the caller, once).
  * Limit: memory, six bytes an entry and less; in cache, the gather of x. */
 #include <string.h>
 
@@ -29,7 +29,7 @@ typedef struct {
 } job;
 
 static const float *with_zero(const job *j, float *to) {
-  memcpy(to, j->plain, (size_t)j->k * sizeof *to);
+  if (j->k) memcpy(to, j->plain, (size_t)j->k * sizeof *to);
   to[j->k] = 0.0f;
   return to;
 }
@@ -97,7 +97,7 @@ static int run_job(job *j, int64_t steps, void (*run)(int64_t, int64_t, const vo
   const int status = check(j, steps);
   void *found = NULL;
   if (status != PC_OK || j->end.n == 0) return status;
-  if (!j->x && j->k >= PC_FEW) {
+  if (j->plain && j->k >= PC_FEW) {
     float *const own = pc_heap((size_t)(j->k + 1) * sizeof *own, &found);
     if (!own) return PC_ENOMEM;
     j->x = with_zero(j, own);

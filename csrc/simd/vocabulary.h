@@ -2,7 +2,7 @@
  * it); scalar.h is the definition: every other header gives the same bits in every lane, unless it says
  * that anything may stand there.
  *
- *   vf  16 x float      vi  16 x int32      vm  16 x bool      vd  16 x double
+ *   vf  16 x float      vi  16 x int32      vm  16 x bool      vd  16 x double      vq  4 x float
  *
  * A suffix _n takes a count of leading lanes, 0 to 16: the rest is neither read nor written. */
 #ifndef PC_VOCABULARY_H

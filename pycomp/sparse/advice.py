@@ -151,9 +151,9 @@ def advise(a: Any, batch: int = 1, *, cache: bool = True) -> Advice:
 
     Every form that the matrix has is timed, but not those meant for fewer rows, which go through it again for each or
     every four ("slices" and "nm" beyond a batch of 4, "bitmap" and "windows" beyond 8), and for one row not those that
-    compute sixteen at a time ("tiles"; "blocks" of other than 16 rows, unless there are more than 65535 columns and so
-    no "slices"). Nor are "dense", "bitmap" and "windows", which take room for zeros too, where more than 2**26 elements
-    are more than 64 for each entry. ``linear`` runs these too if told to.
+    compute four or sixteen at a time ("tiles"; "blocks" of other than 16 rows, unless there are more than 65535 columns
+    and so no "slices"). Nor are "dense", "bitmap" and "windows", which take room for zeros too, where more than 2**26
+    elements are more than 64 for each entry. ``linear`` runs these too if told to.
 
     Examples
     --------

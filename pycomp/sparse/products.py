@@ -81,10 +81,11 @@ def linear(
     the zeros that are not stored. Row i of a batch has the bits of row i alone, and those of
     :func:`pycomp.dense.linear` with ``a.to_dense()`` in x's dtype, float32 or float64; but a CodedMatrix multiplies its
     codes, then by the scale. Workspace: for more than one row of x, up to 256 at a time packed, in sixteens: by
-    each thread if that is 768 KB or less, else once, or up to 64 of them by each thread; up to four rows in fours, by
-    each thread if that is 68 KB or less, else once; so for one where "tiles" is asked for; for "slices" and "nm" a row
-    of x, of "slices" by each thread, and one of y; all of x in float64, where its axes but the last do not follow each
-    other in memory, and where it is not aligned. For format "dense" a byte for each element of x, and y
+    each thread if that is 768 KB or less, else once, or up to 64 of them by each thread; up to four rows, but
+    of "blocks", in fours, by each thread if that is 68 KB or less, else once; so for one where "tiles" is asked for;
+    for "slices" and "nm" a row of x, of "slices" by each thread if that is 68 KB or less, and one of y; all of x in
+    float64, where its axes but the last do not follow each other in memory, and where it is not aligned. For format
+    "dense" a byte for each element of x, and y
     twice with a residual; for "dense", "bitmap" and "windows" also x, and y, where their rows are not contiguous, and
     for "windows" x of less than 31 columns.
 

@@ -24,9 +24,10 @@ def test_csr_beyond_31_bits():
     x, y = np.array([1, 10, 100], np.float32), np.full(2, 77, np.float32)
     native.implementation("spmv_csr_f32")(x, data, indices, indptr, None, None, 0, y)
     assert y.tolist() == [0, 321]
-    y = np.full((1, 2), 77, np.float32)
-    native.implementation("spmm_csr_f32")(x[None], data, indices, indptr, None, None, 0, y)
-    assert y.tolist() == [[0, 321]]
+    for m in (1, 5):
+        y = np.full((m, 2), 77, np.float32)
+        native.implementation("spmm_csr_f32")(x[None].repeat(m, 0), data, indices, indptr, None, None, 0, y)
+        assert y.tolist() == [[0, 321]] * m
 
 
 @pytest.mark.parametrize("height", [4, 16])
@@ -43,7 +44,8 @@ def test_packed_entries_beyond_31_bits(height):
         native.implementation("spmv_sell_f32")(x, values, columns, rows, starts, None, None, 0, y)
         assert y.tolist() == expected
         return
-    y = np.full((1, 2 * height), 77, np.float32)
     groups = np.array([0, 2]), np.array([0, 2 * height])
-    native.implementation("spmm_tiles_f32")(x[None], values, columns, rows, starts, *groups, None, None, 0, y)
-    assert y[0].tolist() == expected
+    for m in (1, 5):
+        y, product = np.full((m, 2 * height), 77, np.float32), native.implementation("spmm_tiles_f32")
+        product(x[None].repeat(m, 0), values, columns, rows, starts, *groups, None, None, 0, y)
+        assert y.tolist() == [expected] * m

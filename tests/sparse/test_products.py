@@ -155,7 +155,7 @@ def test_x_on_the_stack_of_each_thread_on_its_heap_and_on_one_heap_have_the_same
 @in_formats
 @pytest.mark.parametrize("m", [2, 3, 4, 5])
 def test_few_rows_of_x_at_any_strides_have_the_bits_of_each_alone(level, format, made, m):
-    x, w, bias = problem(6, m, 70, 532, 0.3)  # more rows of the matrix than wait for their end at a time
+    x, w, bias = problem(6, m, 300, 532, 0.3)  # more rows of the matrix than wait for their end at a time
     w[::9], w[5], w[520] = 0.0, 1.0, 2.0
     a, by_rows = made(w), CSRMatrix.from_dense(w)
     residual = np.random.default_rng(7).standard_normal((m, 532), np.float32)
@@ -173,6 +173,21 @@ def test_few_rows_of_x_at_any_strides_have_the_bits_of_each_alone(level, format,
             matmul(a, b, format=format, out=out[:, ::2])
             assert np.ascontiguousarray(out[:, ::2].T).tobytes() == plain
             assert not out[:, 1::2].any()
+
+
+@pytest.mark.usefixtures("at_level")
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("k", [4351, 4352])
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_what_pads_tiles_of_few_rows_of_x_is_zero_whatever_was_in_memory(level, m, k):
+    x, w, _ = problem(8, m, k, 24, 0.003)  # rows of unequal length
+    x[:, -1], w[:, -1] = np.inf, 0.0  # beside the column of padding
+    a = CSRMatrix.from_dense(w)
+    expected = np.concatenate([linear(row, a) for row in np.split(x, m)])
+    linear(np.full((m, k), np.nan, np.float32), a, format="tiles")
+    got = linear(x, a, format="tiles")
+    assert np.isfinite(got).all()
+    assert got.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("k", [17407, 17408, 65535])
@@ -231,6 +246,9 @@ def test_tiles_that_do_not_come_in_twos_are_refused_and_a_longer_second_one_is_t
     product = native.implementation("spmm_tiles_f32")
     product(x, values, columns, rows, np.array([0, 1, 3]), np.array([0, 2]), np.array([0, 8]), None, None, 0, y)
     assert y[0].tolist() == [1] * 4 + [110] * 4
+    x, y = np.repeat(x, 5, axis=0), np.zeros((5, 8), np.float32)  # whose panel takes two tiles at a time
+    product(x, values, columns, rows, np.array([0, 1, 3]), np.array([0, 2]), np.array([0, 8]), None, None, 0, y)
+    assert y.tolist() == [[1] * 4 + [110] * 4] * 5
     with pytest.raises(ValueError, match="spmm_tiles_f32"):
         product(x, values, columns, rows[:1], np.array([0, 3]), np.array([0, 1]), np.array([0, 4]), None, None, 0,
                 y[:, :4])
