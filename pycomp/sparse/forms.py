@@ -175,10 +175,7 @@ class _Few(Form):
     few: Holding
 
     def run(self, x: Array, bias: Array | None, residual: Array | None, code: int, y: Array) -> None:
-        if x.shape[1] < self.least:
-            x = _with_zeros(x, self.least)
-        elif not has_rows(x):
-            x = rows(x)
+        x = rows(x) if x.shape[1] >= self.least else _with_zeros(x, self.least)
         if has_rows(y):
             self.few(x, bias, residual, code, y)
             return

@@ -130,11 +130,11 @@ class SparseMatrix(ArrayHolder):
 
     def _form(self, name: str) -> Form:
         """A form by name, packed at its first use."""
-        try:
-            return self.__dict__["_forms"][name]  # type: ignore[no-any-return]
-        except KeyError:
-            form = self.__dict__.setdefault("_forms", {})[name] = self._packed(name)
-            return form
+        forms: dict[str, Form] = self.__dict__.setdefault("_forms", {})
+        form = forms.get(name)
+        if form is None:
+            form = forms[name] = self._packed(name)
+        return form
 
     def _packed(self, name: str) -> Form:
         """A form by name, made of the matrix's entries; classes with a form of their own add it.

@@ -85,9 +85,8 @@ def linear(
     of "blocks", in fours, by each thread if that is 68 KB or less, else once; so for one where "tiles" is asked for;
     for "slices" and "nm" a row of x, of "slices" by each thread if that is 68 KB or less, and one of y; all of x in
     float64, where its axes but the last do not follow each other in memory, and where it is not aligned. For format
-    "dense" a byte for each element of x, and y
-    twice with a residual; for "dense", "bitmap" and "windows" also x, and y, where their rows are not contiguous, and
-    for "windows" x of less than 31 columns.
+    "dense" a byte for each element of x, and y twice with a residual; for "dense", "bitmap" and "windows" also x, and
+    y, where their rows are not contiguous, and for "windows" x of less than 31 columns.
 
     Examples
     --------
@@ -100,7 +99,7 @@ def linear(
     check_matrix(a, "a")
     dtype = _dtype_beside(a)
     x, n = batch_for(a, x, dtype), a.shape[0]
-    vector = None if bias is None else optional_vector(bias, "bias", n, dtype)
+    vector = optional_vector(bias, "bias", n, dtype)
     code = activation_code(activation)
     if dtype is FLOAT64 and code > ACTIVATIONS["relu"]:
         raise ValueError(f"activation is {activation!r}, expected None, 'identity' or 'relu' for float64")
