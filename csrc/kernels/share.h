@@ -2,6 +2,7 @@
 #ifndef PC_SHARE_H
 #define PC_SHARE_H
 
+#include "table.h"
 #include "vocabulary.h"
 
 /* Whether all the groups of a matrix pass each panel of x [m,k], instead of all panels each group: where reading the words of a
@@ -28,6 +29,16 @@ static inline int64_t pc_panel_with(pc_panels of, int64_t slice) { return ((slic
 static inline int64_t pc_panel_near(pc_panels of, int64_t work, int64_t slice) {
   const int64_t p = pc_panel_with(of, work / slice);
   return p + (2 * work > slice * (pc_panel_begin(of, p) + pc_panel_begin(of, p + 1)));
+}
+
+/* Of the work of a panel, which all of its slices share, what is in [begin, end) of the work of all slices. */
+typedef struct {
+  int64_t begin, end;
+} pc_part;
+
+static inline pc_part pc_part_of_panel(pc_panels of, int64_t p, int64_t work, int64_t begin, int64_t end) {
+  const int64_t before = pc_panel_begin(of, p) * work, width = pc_panel_width(of, p);
+  return (pc_part){begin > before ? (begin - before) / width : 0, smaller((end - before) / width, work)};
 }
 
 /* Of `count` runs, or their end, the one that begins nearest to so much work: that before run i is starts[i] + i, an entry and

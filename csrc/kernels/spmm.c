@@ -143,10 +143,9 @@ static void run_panels(int64_t begin, int64_t end, const void *context) {
   const int64_t work = work_of(j);
   const pc_panels panels = panels_of(j);
   for (int64_t p = pc_panel_with(panels, begin / work); pc_panel_begin(panels, p) * work < end; p++) {
-    const int64_t before = pc_panel_begin(panels, p) * work, width = pc_panel_width(panels, p);
-    const int64_t last = row_at(j, smaller((end - before) / width, work));
-    for (int64_t row = row_at(j, begin > before ? (begin - before) / width : 0); row < last; row += most_rows(j))
-      one_panel(j, p, row, last);
+    const pc_part part = pc_part_of_panel(panels, p, work, begin, end);
+    const int64_t last = row_at(j, part.end);
+    for (int64_t row = row_at(j, part.begin); row < last; row += most_rows(j)) one_panel(j, p, row, last);
   }
 }
 

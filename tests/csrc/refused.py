@@ -47,7 +47,8 @@ def attempt(function, case, expected, core):
 
 
 LARGER = {"spmv_sell_f32": [{"k": 17408, "n": 3}], "spmm_csr_f32": [{"m": 4, "k": 4353, "n": 3}],
-          "spmm_tiles_f32": [{"m": 4, "k": 4352, "n": 3}]}
+          "spmm_tiles_f32": [{"m": 4, "k": 4352, "n": 3}],
+          "spmm_bsr_f32": [{"m": 16, "k": 1089, "w": 1}, {"m": 16, "k": 12289, "w": 1}]}
 """More sizes from which a kernel needs memory, where its edges are below or take another way."""
 levels = [name for name, usable in native.levels().items() if usable]
 core = addresses()  # the question above has loaded it
