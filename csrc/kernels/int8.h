@@ -40,6 +40,9 @@ typedef struct {
   int *status;
 } int8_job;
 
+/* Bytes of a result. */
+static inline int64_t size_of(output to) { return to == TO_I32 || to == TO_F32 ? 4 : to == TO_F16 || to == TO_BF16 ? 2 : 1; }
+
 static inline int64_t groups_of(int64_t k) { return (k + GROUP - 1) / GROUP; }
 
 static inline int64_t strips_of(int64_t n) { return (n + BESIDE * LANES - 1) / (BESIDE * LANES); }

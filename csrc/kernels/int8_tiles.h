@@ -20,7 +20,7 @@ enum {
   ROOM = 9 << 16,        /* bytes of x that all tiles pass, which L2 keeps; */
   FEW_BYTES = 1 << 14,   /* so many wait on the stack, */
   TOGETHER = 256,        /* and no more rows than this */
-  CACHED = 1 << 22,      /* bytes of weights that caches keep from call to call */
+  CACHED = 1 << 22,      /* bytes of weights, or of results, that caches keep from call to call */
   STREAMING = 4,         /* rows alone that ask even for those, */
   AHEAD = 4096,          /* so many bytes ahead of what they read; */
   FAR_AHEAD = 12288,     /* for those of memory; */
@@ -31,7 +31,8 @@ enum {
   BLOCKED = 4,           /* panels that may share blocks of a strip; */
   BLOCKED_LONG = 8,      /* where L2 does not keep it; */
   BLOCKED_NARROW = 2,    /* where tiles are one slice wide, and not even L3 keeps all weights */
-  ASKING = 4             /* panels that ask for the next, where tiles are one slice wide */
+  ASKING = 4,            /* panels that ask for the next, where tiles are one slice wide */
+  LONG = 1024            /* k beside which asking for results is little */
 };
 
 /* How wide tiles of many rows are; CPUs whose tiles are narrow and that have blocks lag behind a stream from memory. */
@@ -235,6 +236,14 @@ static void ask(const int8_job *j, int64_t p, int64_t panels, int64_t slice, int
   }
 }
 
+/* Asks for the lines of y that a tile is going to write, which come from beyond L2. */
+PC_INLINE void ask_for_results(const int8_job *j, int rows, int64_t row, int64_t column, int vectors) {
+  const int64_t size = size_of(j->to), bytes = vectors * LANES * size;
+  const char *y = (const char *)j->y + (row * j->ldy + column) * size;
+  for (int i = 0; i < rows; i++, y += j->ldy * size)
+    for (int64_t b = 0; b <= bytes; b += LINE) __builtin_prefetch(y + b, 0, 2);
+}
+
 /* Rows [row, row + rows) of x, which lie at `codes` [rows][stride], against the columns [begin, end). */
 static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const pc_code *codes, int64_t stride, int64_t begin,
                             int64_t end) {
@@ -242,7 +251,7 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
   const int64_t panels = (rows + PC_DOT_ROWS - 1) / PC_DOT_ROWS;
   const int owed = j->x_zero || moved(j), widest = PC_DOT_VECTORS((rows + panels - 1) / panels);
   const int plain = j->to == TO_I32 && !j->adds && !owed && !j->w_zero;
-  const int light = ends_lightly(j);
+  const int light = ends_lightly(j), asks_results = panels > 1 && j->k >= LONG && j->m * j->n * size_of(j->to) > CACHED;
   row_debts(j, (int)rows, row, moved(j), zero, shift);
   tile_job of = {.groups = groups_of(j->k), .stride = stride};
   int vectors;
@@ -263,6 +272,7 @@ static void columns_by_rows(const int8_job *j, int64_t rows, int64_t row, const 
       of.ends = ends ? j : NULL;
       of.zero = owed ? zero + first : NULL;
       ask(j, p, panels, slice, height, widest, end, &of);
+      if (asks_results) ask_for_results(j, height, of.row, c, vectors);
       run_tile(height, vectors, &of);
       if (!direct && !ends)
         finish(j, height, smaller(end - c, LANES * vectors), of.row, c, of.zero, j->w_zero ? shift + first : NULL, sums, of.ld);
