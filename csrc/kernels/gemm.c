@@ -75,11 +75,15 @@ typedef struct {
   int64_t apart;
 } work;
 
-/* All steps of a tile. What it asks for is a constant of the loop, which has no register to find out. */
+/* All steps of a tile. What it asks for is a constant of the loop, which has no register to find out; and an address serves three
+ * rows, the second and third of which lie at sums that an instruction can say: what registers do not hold may come from a vector, by
+ * a port that fma use. */
 PC_INLINE void steps(int rows, int vectors, asking asks, const work *t, vf16 acc[][WIDEST]) {
-  const float *panel = t->panel, *w = t->w;
+  const float *w = t->w, *panel[3] = {t->panel, t->panel + 3 * t->stride, t->panel + 6 * t->stride};
   const int64_t slice = t->slice, stride = t->stride, soon = t->soon, also = t->also, pace = t->pace, length = t->length;
   for (int64_t l = 0; l < length; l++) {
+#pragma GCC unroll 3
+    for (int g = 0; 3 * g < rows; g++) panel[g] = pc_held(panel[g]);
     if (vectors == 1) __builtin_prefetch((const char *)(w + soon) + pace * l);
     else if (asks == ONE || asks == ONE_AND_HALF) __builtin_prefetch(w + LANES * l + soon);
     if (asks == ONE_AND_HALF) __builtin_prefetch(w + LANES / 2 * l + also);
@@ -92,10 +96,12 @@ PC_INLINE void steps(int rows, int vectors, asking asks, const work *t, vf16 acc
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
-      const vf16 a = vf_set1(panel[i * stride + l]);
+      const vf16 a = vf_set1(panel[i / 3][i % 3 * stride]);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) acc[i][j] = vf_fma(a, b[j], acc[i][j]);
     }
+#pragma GCC unroll 3
+    for (int g = 0; 3 * g < rows; g++) panel[g]++;
   }
 }
 

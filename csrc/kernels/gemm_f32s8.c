@@ -80,7 +80,10 @@ PC_INLINE void tile(int rows, int vectors, source from, int near, const work t) 
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) acc[i][j] = t.begins ? vf_zero() : vf_load(t.chains + (i * vectors + j) * LANES);
+    const float *x[3] = {t.x + g * t.length, t.x + 3 * t.ldx + g * t.length, t.x + 6 * t.ldx + g * t.length}; /* as in gemm.c */
     for (int64_t l = g * t.length; l < (g + 1) * t.length; l++) {
+#pragma GCC unroll 3
+      for (int r = 0; 3 * r < rows; r++) x[r] = pc_held(x[r]);
       vf16 b[WIDEST];
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; j++) {
@@ -93,10 +96,12 @@ PC_INLINE void tile(int rows, int vectors, source from, int near, const work t) 
       }
 #pragma GCC unroll 8
       for (int i = 0; i < rows; i++) {
-        const vf16 a = vf_set1(t.x[i * t.ldx + l]);
+        const vf16 a = vf_set1(x[i / 3][i % 3 * t.ldx]);
 #pragma GCC unroll 8
         for (int j = 0; j < vectors; j++) acc[i][j] = vf_fma(a, b[j], acc[i][j]);
       }
+#pragma GCC unroll 3
+      for (int r = 0; 3 * r < rows; r++) x[r]++;
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)

@@ -257,7 +257,7 @@ PC_INLINE void advance(int fours, const job *j, slot *s, int slots, int64_t stre
           c[r] = one_more(fours, x, (int64_t)(two >> 32), data[r] + i + 1, c[r]);
         }
 #pragma GCC unroll 4
-      for (int r = 0; r < slots; r++) data[r] = (const float *)(const void *)pc_held((const char *)(data[r] + TURN));
+      for (int r = 0; r < slots; r++) data[r] = pc_held(data[r] + TURN);
     }
   }
   for (; q < steps; q++)

@@ -43,8 +43,6 @@ static int high(int64_t left) {
   return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-PC_INLINE const float *held(const float *p) { return (const float *)(const void *)pc_held((const char *)p); }
-
 /* Advances a strip's chains by its blocks, of so many columns or (0) of any, below block column `stop`.
  *
  * Where a block's values and x lie must not wait for fma. Compilers keep numbers for which they lack registers in vectors, and moving
@@ -86,9 +84,9 @@ PC_INLINE void advance(int rows, int vectors, int columns, const job *j, const f
     for (int64_t l = 0; l < w; l++) {
 #pragma GCC unroll 3
       for (int g = 0; g < 3; g++) {
-        if (3 * g < rows && !columns) values[g] = held(values[g]);
-        if (3 * g < vectors) of_x[g] = held(of_x[g]);
-        if (3 * g < vectors && asks) of_next[g] = held(of_next[g]);
+        if (3 * g < rows && !columns) values[g] = pc_held(values[g]);
+        if (3 * g < vectors) of_x[g] = pc_held(of_x[g]);
+        if (3 * g < vectors && asks) of_next[g] = pc_held(of_next[g]);
       }
       if (asks) __builtin_prefetch(block + ahead + rows * l);
       if (asks)

@@ -142,7 +142,7 @@ PC_INLINE void advance_rows(int singly, int coded, int widened, int vectors, int
 #pragma GCC unroll 4
   for (int r = 0; r < count; r++) {
     own[r] = chain_of(chains, vectors, rows[row0 + r]);
-    if (count < HIGH) own[r] = (float *)(uintptr_t)pc_held((const char *)own[r]);
+    if (count < HIGH) own[r] = (float *)(uintptr_t)pc_held(own[r]);
 #pragma GCC unroll 4
     for (int t = 0; t < vectors; t++) acc[r][t] = vf_load(own[r] + t * LANES);
   }
@@ -162,7 +162,7 @@ PC_INLINE void advance_rows(int singly, int coded, int widened, int vectors, int
       for (int t = 0; t < vectors; t++) acc[r][t] = one_more(coded, acc[r][t], x->slices[t] + column, w);
     }
   }
-  if (count == HIGH) rows = (const void *)pc_held((const void *)rows); /* read again: four would take the registers of the loop */
+  if (count == HIGH) rows = pc_held(rows); /* read again: four would take the registers of the loop */
 #pragma GCC unroll 4
   for (int r = 0; r < count; r++) {
     float *to = count == HIGH ? chain_of(chains, vectors, rows[row0 + r]) : own[r];
@@ -193,8 +193,8 @@ PC_INLINE void step_of_two(int coded, int on, const char *x, const next_step *ti
 /* Both some steps on. */
 PC_INLINE void move_on(int steps, next_step *tiles) {
   for (int i = 0; i < 2; i++) {
-    tiles[i].v = (const float *)(const void *)pc_held((const char *)(tiles[i].v + HIGH * steps));
-    tiles[i].at = (const uint16_t *)(const void *)pc_held((const char *)(tiles[i].at + HIGH * steps));
+    tiles[i].v = pc_held(tiles[i].v + HIGH * steps);
+    tiles[i].at = pc_held(tiles[i].at + HIGH * steps);
   }
 }
 
@@ -218,7 +218,7 @@ PC_INLINE void advance_two(int coded, int widened, const panel *x, const float *
     for (int on = 0; on < TURN; on++) step_of_two(coded, on, x->slices[0], tiles, acc);
     move_on(TURN, tiles);
   }
-  rows = (const void *)pc_held((const void *)rows); /* read again, as above */
+  rows = pc_held(rows); /* read again, as above */
 #pragma GCC unroll 8
   for (int r = 0; r < 2 * HIGH; r++) vf_store(chain_of(chains, 1, rows[r]), acc[r]);
   c->at = tiles[0].at;
@@ -248,8 +248,8 @@ PC_INLINE void advance_fours(int widened, const panel *x, const float *v, const 
     __builtin_prefetch(c->at + AHEAD);
 #pragma GCC unroll 4
     for (int on = 0; on < HIGH * TURN; on += HIGH) step_of_fours(from, v + on, c->at + on, acc);
-    v = (const float *)(const void *)pc_held((const char *)(v + HIGH * TURN));
-    c->at = (const uint16_t *)(const void *)pc_held((const char *)(c->at + HIGH * TURN));
+    v = pc_held(v + HIGH * TURN);
+    c->at = pc_held(c->at + HIGH * TURN);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < HIGH; r++) vq_store(chain_of(chains, 1, rows[r]), acc[r]);

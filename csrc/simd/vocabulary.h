@@ -103,7 +103,7 @@ PC_INLINE void vf_store_left(float *p, int64_t left, vf16 v) {
 }
 
 /* p as it is, in a register: an address that the compiler is not to make again from what it was made of */
-PC_INLINE const char *pc_held(const char *p) {
+PC_INLINE const void *pc_held(const void *p) {
   __asm__("" : "+r"(p));
   return p;
 }
