@@ -38,7 +38,7 @@ _TILES = (
 )
 _SLICES = (In("columns", "u16", "steps,16"), In("rows", "i32", "slices,16"), In("starts", "i64", "slices+1"))
 _WINDOWS = (
-    In("places", "u16", "windows,4,turns,16"),
+    In("places", "u16", "windows,4,16,turns"),
     In("begins", "i32", "windows,4"),
     In("rows", "i32", "groups,4,16"),
     In("starts", "i64", "groups+1"),

@@ -171,7 +171,7 @@ class Windows:
     place: Ints
     """int64 (nnz,): position among values, taken flat."""
     places: Ints
-    """uint16 (windows, SLICES, turns, SLICE): STEPS places of a lane in its window, the first in the lowest bits."""
+    """uint16 (windows, SLICES, SLICE, turns): STEPS places of a lane in its window, the first in the lowest bits."""
     begins: Ints
     """int32 (windows, SLICES): the column that a window begins at."""
     rows: Ints
@@ -186,7 +186,8 @@ class Windows:
 
     def values(self, data: NDArray[Any], pad: Any = PAD) -> NDArray[Any]:
         """Data of the entries, in their places, (windows, SLICES, turns, STEPS, SLICE) and the shape of an entry."""
-        return _in_places(data, self.place, (*self.places.shape[:3], STEPS, SLICE), pad)
+        windows, _, _, turns = self.places.shape
+        return _in_places(data, self.place, (windows, SLICES, turns, STEPS, SLICE), pad)
 
 
 def windows(indices: Ints, indptr: Ints, k: int) -> Windows:
@@ -222,7 +223,7 @@ def windows(indices: Ints, indptr: Ints, k: int) -> Windows:
     group, begins, at, taking = (np.concatenate(parts) for parts in zip(*made, strict=True))
     by_group = np.argsort(group, kind="stable")
     begins, at, taking = begins[by_group], at[by_group], taking[by_group]
-    place, places = np.empty(nnz, np.int64), np.zeros((*at.shape[:2], turns, SLICE), np.uint16)
+    place, places = np.empty(nnz, np.int64), np.zeros((*at.shape, turns), np.uint16)
     position = np.arange(at.size).reshape(at.shape)
     position += position // SLICE * (turns * STEPS - 1) * SLICE
     for step in range(turns * STEPS):
@@ -231,7 +232,7 @@ def windows(indices: Ints, indptr: Ints, k: int) -> Windows:
         place[entry] = position[taken] + step * SLICE
         ahead = indices[entry] - np.broadcast_to(begins[:, :, None], at.shape)[taken]
         slot[taken] = ahead + (ahead >= ZERO)
-        places[:, :, step // STEPS] |= slot << np.uint16(PLACE * (step % STEPS))
+        places[..., step // STEPS] |= slot << np.uint16(PLACE * (step % STEPS))
     starts = starts_of(np.bincount(group, minlength=groups))
     return Windows(place, places, begins.astype(np.int32), rows, starts)
 

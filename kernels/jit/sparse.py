@@ -147,7 +147,7 @@ def _windows(kind, x, values, places, begins, rows, starts, scale, bias, residua
                     acc = np.float32(0)
                     for w in range(starts[g], starts[g + 1]):
                         for e in range(3 * turns):
-                            c = _column(begins[w, s], places[w, s, e // 3, r], e % 3)
+                            c = _column(begins[w, s], places[w, s, r, e // 3], e % 3)
                             if c >= 0:
                                 acc = fma(x[i, c], _value(kind, steps, (4 * w + s) * 3 * turns + e, r), acc)
                     v = acc if scale is None else acc * scale[j]
@@ -216,7 +216,7 @@ def spmv_windows_u8s8(x, values, places, begins, rows, starts, offset, y):  # ty
                 acc = np.int64(0)
                 for w in range(starts[g], starts[g + 1]):
                     for e in range(3 * values.shape[2]):
-                        c = _column(begins[w, s], places[w, s, e // 3, r], e % 3)
+                        c = _column(begins[w, s], places[w, s, r, e // 3], e % 3)
                         if c >= 0:
                             acc = _dot(x[c], values[w, s, e // 3, e % 3, r], acc)
                 if rows[g, s, r] >= 0:

@@ -291,7 +291,8 @@ for _kind in KINDS:
 # -- windows
 def _csr_of_windows(values, places, begins, rows, starts, n):
     """The entries, by rows and columns; values [windows, SLICES, turns, STEPS, SLICE] and the shape of an entry."""
-    slot = np.stack([places >> layouts.PLACE * e & 31 for e in range(layouts.STEPS)], axis=3).astype(np.int64)
+    of_turns = np.moveaxis(places, 3, 2)
+    slot = np.stack([of_turns >> layouts.PLACE * e & 31 for e in range(layouts.STEPS)], axis=3).astype(np.int64)
     window, piece, turn, step, lane = np.nonzero(slot != layouts.ZERO)
     slot = slot[window, piece, turn, step, lane]
     column = begins[window, piece] + slot - (slot > layouts.ZERO)

@@ -23,7 +23,7 @@ def pruned(seed, n, k, sparsity):
 def test_every_entry_has_one_place_in_a_window_that_x_holds(seed, n, k, sparsity):
     a = CSRMatrix.from_dense(pruned(seed, n, k, sparsity))
     made = layouts.windows(a.indices, a.indptr, k)
-    windows, slices, turns, lanes = made.places.shape
+    windows, slices, lanes, turns = made.places.shape
     assert (slices, lanes) == (4, 16)
     assert turns == (2 if a.nnz > 0.3 * n * k else 1)
     assert np.array_equal(np.sort(made.rows[made.rows >= 0]), np.arange(n))
@@ -33,7 +33,7 @@ def test_every_entry_has_one_place_in_a_window_that_x_holds(seed, n, k, sparsity
     assert (np.diff(made.starts) >= 0).all()
     # read back: the column of each place that is not padding, and what lies there
     group = np.repeat(np.arange(len(made.rows)), np.diff(made.starts))
-    place = made.places[:, :, :, None, :].astype(int) >> np.array([0, 5, 10])[:, None] & 31
+    place = np.moveaxis(made.places, 3, 2)[:, :, :, None, :].astype(int) >> np.array([0, 5, 10])[:, None] & 31
     taken = place != 16
     column = made.begins[:, :, None, None, None] + place - (place > 16)
     row = np.broadcast_to(made.rows[group][:, :, None, None, :], place.shape)
