@@ -130,6 +130,22 @@ def test_a_matrix_that_is_large_beside_x_keeps_its_bits_on_any_threads(m):
             assert linear(x, a, format="tiles").tobytes() == expected
 
 
+@pytest.mark.parametrize("block", [(16, 16), (12, 4), (8, 1), (7, 3), (1, 4)], ids="{0[0]}x{0[1]}".format)
+def test_blocks_beside_more_of_x_than_l2_holds_have_the_bits_of_their_entries_on_any_threads(block):
+    height, k = block[0], 5040  # strips come back to chains that wait, and some have nothing to add
+    rng = np.random.default_rng(2)
+    of_rows = np.array([0.1, 0.0, 0.7, 0.1, 0.02, 0.1, 1.0])
+    here = rng.random((7, k // block[1])) < of_rows[:, None]
+    here[3, : 2000 // block[1]], here[5, 2000 // block[1] :] = False, False
+    w = np.kron(here, np.ones(block)).astype(np.float32) * rng.standard_normal((7 * height, k), np.float32)
+    x, a = rng.standard_normal((130, k), np.float32), BSRMatrix.from_dense(w, block)
+    expected = dense.linear(x, w).tobytes()
+    for count in (1, 2, 3, 7, 16):
+        with pycomp.threads(count):
+            for m in (130, 49, 17):
+                assert linear(x[:m], a, format="blocks").tobytes() == expected[: 4 * 7 * height * m]
+
+
 IN_FORMATS = [("tiles", CSRMatrix.from_dense), ("csr", CSRMatrix.from_dense),
               ("blocks", lambda w: BSRMatrix.from_dense(w, (4, 1)))]
 in_formats = pytest.mark.parametrize(("format", "made"), IN_FORMATS, ids=[format for format, _ in IN_FORMATS])

@@ -99,6 +99,16 @@ def test_windows_are_chosen_where_they_are_full(monkeypatch):
 
 
 @pytest.mark.skipif(native.missing() is not None, reason="there is no C core")
+@pytest.mark.parametrize("turns", [0, 3])
+def test_c_refuses_windows_of_other_than_one_turn_or_two(turns):
+    values, places = np.zeros((1, 4, turns, 3, 16), np.float32), np.full((1, 4, 16, turns), 16, np.uint16)
+    begins, rows, starts = np.zeros((1, 4), np.int32), np.full((1, 4, 16), -1, np.int32), np.array([0, 1])
+    x, y = np.zeros((1, 31), np.float32), np.zeros((1, 1), np.float32)
+    with pytest.raises(ValueError, match="refused"):
+        native.implementation("spmm_windows_f32")(x, values, places, begins, rows, starts, None, None, 0, y)
+
+
+@pytest.mark.skipif(native.missing() is not None, reason="there is no C core")
 @pytest.mark.parametrize(("width", "kernel"), [(64, "spmv_windows_u8s8"), (32, "spmv_sell_u8s8")])
 def test_codes_of_one_row_take_windows_where_those_pay(monkeypatch, width, kernel):
     monkeypatch.setattr(native, "register_bytes", lambda: width)
