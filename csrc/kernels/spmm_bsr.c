@@ -13,6 +13,8 @@
 enum {
   GRAIN = 1 << 19,     /* multiply-adds that pay for waking a thread */
   WIDEST = PC_TILE_VECTORS(1),
+  HIGHEST = PC_TILE_ROWS < 8 ? PC_TILE_ROWS : LANES, /* rows of a strip beside one slice: eight would share its loads too little */
+  THREES = (HIGHEST + 2) / 3,
   PART = 192 * 1024,   /* floats of x in a block: 768 KB, which L2 holds */
   WAITING = 16 * 1024, /* floats of unfinished chains: 64 KB of stack */
   STRIPS = 64,         /* strips in a group */
@@ -37,8 +39,9 @@ typedef struct {
   int64_t block_row, row, at; /* row within the block, and the next of its blocks */
 } strip;
 
-/* Rows of a strip that begins with so many rows left. */
-static int high(int64_t left) {
+/* Rows of a strip that begins with so many rows left, beside so many slices of x. */
+static int high(int64_t left, int vectors) {
+  if (HIGHEST > PC_TILE_ROWS && vectors == 1 && left >= HIGHEST) return HIGHEST;
   if (PC_TILE_ROWS >= 8 && left >= 8) return 8;
   return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
@@ -51,14 +54,14 @@ static int high(int64_t left) {
  * once a block comes from memory. */
 PC_INLINE void advance(int rows, int vectors, int columns, const job *j, const float *x, strip *s, int64_t stop, float *chains,
                        int first) {
-  vf16 acc[PC_TILE_ROWS][WIDEST];
+  vf16 acc[HIGHEST][WIDEST];
   const int64_t apart = LANES * j->k, w = columns ? columns : j->w, size = j->h * w;
   const int64_t ahead = size >= AHEAD ? size : size * 8 <= AHEAD ? size * 8 : AHEAD / size * size;
   const int asks = rows >= ASKING && columns != 1, asks_far = vectors > 2 && columns == 1;
   const float *volatile const in_memory = x;
   const int32_t *index = j->indices + s->at, *const end = j->indices + j->indptr[s->block_row + 1];
   if (!first && (index == end || *index >= stop)) return;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int a = 0; a < rows; a++)
 #pragma GCC unroll 8
     for (int t = 0; t < vectors; t++) acc[a][t] = first ? vf_zero() : vf_load(chains + (a * vectors + t) * LANES);
@@ -74,16 +77,16 @@ PC_INLINE void advance(int rows, int vectors, int columns, const job *j, const f
       for (int64_t q = 0; q < rows * w; q += LANES) __builtin_prefetch(block + ahead + q);
     else if (!asks && s->row == 0) /* into L2 only, for the other strips too: of L1 it would take too much */
       for (int64_t q = 0; q < size; q += LANES) __builtin_prefetch(block + ahead + q, 0, 2);
-    const float *values[3], *of_x[3], *of_next[3]; /* those of rows or slices 3g, 3g + 1 and 3g + 2 */
-#pragma GCC unroll 3
-    for (int g = 0; g < 3; g++) {
+    const float *values[THREES], *of_x[THREES], *of_next[THREES]; /* those of rows or slices 3g, 3g + 1 and 3g + 2 */
+#pragma GCC unroll 6
+    for (int g = 0; g < THREES; g++) {
       values[g] = block + 3 * g * w;
       of_x[g] = now + 3 * g * apart;
       of_next[g] = next + 3 * g * apart;
     }
     for (int64_t l = 0; l < w; l++) {
-#pragma GCC unroll 3
-      for (int g = 0; g < 3; g++) {
+#pragma GCC unroll 6
+      for (int g = 0; g < THREES; g++) {
         if (3 * g < rows && !columns) values[g] = pc_held(values[g]);
         if (3 * g < vectors) of_x[g] = pc_held(of_x[g]);
         if (3 * g < vectors && asks) of_next[g] = pc_held(of_next[g]);
@@ -98,18 +101,18 @@ PC_INLINE void advance(int rows, int vectors, int columns, const job *j, const f
         const vf16 loaded = vf_load(of_x[t / 3] + t % 3 * apart);
         part[t] = rows > 1 ? vf_held(loaded) : loaded;
       }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int a = 0; a < rows; a++) {
         const vf16 value = vf_set1(columns ? block[a * w + l] : values[a / 3][a % 3 * w]);
 #pragma GCC unroll 8
         for (int t = 0; t < vectors; t++) acc[a][t] = vf_fma(part[t], value, acc[a][t]);
       }
-#pragma GCC unroll 3
-      for (int g = 0; g < 3; g++) values[g]++, of_x[g] += LANES, of_next[g] += LANES;
+#pragma GCC unroll 6
+      for (int g = 0; g < THREES; g++) values[g]++, of_x[g] += LANES, of_next[g] += LANES;
     }
   }
   s->at = index - j->indices;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int a = 0; a < rows; a++)
 #pragma GCC unroll 8
     for (int t = 0; t < vectors; t++) vf_store(chains + (a * vectors + t) * LANES, acc[a][t]);
@@ -121,11 +124,12 @@ typedef void shape(const job *j, const float *x, strip *s, int64_t stop, float *
 #define SHAPE(columns, r, v)                                                                                              \
   __attribute__((noinline)) static void advance_##columns##_##r##_##v(const job *j, const float *x, strip *s,             \
                                                                       int64_t stop, float *chains, int first) {           \
-    if ((r) <= PC_TILE_ROWS && (v) <= PC_TILE_VECTORS(r)) advance(r, v, columns, j, x, s, stop, chains, first);           \
+    if ((r) <= ((v) == 1 ? HIGHEST : PC_TILE_ROWS) && (v) <= PC_TILE_VECTORS(r))                                          \
+      advance(r, v, columns, j, x, s, stop, chains, first);                                                               \
   }
 #define NAME(columns, r, v) [r][v] = advance_##columns##_##r##_##v,
 #define SHAPES(of, c)                                                                                                     \
-  of(c, 8, 1) of(c, 8, 2) of(c, 8, 3)                                                                                     \
+  of(c, 16, 1) of(c, 8, 1) of(c, 8, 2) of(c, 8, 3)                                                                        \
   of(c, 4, 1) of(c, 4, 2) of(c, 4, 3) of(c, 4, 4) of(c, 4, 5) of(c, 4, 6)                                                 \
   of(c, 2, 1) of(c, 2, 2) of(c, 2, 3) of(c, 2, 4) of(c, 2, 5) of(c, 2, 6) of(c, 2, 7) of(c, 2, 8)                         \
   of(c, 1, 1) of(c, 1, 2) of(c, 1, 3) of(c, 1, 4) of(c, 1, 5) of(c, 1, 6) of(c, 1, 7) of(c, 1, 8)
@@ -135,8 +139,8 @@ SHAPES(SHAPE, 16)
 SHAPES(SHAPE, 0)
 
 static shape *shape_of(int64_t columns, int rows, int vectors) {
-  static shape *const one[9][9] = {SHAPES(NAME, 1)}, *const four[9][9] = {SHAPES(NAME, 4)};
-  static shape *const sixteen[9][9] = {SHAPES(NAME, 16)}, *const any[9][9] = {SHAPES(NAME, 0)};
+  static shape *const one[LANES + 1][9] = {SHAPES(NAME, 1)}, *const four[LANES + 1][9] = {SHAPES(NAME, 4)};
+  static shape *const sixteen[LANES + 1][9] = {SHAPES(NAME, 16)}, *const any[LANES + 1][9] = {SHAPES(NAME, 0)};
   return (columns == 1 ? one : columns == 4 ? four : columns == 16 ? sixteen : any)[rows][vectors];
 }
 
@@ -175,9 +179,9 @@ static void one_panel(const job *j, int64_t p, int64_t begin, int64_t end) {
   for (int64_t b = begin, r = 0; b < end;) {
     strip strips[STRIPS];
     const int64_t row0 = b * j->h + r;
-    const int rows = high(j->h - r), room = WAITING / (LANES * vectors * rows); /* strips of one shape */
+    const int rows = high(j->h - r, vectors), room = WAITING / (LANES * vectors * rows); /* strips of one shape */
     int count = 0;
-    while (b < end && count < STRIPS && count < room && high(j->h - r) == rows) {
+    while (b < end && count < STRIPS && count < room && high(j->h - r, vectors) == rows) {
       strips[count++] = (strip){b, r, 0};
       r += rows;
       if (r == j->h) r = 0, b++;
@@ -245,7 +249,7 @@ int PC_FN(spmm_bsr_f32)(int64_t m, int64_t k, int64_t n, int64_t nnz, int64_t h,
            {k, m, k, x, x_column, x_row, NULL, 0, 0}, {0, 0}, &status};
   status = check(&j, n, nnz);
   if (status != PC_OK || m == 0 || j.end.n == 0) return status;
-  j.panels = pc_panels_of(m, PC_TILE_VECTORS(high(h)));
+  j.panels = pc_panels_of(m, PC_TILE_VECTORS(high(h, WIDEST)));
   const int64_t all = work_of(&j) * j.panels.slices, grain = grain_of(&j, LANES);
   void *found = NULL;
   if (pc_packs_own(&j.loose)) {
